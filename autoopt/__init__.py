@@ -1,0 +1,59 @@
+"""autoopt makes trained Keras models small and fast: a joint search of pruning, clustering and quantization.
+
+    results = autoopt.run("studies/digits", trials=20)
+    results.table()                              # pandas
+    results.pick(max_size="300KB", max_accuracy_drop="1%")
+
+Names are loaded on first use, so that `import autoopt` stays quick and free of TensorFlow.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AutooptError": "errors",
+    "CandidateFailed": "errors",
+    "ConfigError": "errors",
+    "TargetUnavailable": "errors",
+    "Cluster": "recipe",
+    "Finetune": "recipe",
+    "Prune": "recipe",
+    "Recipe": "recipe",
+    "Measurement": "metrics",
+    "Metric": "metrics",
+    "Candidate": "results",
+    "Pick": "results",
+    "Results": "results",
+    "QualityMetric": "task",
+    "Task": "task",
+    "load": "export",
+    "run": "study",
+}
+__all__ = [*_HOMES, "__version__"]
+
+if TYPE_CHECKING:
+    from autoopt.errors import AutooptError as AutooptError
+    from autoopt.errors import CandidateFailed as CandidateFailed
+    from autoopt.errors import ConfigError as ConfigError
+    from autoopt.errors import TargetUnavailable as TargetUnavailable
+    from autoopt.export import load as load
+    from autoopt.metrics import Measurement as Measurement
+    from autoopt.metrics import Metric as Metric
+    from autoopt.recipe import Cluster as Cluster
+    from autoopt.recipe import Finetune as Finetune
+    from autoopt.recipe import Prune as Prune
+    from autoopt.recipe import Recipe as Recipe
+    from autoopt.results import Candidate as Candidate
+    from autoopt.results import Pick as Pick
+    from autoopt.results import Results as Results
+    from autoopt.study import run as run
+    from autoopt.task import QualityMetric as QualityMetric
+    from autoopt.task import Task as Task
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'autoopt' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"autoopt.{_HOMES[name]}"), name)

@@ -1,0 +1,159 @@
+"""Keras -> `.tflite` in every scheme.
+
+The float32 file is made once by TensorFlow's converter; post-training schemes are made from that file
+by litert-quantizer, in a fraction of the time and memory. TensorFlow's converter serves int16x8 and
+models trained with quantization in the loop.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autoopt.errors import CandidateFailed
+from autoopt.recipe import SCHEMES
+from autoopt.task import Inputs
+
+BY_QUANTIZER = ("float16", "dynamic", "int8", "int8_io")
+"""Schemes made from the float32 file, without the Keras model."""
+
+
+def float32(model: Any) -> bytes:
+    """The `.tflite` of a tf_keras model, unquantized.
+
+    Raises:
+        CandidateFailed: if TensorFlow can't convert it.
+    """
+    return _convert(_converter(model), "float32")
+
+
+def int16x8(model: Any, calibration: Inputs) -> bytes:
+    """int8 weights and int16 activations, float in and out.
+
+    Args:
+        model: tf_keras model.
+        calibration: by input name, each of shape (items, ...).
+
+    Raises:
+        CandidateFailed: if TensorFlow can't convert it.
+    """
+    import tensorflow as tf
+
+    def samples() -> Iterator[dict[str, np.ndarray]]:
+        for i in range(len(next(iter(calibration.values())))):
+            yield {t.name.split(":")[0]: _item(calibration, t, i) for t in model.inputs}
+
+    converter = _converter(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = samples
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8]
+    return _convert(converter, "int16x8")
+
+
+def _item(calibration: Inputs, tensor: Any, index: int) -> np.ndarray:
+    name = tensor.name.split(":")[0]
+    return calibration[name][index : index + 1].astype(tensor.dtype.as_numpy_dtype)
+
+
+def trained(model: Any, scheme: str) -> bytes:
+    """int8 with the ranges that quantization-aware training learnt.
+
+    Args:
+        model: tf_keras model with tfmot's quantization layers.
+        scheme: `qat_int8` or `qat_int8_io`.
+
+    Raises:
+        CandidateFailed: if TensorFlow can't convert it.
+    """
+    import tensorflow as tf
+
+    converter = _converter(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if SCHEMES[scheme].integer_io:
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+    return _convert(converter, scheme)
+
+
+def _converter(model: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.lite.TFLiteConverter.from_keras_model(model)
+
+
+def _convert(converter: Any, what: str) -> bytes:
+    try:
+        return bytes(converter.convert())
+    except Exception as error:  # the converter raises many kinds, all about this one model
+        raise CandidateFailed("convert", f"TensorFlow can't convert to {what}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300]
+
+
+def quantize(file: bytes, scheme: str, calibration: Inputs, threads: int = 1) -> bytes:
+    """A post-training scheme of a float32 `.tflite`.
+
+    Args:
+        file: the float32 file.
+        scheme: one of `BY_QUANTIZER`.
+        calibration: by input name, each of shape (items, ...).
+        threads: for running the float model over the calibration set.
+
+    Raises:
+        CandidateFailed: if litert-quantizer can't make it.
+    """
+    from litert_quantizer import quantizer
+
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "float32.tflite"), Path(folder, "quantized.tflite")
+        source.write_bytes(file)
+        try:
+            q = quantizer.Quantizer(str(source))
+            _choose(q, scheme)
+            ranges = q.calibrate(_batch(file, calibration), num_threads=threads) if q.need_calibration else None
+            q.quantize(ranges, enable_progress_bar=False).export_model(os.fspath(target), overwrite=True)
+        except Exception as error:  # likewise: whatever it raises is about this one file
+            raise CandidateFailed("quantize", f"litert-quantizer can't make {scheme}: {_first_line(error)}") from error
+        return target.read_bytes()
+
+
+def _choose(q: Any, scheme: str) -> None:
+    from litert_quantizer import algorithm_manager, qtyping, recipe
+
+    names, every = algorithm_manager.AlgorithmName, qtyping.TFLOperationName
+    if scheme == "float16":
+        half = qtyping.OpQuantizationConfig(
+            weight_tensor_config=qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT),
+            compute_precision=qtyping.ComputePrecision.FLOAT,
+            explicit_dequantize=True,
+        )
+        q.update_quantization_recipe(".*", every.ALL_SUPPORTED, half, algorithm_key=names.FLOAT_CASTING)
+    elif scheme == "dynamic":
+        q.load_quantization_recipe(recipe.dynamic_wi8_afp32())
+    else:
+        q.load_quantization_recipe(recipe.static_wi8_ai8())
+        if not SCHEMES[scheme].integer_io:
+            for end in (every.INPUT, every.OUTPUT):
+                q.update_quantization_recipe(".*", end, algorithm_key=names.NO_QUANTIZE)
+
+
+def _batch(file: bytes, calibration: Inputs) -> dict[str, list[Inputs]]:
+    """The whole calibration set as one batch.
+
+    Ranges are averaged over batches, and many small ones would drown the tails (14 instead of 34 dB).
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=file)
+    signature = next(iter(interpreter.get_signature_list()))
+    details = interpreter.get_signature_runner(signature).get_input_details()
+    if set(details) != set(calibration):
+        names = zip(details, calibration.values(), strict=True)
+    else:
+        names = ((name, calibration[name]) for name in details)  # type: ignore[assignment]
+    return {signature: [{name: array.astype(details[name]["dtype"]) for name, array in names}]}

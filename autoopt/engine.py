@@ -1,0 +1,199 @@
+"""Runs jobs through Dask: in this process by default, or on a running cluster.
+
+A Dask worker only supervises; the job itself runs in a process of its own (see `process`). Two
+resources say what a machine can do at once: `train` slots, and one `bench` for measurements.
+"""
+
+import contextlib
+import logging
+import os
+import queue
+import threading
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+
+from autoopt import process
+from autoopt.errors import TargetUnavailable
+from autoopt.pipeline import Job
+from autoopt.process import Outcome, Workplace
+
+TRAIN, BENCH = "train", "bench"
+RESERVED_BYTES = 2 << 30
+"""Memory left to the system and the driver when jobs share the machine."""
+SMALLEST_JOB_BYTES = 2 << 30
+"""TensorFlow alone takes a third of it; a slot that can't have as much is not opened."""
+
+
+def default_slots() -> int:
+    """Training jobs at a time: one a core, as far as memory goes."""
+    room = psutil.virtual_memory().total - RESERVED_BYTES
+    return max(1, min(os.cpu_count() or 1, 8, room // SMALLEST_JOB_BYTES))
+
+
+def default_job_bytes(slots: int) -> int:
+    """This machine's memory shared by the slots, less what is reserved."""
+    return max(SMALLEST_JOB_BYTES, (psutil.virtual_memory().total - RESERVED_BYTES) // slots)
+
+
+def supervise(job: Mapping[str, Any], workplace: Mapping[str, Any], *parents: Mapping[str, Any]) -> dict[str, Any]:
+    """What a Dask worker does: nothing if a parent failed, else run the job and say how it went."""
+    for parent in parents:
+        if parent["state"] != "done":
+            return dict(parent)
+    from distributed import get_worker
+
+    task = get_worker().state.tasks.get(job["key"])
+
+    def stopped() -> bool:  # cancelled by the driver, or the engine is closing
+        return _closing.is_set() or (task is not None and task.state != "executing")
+
+    given = Job(**{**job, "parents": tuple(job["parents"])})
+    return process.to_plain(process.run(given, Workplace(**workplace), stopped))
+
+
+_closing = threading.Event()
+
+
+class Engine:
+    """Submits jobs and reports how they ended. Use it as a context manager.
+
+    Args:
+        workplace: for the jobs.
+        slots: training jobs at a time; on a cluster the workers decide.
+        scheduler: address of a running Dask scheduler, or None to run in this process.
+
+    Raises:
+        TargetUnavailable: if the cluster can't be reached or offers no resources.
+    """
+
+    def __init__(self, workplace: Workplace, slots: int, scheduler: str | None = None) -> None:
+        self.workplace = workplace
+        self.slots = slots
+        self.scheduler = scheduler
+        self._futures: dict[str, Any] = {}
+        self._uses: dict[str, int] = {}
+        self._ended: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._client: Any = None
+
+    def __enter__(self) -> Self:
+        os.environ.setdefault("DASK_DISTRIBUTED__WORKER__DAEMON", "False")
+        from distributed import Client
+
+        for name in ("distributed", "distributed.worker", "distributed.scheduler", "distributed.client"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        _closing.clear()
+        if self.scheduler is None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # on ports that are taken: it finds others
+                self._client = Client(
+                    processes=False,
+                    n_workers=1,
+                    threads_per_worker=self.slots + 1,
+                    memory_limit=0,
+                    resources={TRAIN: self.slots, BENCH: 1},
+                    dashboard_address="127.0.0.1:0",
+                    worker_dashboard_address="127.0.0.1:0",
+                )
+            return self
+        try:
+            self._client = Client(self.scheduler, timeout=10, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise TargetUnavailable(
+                f"no Dask scheduler answers at {self.scheduler}; start one with `dask scheduler`"
+            ) from error
+        offered = [w.get("resources", {}) for w in self._client.scheduler_info(n_workers=-1)["workers"].values()]
+        self.slots = int(sum(w.get(TRAIN, 0) for w in offered))
+        if not self.slots or not any(w.get(BENCH) for w in offered):
+            self._client.close()
+            raise TargetUnavailable(
+                f"no worker at {self.scheduler} offers train and bench; start them with "
+                "`dask worker ADDRESS --no-nanny --nthreads 3 --resources 'train=2 bench=1'`"
+            )
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.scheduler is None:
+            _closing.set()
+        with contextlib.suppress(Exception):  # it is gone: nothing is left to cancel
+            self._client.cancel(list(self._futures.values()), force=True)
+        self._futures.clear()
+        self._client.close(timeout=10)
+        if self.scheduler is None and self._client.cluster is not None:
+            self._client.cluster.close(timeout=10)
+
+    def submit(self, job: Job) -> None:
+        """Have a job done after its parents; the same key is done once, however often it is submitted.
+
+        `ended` will give its key at least once; `release` it as often as it was submitted.
+        """
+        self._uses[job.key] = self._uses.get(job.key, 0) + 1
+        if job.key in self._futures:
+            if self._futures[job.key].done():
+                self._ended.put(job.key)
+            return
+        future = self._client.submit(
+            supervise,
+            process.to_plain(job),
+            process.to_plain(self.workplace),
+            *[self._futures[key] for key in job.parents if key in self._futures],
+            key=job.key,
+            resources={BENCH if job.exclusive else TRAIN: 1},
+            pure=False,
+        )
+        self._futures[job.key] = future
+        future.add_done_callback(lambda _: self._ended.put(job.key))
+
+    def ended(self, timeout: float) -> str | None:
+        """The key of a job that has ended, or None after `timeout` seconds.
+
+        Raises:
+            TargetUnavailable: if the cluster is gone.
+        """
+        try:
+            key = self._ended.get(timeout=timeout)
+        except queue.Empty:
+            key = ""
+        if self._client.status not in ("running", "newly-created", "connecting"):
+            raise TargetUnavailable(
+                f"the engine at {self.scheduler or 'this machine'} is gone; run the same command again"
+            )
+        return key or None
+
+    def outcome(self, key: str) -> Outcome | None:
+        """How a job ended, or None while it has not.
+
+        Raises:
+            TargetUnavailable: if the cluster lost it.
+        """
+        future = self._futures.get(key)
+        if future is None or not future.done():
+            return None
+        if future.status == "finished":
+            return Outcome(**future.result(timeout=30))
+        if future.status == "error":  # its worker died again and again, or could not import autoopt
+            reason = " ".join(str(future.exception(timeout=30)).split())[:300]
+            return Outcome(key=key, name="engine", state="unavailable", stage="engine", reason=reason)
+        raise TargetUnavailable("the engine is gone (its jobs were lost); run the same command again")
+
+    def release(self, key: str) -> None:
+        """Say that a submitted job is not needed any more."""
+        self._uses[key] -= 1
+        if self._uses[key] == 0:
+            del self._uses[key]
+            self._futures.pop(key)
+
+    def running(self) -> dict[str, str]:
+        """What each job that is being done is at, by its key."""
+        found = {}
+        for key, future in self._futures.items():
+            if not future.done():
+                note = Path(self.workplace.progress(key))
+                try:
+                    found[key] = note.read_text(encoding="utf-8")
+                except OSError:
+                    continue
+        return found

@@ -1,0 +1,40 @@
+"""The exception tree: everything that can go wrong has one of three fates.
+
+- `ConfigError`: what the user wrote is wrong; they correct it (exit code 2).
+- `CandidateFailed`: one candidate can't be made or measured; the search goes on.
+- `TargetUnavailable`: the world is not ready (engine gone, disk full, study busy); the same command
+  may succeed later, so nothing is recorded against any candidate (exit code 1).
+"""
+
+
+class AutooptError(Exception):
+    """Base of every error that autoopt raises on purpose; its text is one line for a person."""
+
+
+class ConfigError(AutooptError):
+    """Input is wrong: where, expected, got, what to do."""
+
+
+class CandidateFailed(AutooptError):
+    """One candidate can't be had, and trying again would fail again.
+
+    Attributes:
+        stage: the job in which it failed, such as `prune` or `proof`.
+        reason: one line for a person.
+    """
+
+    def __init__(self, stage: str, reason: str) -> None:
+        super().__init__(stage, reason)
+        self.stage = stage
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.reason}"
+
+
+class TargetUnavailable(AutooptError):
+    """What the work needs is not there now; the same command can be run again."""
+
+
+class ResultLost(TargetUnavailable):
+    """A result that should be in the store is not; making it again helps."""

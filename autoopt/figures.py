@@ -1,0 +1,231 @@
+"""Results -> plotly figures. Pure: nothing is written, and front, pick and ties are asked of `Results`."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+
+from autoopt.budgets import Budget
+from autoopt.metrics import Measurement, Metric
+from autoopt.results import Candidate, Results
+
+GREY, ACCENT = "#8a8a8a", "#d55e00"
+"""Grey reads on white and on black; vermilion (Okabe and Ito 2008) stands apart from cividis for every eye."""
+_LOG_FROM = 15.0
+"""A metric whose largest value is this many times its smallest gets a logarithmic axis."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Axis:
+    """How one metric is drawn: `factor * value` is in `unit`."""
+
+    metric: Metric
+    factor: float
+    unit: str
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, metric: Metric, values: Sequence[float]) -> "_Axis":
+        low, high = min(values), max(values)
+        factor, unit = {"fraction": (100.0, "%"), "ratio": (1.0, "x")}.get(metric.unit, (1.0, metric.unit))
+        if metric.unit == "B":
+            factor, unit = (1e-6, "MB") if high >= 2e6 else (1e-3, "KB")
+        return cls(metric=metric, factor=factor, unit=unit, low=low, high=high)
+
+    @property
+    def log(self) -> bool:
+        return self.low > 0 and self.high > _LOG_FROM * self.low
+
+    @property
+    def title(self) -> str:
+        return escape(f"{self.metric.label} ({self.unit})" if self.unit else self.metric.label)
+
+    def layout(self) -> dict[str, Any]:
+        better = "less" if self.metric.direction == "min" else "more"
+        shape: dict[str, Any] = {"title": {"text": f"{self.title}, {better} is better"}, "automargin": True}
+        return shape | ({"type": "log", "dtick": "D2"} if self.log else {})
+
+    def near(self, value: float) -> bool:
+        """Whether a line at `value` can be drawn without squeezing the points into a corner."""
+        if self.log and value <= 0:
+            return False
+        low, high, at = (math.log(v) if self.log else v for v in (self.low, self.high, value))
+        slack = (high - low) / 2
+        return low - slack <= at <= high + slack
+
+    def values(self, candidates: Sequence[Candidate]) -> list[float]:
+        return [self.factor * c.measurements[self.metric.name].value for c in candidates]
+
+    def errors(self, candidates: Sequence[Candidate]) -> dict[str, Any]:
+        found = [c.measurements[self.metric.name] for c in candidates]
+        return {
+            "type": "data",
+            "symmetric": False,
+            "array": [self.factor * (m.high - m.value) for m in found],
+            "arrayminus": [self.factor * (m.value - m.low) for m in found],
+            "color": GREY,
+            "thickness": 1,
+            "width": 3,
+            "visible": any(m.low < m.high for m in found),
+        }
+
+
+def interval_text(metric: Metric, measurement: Measurement) -> str:
+    """The 95 % interval for people, or `` for what is exact."""
+    if measurement.low == measurement.high:
+        return ""
+    return f"{metric.show(measurement.low)} to {metric.show(measurement.high)}"
+
+
+def change_text(results: Results, candidate: Candidate, metric: str) -> str:
+    """The change from the baseline for people, or `` where there is nothing to compare."""
+    baseline, value = results.baseline, candidate.value(metric)
+    reference = None if baseline is None or candidate is baseline else baseline.value(metric)
+    if value is None or reference is None:
+        return ""
+    return results.metrics[metric].show_change(value, reference)
+
+
+def limit_of(results: Results, budget: Budget) -> float | None:
+    """The budget's limit in the metric's unit, or None if it needs a baseline that is not there."""
+    reference = None if results.baseline is None else results.baseline.value(budget.metric)
+    return None if budget.factor != 0 and reference is None else budget.bound(reference)
+
+
+def front_figure(
+    results: Results, x: str = "latency_ms", y: str | None = None, color: str = "compressed_bytes"
+) -> go.Figure:
+    """The front among all measured candidates, with the baseline, the pick and the budgets.
+
+    Args:
+        results: the study's.
+        x: metric across; where nobody has it, the first other objective (or metric) that was measured.
+        y: metric upwards; the task's own by default, with the same fallback.
+        color: metric that colours the front; left out where a front member lacks it.
+    """
+    down = _measured(results, y or results.quality, taken="")
+    across = _measured(results, x, taken=down)
+    drawn = [c for c in results.candidates if not c.failed and down in c.measurements and across in c.measurements]
+    figure = go.Figure(layout=_layout())
+    if not drawn:
+        figure.add_annotation(text="nothing has been measured yet", showarrow=False, font={"size": 16})
+        return figure.update_xaxes(visible=False).update_yaxes(visible=False)
+
+    ends = {name: [v for c in drawn for v in _ends(c.measurements[name])] for name in (across, down)}
+    axes = tuple(_Axis.of(results.metrics[name], ends[name]) for name in (across, down))
+    statuses, baseline, pick = results.statuses(), results.baseline, results.pick().candidate
+    groups = {
+        status: [c for c in drawn if statuses[c.number] == status and c is not baseline]
+        for status in ("infeasible", "dominated", "front")
+    }
+    _points(figure, results, axes, groups["infeasible"], "infeasible (out of budget)", symbol="x-thin", size=8)
+    _points(figure, results, axes, groups["dominated"], "dominated", symbol="circle-open", size=8, opacity=0.8)
+    _points(
+        figure,
+        results,
+        axes,
+        groups["front"],
+        "front",
+        errors=True,
+        size=13,
+        **_colouring(results, groups["front"], color),
+    )
+    star = [c for c in drawn if c is baseline]
+    _points(figure, results, axes, star, "baseline", errors=True, symbol="star", size=17, color=ACCENT)
+    ring = [c for c in drawn if c is pick]
+    _points(figure, results, axes, ring, "the pick", symbol="circle-open", size=24, color=ACCENT, line={"width": 2.5})
+    _limits(figure, results, *axes)
+    return figure.update_xaxes(axes[0].layout()).update_yaxes(axes[1].layout())
+
+
+def _measured(results: Results, wanted: str, *, taken: str) -> str:
+    """`wanted`, or another metric that is not `taken` and that some candidate has."""
+    order = dict.fromkeys((wanted, *results.objectives, *results.metrics))
+    had = {name for c in results.candidates if not c.failed for name in c.measurements}
+    return next((name for name in order if name in had & set(results.metrics) and name != taken), wanted)
+
+
+def _ends(measurement: Measurement) -> tuple[float, float]:
+    return measurement.low, measurement.high
+
+
+def _layout() -> dict[str, Any]:
+    return {
+        "template": "none",
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": "system-ui, sans-serif", "size": 13},
+        "margin": {"l": 60, "r": 20, "t": 20, "b": 50},
+        "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
+        "hovermode": "closest",
+        "hoverlabel": {"bgcolor": "#ffffff", "bordercolor": GREY, "align": "left", "font": {"color": "#1a1a1a"}},
+        "xaxis": {"gridcolor": "#e3e3e3", "zeroline": False, "linecolor": GREY},
+        "yaxis": {"gridcolor": "#e3e3e3", "zeroline": False, "linecolor": GREY},
+    }
+
+
+def _points(
+    figure: go.Figure,
+    results: Results,
+    axes: tuple[_Axis, ...],
+    candidates: Sequence[Candidate],
+    name: str,
+    *,
+    errors: bool = False,
+    **marker: Any,
+) -> None:
+    if not candidates:
+        return
+    across, down = axes
+    bars = {"error_x": across.errors(candidates), "error_y": down.errors(candidates)} if errors else {}
+    figure.add_scatter(
+        x=across.values(candidates),
+        y=down.values(candidates),
+        mode="markers",
+        name=name,
+        marker={"color": GREY, "line": {"color": GREY, "width": 1.5}} | marker,
+        hovertext=[_hover(results, c) for c in candidates],
+        hoverinfo="text",
+        **bars,
+    )
+
+
+def _colouring(results: Results, front: Sequence[Candidate], color: str) -> dict[str, Any]:
+    if not front or any(color not in c.measurements for c in front) or color not in results.metrics:
+        return {"color": "#3b6ea8"}
+    values = [c.measurements[color].value for c in front]
+    axis = _Axis.of(results.metrics[color], values)
+    bar = {"title": {"text": axis.title, "side": "right"}, "thickness": 12, "outlinewidth": 0}
+    return {"color": axis.values(front), "colorscale": "Cividis", "showscale": True, "colorbar": bar}
+
+
+def _hover(results: Results, candidate: Candidate) -> str:
+    lines = [f"<b>{candidate.name}</b> {escape(candidate.recipe.label())}"]
+    for name, metric in results.metrics.items():
+        if name not in candidate.measurements:
+            continue
+        measurement = candidate.measurements[name]
+        extra = [interval_text(metric, measurement), change_text(results, candidate, name)]
+        shown = "; ".join(text for text in extra if text)
+        lines.append(escape(f"{metric.label}: {metric.show(measurement.value)}" + (f" ({shown})" if shown else "")))
+    return "<br>".join(lines)
+
+
+def _limits(figure: go.Figure, results: Results, across: _Axis, down: _Axis) -> None:
+    """A dotted line for each budget on one of the two axes."""
+    line = {"color": GREY, "width": 1.5, "dash": "dot"}
+    for budget in results.budgets:
+        limit = limit_of(results, budget)
+        label = {"text": escape(budget.text), "textposition": "end", "font": {"color": GREY, "size": 11}}
+        if limit is None:
+            continue
+        if budget.metric == across.metric.name and across.near(limit):
+            at = across.factor * limit
+            figure.add_shape(type="line", yref="paper", x0=at, x1=at, y0=0, y1=1, line=line, label=label)
+        if budget.metric == down.metric.name and down.near(limit):
+            at = down.factor * limit
+            figure.add_shape(type="line", xref="paper", x0=0, x1=1, y0=at, y1=at, line=line, label=label)

@@ -1,0 +1,262 @@
+"""A study's folder: where its files lie, and its configuration.
+
+NAME/study.yaml NAME/task.py     what the user writes
+NAME/out/                        everything produced; may be deleted as a whole
+"""
+
+import fcntl
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from autoopt import space as spaces
+from autoopt.errors import ConfigError, TargetUnavailable
+from autoopt.space import SearchSpace
+from autoopt.targets import TARGETS
+from autoopt.validation import expect_keys, expect_number, fail, nearest
+
+SAMPLERS = ("tpe", "random", "nsga2")
+KEYS = (
+    "task",
+    "space",
+    "objectives",
+    "budgets",
+    "trials",
+    "hours",
+    "target",
+    "threads",
+    "seed",
+    "sampler",
+    "slots",
+    "limits",
+)
+DEFAULT_OBJECTIVES = ("quality", "latency_ms", "compressed_bytes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one job may take.
+
+    Attributes:
+        job_seconds: time in which it is not frozen.
+        job_bytes: resident memory; None for this machine's memory shared by the slots, less 2 GB.
+    """
+
+    job_seconds: float = 3600.0
+    job_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """A `study.yaml`, checked.
+
+    Attributes:
+        task: path of the task's Python file.
+        space: what may be sampled.
+        objectives: metric names; `quality` stands for the task's own metric.
+        budgets: in the shared syntax; read when the task's metric is known.
+        trials: candidates in all, the baseline and its schemes among them.
+        hours: after which no new candidate is begun; None for no limit.
+        target: where it is measured.
+        threads: of the interpreter while measuring.
+        seed: of the search and of every candidate.
+        sampler: one of `SAMPLERS`.
+        slots: training jobs at a time; None for as many as cores and memory allow.
+        limits: of one job.
+    """
+
+    task: Path
+    space: SearchSpace
+    objectives: tuple[str, ...] = DEFAULT_OBJECTIVES
+    budgets: tuple[str, ...] = ()
+    trials: int = 50
+    hours: float | None = None
+    target: str = "host"
+    threads: int = 1
+    seed: int = 0
+    sampler: str = "tpe"
+    slots: int | None = None
+    limits: Limits = field(default_factory=Limits)
+
+
+class StudyFolder:
+    """The paths of a study.
+
+    Raises:
+        ConfigError: if the folder is not there.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise ConfigError(f"{self.path}: no such folder; `autoopt init {self.path} ...` makes a study")
+
+    @property
+    def name(self) -> str:
+        """The study's name: its folder's."""
+        return self.path.resolve().name
+
+    @property
+    def out(self) -> Path:
+        """Everything produced."""
+        return self.path / "out"
+
+    @property
+    def database(self) -> Path:
+        """Optuna's."""
+        return self.out / "study.db"
+
+    @property
+    def header(self) -> Path:
+        """What is needed to judge the candidates: metrics, objectives, budgets, provenance."""
+        return self.out / "study.json"
+
+    @property
+    def candidates(self) -> Path:
+        """A JSON file a candidate."""
+        return self.out / "candidates"
+
+    @property
+    def report(self) -> Path:
+        """The HTML report."""
+        return self.out / "report.html"
+
+    @property
+    def pick(self) -> Path:
+        """The recommended candidate's bundle."""
+        return self.out / "pick"
+
+    @property
+    def store_note(self) -> Path:
+        """Says where the store is, if it is elsewhere."""
+        return self.out / "store.path"
+
+    def store(self) -> Path:
+        """The store's folder: `out/store`, or where the last run was told to keep it."""
+        if self.store_note.exists():
+            return Path(self.store_note.read_text(encoding="utf-8").strip())
+        return self.out / "store"
+
+    def candidate_file(self, number: int) -> Path:
+        """Where a candidate's JSON is."""
+        return self.candidates / f"{number:05d}.json"
+
+    def lock(self) -> Any:
+        """Hold the study: one driver at a time. Keep the value; it lets go when closed.
+
+        Raises:
+            TargetUnavailable: if another driver holds it.
+        """
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            held = open(self.out / "driver.lock", "a+", encoding="utf-8")  # noqa: SIM115 - the caller keeps it open
+        except OSError as error:
+            raise TargetUnavailable(f"{self.out}: can't write ({error.strerror})") from error
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            held.seek(0)
+            who = held.read().strip() or "unknown"
+            held.close()
+            raise TargetUnavailable(
+                f"{self.path}: another autoopt (process {who}) is running this study; wait for it, or stop it"
+            ) from None
+        held.truncate(0)
+        held.write(str(os.getpid()))
+        held.flush()
+        return held
+
+    def driver(self) -> int | None:
+        """Process number of the driver that is running the study, or None."""
+        try:
+            with open(self.out / "driver.lock", encoding="utf-8") as held:
+                try:
+                    fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return int(held.read().strip() or 0)
+        except OSError:
+            pass
+        return None
+
+    def config(self) -> StudyConfig:
+        """Read `study.yaml`.
+
+        Raises:
+            ConfigError: naming file, path, expected and got.
+        """
+        file = self.path / "study.yaml"
+        try:
+            values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"{file}: can't read it ({error.strerror}); a study needs a study.yaml") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
+        try:
+            return self._config({} if values is None else values)
+        except ConfigError as error:
+            text = str(error)
+            raise ConfigError(text if text.startswith(str(self.path)) else f"{file}: {text}") from error
+
+    def _config(self, values: Any) -> StudyConfig:
+        expect_keys("study", values, KEYS)
+        settings: dict[str, Any] = {"task": self._inside(values.get("task", "task.py")), "space": self._space(values)}
+        for name in ("objectives", "budgets"):
+            if name in values:
+                settings[name] = _texts(name, values[name])
+        if "objectives" in settings and not settings["objectives"]:
+            raise ConfigError("objectives: the list is empty; give at least one metric")
+        for name, lowest in (("trials", 1), ("threads", 1), ("seed", 0), ("slots", 1)):
+            if name in values:
+                settings[name] = expect_number(name, values[name], minimum=lowest, whole=True)
+        if values.get("hours") is not None:
+            settings["hours"] = expect_number("hours", values["hours"], minimum=0)
+        for name, known in (("target", tuple(TARGETS)), ("sampler", SAMPLERS)):
+            if name in values:
+                if values[name] not in known:
+                    raise ConfigError(f"{name}: unknown {name} {values[name]!r}; {nearest(str(values[name]), known)}")
+                settings[name] = values[name]
+        if "limits" in values:
+            settings["limits"] = _limits(values["limits"])
+        return StudyConfig(**settings)
+
+    def _inside(self, name: Any) -> Path:
+        if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
+            fail("task", "a file inside the study's folder", name)
+        return self.path / name
+
+    def _space(self, values: Mapping[str, Any]) -> SearchSpace:
+        given = values.get("space")
+        if isinstance(given, str):
+            return spaces.find(given, self.path)
+        if isinstance(given, Mapping):
+            return spaces.parse(given, f"{self.path / 'study.yaml'}: space")
+        fail("space", f"a bundled space ({', '.join(spaces.bundled())}), a .yaml file, or the space itself", given)
+
+
+def _texts(name: str, value: Any) -> tuple[str, ...]:
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
+        fail(name, "a list of texts", value)
+    return tuple(texts)
+
+
+def _limits(value: Any) -> Limits:
+    from autoopt.budgets import UNITS
+
+    expect_keys("limits", value, ("job_time", "job_memory"))
+    found: dict[str, Any] = {}
+    units: dict[str, Mapping[str, float]] = {"job_time": {"s": 1, "min": 60, "h": 3600}, "job_memory": UNITS["B"]}
+    for name, given in value.items():
+        number, _, unit = str(given).strip().partition(" ")
+        try:
+            amount = float(number) * units[name][unit.strip() if name == "job_time" else unit.strip().lower()]
+        except (ValueError, KeyError):
+            amount = -1.0
+        if amount <= 0 or not unit:
+            fail(f"limits.{name}", {"job_time": "such as '30 min'", "job_memory": "such as '4 GB'"}[name], given)
+        found["job_seconds" if name == "job_time" else "job_bytes"] = amount if name == "job_time" else int(amount)
+    return Limits(**found)

@@ -1,0 +1,182 @@
+"""`autoopt init`: a study from a model file and arrays."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autoopt import models
+from autoopt import space as spaces
+from autoopt import task as tasks
+from autoopt.errors import ConfigError
+from autoopt.store import Store
+from autoopt.validation import nearest
+
+KEYS = ("x_train", "y_train", "x_validation", "y_validation", "x_test", "y_test", "class_names")
+SHARE = 0.15
+"""Of the training items, what is split off for validation, and likewise for test, where they are missing."""
+
+STUDY = """\
+# What to search, and what for. Every key but `space` may be left out.
+task: task.py
+space: {space}                     # one of autoopt's own ({known}), or a .yaml file beside this one
+objectives: [{quality}, latency_ms, compressed_bytes]
+budgets: []                        # such as "size_bytes <= 300 KB" or "{budget}"
+trials: {trials}
+"""
+
+TASK = '''\
+"""The model to make small, and its data. Written by `autoopt init`; change it as you like."""
+
+from pathlib import Path
+
+import numpy as np
+import tf_keras
+
+import autoopt
+
+HERE = Path(__file__).parent
+
+{extra}
+def task() -> autoopt.Task:
+    data = np.load(HERE / "data.npz", allow_pickle=False)
+    return autoopt.Task(
+        model=tf_keras.models.load_model(HERE / "{model}", compile=False),
+        train=(data["x_train"], data["y_train"]),
+        validation=(data["x_validation"], data["y_validation"]),
+        test=(data["x_test"], data["y_test"]),
+        loss={loss},{metric}{class_names}
+    )
+'''
+
+MAE = """
+def mean_absolute_error(labels, outputs) -> float:
+    return float(np.abs(labels.reshape(outputs.shape) - outputs).mean())
+
+"""
+
+
+def create(target: Path, model: Path, data: Path, space: str, trials: int, say: Callable[[str], None]) -> None:
+    """Write a study's folder: study.yaml, task.py, the model and the data; and check that it loads.
+
+    Args:
+        target: the folder; must not exist, or be empty.
+        model: `.h5`, `.keras` or SavedModel.
+        data: `.npz` with the arrays named in `KEYS`.
+        space: a bundled space's name.
+        trials: for study.yaml.
+        say: told what a person should know.
+
+    Raises:
+        ConfigError: if anything is wrong; nothing is left behind then.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ConfigError(f"{target}: exists already; give a new folder")
+    known = spaces.bundled()
+    if space not in known:
+        raise ConfigError(f"space: no bundled space {space!r}; {nearest(space, known)}")
+    arrays = read(data)
+    loaded = models.load(model, str(model))
+    split(arrays, say)
+    kept = f"model{model.suffix}" if model.is_file() else "model"
+    loss, extra, metric = _loss(loaded, arrays["y_train"])
+    names = ""
+    if "class_names" in arrays:
+        names = '\n        class_names=tuple(str(name) for name in data["class_names"]),'
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
+        made = Path(folder, "study")
+        made.mkdir()
+        if model.is_dir():
+            shutil.copytree(model, made / kept)
+        else:
+            shutil.copyfile(model, made / kept)
+        np.savez(made / "data.npz", **arrays)  # type: ignore[arg-type]
+        quality, budget = ("mae", "mae <= 1.1 * baseline") if extra else ("accuracy", "accuracy >= baseline - 1%")
+        (made / "study.yaml").write_text(
+            STUDY.format(space=space, known=", ".join(known), trials=trials, quality=quality, budget=budget)
+        )
+        (made / "task.py").write_text(
+            TASK.format(model=kept, loss=loss, extra=extra, metric=metric, class_names=names).replace(
+                "\n\n\n\n", "\n\n\n"
+            )
+        )
+        path = made / "task.py"
+        try:
+            _, warnings = tasks.prepare(tasks.load(path), path, Store(Path(folder, "store")))
+        except ConfigError as error:
+            raise ConfigError(str(error).replace(str(path), str(data))) from error
+        for warning in warnings:
+            say(f"warning: {warning}")
+        if target.exists():
+            target.rmdir()
+        made.rename(target)
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a data file.
+
+    Raises:
+        ConfigError: if it is no `.npz`, or lacks what is needed.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except OSError as error:
+        raise ConfigError(f"{path}: can't read it ({error.strerror or error})") from error
+    except Exception as error:  # numpy raises many kinds for what is no .npz
+        raise ConfigError(f"{path}: not an .npz of plain arrays ({' '.join(str(error).split())[:200]})") from error
+    for name in arrays:
+        if name not in KEYS:
+            raise ConfigError(f"{path}: unknown array {name!r}; {nearest(name, KEYS)}")
+    for part in ("train", "validation", "test"):
+        x, y = f"x_{part}", f"y_{part}"
+        if part == "train" and x not in arrays:
+            raise ConfigError(f"{path}: x_train is missing; it has {', '.join(arrays) or 'nothing'}")
+        if (x in arrays) != (y in arrays):
+            raise ConfigError(f"{path}: {x} and {y} go together, and one is missing")
+        if x in arrays and len(arrays[x]) != len(arrays[y]):
+            raise ConfigError(f"{path}: {y}: expected {len(arrays[x])} labels like {x}, got {len(arrays[y])}")
+    return arrays
+
+
+def split(arrays: dict[str, np.ndarray], say: Callable[[str], None]) -> None:
+    """Split what is missing off the training items, at random but always the same, and say so."""
+    for part in ("validation", "test"):
+        if f"x_{part}" in arrays:
+            continue
+        n = len(arrays["x_train"])
+        order = np.random.default_rng(0).permutation(n)
+        taken = round(n * SHARE)
+        if taken == 0 or taken == n:
+            raise ConfigError(f"x_train: {n} items are too few to split a {part} set off; give x_{part} and y_{part}")
+        for name in ("x", "y"):
+            whole = arrays[f"{name}_train"]
+            arrays[f"{name}_{part}"] = whole[np.sort(order[:taken])]
+            arrays[f"{name}_train"] = whole[np.sort(order[taken:])]
+        say(
+            f"no x_{part} in the data: {taken} of {n} training items were split off for {part}. "
+            "If the model was trained on them, its accuracy there flatters."
+        )
+
+
+def _loss(model: Any, labels: np.ndarray) -> tuple[str, str, str]:
+    """Source text of the loss, of functions it needs, and of the metric, by labels and last layer."""
+    classes = int(model.outputs[0].shape[-1])
+    activation = getattr(getattr(model.layers[-1], "activation", None), "__name__", "linear")
+    one_hot = labels.ndim == 2 and labels.shape[1] == classes > 1
+    if labels.dtype.kind == "f" and not one_hot:
+        metric = '\n        metric=autoopt.QualityMetric(name="mae", function=mean_absolute_error, direction="min"),'
+        return '"mean_squared_error"', MAE, metric
+    if classes == 1:
+        kind, name = "BinaryCrossentropy", "binary_crossentropy"
+    elif one_hot:
+        kind, name = "CategoricalCrossentropy", "categorical_crossentropy"
+    else:
+        kind, name = "SparseCategoricalCrossentropy", "sparse_categorical_crossentropy"
+    if activation in ("softmax", "sigmoid") or type(model.layers[-1]).__name__ == "Softmax":
+        return f'"{name}"', "", ""
+    return f"tf_keras.losses.{kind}(from_logits=True)", "", ""

@@ -1,0 +1,211 @@
+"""What runs in a process of its own: each job is a pure function of bytes and settings.
+
+To add one: write a function like these and list it in `JOBS`; raise its version when its result changes.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autoopt import convert, inspect, measure, models, stages
+from autoopt import task as tasks
+from autoopt.errors import CandidateFailed, ResultLost
+from autoopt.recipe import Recipe
+from autoopt.store import Store
+from autoopt.targets import TARGETS
+from autoopt.task import Manifest, Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What a job may see beside its settings.
+
+    Attributes:
+        store: for the task's model and data.
+        parents: results of the jobs before it.
+        settings: its own.
+        threads: that it may use.
+        progress: tells people what it is at, in a few words.
+    """
+
+    store: Store
+    parents: Sequence[bytes]
+    settings: Mapping[str, Any]
+    threads: int
+    progress: Callable[[str], None]
+
+    def manifest(self) -> Manifest:
+        """The task, named by the setting `task`."""
+        return Manifest.from_json(self._get(self.settings["task"]))
+
+    def split(self, name: str) -> Split:
+        """One of the task's splits."""
+        return Split.from_bytes(self._get(self.manifest().splits[name]))
+
+    def _get(self, key: str) -> bytes:
+        data = self.store.get(key)
+        if data is None:
+            raise ResultLost(f"the store lost the task's data ({key[:12]}); run the same command again")
+        return data
+
+
+def read_task(context: Context) -> bytes:
+    """Run the user's `task.py`, check it, put model and data into the store.
+
+    Returns:
+        JSON: `manifest` (its key), `fingerprint`, `warnings`, and the manifest's facts for the driver.
+    """
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(context.threads)
+    path = Path(context.settings["path"])
+    manifest, warnings = tasks.prepare(tasks.load(path), path, context.store)
+    text = manifest.to_json().encode()
+    key = hashlib.sha256(text).hexdigest()
+    context.store.put(key, text)
+    return _json(
+        {
+            "manifest": key,
+            "fingerprint": manifest.fingerprint,
+            "model": manifest.model,
+            "warnings": warnings,
+            "items": dict(manifest.items),
+            "metric": dict(manifest.metric),
+            "finetune": dict(manifest.finetune),
+            "class_names": list(manifest.class_names),
+        }
+    )
+
+
+def train_stage(context: Context) -> bytes:
+    """Run the training stage named by the setting `stage`: packed model -> packed model."""
+    settings = dict(context.settings)
+    name = settings.pop("stage")
+    _limit_threads(context.threads)
+    model, reports = models.unpack(context.parents[0])
+    if inside := models.nested(model):
+        raise CandidateFailed(name, f"tensorflow-model-optimization can't look into the nested model {inside[0]}")
+    trained, report = stages.run(
+        name, model, settings, context.manifest(), context.split("train"), context.split("validation"), context.progress
+    )
+    return models.pack(trained, [*reports, report])
+
+
+def to_float32(context: Context) -> bytes:
+    """Packed model -> float32 `.tflite`."""
+    return convert.float32(models.unpack(context.parents[0])[0])
+
+
+def to_scheme(context: Context) -> bytes:
+    """Packed model -> `.tflite` in the setting `scheme`, by TensorFlow's converter."""
+    model, _ = models.unpack(context.parents[0])
+    if context.settings["scheme"] == "int16x8":
+        return convert.int16x8(model, context.split("calibration").inputs)
+    return convert.trained(model, context.settings["scheme"])
+
+
+def quantize(context: Context) -> bytes:
+    """float32 `.tflite` -> `.tflite` in the setting `scheme`, by litert-quantizer."""
+    calibration = context.split("calibration").inputs
+    return convert.quantize(context.parents[0], context.settings["scheme"], calibration, context.threads)
+
+
+def prove(context: Context) -> bytes:
+    """Open the file, prove the recipe, weigh it. Parents: the `.tflite` and the packed model behind it.
+
+    Returns:
+        JSON: `contents`, `reports`, `size_bytes`, `compressed_bytes`, `sha256`.
+    """
+    file, model = context.parents
+    reports = models.reports_of(model)
+    contents = inspect.read(file)
+    inspect.prove(contents, Recipe.from_dict(context.settings["recipe"]), reports)
+    return _json(
+        {
+            "contents": contents.to_dict(),
+            "reports": reports,
+            "size_bytes": len(file),
+            "compressed_bytes": measure.compressed_bytes(file),
+            "sha256": hashlib.sha256(file).hexdigest(),
+        }
+    )
+
+
+def accuracy(context: Context) -> bytes:
+    """Quality of the `.tflite` (first parent) on the validation split.
+
+    Returns:
+        JSON: `measurement` and `outcomes`.
+    """
+    split = context.split("validation")
+    outputs = measure.outputs_of(context.parents[0], split.inputs, context.threads)
+    how = "LiteRT interpreter on the validation split"
+    measurement, outcomes = measure.quality(context.manifest(), split.labels, outputs, how)
+    return _json({"measurement": measurement.to_dict(), "outcomes": outcomes})
+
+
+def latency(context: Context) -> bytes:
+    """Latency of the `.tflite` (first parent), interleaved with the baseline's (second).
+
+    Returns:
+        JSON: `pairs` (ns, by process) and `target`.
+    """
+    file, _, baseline = context.parents
+    target = TARGETS[context.settings["target"]]()
+    pairs = target.latency(file, baseline, context.settings["threads"])
+    return _json({"pairs": pairs, "target": target.describe()})
+
+
+def memory(context: Context) -> bytes:
+    """Peak memory of the `.tflite` (first parent).
+
+    Returns:
+        JSON: `bytes` (one a process) and `target`.
+    """
+    target = TARGETS[context.settings["target"]]()
+    peaks = target.memory(context.parents[0], context.settings["threads"])
+    return _json({"bytes": peaks, "target": target.describe()})
+
+
+def _limit_threads(threads: int) -> None:
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+def _json(values: Mapping[str, Any]) -> bytes:
+    return json.dumps(values, sort_keys=True, allow_nan=False).encode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of job.
+
+    Attributes:
+        body: what it does.
+        version: part of its key; raise it when the result changes.
+        exclusive: nothing else may run on the machine meanwhile.
+        cached: whether its result follows from its key, and may be kept.
+    """
+
+    body: Callable[[Context], bytes]
+    version: int = 1
+    exclusive: bool = False
+    cached: bool = True
+
+
+JOBS: dict[str, Kind] = {
+    "task": Kind(body=read_task, cached=False),
+    **{stage: Kind(body=train_stage) for stage in stages.STAGES},
+    "float32": Kind(body=to_float32),
+    "convert": Kind(body=to_scheme),
+    "quantize": Kind(body=quantize),
+    "proof": Kind(body=prove),
+    "accuracy": Kind(body=accuracy),
+    "memory": Kind(body=memory),
+    "latency": Kind(body=latency, exclusive=True),
+}

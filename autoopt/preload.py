@@ -1,0 +1,23 @@
+"""Imported once by the server that jobs are forked from: the heavy libraries, imported but unused.
+
+Nothing here may run a TensorFlow operation: forking after one hangs.
+"""
+
+import os
+
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # tfmot knows Keras 2 alone
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+_stderr, _nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+os.dup2(_nowhere, 2)  # native libraries greet on it while they are loaded
+try:
+    import ai_edge_litert.interpreter  # noqa: F401
+    import tensorflow  # noqa: F401
+    import tensorflow_model_optimization  # noqa: F401
+    import tf_keras  # noqa: F401
+
+    import autoopt.jobs  # noqa: F401
+finally:
+    os.dup2(_stderr, 2)
+    os.close(_stderr)
+    os.close(_nowhere)

@@ -1,0 +1,240 @@
+"""What a person sees while a search runs: a live view in a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from autoopt.budgets import Budget
+from autoopt.metrics import Metric
+from autoopt.results import Candidate, Results
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+SHOWN = 8
+"""Rows of the front in the live view."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """A search at one moment.
+
+    Attributes:
+        done: candidates that have ended.
+        failed: of them, those that failed.
+        total: candidates in all.
+        running: number, recipe, job and what the job is at, for each job at work.
+        hits: results that the store already held.
+        elapsed_s: seconds since the run began.
+        hours: limit of the run, or None.
+        candidates: those that have ended.
+        objectives: names of metrics.
+        metrics: by name.
+        budgets: of the study.
+        quality: name of the task's metric.
+    """
+
+    done: int
+    failed: int
+    total: int
+    running: tuple[tuple[int, str, str, str], ...] = ()
+    hits: int = 0
+    elapsed_s: float = 0.0
+    hours: float | None = None
+    candidates: tuple[Candidate, ...] = ()
+    objectives: tuple[str, ...] = ()
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    budgets: tuple[Budget, ...] = ()
+    quality: str = ""
+
+    def front(self) -> list[Candidate]:
+        """The front so far."""
+        if not self.objectives:
+            return []
+        return Results(
+            study="",
+            metrics=self.metrics,
+            quality=self.quality,
+            objectives=self.objectives,
+            budgets=self.budgets,
+            candidates=self.candidates,
+        ).front()
+
+    def left_s(self) -> float | None:
+        """Seconds left at the pace so far, or None before there is a pace."""
+        by_time = None if self.hours is None else max(0.0, self.hours * 3600 - self.elapsed_s)
+        if self.done < 3:
+            return by_time
+        by_count = self.elapsed_s / self.done * max(0, self.total - self.done)
+        return by_count if by_time is None else min(by_count, by_time)
+
+
+class Spending(Protocol):
+    """Where a run's time went, in seconds."""
+
+    jobs: float
+    saved: float
+    busy: float
+    wall: float
+    hits: int
+
+
+class View(Protocol):
+    """Shows a search. Used as a context manager around it."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exception: object) -> None: ...
+    def note(self, text: str) -> None:
+        """Something a person should read."""
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Called several times a second."""
+
+    def candidate(self, candidate: Candidate, metrics: Mapping[str, Metric], baseline: Candidate | None) -> None:
+        """A candidate has ended."""
+
+    def finish(self, snapshot: Snapshot, spent: Spending, why: str) -> None:
+        """The run has ended."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Nothing to take down."""
+
+    def note(self, text: str) -> None:
+        """Shows nothing."""
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Shows nothing."""
+
+    def candidate(self, candidate: Candidate, metrics: Mapping[str, Metric], baseline: Candidate | None) -> None:
+        """Shows nothing."""
+
+    def finish(self, snapshot: Snapshot, spent: Spending, why: str) -> None:
+        """Shows nothing."""
+
+
+class Plain(Silent):
+    """One line for each thing that happens, on standard error."""
+
+    def note(self, text: str) -> None:
+        """Print it."""
+        self._print(text)
+
+    def candidate(self, candidate: Candidate, metrics: Mapping[str, Metric], baseline: Candidate | None) -> None:
+        """Print what became of it."""
+        self._print(describe(candidate, metrics, baseline))
+
+    def finish(self, snapshot: Snapshot, spent: Spending, why: str) -> None:
+        """Print why it ended and where the time went."""
+        self._print(summary(snapshot, spent, why))
+
+    def _print(self, text: str) -> None:
+        print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
+
+
+class Live(Silent):
+    """A view that redraws itself: progress, running jobs, the front so far."""
+
+    def __init__(self, console: "Console") -> None:
+        from rich.live import Live as RichLive
+
+        self._console = console
+        self._live = RichLive(console=console, refresh_per_second=4, transient=True)
+        self._last = 0.0
+
+    def __enter__(self) -> Self:
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._live.__exit__(*exception)
+
+    def note(self, text: str) -> None:
+        """Print it above the view."""
+        self._console.print(text, style="dim", markup=False, highlight=False)
+
+    def candidate(self, candidate: Candidate, metrics: Mapping[str, Metric], baseline: Candidate | None) -> None:
+        """Print what became of it above the view."""
+        style = "red" if candidate.failed else None
+        self._console.print(describe(candidate, metrics, baseline), style=style, markup=False, highlight=False)
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Redraw, a few times a second at most."""
+        if time.monotonic() - self._last > 0.2:
+            self._live.update(self._draw(snapshot))
+            self._last = time.monotonic()
+
+    def finish(self, snapshot: Snapshot, spent: Spending, why: str) -> None:
+        """Print why it ended and where the time went."""
+        self._console.print(summary(snapshot, spent, why), markup=False, highlight=False)
+
+    def _draw(self, snapshot: Snapshot) -> "RenderableType":
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        left = snapshot.left_s()
+        counts = f"{snapshot.done} of {snapshot.total} candidates, {snapshot.failed} failed"
+        times = f"{duration(snapshot.elapsed_s)} gone" + ("" if left is None else f", about {duration(left)} left")
+        head = Text(f"{counts} · {times} · {snapshot.hits} results from the store")
+        bar = ProgressBar(total=max(1, snapshot.total), completed=snapshot.done, width=60)
+        jobs = Table.grid(padding=(0, 2))
+        for number, recipe, job, at in snapshot.running:
+            jobs.add_row(Text(f"#{number}"), Text(recipe), Text(job, style="bold"), Text(at))
+        front = snapshot.front()
+        if not front:
+            return Group(bar, head, jobs)
+        shown = f" (best {SHOWN} by {snapshot.objectives[0]})" if len(front) > SHOWN else ""
+        title = f"front so far: {len(front)} candidates{shown}"
+        names = [n for n in snapshot.objectives if n in snapshot.metrics]
+        table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+        for heading in ("", *[snapshot.metrics[n].label for n in names], "recipe"):
+            table.add_column(heading, justify="right" if heading not in ("", "recipe") else "left")
+        for c in front[:SHOWN]:
+            values = [Text(snapshot.metrics[n].show(c.measurements[n].value)) for n in names]
+            table.add_row(Text(c.name), *values, Text(c.recipe.label()))
+        return Group(bar, head, jobs, Text(), table)
+
+
+def describe(candidate: Candidate, metrics: Mapping[str, Metric], baseline: Candidate | None) -> str:
+    """One line on a candidate that has ended."""
+    what = f"{candidate.name} {candidate.recipe.label()}"
+    if candidate.failed:
+        return f"{what}: failed in {candidate.failed_stage}: {candidate.reason}"
+    shown = [
+        f"{metrics[name].show(candidate.measurements[name].value)}"
+        for name in (next(iter(metrics)), "latency_ms", "compressed_bytes")
+        if name in candidate.measurements
+    ]
+    kind = "" if candidate.origin == "search" else f" ({candidate.origin})"
+    return f"{what}{kind}: {', '.join(shown)} compressed"
+
+
+def summary(snapshot: Snapshot, spent: Spending, why: str) -> str:
+    """How a run ended and where its time went."""
+    overhead = max(0.0, spent.wall - spent.busy)
+    share = overhead / spent.wall if spent.wall else 0.0
+    return (
+        f"{why or 'done'}: {snapshot.done} candidates, {snapshot.failed} failed, in {duration(spent.wall)}. "
+        f"In jobs {spent.jobs:.1f} s, saved by the store {spent.saved:.1f} s ({spent.hits} results), "
+        f"overhead {overhead:.1f} s ({share:.1%} of the time)."
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: `42 s`, `3 min 20 s`, `7 h 05 min`."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"

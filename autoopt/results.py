@@ -1,0 +1,411 @@
+"""Candidates and what follows from them: the front, the pick, comparisons. One truth for every face."""
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from autoopt import budgets as budget_syntax
+from autoopt.budgets import Budget
+from autoopt.errors import ConfigError
+from autoopt.metrics import Measurement, Metric, paired_difference, unpack_outcomes
+from autoopt.recipe import Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = 1
+"""Version of the JSON that `Results.to_json` writes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One recipe and what became of it.
+
+    Attributes:
+        number: of the trial, unique in the study.
+        recipe: how it was made.
+        origin: `baseline`, `scheme` (a post-training scheme of the baseline) or `search`.
+        measurements: by metric name; empty if it failed.
+        proof: what was found inside the file, see `autoopt.inspect`.
+        report: what each training stage touched and skipped.
+        file: key of the `.tflite` in the store.
+        sha256: of the `.tflite`.
+        outcomes: per-item outcomes on the validation split (see `metrics.pack_outcomes`), or ``.
+        failed_stage: the job in which it failed, or ``.
+        reason: why it failed, or ``.
+        seconds: spent in its own jobs; what the store already held costs nothing.
+        seconds_saved: that the store saved it.
+    """
+
+    number: int
+    recipe: Recipe
+    origin: str = "search"
+    measurements: Mapping[str, Measurement] = field(default_factory=dict)
+    proof: Mapping[str, Any] = field(default_factory=dict)
+    report: Sequence[Mapping[str, Any]] = ()
+    file: str = ""
+    sha256: str = ""
+    outcomes: str = ""
+    failed_stage: str = ""
+    reason: str = ""
+    seconds: float = 0.0
+    seconds_saved: float = 0.0
+
+    @property
+    def failed(self) -> bool:
+        """Whether it went wrong."""
+        return bool(self.failed_stage)
+
+    @property
+    def name(self) -> str:
+        """As people refer to it: `#7`."""
+        return f"#{self.number}"
+
+    def value(self, metric: str) -> float | None:
+        """A measured value, or None where it was not measured."""
+        found = self.measurements.get(metric)
+        return None if found is None else found.value
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        plain["recipe"] = self.recipe.to_dict()
+        plain["measurements"] = {name: m.to_dict() for name, m in self.measurements.items()}
+        plain["report"] = list(self.report)
+        return plain
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`."""
+        measurements = {name: Measurement.from_dict(m) for name, m in values["measurements"].items()}
+        parts = {"recipe": Recipe.from_dict(values["recipe"]), "measurements": measurements}
+        return cls(**{**values, **parts, "report": tuple(values["report"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pick:
+    """The answer to 'which one do I ship?'.
+
+    Attributes:
+        candidate: the recommended one, or None where nothing fits.
+        tied: those statistically as good as the best, the pick among them.
+        why: one sentence.
+        binding: the budgets that hold the pick back (or that keep everything out), in words.
+        nearest: where nothing fits, up to three candidates that miss by least.
+    """
+
+    candidate: Candidate | None
+    tied: tuple[Candidate, ...]
+    why: str
+    binding: tuple[str, ...] = ()
+    nearest: tuple[Candidate, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """A study's candidates, with what is needed to judge them.
+
+    Attributes:
+        study: the study's name.
+        metrics: all metrics that candidates may have, by name.
+        quality: name of the task's own metric, such as `accuracy`.
+        objectives: names of the metrics that the front is drawn over.
+        budgets: the study's own limits.
+        candidates: in the order of their numbers.
+        provenance: where and how it was measured, plain values.
+    """
+
+    study: str
+    metrics: Mapping[str, Metric]
+    quality: str
+    objectives: tuple[str, ...]
+    budgets: tuple[Budget, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def baseline(self) -> Candidate | None:
+        """The untouched model in float32, or None before it was measured."""
+        found = [c for c in self.candidates if c.origin == "baseline" and not c.failed]
+        return found[0] if found else None
+
+    def _reference(self, metric: str) -> float | None:
+        return None if self.baseline is None else self.baseline.value(metric)
+
+    def margins(self, candidate: Candidate, budgets: Iterable[Budget] | None = None) -> dict[str, float]:
+        """By each budget's text, how far the candidate is outside (0 or less is inside).
+
+        A metric that was not measured, of the candidate or of a baseline that the limit is relative
+        to, counts as infinitely far outside.
+        """
+        chosen = self.budgets if budgets is None else tuple(budgets)
+        found = {}
+        for budget in chosen:
+            value, reference = candidate.value(budget.metric), self._reference(budget.metric)
+            unknown = value is None or (budget.factor != 0 and reference is None)
+            found[budget.text] = float("inf") if unknown else budget.margin(float(value or 0), reference)
+        return found
+
+    def fits(self, candidate: Candidate, budgets: Iterable[Budget] | None = None) -> bool:
+        """Whether the candidate succeeded and is inside every budget (the study's own by default)."""
+        return not candidate.failed and all(m <= 0 for m in self.margins(candidate, budgets).values())
+
+    def front(self, budgets: Iterable[Budget] | None = None) -> list[Candidate]:
+        """The candidates inside the budgets that no other such candidate beats on every objective.
+
+        Sorted by the first objective, best first. Of several with the very same values, all stay.
+        """
+        chosen = None if budgets is None else tuple(budgets)
+        able = [c for c in self.candidates if self.fits(c, chosen) and self._point(c) is not None]
+        if not able:
+            return []
+        points = np.array([self._point(c) for c in able], dtype=float)
+        kept = [c for c, keep in zip(able, non_dominated(points), strict=True) if keep]
+        return sorted(kept, key=lambda c: (*(self._point(c) or ()), c.number))
+
+    def _point(self, candidate: Candidate) -> tuple[float, ...] | None:
+        values = [candidate.value(name) for name in self.objectives]
+        if any(v is None for v in values):
+            return None
+        return tuple(self.metrics[n].sign * v for n, v in zip(self.objectives, values, strict=True) if v is not None)
+
+    def statuses(self) -> dict[int, str]:
+        """By candidate number: `failed`, `infeasible`, `front` or `dominated`."""
+        front = {c.number for c in self.front()}
+        return {
+            c.number: "failed"
+            if c.failed
+            else "infeasible"
+            if not self.fits(c)
+            else "front"
+            if c.number in front
+            else "dominated"
+            for c in self.candidates
+        }
+
+    def difference(self, a: Candidate, b: Candidate) -> tuple[float, float, float]:
+        """Quality of `a` minus quality of `b`, with a 95 % interval.
+
+        Paired on the same items where outcomes were kept; otherwise from the two intervals, as if
+        independent, which is wider.
+        """
+        ma, mb = a.measurements[self.quality], b.measurements[self.quality]
+        if a.outcomes and b.outcomes and ma.n == mb.n:
+            return paired_difference(unpack_outcomes(a.outcomes, ma.n), unpack_outcomes(b.outcomes, mb.n))
+        d = ma.value - mb.value
+        low = d - float(np.hypot(ma.value - ma.low, mb.high - mb.value))
+        high = d + float(np.hypot(ma.high - ma.value, mb.value - mb.low))
+        return d, low, high
+
+    def tied(self, a: Candidate, b: Candidate) -> bool:
+        """Whether the measured quality can't tell the two apart (the interval holds 0)."""
+        _, low, high = self.difference(a, b)
+        return low <= 0 <= high
+
+    def parse_budgets(self, texts: Iterable[str] = (), **short_forms: str | None) -> tuple[Budget, ...]:
+        """Budgets in the shared syntax and in short forms (see `budgets.from_short_forms`)."""
+        parsed = [budget_syntax.parse(text, self.metrics) for text in texts]
+        return tuple(parsed + budget_syntax.from_short_forms(self.metrics, self.quality, **short_forms))
+
+    def pick(self, *texts: str, **short_forms: str | None) -> Pick:
+        """Recommend one candidate inside the given budgets (the study's own if none is given).
+
+        Among the candidates inside, the one with the best quality is found, then all that are
+        statistically tied with it; of those the fastest is picked, and of equally fast ones
+        (overlapping intervals) the smallest download.
+
+        Args:
+            *texts: budgets such as `"latency_ms <= 2"`.
+            **short_forms: `max_size="300KB"`, `max_latency="2ms"`, `max_accuracy_drop="1%"`, ...
+
+        Raises:
+            ConfigError: for a budget that can't be read.
+        """
+        asked = bool(texts) or any(v is not None for v in short_forms.values())
+        budgets = self.parse_budgets(texts, **short_forms) if asked else self.budgets
+        return self._pick(budgets)
+
+    def _pick(self, budgets: tuple[Budget, ...]) -> Pick:
+        measured = [c for c in self.candidates if not c.failed and c.value(self.quality) is not None]
+        fitting = [c for c in measured if self.fits(c, budgets)]
+        if not measured:
+            return Pick(candidate=None, tied=(), why="no candidate has been measured yet")
+        if not fitting:
+            nearest = sorted(measured, key=lambda c: (self._excess(c, budgets), c.number))[:3]
+            return Pick(
+                candidate=None,
+                tied=(),
+                why=f"nothing fits: none of {len(measured)} candidates is inside every budget",
+                binding=self._barriers(measured, budgets),
+                nearest=tuple(nearest),
+            )
+        chosen, tied = self._best_of(fitting)
+        binding = []
+        for budget in budgets:
+            without = tuple(b for b in budgets if b is not budget)
+            freed, _ = self._best_of([c for c in measured if self.fits(c, without)])
+            if freed is not chosen:
+                binding.append(f"{budget.text} (without it: {freed.name} {freed.recipe.label()})")
+        return Pick(candidate=chosen, tied=tuple(tied), why=self._why(chosen, tied), binding=tuple(binding))
+
+    def _best_of(self, candidates: list[Candidate]) -> tuple[Candidate, list[Candidate]]:
+        sign = self.metrics[self.quality].sign
+        best = min(candidates, key=lambda c: (sign * c.measurements[self.quality].value, self._cost(c)))
+        tied = [c for c in candidates if c is best or self.tied(c, best)]
+        fastest = min(tied, key=self._cost)
+        # The ratio to the baseline is measured within each process: it tells apart what milliseconds can't.
+        name = "latency_ratio" if "latency_ratio" in fastest.measurements else "latency_ms"
+        limit = fastest.measurements.get(name)
+        if limit is None:
+            return fastest, tied
+        as_fast = [c for c in tied if name in c.measurements and c.measurements[name].low <= limit.high]
+        return min(as_fast, key=lambda c: (*self._cost(c)[1:], c.number)), tied
+
+    def _cost(self, candidate: Candidate) -> tuple[float, ...]:
+        names = ("latency_ms", "compressed_bytes", "size_bytes")
+        return (*(candidate.measurements[n].value if n in candidate.measurements else np.inf for n in names),)
+
+    def _why(self, chosen: Candidate, tied: list[Candidate]) -> str:
+        metric = self.metrics[self.quality]
+        if len(tied) == 1:
+            return f"the best {metric.label} of all that fit, and no other is statistically tied with it"
+        return (
+            f"fastest of {len(tied)} candidates whose {metric.label} can't be told apart from the best "
+            "(of equally fast ones, the smallest download)"
+        )
+
+    def _excess(self, candidate: Candidate, budgets: Iterable[Budget]) -> float:
+        """Largest overrun of any budget, relative to its limit."""
+        worst = 0.0
+        for budget in budgets:
+            margin = self.margins(candidate, [budget])[budget.text]
+            if margin > 0:
+                worst = max(worst, margin / (abs(budget.bound(self._reference(budget.metric))) or 1.0))
+        return worst
+
+    def _barriers(self, measured: list[Candidate], budgets: tuple[Budget, ...]) -> tuple[str, ...]:
+        lines = []
+        for budget in budgets:
+            inside = sum(self.fits(c, [budget]) for c in measured)
+            others = tuple(b for b in budgets if b is not budget)
+            freed = sum(self.fits(c, others) for c in measured)
+            if freed and others:
+                lines.append(f"{budget.text} (without it {freed} would fit)")
+            elif not inside:
+                metric = self.metrics[budget.metric]
+                values = [v for c in measured if (v := c.value(budget.metric)) is not None]
+                best = min(values, key=lambda v: metric.sign * v, default=None)
+                lines.append(f"{budget.text} (best seen: {'none' if best is None else metric.show(best)})")
+        return tuple(lines) or ("all budgets together (each alone can be met)",)
+
+    def find(self, number: int | str) -> Candidate:
+        """The candidate with that number (`7` or `#7`).
+
+        Raises:
+            ConfigError: if there is none.
+        """
+        text = str(number).lstrip("#")
+        for candidate in self.candidates:
+            if str(candidate.number) == text:
+                return candidate
+        raise ConfigError(f"no candidate {number} in study {self.study}; it has {len(self.candidates)}")
+
+    def rows(self, candidates: Iterable[Candidate] | None = None) -> list[dict[str, Any]]:
+        """One flat row a candidate: number, status, origin, recipe, each metric with low and high, failure."""
+        statuses = self.statuses()
+        rows = []
+        for c in self.candidates if candidates is None else candidates:
+            row: dict[str, Any] = {
+                "number": c.number,
+                "status": statuses[c.number],
+                "origin": c.origin,
+                "recipe": c.recipe.label(),
+            }
+            for name in self.metrics:
+                m = c.measurements.get(name)
+                row |= {name: None, f"{name}_low": None, f"{name}_high": None}
+                if m is not None:
+                    row |= {name: m.value, f"{name}_low": m.low, f"{name}_high": m.high}
+            row |= {"failed_stage": c.failed_stage, "reason": c.reason, "seconds": round(c.seconds, 3)}
+            row |= {"digest": c.recipe.digest, "sha256": c.sha256}
+            rows.append(row)
+        return rows
+
+    def table(self) -> "pd.DataFrame":
+        """All candidates as a pandas table, indexed by number; columns as in `rows`."""
+        import pandas as pd
+
+        frame = pd.DataFrame(self.rows())
+        return frame.set_index("number") if len(frame) else frame
+
+    def to_csv(self, candidates: Iterable[Candidate] | None = None) -> str:
+        """Candidates (all by default) as CSV with a header; columns as in `rows`."""
+        rows = self.rows(candidates)
+        out = io.StringIO()
+        if rows:
+            writer = csv.DictWriter(out, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        return out.getvalue()
+
+    def to_json(self) -> str:
+        """Everything, as JSON; `from_json` is its inverse."""
+        return json.dumps(
+            {
+                "format": FORMAT,
+                "study": self.study,
+                "metrics": [dataclasses.asdict(m) for m in self.metrics.values()],
+                "quality": self.quality,
+                "objectives": list(self.objectives),
+                "budgets": [b.text for b in self.budgets],
+                "provenance": dict(self.provenance),
+                "candidates": [c.to_dict() for c in self.candidates],
+            },
+            allow_nan=False,
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ConfigError: if it is not such a text.
+        """
+        try:
+            plain = json.loads(text)
+            if plain["format"] != FORMAT:
+                raise ConfigError(f"results: expected format {FORMAT}, got {plain['format']}; use a matching autoopt")
+            metrics = {m["name"]: Metric(**m) for m in plain["metrics"]}
+            return cls(
+                study=plain["study"],
+                metrics=metrics,
+                quality=plain["quality"],
+                objectives=tuple(plain["objectives"]),
+                budgets=tuple(budget_syntax.parse(b, metrics) for b in plain["budgets"]),
+                candidates=tuple(Candidate.from_dict(c) for c in plain["candidates"]),
+                provenance=plain["provenance"],
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"results: not a results file of autoopt ({error!r})") from error
+
+
+def non_dominated(points: np.ndarray) -> np.ndarray:
+    """Which points no other point beats (at least as good everywhere, better somewhere).
+
+    Args:
+        points: shape (n, objectives), dtype float, smaller is better.
+
+    Returns:
+        shape (n,), dtype bool. Equal points don't beat each other.
+    """
+    keep = np.ones(len(points), dtype=bool)
+    for i, point in enumerate(points):
+        beats = (points <= point).all(axis=1) & (points < point).any(axis=1)
+        keep[i] = not beats.any()
+    return keep

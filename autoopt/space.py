@@ -1,0 +1,456 @@
+"""Search spaces: YAML -> the set of recipes that a study may sample.
+
+    prune:                                   # left out: never pruned
+      optional: true                         # false: always pruned
+      sparsity: {low: 0.3, high: 0.8, step: 0.1}
+      structure: [unstructured, "2:4"]
+    cluster:
+      number: [8, 16, 32]
+    scheme: [float32, dynamic, int8]
+    finetune:                                # left out: the task's own settings
+      learning_rate: {low: 0.0001, high: 0.001, log: true}
+
+A knob is one value, a list of values, or a range with `low`, `high` and `step` or `log`.
+"""
+
+import dataclasses
+import itertools
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import yaml
+
+from autoopt.errors import ConfigError
+from autoopt.recipe import SCHEMES, Cluster, Finetune, Prune, Recipe, parse_structure
+from autoopt.validation import expect_keys, expect_number, fail, nearest
+
+PARTS: dict[str, type[Prune] | type[Cluster] | type[Finetune]] = {
+    "prune": Prune,
+    "cluster": Cluster,
+    "finetune": Finetune,
+}
+Value = bool | int | float | str
+
+
+class Trial(Protocol):
+    """What `SearchSpace.sample` asks of a trial: three of `optuna.Trial`'s methods."""
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any: ...
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int: ...
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """A knob with a list of values; one value makes it fixed, and it is not sampled."""
+
+    values: tuple[Value, ...]
+
+    @property
+    def count(self) -> float:
+        """How many values."""
+        return len(self.values)
+
+    def extremes(self) -> tuple[Value, ...]:
+        """The values to check."""
+        return self.values
+
+    def __contains__(self, value: Value) -> bool:
+        return value in self.values
+
+    def random(self, rng: random.Random) -> Value:
+        """One value at random."""
+        return rng.choice(self.values)
+
+    def suggest(self, name: str, trial: Trial) -> Value:
+        """One value by the trial's sampler."""
+        if len(self.values) == 1:
+            return self.values[0]
+        chosen: Value = trial.suggest_categorical(name, self.values)
+        return chosen
+
+    def __str__(self) -> str:
+        return ", ".join(str(v) for v in self.values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """A knob with a range of numbers; a range of one value is fixed, and it is not sampled.
+
+    Attributes:
+        low: smallest value.
+        high: largest value.
+        step: between values, or None for a continuous range.
+        log: sampled on a logarithmic scale.
+        whole: integers only.
+    """
+
+    low: float
+    high: float
+    step: float | None
+    log: bool
+    whole: bool
+
+    @property
+    def count(self) -> float:
+        """How many values; infinity if continuous."""
+        if self.step is None:
+            return math.inf if self.low < self.high else 1
+        return math.floor((self.high - self.low) / self.step + 1e-9) + 1
+
+    def extremes(self) -> tuple[Value, ...]:
+        """The values to check."""
+        return (self.low, self.high)
+
+    def __contains__(self, value: Value) -> bool:
+        if isinstance(value, str) or not self.low <= value <= self.high:
+            return False
+        steps = 0.0 if self.step is None else (value - self.low) / self.step
+        return math.isclose(steps, round(steps), abs_tol=1e-6)
+
+    def random(self, rng: random.Random) -> Value:
+        """One value at random."""
+        if self.step is not None:
+            return self._at(rng.randrange(int(self.count)))
+        if self.log:
+            return math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
+        return rng.uniform(self.low, self.high)
+
+    def _at(self, index: int) -> Value:
+        value = self.low + index * (self.step or 0)
+        return int(value) if self.whole else round(value, 10)
+
+    def suggest(self, name: str, trial: Trial) -> Value:
+        """One value by the trial's sampler."""
+        if self.count == 1:
+            return int(self.low) if self.whole else self.low
+        if self.whole:
+            return trial.suggest_int(
+                name, int(self.low), int(self.high), step=1 if self.log else int(self.step or 1), log=self.log
+            )
+        value = trial.suggest_float(name, self.low, self.high, step=None if self.log else self.step, log=self.log)
+        return value if self.step is None else round(value, 10)
+
+    def __str__(self) -> str:
+        how = "log" if self.log else "continuous" if self.step is None else f"step {self.step:g}"
+        return f"{self.low:g} to {self.high:g} ({how})"
+
+
+Knob = Choice | Range
+Choose = Callable[[str, Knob], Value]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSpace:
+    """The recipes that a study may sample.
+
+    Attributes:
+        knobs: by path, such as `prune.sparsity`; `prune` and `cluster` themselves hold the truth
+            values that say whether the stage is used.
+        source: the file, for messages.
+    """
+
+    knobs: Mapping[str, Knob]
+    source: str
+
+    def sample(self, trial: Trial, defaults: Finetune, seed: int = 0) -> Recipe:
+        """Draw a recipe through a trial's sampler.
+
+        Args:
+            trial: an `optuna.Trial` or what has its `suggest_` methods.
+            defaults: fine-tuning settings where the space names none.
+            seed: of the recipe.
+        """
+        return self._build(lambda name, knob: knob.suggest(name, trial), defaults, seed)
+
+    def random(self, rng: random.Random, defaults: Finetune, seed: int = 0) -> Recipe:
+        """Draw a recipe at random, each knob uniformly."""
+        return self._build(lambda name, knob: knob.random(rng), defaults, seed)
+
+    def parameters(self, recipe: Recipe, defaults: Finetune) -> dict[str, Value] | None:
+        """The sampled values that give exactly this recipe, or None if it lies outside the space."""
+        plain = recipe.to_dict()
+        used: dict[str, Value] = {}
+
+        def choose(name: str, knob: Knob) -> Value:
+            part, _, setting = name.partition(".")
+            value: Value = plain[part] is not None if part in ("prune", "cluster") and not setting else plain[part]
+            if setting:
+                value = plain[part][setting]
+            if value not in knob:
+                raise LookupError(name)
+            if knob.count > 1:
+                used[name] = value
+            return value
+
+        try:
+            built = self._build(choose, defaults, recipe.seed)
+        except LookupError:
+            return None
+        return used if built == recipe else None
+
+    def _build(self, choose: Choose, defaults: Finetune, seed: int) -> Recipe:
+        """The one place that knows which knobs apply under which choices."""
+        prune = cluster = finetune = None
+        if self._use("prune", choose):
+            settings = self._settings("prune", choose, first=("structure", "schedule"))
+            prune = Prune(**settings)
+        if self._use("cluster", choose):
+            cluster = Cluster(**self._settings("cluster", choose))
+        scheme = str(choose("scheme", self.knobs["scheme"]))
+        if prune is not None or cluster is not None or SCHEMES[scheme].qat:
+            finetune = dataclasses.replace(defaults, **self._settings("finetune", choose))
+        return Recipe(prune=prune, cluster=cluster, scheme=scheme, finetune=finetune, seed=seed)
+
+    def _use(self, part: str, choose: Choose) -> bool:
+        return part in self.knobs and bool(choose(part, self.knobs[part]))
+
+    def _settings(self, part: str, choose: Choose, first: tuple[str, ...] = ()) -> dict[str, Any]:
+        names = [f.name for f in dataclasses.fields(PARTS[part]) if f"{part}.{f.name}" in self.knobs]
+        settings: dict[str, Any] = {"sparsity": 0.5} if part == "prune" else {}
+        for name in sorted(names, key=lambda n: n not in first):
+            if part == "prune" and not applies(name, settings):
+                continue
+            settings[name] = choose(f"{part}.{name}", self.knobs[f"{part}.{name}"])
+        return settings
+
+    def count(self) -> float:
+        """How many different recipes the space holds; infinity if a range is continuous."""
+        total = 0.0
+        prunings = self._uses("prune")
+        clusterings = self._uses("cluster")
+        schemes = self.knobs["scheme"]
+        assert isinstance(schemes, Choice)  # `parse` refuses a range of schemes
+        tuned = math.prod(self.knobs[k].count for k in self.knobs if k.startswith("finetune."))
+        for scheme, prunes, clusters in itertools.product(schemes.values, prunings, clusterings):
+            combinations = (self._prunings() if prunes else 1) * (self._of("cluster") if clusters else 1)
+            trains = prunes or clusters or SCHEMES[str(scheme)].qat
+            total += combinations * (tuned if trains else 1)
+        return total
+
+    def _uses(self, part: str) -> tuple[Value, ...]:
+        knob = self.knobs.get(part)
+        return knob.values if isinstance(knob, Choice) else (False,)
+
+    def _of(self, part: str, without: tuple[str, ...] = ()) -> float:
+        names = [k for k in self.knobs if k.startswith(f"{part}.") and k.partition(".")[2] not in without]
+        return math.prod(self.knobs[k].count for k in names)
+
+    def _prunings(self) -> float:
+        free = self._of("prune", without=("structure", "schedule", "sparsity", "end"))
+        total = 0.0
+        for structure, schedule in itertools.product(
+            self._values("prune.structure", "unstructured"), self._values("prune.schedule", "polynomial")
+        ):
+            chosen = {"structure": structure, "schedule": schedule}
+            shared = [n for n in ("sparsity", "end") if f"prune.{n}" in self.knobs and applies(n, chosen)]
+            total += free * math.prod(self.knobs[f"prune.{n}"].count for n in shared)
+        return total
+
+    def _values(self, path: str, default: str) -> tuple[Value, ...]:
+        knob = self.knobs.get(path)
+        return knob.values if isinstance(knob, Choice) else (default,)
+
+    def continuous(self) -> Iterator[str]:
+        """Paths of the knobs that make the space infinite."""
+        return (path for path, knob in self.knobs.items() if math.isinf(knob.count))
+
+
+def applies(name: str, chosen: Mapping[str, Any]) -> bool:
+    """Whether a pruning knob means anything under the structure and schedule chosen before it."""
+    if name == "sparsity":
+        return parse_structure(str(chosen.get("structure", "unstructured")))[0] != "m_by_n"
+    if name == "end":
+        return bool(chosen.get("schedule", "polynomial") == "polynomial")
+    return True
+
+
+def parse(values: object, source: str) -> SearchSpace:
+    """Check a space's plain values, as YAML gives them.
+
+    Args:
+        values: see the module's text.
+        source: the file's name, for messages.
+
+    Raises:
+        ConfigError: naming file, path, expected and got.
+    """
+    try:
+        expect_keys("space", values, [*PARTS, "scheme"])
+        assert isinstance(values, Mapping)
+        if "scheme" not in values:
+            raise ConfigError(f"scheme: missing; expected a list of {', '.join(SCHEMES)}")
+        knobs: dict[str, Knob] = {}
+        for part, settings in values.items():
+            if part == "scheme":
+                knobs["scheme"] = _scheme(settings)
+            else:
+                knobs |= _part(part, settings)
+        space = SearchSpace(knobs=knobs, source=source)
+        _check_order(knobs)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
+    return space
+
+
+def load(path: Path) -> SearchSpace:
+    """Read a space from a YAML file.
+
+    Raises:
+        ConfigError: if it is missing, no YAML, or no space.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: can't read the space ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    return parse(values, str(path))
+
+
+def bundled() -> dict[str, Path]:
+    """The spaces that come with autoopt, by name."""
+    here = Path(__file__).resolve().parent
+    folders = (here / "search_spaces", here.parent / "search_spaces")  # installed, or a checkout
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+
+
+def find(name: str, folder: Path) -> SearchSpace:
+    """A bundled space by its name (`mobile`), or a file relative to a folder (`my_space.yaml`).
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return load(folder / name)
+    known = bundled()
+    if name not in known:
+        raise ConfigError(f"space: no bundled space {name!r}; {nearest(name, known)} (or give a .yaml file)")
+    return load(known[name])
+
+
+def _scheme(values: object) -> Choice:
+    names: list[Any] = values if isinstance(values, list) else [values]
+    if not names:
+        raise ConfigError("scheme: the space is empty; list at least one scheme")
+    for name in names:
+        if not isinstance(name, str) or name not in SCHEMES:
+            raise ConfigError(f"scheme: unknown scheme {name!r}; {nearest(str(name), SCHEMES)}")
+    return Choice(values=tuple(dict.fromkeys(names)))
+
+
+def _part(part: str, settings: object) -> dict[str, Knob]:
+    fields = {f.name: f for f in dataclasses.fields(PARTS[part])}
+    switch = [] if part == "finetune" else ["optional"]
+    expect_keys(part, settings, [*fields, *switch])
+    assert isinstance(settings, Mapping)
+    knobs: dict[str, Knob] = {}
+    if switch:
+        optional = settings.get("optional", True)
+        if not isinstance(optional, bool):
+            fail(f"{part}.optional", "true or false", optional)
+        knobs[part] = Choice(values=(False, True) if optional else (True,))
+    for name in (n for n in fields if n in settings):
+        path = f"{part}.{name}"
+        knobs[path] = _canonical(part, name, _knob(path, settings[name], fields[name].type))
+    for name, field in fields.items():
+        if name not in settings and field.default is dataclasses.MISSING and not _follows(part, name, settings):
+            raise ConfigError(f"{part}.{name}: missing; expected a number, a list of numbers or a range")
+    return knobs
+
+
+def _follows(part: str, name: str, settings: Mapping[str, Any]) -> bool:
+    """Whether a missing sparsity follows from structures that all fix it."""
+    if (part, name) != ("prune", "sparsity") or "structure" not in settings:
+        return False
+    listed = settings["structure"] if isinstance(settings["structure"], list) else [settings["structure"]]
+    return all(isinstance(s, str) and ":" in s for s in listed)
+
+
+def _canonical(part: str, name: str, knob: Knob) -> Knob:
+    """The knob with its values as a recipe holds them (rounded), which refuses those that no recipe takes."""
+    required: dict[str, dict[str, Any]] = {"prune": {"sparsity": 0.5}, "cluster": {"number": 2}, "finetune": {}}
+    others = required[part] | ({"end": 1.0} if name == "begin" else {})
+    values = [getattr(PARTS[part](**{**others, name: value}), name) for value in knob.extremes()]
+    if isinstance(knob, Choice):
+        return Choice(values=tuple(dict.fromkeys(values)))
+    return dataclasses.replace(knob, low=values[0], high=values[1])
+
+
+def _check_order(knobs: Mapping[str, Knob]) -> None:
+    begin, end, schedule = (knobs.get(f"prune.{name}") for name in ("begin", "end", "schedule"))
+    if begin is None or (schedule is not None and "polynomial" not in schedule):
+        return  # a constant schedule has no end
+    latest = max(float(v) for v in begin.extremes())
+    earliest = min(float(v) for v in end.extremes()) if end is not None else 0.5
+    if latest >= earliest:
+        fail("prune.end", f"every value over every value of prune.begin (up to {latest:g})", earliest)
+
+
+def _knob(path: str, value: object, kind: object) -> Knob:
+    if isinstance(value, list):
+        if not value:
+            raise ConfigError(f"{path}: the list is empty; give at least one value")
+        return Choice(values=tuple(dict.fromkeys(_scalar(path, v, kind) for v in value)))
+    if isinstance(value, Mapping):
+        return _range(path, value, kind)
+    return Choice(values=(_scalar(path, value, kind),))
+
+
+def _range(path: str, value: Mapping[str, Any], kind: object) -> Range:
+    if kind not in (int, float):
+        fail(path, "a value or a list of values", dict(value))
+    expect_keys(path, value, ["low", "high", "step", "log"])
+    for end in ("low", "high"):
+        if end not in value:
+            raise ConfigError(f"{path}: a range needs {end}")
+    low, high = (_scalar(f"{path}.{end}", value[end], kind) for end in ("low", "high"))
+    assert not isinstance(low, str)
+    assert not isinstance(high, str)
+    log = value.get("log", False)
+    if not isinstance(log, bool):
+        fail(f"{path}.log", "true or false", log)
+    step = value.get("step", None if kind is float or log else 1)
+    if step is not None:
+        step = _scalar(f"{path}.step", step, kind)
+        assert not isinstance(step, str)
+        if step <= 0:
+            fail(f"{path}.step", "a number over 0", step)
+    if log and "step" in value:
+        raise ConfigError(f"{path}: expected step or log, got both")
+    if log and low <= 0:
+        fail(f"{path}.low", "a number over 0 (the range is logarithmic)", low)
+    if low > high:
+        fail(path, f"low at most high ({high:g})", low)
+    if log and kind is int:
+        step = 1
+    elif step is not None:
+        # Optuna would cut a range that the step does not divide, with a warning; the cut is made here.
+        high = low + step * math.floor((high - low) / step + 1e-9)
+        high = int(high) if kind is int else round(high, 10)
+    return Range(low=low, high=high, step=step, log=log, whole=kind is int)
+
+
+def _scalar(path: str, value: Any, kind: object) -> Value:
+    if kind is str:
+        if not isinstance(value, str):
+            hint = '; put it in quotes: YAML reads 2:4 as a number, "2:4" as text' if isinstance(value, int) else ""
+            raise ConfigError(f"{path}: expected text, got {value!r}{hint}")
+        return value
+    if kind is bool:
+        if not isinstance(value, bool):
+            fail(path, "true or false", value)
+        return value
+    if kind is float and isinstance(value, str):
+        try:  # YAML 1.1 reads 1e-3 as text
+            value = float(value)
+        except ValueError:
+            fail(path, "a number", value)
+    number: int | float = expect_number(path, value, whole=kind is int)
+    return number

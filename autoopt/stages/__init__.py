@@ -1,0 +1,76 @@
+"""Training stages: each turns a Keras model into another one, fine-tuned, with a report of what it did.
+
+To add one: write a module with a function like `prune.wrap`, and list it in `STAGES`.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from autoopt.errors import CandidateFailed
+from autoopt.stages import cluster, finetune, prune, qat
+from autoopt.stages.wrapped import Wrapped
+from autoopt.task import Manifest, Split
+
+
+class Stage(Protocol):
+    """Prepares a model for training with its technique in the loop."""
+
+    def __call__(self, model: Any, settings: dict[str, Any], steps_per_epoch: int) -> Wrapped:
+        """Wrap `model` (which may be used up by it)."""
+
+
+STAGES: dict[str, Stage] = {"prune": prune.wrap, "cluster": cluster.wrap, "qat": qat.wrap}
+"""In pipeline order."""
+
+
+def run(
+    name: str,
+    model: Any,
+    settings: dict[str, Any],
+    manifest: Manifest,
+    train: Split,
+    validation: Split,
+    progress: Callable[[str], None],
+) -> tuple[Any, dict[str, Any]]:
+    """Run one stage.
+
+    Args:
+        name: a key of `STAGES`.
+        model: tf_keras model; it is used up.
+        settings: of the stage, with `finetune` and `seed` (see `Recipe.stages`).
+        manifest: the task: loss and metric.
+        train: data to train on.
+        validation: data to choose the best epoch on.
+        progress: told `epoch 1/3` and its like.
+
+    Returns:
+        the new model and its report, plain values.
+
+    Raises:
+        CandidateFailed: if tfmot refuses the model, or training goes wrong.
+    """
+    import tf_keras
+
+    started = time.monotonic()
+    tf_keras.utils.set_random_seed(settings["seed"])
+    tuning = settings["finetune"]
+    steps = -(-len(train) // tuning["batch_size"])
+    try:
+        wrapped = STAGES[name](model, settings, steps)
+    except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CandidateFailed(name, f"tensorflow-model-optimization refused the model: {reason}") from error
+    if not wrapped.touched:
+        raise CandidateFailed(name, "no layer of this model can take it")
+    epochs, best = finetune.fit(name, wrapped, tuning, manifest, train, validation, progress)
+    result = wrapped.unwrap(wrapped.model)
+    report = {
+        "stage": name,
+        "touched": wrapped.describe(result),
+        "skipped": wrapped.skipped,
+        "epochs": epochs,
+        "best_epoch": best,
+        "seconds": round(time.monotonic() - started, 3),
+    }
+    return result, report

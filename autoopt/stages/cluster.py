@@ -1,0 +1,47 @@
+"""Weight clustering, by tensorflow-model-optimization; keeps the zeros of pruning before it."""
+
+from typing import Any
+
+from autoopt.stages.wrapped import Wrapped, clone, kernels
+
+_CENTROIDS = {"linear": "LINEAR", "density": "DENSITY_BASED", "kmeans++": "KMEANS_PLUS_PLUS", "random": "RANDOM"}
+
+
+def wrap(model: Any, settings: dict[str, Any], steps_per_epoch: int) -> Wrapped:
+    """Cluster while training.
+
+    Args:
+        model: tf_keras model.
+        settings: fields of `Cluster`, and `preserve_sparsity`.
+        steps_per_epoch: not needed: centroids are set at the start.
+    """
+    import tensorflow_model_optimization as tfmot
+    import tf_keras
+    from tensorflow_model_optimization.python.core.clustering.keras.clustering_registry import ClusteringRegistry
+    from tensorflow_model_optimization.python.core.clustering.keras.experimental.cluster import cluster_weights
+
+    keras = tfmot.clustering.keras
+    initialisation = getattr(keras.CentroidInitialization, _CENTROIDS[settings["initialisation"]])
+
+    def choose(layer: Any) -> tuple[Any, str]:
+        if not kernels(layer):
+            return layer, ""
+        if not ClusteringRegistry.supports(layer):
+            return layer, "tfmot can't cluster this kind of layer"
+        clusterable = ClusteringRegistry.make_clusterable(layer).get_clusterable_weights()
+        if not clusterable:
+            return layer, "tfmot never clusters this kind of layer"
+        channels = settings["per_channel"] and isinstance(layer, tf_keras.layers.Conv2D)
+        smallest = min(int(w.shape.num_elements()) // (int(w.shape[-1]) if channels else 1) for _, w in clusterable)
+        if smallest <= settings["number"]:
+            return layer, f"holds no more than {settings['number']} weights{' per channel' if channels else ''}"
+        return cluster_weights(
+            layer,
+            number_of_clusters=settings["number"],
+            cluster_centroids_init=initialisation,
+            preserve_sparsity=settings["preserve_sparsity"],
+            cluster_per_channel=bool(channels),
+        ), ""
+
+    wrapped, touched, skipped = clone(model, choose)
+    return Wrapped(model=wrapped, unwrap=keras.strip_clustering, touched=touched, skipped=skipped)

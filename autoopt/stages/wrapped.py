@@ -1,0 +1,89 @@
+"""A model that is ready to train with a technique in the loop."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(kw_only=True)
+class Wrapped:
+    """What a stage hands to the training.
+
+    Attributes:
+        model: the tf_keras model to train.
+        unwrap: takes the technique's scaffolding off the trained model.
+        touched: the names of the layers that the technique changes.
+        skipped: the layers with kernels that it leaves alone: `layer`, `kind`, `why`.
+        callbacks: for `model.fit`.
+        first_epoch: the first epoch (counting from 0) after which the technique is fully in force;
+            the best epoch is not chosen before it.
+    """
+
+    model: Any
+    unwrap: Callable[[Any], Any]
+    touched: list[str]
+    skipped: list[dict[str, str]]
+    callbacks: list[Any] = field(default_factory=list)
+    first_epoch: int = 0
+
+    def describe(self, model: Any) -> list[dict[str, Any]]:
+        """What the touched kernels look like in the unwrapped model: shape, zeros, distinct values."""
+        rows = []
+        for name in self.touched:
+            layer = self._find(model, name)
+            for weight in layer.trainable_weights if layer is not None else ():
+                values = weight.numpy()
+                if values.ndim < 2:
+                    continue
+                rows.append(
+                    {
+                        "layer": name,
+                        "shape": list(values.shape),
+                        "sparsity": float((values == 0).mean()),
+                        "distinct": len(np.unique(values)),
+                        "distinct_per_channel": max(
+                            len(np.unique(channel)) for channel in values.reshape(-1, values.shape[-1]).T
+                        ),
+                    }
+                )
+        return rows
+
+    @staticmethod
+    def _find(model: Any, name: str) -> Any:
+        by_name = {layer.name: layer for layer in model.layers}
+        return by_name.get(name, by_name.get(f"quant_{name}"))
+
+
+def kernels(layer: Any) -> list[Any]:
+    """A layer's weights with two dimensions or more: those that compression is about."""
+    return [w for w in layer.trainable_weights if len(w.shape) >= 2]
+
+
+def clone(model: Any, choose: Callable[[Any], tuple[Any, str]]) -> tuple[Any, list[str], list[dict[str, str]]]:
+    """Rebuild a model with some layers wrapped.
+
+    Args:
+        model: a flat tf_keras model.
+        choose: gives for a layer its wrapped form and ``, or the layer itself and why it is left
+            alone (`` where there is nothing to wrap).
+
+    Returns:
+        the new model, the names of wrapped layers with kernels, and the skipped layers.
+    """
+    import tf_keras
+
+    touched: list[str] = []
+    skipped: list[dict[str, str]] = []
+
+    def wrap(layer: Any) -> Any:
+        has_kernels = bool(kernels(layer))
+        chosen, why = choose(layer)
+        if chosen is not layer and has_kernels:
+            touched.append(layer.name)
+        elif chosen is layer and has_kernels and why:
+            skipped.append({"layer": layer.name, "kind": type(layer).__name__, "why": why})
+        return chosen
+
+    return tf_keras.models.clone_model(model, clone_function=wrap), touched, skipped

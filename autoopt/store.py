@@ -1,0 +1,116 @@
+"""A content-addressed store: key -> bytes, written whole or not at all, checked on reading.
+
+A key is the SHA-256 of everything that a job's result follows from (see `pipeline`), so an entry never
+goes stale. Each file carries the SHA-256 of its content: what was cut short or has rotted is dropped
+and made again. Failures are never stored.
+"""
+
+import contextlib
+import hashlib
+import os
+import struct
+import tempfile
+from pathlib import Path
+
+from autoopt.errors import TargetUnavailable
+
+MAGIC = b"autoopt1"
+_DIGEST_SIZE = hashlib.sha256().digest_size
+_SECONDS = struct.Struct("<d")
+_HEAD = len(MAGIC) + _DIGEST_SIZE
+_UMASK = os.umask(0)
+os.umask(_UMASK)  # it can only be read by setting it: once, before there are threads
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
+
+    Raises:
+        TargetUnavailable: if the disk is full or the folder can't be written.
+    """
+    temporary = ""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:32]}-", suffix=".tmp")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_UMASK)  # mkstemp makes it private; a shared store must be readable
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        raise TargetUnavailable(
+            f"{path.parent}: can't write ({error.strerror}); free space or permissions, then run the same command again"
+        ) from error
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable; file systems without that notion are left as they are."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+class Store:
+    """A folder of results by key; several processes and machines may share it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+
+    def path(self, key: str) -> Path:
+        """Where a key's file is, or would be."""
+        if not key.isalnum():
+            raise ValueError(f"not a key: {key!r}")
+        return self.root / key[:2] / key
+
+    def put(self, key: str, data: bytes, seconds: float = 0.0) -> None:
+        """Keep `data` under `key`; an entry that is there already is replaced by its equal.
+
+        Args:
+            key: letters and digits.
+            data: what to keep.
+            seconds: what it took to make: what a later hit saves.
+
+        Raises:
+            TargetUnavailable: if it can't be written.
+        """
+        body = _SECONDS.pack(seconds) + data
+        write_atomically(self.path(key), MAGIC + hashlib.sha256(body).digest() + body)
+
+    def get(self, key: str) -> bytes | None:
+        """What is kept under `key`, or None; a damaged entry is removed and counts as absent.
+
+        Raises:
+            TargetUnavailable: if the folder can't be read.
+        """
+        body = self._body(key)
+        return None if body is None else body[_SECONDS.size :]
+
+    def seconds(self, key: str) -> float | None:
+        """What an intact entry took to make, or None where there is none."""
+        body = self._body(key)
+        return None if body is None else float(_SECONDS.unpack_from(body)[0])
+
+    def _body(self, key: str) -> bytes | None:
+        path = self.path(key)
+        try:
+            raw = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise TargetUnavailable(
+                f"{path}: can't read ({error.strerror}); mend that, then run the same command again"
+            ) from error
+        body = raw[_HEAD:]
+        if raw[:_HEAD] == MAGIC + hashlib.sha256(body).digest():
+            return body
+        with contextlib.suppress(OSError):  # in a folder that may only be read it stays, and stays absent
+            path.unlink()
+        return None

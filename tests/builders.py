@@ -1,0 +1,82 @@
+"""Short ways to the values that several tests need."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from autoopt.metrics import STANDARD, Measurement, Metric
+from autoopt.recipe import INITIALISATIONS, SCHEDULES, SCHEMES, Cluster, Finetune, Prune, Recipe
+from autoopt.results import Candidate, Results
+
+# A shared machine makes time limits per example meaningless, and a failing example is printed anyway.
+settings.register_profile("autoopt", deadline=None, database=None, max_examples=50)
+settings.load_profile("autoopt")
+
+METRICS = {
+    "accuracy": Metric(name="accuracy", direction="max", unit="fraction"),
+    "mae": Metric(name="mae", direction="min"),
+    "margin": Metric(name="margin", direction="max"),
+    **STANDARD,
+}
+
+STRUCTURES = ("unstructured", "2:4", "1:4", "1x4", "2x2")
+prunings = st.builds(
+    Prune,
+    sparsity=st.floats(-0.0, 0.99),
+    schedule=st.sampled_from(SCHEDULES),
+    begin=st.floats(-0.0, 0.4),
+    end=st.floats(0.5, 1.0),
+    frequency=st.integers(1, 1000),
+    structure=st.sampled_from(STRUCTURES),
+)
+clusterings = st.builds(
+    Cluster,
+    number=st.integers(2, 256),
+    initialisation=st.sampled_from(INITIALISATIONS),
+    per_channel=st.booleans(),
+)
+finetunings = st.builds(
+    Finetune,
+    epochs=st.integers(1, 100),
+    learning_rate=st.floats(1e-8, 10.0),
+    batch_size=st.integers(1, 4096),
+)
+recipes = st.builds(
+    Recipe,
+    prune=st.none() | prunings,
+    cluster=st.none() | clusterings,
+    scheme=st.sampled_from(list(SCHEMES)),
+    finetune=st.none() | finetunings,
+    seed=st.integers(0, 2**32 - 1),
+)
+
+
+def measured(value, spread=0.0, n=100):
+    """A measurement with an interval of `value` plus and minus `spread`."""
+    return Measurement(value=value, low=value - spread, high=value + spread, n=n, how="made up")
+
+
+def candidate(number, origin="search", spread=0.0, recipe=None, outcomes="", **values):
+    """A candidate with these values; a value is a number (with `spread` around it) or a measurement."""
+    measurements = {k: v if isinstance(v, Measurement) else measured(v, spread) for k, v in values.items()}
+    return Candidate(
+        number=number, origin=origin, recipe=recipe or Recipe(seed=number), measurements=measurements, outcomes=outcomes
+    )
+
+
+def failed(number):
+    """A candidate that went wrong."""
+    return Candidate(number=number, recipe=Recipe(seed=number), failed_stage="prune", reason="no layer can be pruned")
+
+
+def results(*candidates, budgets=(), objectives=("accuracy", "size_bytes")):
+    """Results of these candidates, with budgets as texts."""
+    bare = Results(study="made-up", metrics=METRICS, quality="accuracy", objectives=tuple(objectives))
+    return Results(
+        study=bare.study,
+        metrics=METRICS,
+        quality=bare.quality,
+        objectives=bare.objectives,
+        budgets=bare.parse_budgets(budgets),
+        candidates=tuple(candidates),
+        provenance={"host": "nowhere"},
+    )

@@ -1,0 +1,223 @@
+import json
+
+import numpy as np
+import pytest
+from builders import measured
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from autoopt.errors import ConfigError
+from autoopt.metrics import (
+    KINDS,
+    STANDARD,
+    Measurement,
+    Metric,
+    pack_outcomes,
+    paired_difference,
+    show_bytes,
+    unpack_outcomes,
+    wilson,
+)
+
+pairs = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=80).map(lambda x: np.array(x).T)
+
+
+def outcomes(both, only_a, only_b, neither):
+    """Outcomes of two models from the four cells of the paired table."""
+    a = [True] * (both + only_a) + [False] * (only_b + neither)
+    b = [True] * both + [False] * only_a + [True] * only_b + [False] * neither
+    return np.array(a), np.array(b)
+
+
+def metric(unit, direction="min"):
+    return Metric(name="some_thing", direction=direction, unit=unit)
+
+
+# --- Metric
+
+
+def test_sign_turns_every_metric_into_one_to_minimize():
+    assert (metric("", "min").sign, metric("", "max").sign) == (1, -1)
+
+
+def test_label_follows_from_the_name():
+    assert metric("").label == "some thing"
+    assert Metric(name="x", direction="max", label="given").label == "given"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"direction": "up"}, "metric x: direction: expected 'max' or 'min', got 'up'"),
+        ({"direction": "max", "unit": "dB"}, "metric x: unit: expected one of 'fraction', .*, got 'dB'"),
+    ],
+)
+def test_bad_metrics_are_refused(values, message):
+    with pytest.raises(ConfigError, match=message):
+        Metric(name="x", **values)
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "text"),
+    [
+        ("fraction", 0.98765, "98.77 %"),
+        ("fraction", 1, "100.00 %"),
+        ("ms", 0.01234, "0.0123 ms"),
+        ("ms", 2, "2 ms"),
+        ("ms", 999.4, "999 ms"),
+        ("ms", 999.6, "1,000 ms"),
+        ("ms", 12345.6, "12,346 ms"),
+        ("B", 999, "999 B"),
+        ("B", 1000, "1 KB"),
+        ("B", 123456, "123.5 KB"),
+        ("B", 2_500_000, "2.5 MB"),
+        ("ratio", 0.5, "0.5x"),
+        ("", 3.14159, "3.142"),
+    ],
+)
+def test_values_are_shown_with_their_unit(unit, value, text):
+    assert metric(unit).show(value) == text
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "reference", "text"),
+    [
+        ("fraction", 0.95, 0.97, "-2.00 points"),
+        ("fraction", 0.97, 0.95, "+2.00 points"),
+        ("ms", 1, 2, "2.00x faster"),
+        ("ms", 3, 2, "1.50x slower"),
+        ("B", 25, 100, "4.00x smaller"),
+        ("B", 200, 100, "2.00x larger"),
+        ("B", 1001, 1000, "unchanged"),
+        ("B", 5, 0, "+5"),
+        ("", 1.5, 1, "+0.5"),
+        ("", 1, 1.5, "-0.5"),
+    ],
+)
+def test_changes_are_shown_against_a_reference(unit, value, reference, text):
+    assert metric(unit).show_change(value, reference) == text
+
+
+@given(st.integers(0, 10**9))
+def test_shown_bytes_read_back_within_half_a_permille(size):
+    number, unit = show_bytes(size).split()
+    assert float(number) * {"B": 1, "KB": 1e3, "MB": 1e6}[unit] == pytest.approx(size, rel=5e-4)
+
+
+def test_standard_metrics_are_filed_under_their_names():
+    assert all(name == m.name and m.direction == "min" and m.unit in KINDS for name, m in STANDARD.items())
+
+
+# --- Measurement
+
+
+@given(st.floats(-1e9, 1e9), st.floats(0, 1e9), st.lists(st.text(max_size=5), max_size=2))
+def test_measurement_json_round_trip(value, spread, flags):
+    m = Measurement(value=value, low=value - spread, high=value + spread, n=3, how="so", flags=tuple(flags))
+    assert Measurement.from_dict(json.loads(json.dumps(m.to_dict(), allow_nan=False))) == m
+
+
+def test_exact_has_no_spread():
+    m = Measurement.exact(1234, "counted")
+    assert (m.value, m.low, m.high, m.n, m.how) == (1234, 1234, 1234, 1, "counted")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), np.float32("nan")])
+@pytest.mark.parametrize("name", ["value", "low", "high"])
+def test_measurements_are_finite(name, value):
+    with pytest.raises(ValueError, match="must be finite"):
+        Measurement(**({"value": 1, "low": 1, "high": 1, "n": 1, "how": ""} | {name: value}))
+
+
+def test_numpy_numbers_become_plain():
+    json.dumps(measured(np.float32(0.5)).to_dict())
+
+
+# --- Wilson
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    # Newcombe 1998, "Two-sided confidence intervals for the single proportion", table I, method 3.
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilson_gives_published_values(successes, n, low, high):
+    assert wilson(successes, n) == pytest.approx((low, high), abs=5e-5)
+
+
+@given(st.integers(1, 10**6), st.data())
+def test_wilson_contains_the_share_and_stays_a_share(n, data):
+    successes = data.draw(st.integers(0, n))
+    low, high = wilson(successes, n)
+    assert 0 <= low <= successes / n <= high <= 1
+    assert low < high
+    assert (1 - high, 1 - low) == pytest.approx(wilson(n - successes, n), abs=1e-12)
+
+
+@given(st.integers(1, 1000), st.data())
+def test_wilson_narrows_with_more_items(n, data):
+    successes = data.draw(st.integers(0, n))
+    (low, high), (low10, high10) = wilson(successes, n), wilson(10 * successes, 10 * n)
+    assert high10 - low10 < high - low
+
+
+# --- outcomes of single items
+
+
+@given(st.lists(st.booleans(), max_size=200).map(lambda x: np.array(x, dtype=bool)))
+def test_outcomes_round_trip(correct):
+    text = pack_outcomes(correct)
+    back = unpack_outcomes(text, len(correct))
+    assert back.dtype == np.bool_
+    np.testing.assert_array_equal(back, correct)
+    assert len(text) <= 4 * (len(correct) // 24 + 1)
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        # Fagerland, Lydersen and Laake 2014, airway hyper-responsiveness (Bentur et al. 2009).
+        ((1, 1, 7, 12), (-0.286, -0.507, -0.026)),
+        # Altman et al. 2000, "Statistics with Confidence", table 6.2.
+        ((14, 5, 0, 22), (0.122, 0.011, 0.226)),
+    ],
+)
+def test_paired_difference_gives_published_values(cells, expected):
+    assert paired_difference(*outcomes(*cells)) == pytest.approx(expected, abs=5e-4)
+
+
+@given(pairs)
+def test_paired_difference_contains_its_estimate(ab):
+    a, b = ab
+    difference, low, high = paired_difference(a, b)
+    assert difference == pytest.approx(a.mean() - b.mean())
+    assert -1 - 1e-12 <= low <= difference <= high <= 1 + 1e-12
+
+
+@given(pairs)
+def test_paired_difference_is_antisymmetric(ab):
+    a, b = ab
+    difference, low, high = paired_difference(a, b)
+    assert paired_difference(b, a) == pytest.approx((-difference, -high, -low), abs=1e-9)
+
+
+@given(pairs, st.randoms())
+def test_paired_difference_does_not_depend_on_the_order_of_items(ab, rng):
+    order = list(range(ab.shape[1]))
+    rng.shuffle(order)
+    assert paired_difference(*ab) == paired_difference(*ab[:, order])
+
+
+@given(pairs)
+def test_models_that_agree_everywhere_do_not_differ(ab):
+    assert paired_difference(ab[0], ab[0]) == (0, 0, 0)
+    assume((ab[0] != ab[1]).any())
+    _, low, high = paired_difference(*ab)
+    assert low < high
+
+
+def test_pairing_tells_models_apart_that_their_own_intervals_do_not():
+    a, b = outcomes(880, 20, 5, 95)
+    (low_a, _), (_, high_b) = wilson(int(a.sum()), len(a)), wilson(int(b.sum()), len(b))
+    assert low_a < high_b
+    assert paired_difference(a, b)[1] > 0

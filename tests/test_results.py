@@ -1,0 +1,355 @@
+import dataclasses
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from builders import candidate, failed, measured, recipes, results
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoopt.errors import ConfigError
+from autoopt.metrics import pack_outcomes
+from autoopt.recipe import Prune, Recipe
+from autoopt.results import Results, non_dominated
+
+ITEMS = 40
+
+
+@st.composite
+def candidates(draw, number):
+    """Small whole values, so that ties and equal points are common; some failed, some not fully measured."""
+    if draw(st.integers(0, 9)) == 0:
+        return failed(number)
+    values = {
+        "accuracy": draw(st.integers(0, 4)) / 10,
+        "size_bytes": draw(st.integers(1, 5)),
+        "latency_ms": measured(draw(st.integers(1, 5)), draw(st.sampled_from([0, 0.6]))),
+        "compressed_bytes": draw(st.integers(1, 5)),
+    }
+    for name in draw(st.sets(st.sampled_from(sorted(values)), max_size=1)) if draw(st.booleans()) else ():
+        del values[name]
+    return candidate(number, spread=0.1, **values)
+
+
+@st.composite
+def studies(draw, budgets=True):
+    """Results with a baseline, up to ten candidates and up to three budgets."""
+    baseline = candidate(0, "baseline", 0.05, accuracy=0.3, size_bytes=4, latency_ms=3, compressed_bytes=4)
+    others = [draw(candidates(n)) for n in range(1, draw(st.integers(1, 11)))]
+    limits = ["size_bytes <= 3", "latency_ms <= 2", "accuracy >= baseline - 10%", "size_bytes <= 0.5 * baseline"]
+    texts = draw(st.lists(st.sampled_from(limits), unique=True, max_size=3)) if budgets else []
+    objectives = draw(st.lists(st.sampled_from(["accuracy", "size_bytes", "latency_ms"]), min_size=1, unique=True))
+    return results(baseline, *others, budgets=texts, objectives=objectives)
+
+
+def beats(study, a, b):
+    """The definition: at least as good on every objective, better on one. More accuracy is better, less of the rest."""
+    better = [x > y if n == "accuracy" else x < y for n in study.objectives for x, y in [(a.value(n), b.value(n))]]
+    worse = [x < y if n == "accuracy" else x > y for n in study.objectives for x, y in [(a.value(n), b.value(n))]]
+    return any(better) and not any(worse)
+
+
+def eligible(study):
+    return [c for c in study.candidates if study.fits(c) and all(c.value(n) is not None for n in study.objectives)]
+
+
+# --- the front
+
+
+@given(studies())
+def test_front_is_what_the_definition_says(study):
+    able = eligible(study)
+    expected = {b.number for b in able if not any(beats(study, a, b) for a in able)}
+    assert {c.number for c in study.front()} == expected
+
+
+@given(studies())
+def test_front_beats_everything_outside_it(study):
+    front = study.front()
+    inside = {c.number for c in front}
+    assert not any(beats(study, a, b) for a in front for b in front)
+    for other in eligible(study):
+        assert other.number in inside or any(beats(study, a, other) for a in front)
+
+
+@given(studies(), st.randoms())
+def test_front_does_not_depend_on_the_order_of_candidates(study, rng):
+    shuffled = list(study.candidates)
+    rng.shuffle(shuffled)
+    assert dataclasses.replace(study, candidates=tuple(shuffled)).front() == study.front()
+
+
+@given(studies())
+def test_front_starts_with_the_best_of_the_first_objective(study):
+    first = study.objectives[0]
+    values = [c.value(first) for c in study.front()]
+    assert values == sorted(values, reverse=first == "accuracy")
+
+
+@given(studies(budgets=False))
+def test_front_within_other_budgets(study):
+    budgets = study.parse_budgets(["size_bytes <= 3"])
+    assert study.front(iter(budgets)) == dataclasses.replace(study, budgets=budgets).front()
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 3)] * 3), max_size=25))
+def test_non_dominated_points(points):
+    expected = [not any(all(x <= y for x, y in zip(q, p, strict=True)) and q != p for q in points) for p in points]
+    assert non_dominated(np.array(points, dtype=float).reshape(-1, 3)).tolist() == expected
+
+
+def test_equal_candidates_all_stay_on_the_front():
+    study = results(candidate(0, accuracy=0.9, size_bytes=10), candidate(1, accuracy=0.9, size_bytes=10))
+    assert [c.number for c in study.front()] == [0, 1]
+
+
+def test_nothing_measured_makes_an_empty_front():
+    assert results().front() == []
+    assert results(failed(0), candidate(1)).front() == []
+
+
+# --- statuses and budgets
+
+
+@given(studies())
+def test_every_candidate_has_one_status(study):
+    statuses = study.statuses()
+    front = {c.number for c in study.front()}
+    assert statuses.keys() == {c.number for c in study.candidates}
+    for c in study.candidates:
+        assert (statuses[c.number] == "failed") == c.failed
+        assert (statuses[c.number] == "front") == (c.number in front)
+        assert (statuses[c.number] == "infeasible") == (not c.failed and not study.fits(c))
+
+
+def test_margins_are_relative_to_the_baseline():
+    study = results(
+        candidate(0, "baseline", accuracy=0.9, size_bytes=100),
+        candidate(1, accuracy=0.87, size_bytes=30),
+        budgets=["accuracy >= baseline - 1%", "size_bytes <= 50% of baseline", "latency_ms <= 2"],
+    )
+    assert study.margins(study.candidates[1]) == {
+        "accuracy >= baseline - 1%": pytest.approx(0.02),
+        "size_bytes <= 50% of baseline": -20,
+        "latency_ms <= 2": float("inf"),
+    }
+
+
+def test_a_failed_baseline_is_none():
+    study = results(dataclasses.replace(failed(0), origin="baseline"), candidate(1, accuracy=0.9))
+    assert study.baseline is None
+    with pytest.raises(ConfigError, match="the baseline has no accuracy"):
+        study.pick("accuracy >= baseline")
+
+
+# --- the pick
+
+
+@given(studies())
+def test_pick_is_inside_every_budget(study):
+    pick = study.pick()
+    fitting = [c for c in study.candidates if study.fits(c) and c.value("accuracy") is not None]
+    assert (pick.candidate is None) == (not fitting)
+    if pick.candidate is None:
+        assert pick.tied == ()
+        assert pick.binding
+        return
+    assert pick.candidate in pick.tied
+    assert all(study.fits(c) for c in pick.tied)
+    assert not pick.nearest
+
+
+@given(studies())
+def test_pick_is_as_good_as_the_best_and_as_fast_as_any(study):
+    pick = study.pick()
+    if pick.candidate is None:
+        return
+    fitting = [c for c in study.candidates if study.fits(c) and c.value("accuracy") is not None]
+    best = max(c.value("accuracy") for c in fitting)
+    assert best in [c.value("accuracy") for c in pick.tied]
+    assert all(c in pick.tied for c in fitting if c.value("accuracy") == best)
+    for other in pick.tied:
+        if "latency_ms" in other.measurements:
+            assert pick.candidate.measurements["latency_ms"].low <= other.measurements["latency_ms"].high
+
+
+@given(studies())
+def test_where_nothing_fits_pick_says_what_is_in_the_way(study):
+    pick = study.pick("size_bytes <= 0", "latency_ms <= 2")
+    assert pick.candidate is None
+    assert any(line.startswith("size_bytes <= 0") for line in pick.binding)
+    assert 1 <= len(pick.nearest) <= 3
+    assert not any(c.failed for c in pick.nearest)
+
+
+def test_pick_of_statistically_tied_ones_is_the_fastest_then_the_smallest_download():
+    study = results(
+        candidate(0, spread=0.02, accuracy=0.95, latency_ms=measured(9), compressed_bytes=measured(1)),
+        candidate(1, spread=0.02, accuracy=0.94, latency_ms=measured(2, 0.2), compressed_bytes=measured(8)),
+        candidate(2, spread=0.02, accuracy=0.94, latency_ms=measured(2.1, 0.2), compressed_bytes=measured(5)),
+        candidate(3, spread=0.02, accuracy=0.50, latency_ms=measured(1), compressed_bytes=measured(1)),
+    )
+    pick = study.pick()
+    assert pick.candidate.name == "#2"
+    assert [c.number for c in pick.tied] == [0, 1, 2]
+    assert pick.why.startswith("fastest of 3 candidates whose accuracy")
+    assert study.pick("latency_ms <= 2").candidate.name == "#1"
+
+
+def test_pick_names_the_budgets_that_bind():
+    pruned = Recipe(prune=Prune(sparsity=0.5), scheme="int8")
+    study = results(
+        candidate(0, recipe=pruned, accuracy=0.95, size_bytes=500, latency_ms=1),
+        candidate(1, accuracy=0.90, size_bytes=200, latency_ms=1),
+    )
+    pick = study.pick("latency_ms <= 5", max_size="300B")
+    assert pick.candidate.name == "#1"
+    assert pick.why.startswith("the best accuracy of all that fit")
+    assert pick.binding == (f"size_bytes <= 300B (without it: #0 {pruned.label()})",)
+
+
+def test_nearest_are_those_that_miss_by_the_smallest_share():
+    sizes = [500, 310, 900, 400]
+    study = results(*[candidate(n, accuracy=0.9, size_bytes=size) for n, size in enumerate(sizes)], failed(9))
+    pick = study.pick("size_bytes <= 300 B")
+    assert [c.number for c in pick.nearest] == [1, 3, 0]
+    assert pick.why == "nothing fits: none of 4 candidates is inside every budget"
+    assert pick.binding == ("size_bytes <= 300 B (best seen: 310 B)",)
+
+
+def test_budgets_that_only_together_keep_all_out():
+    study = results(
+        candidate(0, accuracy=0.9, size_bytes=500, latency_ms=1),
+        candidate(1, accuracy=0.9, size_bytes=100, latency_ms=9),
+    )
+    assert study.pick("size_bytes <= 300", "latency_ms <= 2").binding == (
+        "size_bytes <= 300 (without it 1 would fit)",
+        "latency_ms <= 2 (without it 1 would fit)",
+    )
+
+
+def test_a_budget_on_what_nobody_measured_is_named():
+    pick = results(candidate(0, accuracy=0.9)).pick("memory_bytes <= 1 MB")
+    assert pick.binding == ("memory_bytes <= 1 MB (best seen: none)",)
+
+
+def test_asked_budgets_replace_those_of_the_study():
+    study = results(candidate(0, accuracy=0.9, size_bytes=500), budgets=["size_bytes <= 300"])
+    assert study.pick().candidate is None
+    assert study.pick(max_size="1KB").candidate.name == "#0"
+
+
+def test_pick_of_nothing():
+    assert results(failed(0)).pick().why == "no candidate has been measured yet"
+
+
+# --- comparing two
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=ITEMS, max_size=ITEMS))
+def test_difference_is_paired_where_outcomes_were_kept(pairs):
+    right = np.array(pairs).T
+    a, b = (candidate(i, accuracy=measured(x.mean(), n=ITEMS), outcomes=pack_outcomes(x)) for i, x in enumerate(right))
+    study = results(a, b)
+    difference, low, high = study.difference(a, b)
+    assert difference == pytest.approx(a.value("accuracy") - b.value("accuracy"))
+    assert low <= difference <= high
+    assert study.tied(a, b) == study.tied(b, a) == (low <= 0 <= high)
+    assert study.tied(a, a)
+
+
+def test_difference_without_outcomes_is_that_of_independent_ones():
+    a, b = candidate(0, accuracy=measured(0.9, 0.03)), candidate(1, accuracy=measured(0.8, 0.04))
+    assert results(a, b).difference(a, b) == pytest.approx((0.1, 0.05, 0.15))
+    assert not results(a, b).tied(a, b)
+
+
+# --- finding, tables, files
+
+
+@pytest.mark.parametrize("number", [7, "7", "#7"])
+def test_find(number):
+    assert results(candidate(1), candidate(7)).find(number).number == 7
+
+
+@pytest.mark.parametrize("number", [3, "#3", "", "x", "-7"])
+def test_find_refuses_what_is_not_there(number):
+    with pytest.raises(ConfigError, match=f"no candidate {number} in study made-up; it has 1"):
+        results(candidate(7)).find(number)
+
+
+@given(studies())
+def test_json_round_trip(study):
+    back = Results.from_json(study.to_json())
+    assert back == study
+    assert back.to_json() == study.to_json()
+
+
+@given(recipes)
+def test_json_keeps_recipes_and_everything_else_about_a_candidate(recipe):
+    full = dataclasses.replace(
+        candidate(3, recipe=recipe, accuracy=0.9, outcomes="qg=="),
+        proof={"sparsity": 0.5, "layers": {"conv": [1, 2]}},
+        report=({"stage": "prune", "touched": ["conv"]},),
+        file="ab12",
+        sha256="cd34",
+        seconds=1.5,
+        seconds_saved=20.25,
+    )
+    assert Results.from_json(results(full, failed(4)).to_json()) == results(full, failed(4))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not a results file"),
+        ("[]", "not a results file"),
+        ("{}", "not a results file"),
+        ('{"format": 1}', "not a results file"),
+        ('{"format": 99}', "expected format 1, got 99; use a matching autoopt"),
+    ],
+)
+def test_other_files_are_refused(text, message):
+    with pytest.raises(ConfigError, match=message):
+        Results.from_json(text)
+
+
+@pytest.mark.parametrize("wrong", [None, 5, "x", [1], {"a": 1}])
+def test_damaged_results_are_refused(wrong):
+    whole = json.loads(results(candidate(0, accuracy=0.9), budgets=["size_bytes <= 3"]).to_json())
+    for key in ("metrics", "budgets", "candidates"):
+        with pytest.raises(ConfigError):
+            Results.from_json(json.dumps(whole | {key: wrong}))
+    for key in ("recipe", "measurements"):
+        broken = whole["candidates"][0] | {key: wrong}
+        with pytest.raises(ConfigError):
+            Results.from_json(json.dumps(whole | {"candidates": [broken]}))
+
+
+@given(studies())
+def test_csv_and_table_hold_the_same(study):
+    table = study.table()
+    csv = pd.read_csv(io.StringIO(study.to_csv()), index_col="number", keep_default_na=False, na_values={"seconds": ""})
+    assert list(csv.index) == list(table.index) == [c.number for c in study.candidates]
+    assert list(csv.columns) == list(table.columns)
+    statuses = study.statuses()
+    for c in study.candidates:
+        row = table.loc[c.number]
+        assert row["status"] == csv.loc[c.number, "status"] == statuses[c.number]
+        assert row["digest"] == csv.loc[c.number, "digest"] == c.recipe.digest
+        for name in study.metrics:
+            m = c.measurements.get(name)
+            shown = ["", "", ""] if m is None else [str(x) for x in (m.value, m.low, m.high)]
+            assert [str(csv.loc[c.number, f"{name}{end}"]) for end in ("", "_low", "_high")] == shown
+
+
+def test_tables_of_nothing():
+    assert len(results().table()) == 0
+    assert results().to_csv() == ""
+
+
+def test_a_failure_stands_in_the_table():
+    row = results(failed(4)).table().loc[4]
+    assert (row["status"], row["failed_stage"], row["reason"]) == ("failed", "prune", "no layer can be pruned")
