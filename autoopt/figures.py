@@ -15,7 +15,7 @@ from autoopt.results import Candidate, Results
 GREY, ACCENT = "#8a8a8a", "#d55e00"
 """Grey reads on white and on black; vermilion (Okabe and Ito 2008) stands apart from cividis for every eye."""
 _LOG_FROM = 15.0
-"""A metric whose largest value is this many times its smallest gets a logarithmic axis."""
+"""A metric (no fraction) whose largest value is this many times its smallest gets a logarithmic axis."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class _Axis:
 
     @property
     def log(self) -> bool:
-        return self.low > 0 and self.high > _LOG_FROM * self.low
+        return self.metric.unit != "fraction" and self.low > 0 and self.high > _LOG_FROM * self.low
 
     @property
     def title(self) -> str:
@@ -47,14 +47,19 @@ class _Axis:
     def layout(self) -> dict[str, Any]:
         better = "less" if self.metric.direction == "min" else "more"
         shape: dict[str, Any] = {"title": {"text": f"{self.title}, {better} is better"}, "automargin": True}
-        return shape | ({"type": "log", "dtick": "D2"} if self.log else {})
+        if not self.log:
+            return shape
+        # plotly writes 0.2 as a bare 2 on a logarithmic axis
+        decades = range(math.floor(math.log10(self.low)) - 4, math.ceil(math.log10(self.high)) + 8)
+        ticks = [float(f"{digit}e{decade}") for decade in decades for digit in (1, 2, 5)]
+        return shape | {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
     def near(self, value: float) -> bool:
         """Whether a line at `value` can be drawn without squeezing the points into a corner."""
         if self.log and value <= 0:
             return False
         low, high, at = (math.log(v) if self.log else v for v in (self.low, self.high, value))
-        slack = (high - low) / 2
+        slack = (high - low) / 2 or abs(high) / 2
         return low - slack <= at <= high + slack
 
     def values(self, candidates: Sequence[Candidate]) -> list[float]:
@@ -85,7 +90,7 @@ def change_text(results: Results, candidate: Candidate, metric: str) -> str:
     """The change from the baseline for people, or `` where there is nothing to compare."""
     baseline, value = results.baseline, candidate.value(metric)
     reference = None if baseline is None or candidate is baseline else baseline.value(metric)
-    if value is None or reference is None:
+    if value is None or reference is None or metric == "latency_ratio":  # which is its own change
         return ""
     return results.metrics[metric].show_change(value, reference)
 
@@ -105,39 +110,44 @@ def front_figure(
         results: the study's.
         x: metric across; where nobody has it, the first other objective (or metric) that was measured.
         y: metric upwards; the task's own by default, with the same fallback.
-        color: metric that colours the front; left out where a front member lacks it.
+        color: metric that colours the front; left out where a front member lacks it or all are equal.
     """
     down = _measured(results, y or results.quality, taken="")
     across = _measured(results, x, taken=down)
     drawn = [c for c in results.candidates if not c.failed and down in c.measurements and across in c.measurements]
     figure = go.Figure(layout=_layout())
     if not drawn:
-        figure.add_annotation(text="nothing has been measured yet", showarrow=False, font={"size": 16})
+        text = "nothing to draw yet: no candidate has two metrics measured"
+        figure.add_annotation(text=text, showarrow=False, font={"size": 16})
         return figure.update_xaxes(visible=False).update_yaxes(visible=False)
 
-    ends = {name: [v for c in drawn for v in _ends(c.measurements[name])] for name in (across, down)}
-    axes = tuple(_Axis.of(results.metrics[name], ends[name]) for name in (across, down))
+    axes = tuple(_Axis.of(results.metrics[n], [c.measurements[n].value for c in drawn]) for n in (across, down))
     statuses, baseline, pick = results.statuses(), results.baseline, results.pick().candidate
-    groups = {
-        status: [c for c in drawn if statuses[c.number] == status and c is not baseline]
-        for status in ("infeasible", "dominated", "front")
-    }
-    _points(figure, results, axes, groups["infeasible"], "infeasible (out of budget)", symbol="x-thin", size=8)
-    _points(figure, results, axes, groups["dominated"], "dominated", symbol="circle-open", size=8, opacity=0.8)
-    _points(
-        figure,
-        results,
-        axes,
-        groups["front"],
-        "front",
-        errors=True,
-        size=13,
-        **_colouring(results, groups["front"], color),
-    )
-    star = [c for c in drawn if c is baseline]
-    _points(figure, results, axes, star, "baseline", errors=True, symbol="star", size=17, color=ACCENT)
-    ring = [c for c in drawn if c is pick]
-    _points(figure, results, axes, ring, "the pick", symbol="circle-open", size=24, color=ACCENT, line={"width": 2.5})
+    others: dict[str, list[Candidate]] = {"front": [], "dominated": [], "infeasible": []}
+    for candidate in drawn:
+        if candidate is not baseline:
+            others[statuses[candidate.number]].append(candidate)
+    accent = {"color": ACCENT, "size": 17}
+    ring = accent | {"symbol": "circle-open", "size": 24, "line": {"width": 2.5}}
+    for name, members, errors, marker in (
+        ("out of budget", others["infeasible"], False, {"symbol": "x-thin", "size": 8}),
+        ("dominated", others["dominated"], False, {"symbol": "circle-open", "size": 8, "opacity": 0.8}),
+        ("front", others["front"], True, {"size": 13} | _colouring(results, others["front"], color)),
+        ("baseline", [c for c in drawn if c is baseline], True, accent | {"symbol": "star"}),
+        ("the pick", [c for c in drawn if c is pick], False, ring),
+    ):
+        if members:
+            bars = {f"error_{a}": axis.errors(members) for a, axis in zip("xy", axes, strict=True)} if errors else {}
+            figure.add_scatter(
+                x=axes[0].values(members),
+                y=axes[1].values(members),
+                mode="markers",
+                name=name,
+                marker={"color": GREY, "line": {"color": GREY, "width": 1.5}} | marker,
+                hovertext=[_hover(results, c) for c in members],
+                hoverinfo="text",
+                **bars,
+            )
     _limits(figure, results, *axes)
     return figure.update_xaxes(axes[0].layout()).update_yaxes(axes[1].layout())
 
@@ -149,10 +159,6 @@ def _measured(results: Results, wanted: str, *, taken: str) -> str:
     return next((name for name in order if name in had & set(results.metrics) and name != taken), wanted)
 
 
-def _ends(measurement: Measurement) -> tuple[float, float]:
-    return measurement.low, measurement.high
-
-
 def _layout() -> dict[str, Any]:
     return {
         "template": "none",
@@ -160,7 +166,14 @@ def _layout() -> dict[str, Any]:
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": "system-ui, sans-serif", "size": 13},
         "margin": {"l": 60, "r": 20, "t": 20, "b": 50},
-        "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
+        "legend": {
+            "orientation": "h",
+            "yanchor": "bottom",
+            "y": 1.02,
+            "x": 0,
+            "traceorder": "reversed",
+            "itemsizing": "constant",
+        },
         "hovermode": "closest",
         "hoverlabel": {"bgcolor": "#ffffff", "bordercolor": GREY, "align": "left", "font": {"color": "#1a1a1a"}},
         "xaxis": {"gridcolor": "#e3e3e3", "zeroline": False, "linecolor": GREY},
@@ -168,36 +181,10 @@ def _layout() -> dict[str, Any]:
     }
 
 
-def _points(
-    figure: go.Figure,
-    results: Results,
-    axes: tuple[_Axis, ...],
-    candidates: Sequence[Candidate],
-    name: str,
-    *,
-    errors: bool = False,
-    **marker: Any,
-) -> None:
-    if not candidates:
-        return
-    across, down = axes
-    bars = {"error_x": across.errors(candidates), "error_y": down.errors(candidates)} if errors else {}
-    figure.add_scatter(
-        x=across.values(candidates),
-        y=down.values(candidates),
-        mode="markers",
-        name=name,
-        marker={"color": GREY, "line": {"color": GREY, "width": 1.5}} | marker,
-        hovertext=[_hover(results, c) for c in candidates],
-        hoverinfo="text",
-        **bars,
-    )
-
-
 def _colouring(results: Results, front: Sequence[Candidate], color: str) -> dict[str, Any]:
-    if not front or any(color not in c.measurements for c in front) or color not in results.metrics:
+    values = [c.measurements[color].value for c in front if color in c.measurements]
+    if color not in results.metrics or len(values) < len(front) or len(set(values)) < 2:
         return {"color": "#3b6ea8"}
-    values = [c.measurements[color].value for c in front]
     axis = _Axis.of(results.metrics[color], values)
     bar = {"title": {"text": axis.title, "side": "right"}, "thickness": 12, "outlinewidth": 0}
     return {"color": axis.values(front), "colorscale": "Cividis", "showscale": True, "colorbar": bar}
@@ -220,12 +207,19 @@ def _limits(figure: go.Figure, results: Results, across: _Axis, down: _Axis) -> 
     line = {"color": GREY, "width": 1.5, "dash": "dot"}
     for budget in results.budgets:
         limit = limit_of(results, budget)
-        label = {"text": escape(budget.text), "textposition": "end", "font": {"color": GREY, "size": 11}}
-        if limit is None:
-            continue
-        if budget.metric == across.metric.name and across.near(limit):
-            at = across.factor * limit
-            figure.add_shape(type="line", yref="paper", x0=at, x1=at, y0=0, y1=1, line=line, label=label)
-        if budget.metric == down.metric.name and down.near(limit):
-            at = down.factor * limit
-            figure.add_shape(type="line", xref="paper", x0=0, x1=1, y0=at, y1=at, line=line, label=label)
+        text = {
+            "text": escape(budget.text),
+            "font": {"color": GREY, "size": 11},
+            "showarrow": False,
+            "xanchor": "right",
+        }
+        for axis, along, over in ((across, "x", "y"), (down, "y", "x")):
+            if limit is None or budget.metric != axis.metric.name or not axis.near(limit):
+                continue
+            at = axis.factor * limit
+            ends = {f"{along}0": at, f"{along}1": at, f"{over}0": 0, f"{over}1": 1}
+            figure.add_shape(type="line", line=line, **ends, **{f"{over}ref": "paper"})
+            # An annotation on a logarithmic axis wants the exponent, a shape the value.
+            place = {along: math.log10(at) if axis.log else at, over: 1, f"{over}ref": "paper"}
+            turn = {"textangle": -90, "yanchor": "top"} if along == "x" else {"yanchor": "bottom"}
+            figure.add_annotation(**text, **place, **turn)

@@ -4,7 +4,7 @@ NAME/study.yaml NAME/task.py     what the user writes
 NAME/out/                        everything produced; may be deleted as a whole
 """
 
-import fcntl
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +15,7 @@ import yaml
 
 from autoopt import space as spaces
 from autoopt.errors import ConfigError, TargetUnavailable
+from autoopt.locks import try_lock
 from autoopt.space import SearchSpace
 from autoopt.targets import TARGETS
 from autoopt.validation import expect_keys, expect_number, fail, nearest
@@ -156,15 +157,13 @@ class StudyFolder:
             held = open(self.out / "driver.lock", "a+", encoding="utf-8")  # noqa: SIM115 - the caller keeps it open
         except OSError as error:
             raise TargetUnavailable(f"{self.out}: can't write ({error.strerror})") from error
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(held):
             held.seek(0)
             who = held.read().strip() or "unknown"
             held.close()
             raise TargetUnavailable(
                 f"{self.path}: another autoopt (process {who}) is running this study; wait for it, or stop it"
-            ) from None
+            )
         held.truncate(0)
         held.write(str(os.getpid()))
         held.flush()
@@ -172,14 +171,9 @@ class StudyFolder:
 
     def driver(self) -> int | None:
         """Process number of the driver that is running the study, or None."""
-        try:
-            with open(self.out / "driver.lock", encoding="utf-8") as held:
-                try:
-                    fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    return int(held.read().strip() or 0)
-        except OSError:
-            pass
+        with contextlib.suppress(OSError), open(self.out / "driver.lock", encoding="utf-8") as held:
+            if not try_lock(held, shared=True):
+                return int(held.read().strip() or 0)
         return None
 
     def config(self) -> StudyConfig:

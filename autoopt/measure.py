@@ -134,7 +134,8 @@ def _run(interpreter: Any, inputs: Inputs, batch: int) -> np.ndarray:
             interpreter.set_tensor(detail["index"], quantize(inputs[name][start:stop], detail))
         interpreter.invoke()
         results.append(dequantize(interpreter.get_tensor(output["index"]), output))
-    return np.concatenate(results)
+    joined: np.ndarray = np.concatenate(results)
+    return joined
 
 
 def input_details(interpreter: Any, inputs: Inputs) -> dict[str, Any]:

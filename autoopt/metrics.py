@@ -74,8 +74,8 @@ class Metric:
 
 def show_bytes(value: float) -> str:
     """Bytes with a decimal prefix: 1 KB is 1000 B, as storage and download sizes are stated."""
-    for unit, size in (("MB", 1e6), ("KB", 1e3)):
-        if value >= size:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
+        if value >= 0.9995 * size:  # what would read 1000 of the smaller unit
             return f"{value / size:.4g} {unit}"
     return f"{value:.0f} B"
 

@@ -28,6 +28,7 @@ from typing import Any
 import psutil
 
 from autoopt.errors import AutooptError, CandidateFailed, ConfigError, ResultLost, TargetUnavailable
+from autoopt.locks import try_lock
 from autoopt.pipeline import Job
 from autoopt.store import Store, write_atomically
 
@@ -43,15 +44,27 @@ class Workplace:
 
     Attributes:
         store: the store's folder.
+        mark: what the driver wrote into the store's folder; tells a shared folder from a namesake.
         threads: that a job may use.
         job_seconds: after which a job is ended; time in which it is frozen doesn't count.
         job_bytes: resident memory, with its children's, over which it is ended.
     """
 
     store: str
+    mark: str
     threads: int
     job_seconds: float
     job_bytes: int
+
+    def claim(self) -> None:
+        """Leave the mark in the store, for workers to see."""
+        write_atomically(Path(self.store, "mark"), self.mark.encode())
+
+    def is_here(self) -> bool:
+        """Whether the store of this name is the driver's."""
+        with contextlib.suppress(OSError):
+            return Path(self.store, "mark").read_text(encoding="utf-8") == self.mark
+        return False
 
     def log(self, key: str) -> Path:
         """Where a job's output goes."""
@@ -99,6 +112,9 @@ def run(job: Job, workplace: Workplace, stopped: Callable[[], bool]) -> Outcome:
         stopped: asked several times a second; True ends the job.
     """
     store = Store(Path(workplace.store))
+    if not workplace.is_here():
+        reason = f"the store {workplace.store} is not shared with this machine ({os.uname().nodename}); give --store a folder that all machines see"
+        return Outcome(key=job.key, name=job.name, state="blocked", stage=job.name, reason=reason)
     if job.cached and (seconds := store.seconds(job.key)) is not None:
         return Outcome(key=job.key, name=job.name, state="done", seconds=seconds, cached=True)
     try:
@@ -253,30 +269,18 @@ def _gate(stopped: Callable[[], bool]) -> Iterator[Any]:
     if not LINUX:
         yield True
         return
-    import fcntl
-
     with open(_machine() / "gate", "w", encoding="utf-8") as gate:
-        while True:
-            try:
-                fcntl.flock(gate, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if stopped():
-                    yield None
-                    return
-                time.sleep(0.02)
+        while not try_lock(gate):
+            if stopped():
+                yield None
+                return
+            time.sleep(0.02)
         yield gate
 
 
 def _nobody_measures() -> bool:
-    import fcntl
-
     with open(_machine() / "gate", "w", encoding="utf-8") as gate:
-        try:
-            fcntl.flock(gate, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+        return try_lock(gate)
 
 
 def _freeze() -> list[int]:

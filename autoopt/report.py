@@ -8,7 +8,6 @@ from typing import Any
 
 import jinja2
 import plotly.io
-from markupsafe import Markup
 
 from autoopt.figures import change_text, front_figure, interval_text, limit_of
 from autoopt.metrics import Metric
@@ -81,7 +80,7 @@ def render(results: Results) -> str:
         nearest=[row for c in pick.nearest for row in rows if row.candidate is c],
         export=""
         if pick.candidate is None
-        else shlex.join(["autoopt", "export", results.study, str(pick.candidate.number)]),
+        else shlex.join(["autoopt", "export", str(results.provenance.get("folder", results.study)), str(pick.candidate.number)]),
         figure=_figure(results) if any(not c.failed for c in results.candidates) else "",
         failures=_failures(results),
         budgets=_budgets(results),
@@ -89,17 +88,16 @@ def render(results: Results) -> str:
     )
 
 
-def _figure(results: Results) -> Markup:
+def _figure(results: Results) -> str:
     # plotly escapes `<`, `>` and `/` in its JSON, so no text of the user's can close the script.
-    return Markup(
-        plotly.io.to_html(
-            front_figure(results),
-            full_html=False,
-            include_plotlyjs=True,
-            div_id="front",
-            config={"showSendToCloud": False, "displaylogo": False, "responsive": True},
-        )
+    page: str = plotly.io.to_html(
+        front_figure(results),
+        full_html=False,
+        include_plotlyjs=True,
+        div_id="front",
+        config={"showSendToCloud": False, "displaylogo": False, "responsive": True},
     )
+    return page
 
 
 def _columns(results: Results) -> list[Metric]:

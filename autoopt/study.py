@@ -16,6 +16,7 @@ import random
 import signal
 import threading
 import time
+import uuid
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import sqlalchemy
 from optuna.trial import TrialState
 
 from autoopt import budgets as budget_syntax
@@ -168,7 +170,7 @@ class Search:
         self.seen: dict[str, int] = {}
         self.counted: set[str] = set()
         self.stopping = ""
-        self.now = threading.Event()
+        self.opened = False
         self.task: dict[str, Any] = {}
         self.setting: Setting
         self.study: optuna.Study
@@ -182,24 +184,49 @@ class Search:
         limits = self.config.limits
         workplace = Workplace(
             store=str(self.store.root.resolve()),
+            mark=uuid.uuid4().hex,
             threads=max(1, (os.cpu_count() or 1) // slots),
             job_seconds=limits.job_seconds,
             job_bytes=limits.job_bytes or default_job_bytes(slots),
         )
+        workplace.claim()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        with self._interrupts(), Engine(workplace, slots, self.scheduler) as self.engine:
+        with self._interrupts(), self._database(), Engine(workplace, slots, self.scheduler) as self.engine:
             try:
                 self._read_task()
                 self.study = self._open()
+                self.opened = True
                 self._resume()
-                if not self.seen:
-                    self._enqueue(Recipe(seed=self.config.seed), "baseline")
+                self._enqueue_first()
                 self._search()
             finally:
                 self.spent.wall = time.time() - self.started
-                if self.task:
+                if self.opened:
                     self._write_header()
         self.view.finish(self._snapshot(), self.spent, self.stopping)
+
+    def _enqueue_first(self) -> None:
+        """The baseline before all else; its schemes; then what was asked for by name."""
+        if not self.seen:
+            self._enqueue(Recipe(seed=self.config.seed), "baseline")
+        elif 0 in self.candidates:
+            self._enqueue_schemes()
+        if self.recipes:
+            unseen = {r.digest: r for r in self.recipes if r.digest not in self.seen}
+            for recipe in unseen.values():
+                self._enqueue(recipe, "search")
+            self.trials = len(self.seen) + len(unseen) + (0 if self.seen else 1)
+
+    @contextlib.contextmanager
+    def _database(self) -> Iterator[None]:
+        """Say in one line what is wrong with Optuna's database."""
+        try:
+            yield
+        except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
+            reason = " ".join(str(error.__cause__ or error).split())[:200]
+            raise TargetUnavailable(
+                f"{self.folder.database}: can't be used ({reason}); free space, or restore it, then run again"
+            ) from error
 
     @contextlib.contextmanager
     def _interrupts(self) -> Iterator[None]:
@@ -210,7 +237,6 @@ class Search:
 
         def interrupt(_number: int, _frame: object) -> None:
             if self.stopping == "interrupted":
-                self.now.set()
                 raise KeyboardInterrupt
             self.stopping = "interrupted"
             self.view.note("stopping: running candidates finish first; press Ctrl-C again to stop at once")
@@ -512,13 +538,18 @@ class Search:
                     candidate.failed_stage, f"the baseline itself can't be measured: {candidate.reason}"
                 )
             self._write_header()
-            for scheme in self._baseline_schemes():
-                self._enqueue(Recipe(scheme=scheme, seed=self.config.seed), "scheme")
+            if not self.recipes:
+                self._enqueue_schemes()
 
-    def _baseline_schemes(self) -> list[str]:
+    def _enqueue_schemes(self) -> None:
         """The space's post-training schemes: they cost seconds, and all else is read against them."""
+        waiting = {t.user_attrs.get("recipe") for t in self.study.get_trials(states=(TrialState.WAITING,))}
         knob = self.config.space.knobs["scheme"]
-        return [name for name in SCHEMES if name in knob and not SCHEMES[name].qat and name != "float32"]
+        for name in SCHEMES:
+            recipe = Recipe(scheme=name, seed=self.config.seed)
+            known = recipe.digest in self.seen or recipe.to_json() in waiting
+            if name in knob and not SCHEMES[name].qat and not known:
+                self._enqueue(recipe, "scheme")
 
     def _baseline(self) -> Candidate | None:
         return self.candidates.get(0)
@@ -608,6 +639,7 @@ class Search:
             "objectives": list(self.objectives),
             "budgets": [b.text for b in self.budgets],
             "provenance": {
+                "folder": str(self.folder.path),
                 "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 "autoopt": version("autoopt"),
                 "python": platform.python_version(),
@@ -649,8 +681,8 @@ class Search:
             elapsed_s=time.time() - self.started,
             hours=self.hours,
             candidates=tuple(self.candidates.values()),
-            objectives=self.objectives if self.task else (),
-            metrics=self.metrics if self.task else {},
-            budgets=self.budgets if self.task else (),
-            quality=self.quality.name if self.task else "",
+            objectives=self.objectives if self.opened else (),
+            metrics=self.metrics if self.opened else {},
+            budgets=self.budgets if self.opened else (),
+            quality=self.quality.name if self.opened else "",
         )

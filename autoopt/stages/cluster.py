@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from autoopt.stages.wrapped import Wrapped, clone, kernels
 
 _CENTROIDS = {"linear": "LINEAR", "density": "DENSITY_BASED", "kmeans++": "KMEANS_PLUS_PLUS", "random": "RANDOM"}
@@ -28,20 +30,35 @@ def wrap(model: Any, settings: dict[str, Any], steps_per_epoch: int) -> Wrapped:
             return layer, ""
         if not ClusteringRegistry.supports(layer):
             return layer, "tfmot can't cluster this kind of layer"
-        clusterable = ClusteringRegistry.make_clusterable(layer).get_clusterable_weights()
+        clusterable = _clusterable(layer)
         if not clusterable:
             return layer, "tfmot never clusters this kind of layer"
-        channels = settings["per_channel"] and isinstance(layer, tf_keras.layers.Conv2D)
-        smallest = min(int(w.shape.num_elements()) // (int(w.shape[-1]) if channels else 1) for _, w in clusterable)
-        if smallest <= settings["number"]:
-            return layer, f"holds no more than {settings['number']} weights{' per channel' if channels else ''}"
+        channels = settings["per_channel"] and type(layer) is tf_keras.layers.Conv2D
+        if min(_smallest(w.numpy(), channels, settings["preserve_sparsity"]) for w in clusterable) <= settings["number"]:
+            kind = "nonzero weights" if settings["preserve_sparsity"] else "weights"
+            return layer, f"holds no more than {settings['number']} {kind}{' in a channel' if channels else ''}"
         return cluster_weights(
             layer,
             number_of_clusters=settings["number"],
             cluster_centroids_init=initialisation,
             preserve_sparsity=settings["preserve_sparsity"],
-            cluster_per_channel=bool(channels),
+            cluster_per_channel=channels,
         ), ""
 
     wrapped, touched, skipped = clone(model, choose)
-    return Wrapped(model=wrapped, unwrap=keras.strip_clustering, touched=touched, skipped=skipped)
+    return Wrapped(
+        model=wrapped, unwrap=keras.strip_clustering, touched=touched, skipped=skipped, changes=_clusterable
+    )
+
+
+def _clusterable(layer: Any) -> list[Any]:
+    """The kernels that tfmot clusters in a layer that it supports."""
+    from tensorflow_model_optimization.python.core.clustering.keras.clustering_registry import ClusteringRegistry
+
+    return [weight for _, weight in ClusteringRegistry.make_clusterable(layer).get_clusterable_weights()]
+
+
+def _smallest(values: np.ndarray, channels: bool, nonzero: bool) -> int:
+    """How many weights (nonzero ones) the kernel holds, or the channel of it with the fewest."""
+    rows = values.reshape(-1, values.shape[-1] if channels else 1)
+    return int(((rows != 0) | (not nonzero)).sum(axis=0).min())

@@ -10,7 +10,7 @@ from autoopt.stages.wrapped import Wrapped
 from autoopt.task import Manifest, Split
 
 DIVERGED = 10.0
-"""An epoch whose loss is this many times the first epoch's has diverged."""
+"""A loss this many times the worst before it has diverged; that of the first masks is no measure."""
 
 
 def fit(
@@ -64,10 +64,10 @@ def fit(
             history.append({"loss": float(logs["loss"]), quality.name: value})
             if not math.isfinite(value):
                 raise CandidateFailed(stage, f"{quality.name} on validation is {value} after epoch {epoch + 1}")
-            if logs["loss"] > DIVERGED * max(history[0]["loss"], 1e-3):
+            worst = max((h["loss"] for h in history[:epoch]), default=math.inf)
+            if epoch > wrapped.first_epoch and logs["loss"] > DIVERGED * max(worst, 1e-3):
                 raise CandidateFailed(
-                    stage,
-                    f"diverged: loss {history[0]['loss']:.3g} after epoch 1, {logs['loss']:.3g} after {epoch + 1}",
+                    stage, f"diverged: loss {worst:.3g} at most before, {logs['loss']:.3g} after epoch {epoch + 1}"
                 )
             score = -quality.sign * value
             if epoch >= min(wrapped.first_epoch, epochs - 1) and (best is None or score >= best[0]):

@@ -5,6 +5,9 @@ from typing import Any
 from autoopt.recipe import parse_structure
 from autoopt.stages.wrapped import Wrapped, clone, kernels
 
+M_BY_N = ("Conv2D", "Dense", "SeparableConv2D")
+"""Layers of which tfmot's M:N groups run along the input channels, as TFLite stores them."""
+
 
 def wrap(model: Any, settings: dict[str, Any], steps_per_epoch: int) -> Wrapped:
     """Prune while training.
@@ -17,9 +20,8 @@ def wrap(model: Any, settings: dict[str, Any], steps_per_epoch: int) -> Wrapped:
     from tensorflow_model_optimization.python.core.sparsity.keras.prune_registry import PruneRegistry
     from tensorflow_model_optimization.sparsity import keras as sparsity
 
-    total = steps_per_epoch * settings["finetune"]["epochs"]
-    begin, end, frequency = _steps(settings, total)
-    if settings["schedule"] == "constant":
+    begin, end, frequency = _steps(settings, steps_per_epoch * settings["finetune"]["epochs"])
+    if settings["schedule"] == "constant" or begin == end:
         schedule = sparsity.ConstantSparsity(settings["sparsity"], begin, frequency=frequency)
         end = begin
     else:
@@ -28,6 +30,7 @@ def wrap(model: Any, settings: dict[str, Any], steps_per_epoch: int) -> Wrapped:
     pattern: dict[str, Any] = {}
     if kind == "m_by_n":
         pattern["sparsity_m_by_n"] = (columns - rows, columns)  # tfmot counts the zeros
+        end = 1  # whatever the schedule, tfmot makes this mask at the first step
     elif kind == "block":
         pattern["block_size"] = (rows, columns)
 
@@ -36,11 +39,16 @@ def wrap(model: Any, settings: dict[str, Any], steps_per_epoch: int) -> Wrapped:
             return layer, ""
         if not PruneRegistry.supports(layer):
             return layer, "tfmot can't prune this kind of layer"
-        if not PruneRegistry.make_prunable(layer).get_prunable_weights():
+        prunable = _prunable(layer)
+        if not prunable:
             return layer, "tfmot never prunes this kind of layer"
-        if kind == "block" and any(sum(d > 1 for d in w.shape) > 2 for w in kernels(layer)):
+        if kind == "block" and any(len(w.shape) != 2 for w in prunable):
             return layer, "blocks need a kernel with two dimensions"
-        if kind == "m_by_n" and all(int(w.shape[-2]) < columns for w in kernels(layer)):
+        if kind == "block" and any(w.shape[0] <= rows or w.shape[1] <= columns for w in prunable):
+            return layer, f"holds too few blocks of {rows}x{columns} to choose from"
+        if kind == "m_by_n" and type(layer).__name__ not in M_BY_N:
+            return layer, f"tfmot has no {settings['structure']} pattern for this kind of layer"
+        if kind == "m_by_n" and any(w.shape[-2] < columns for w in prunable):
             return layer, f"fewer than {columns} input channels to choose from"
         return sparsity.prune_low_magnitude(layer, pruning_schedule=schedule, **pattern), ""
 
@@ -51,18 +59,26 @@ def wrap(model: Any, settings: dict[str, Any], steps_per_epoch: int) -> Wrapped:
         touched=touched,
         skipped=skipped,
         callbacks=[sparsity.UpdatePruningStep()] if touched else [],
-        first_epoch=end // steps_per_epoch,
+        first_epoch=(end - 1) // steps_per_epoch,
+        changes=_prunable,
     )
+
+
+def _prunable(layer: Any) -> list[Any]:
+    """The kernels that tfmot prunes in a layer that it supports."""
+    from tensorflow_model_optimization.python.core.sparsity.keras.prune_registry import PruneRegistry
+
+    found: list[Any] = PruneRegistry.make_prunable(layer).get_prunable_weights()
+    return found
 
 
 def _steps(settings: dict[str, Any], total: int) -> tuple[int, int, int]:
     """First step, last step and frequency of mask updates.
 
-    tfmot updates the mask at `begin + k * frequency` only, so the final sparsity is reached at `end`
-    only if that is such a step, and one that training arrives at.
+    tfmot counts steps from 1 and updates the mask at `begin + k * frequency` only, so the final sparsity
+    is reached at `end` only if that is such a step, and one that training arrives at.
     """
-    last = total - 1
-    begin = min(round(settings["begin"] * total), last)
-    end = min(max(round(settings["end"] * total), begin + 1), last)
+    begin = min(1 + round(settings["begin"] * total), total)
+    end = min(max(round(settings["end"] * total), begin + 1), total)
     frequency = max(1, min(settings["frequency"], end - begin))
     return begin, begin + (end - begin) // frequency * frequency, frequency

@@ -1,10 +1,14 @@
-"""Quantization-aware training that keeps sparsity and clusters from before (PQAT, CQAT, PCQAT)."""
+"""Quantization-aware training that keeps sparsity and clusters from before (PQAT, CQAT, PCQAT).
+
+tfmot's own schemes for that lose zeros where a convolution feeds a ReLU layer, and turn the clusters of
+a convolution into clusters per channel (its issues 979, 1056, 1132); `Keeping` does not.
+"""
 
 from typing import Any
 
 from autoopt.stages.wrapped import Wrapped, clone, kernels
 
-_COLLABORATIVE = "tensorflow_model_optimization.python.core.quantization.keras.collab_opts"
+FOLDED_INTO = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense")
 
 
 def wrap(model: Any, settings: dict[str, Any], steps_per_epoch: int) -> Wrapped:
@@ -25,29 +29,106 @@ def wrap(model: Any, settings: dict[str, Any], steps_per_epoch: int) -> Wrapped:
     def choose(layer: Any) -> tuple[Any, str]:
         if type(layer).__name__ == "InputLayer":
             return layer, ""
-        if not supported.supports(layer):
+        if not supported.supports(layer) and not _folds(layer):
             return layer, "tfmot has no 8-bit configuration for this kind of layer"
         return quantization.quantize_annotate_layer(layer), ""
 
-    annotated, _, skipped = clone(model, choose)
-    touched = [layer.layer.name for layer in annotated.layers if hasattr(layer, "layer") and kernels(layer.layer)]
-    scheme, unwrap = _scheme(settings)
+    annotated, touched, skipped = clone(model, choose)
     with quantization.quantize_scope():
-        quantized = quantization.quantize_apply(annotated, *scheme)
+        quantized = quantization.quantize_apply(annotated, _scheme())
+    kept = _keep(quantized, settings)
+
+    def unwrap(trained: Any) -> Any:
+        for keeping, kernel in kept:
+            kernel.assign(keeping.kept(kernel))
+        return trained
+
     return Wrapped(model=quantized, unwrap=unwrap, touched=touched, skipped=skipped)
 
 
-def _scheme(settings: dict[str, Any]) -> tuple[tuple[Any, ...], Any]:
-    """Tfmot's scheme for what came before, as arguments, and what undoes its scaffolding."""
-    import importlib
+def _folds(layer: Any) -> bool:
+    """Whether this is a batch normalization that the converter folds into the only layer before it.
 
-    if settings["preserve_clusters"]:
-        package = f"{_COLLABORATIVE}.cluster_preserve"
-        module = importlib.import_module(f"{package}.default_8bit_cluster_preserve_quantize_scheme")
-        strip = importlib.import_module(f"{package}.cluster_utils").strip_clustering_cqat
-        return (module.Default8BitClusterPreserveQuantizeScheme(settings["preserve_sparsity"]),), strip
-    if settings["preserve_sparsity"]:
-        package = f"{_COLLABORATIVE}.prune_preserve"
-        module = importlib.import_module(f"{package}.default_8bit_prune_preserve_quantize_scheme")
-        return (module.Default8BitPrunePreserveQuantizeScheme(),), lambda model: model
-    return (), lambda model: model
+    tfmot must be told to quantize such a pair as one; left out, it would stay in float in the file.
+    """
+    if type(layer).__name__ != "BatchNormalization" or len(layer.inbound_nodes) != 1:
+        return False
+    before = layer.inbound_nodes[0].inbound_layers
+    return (
+        type(before).__name__ in FOLDED_INTO
+        and len(before.outbound_nodes) == 1
+        and getattr(before.activation, "__name__", "") == "linear"
+    )
+
+
+def _scheme() -> Any:
+    """Tfmot's 8-bit scheme, with the weights quantized also where the layer feeds a ReLU layer."""
+    from tensorflow_model_optimization.python.core.quantization.keras import quantize_aware_activation as activations
+    from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
+        default_8bit_quantize_layout_transform as layout,
+    )
+    from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
+        default_8bit_quantize_scheme as schemes,
+    )
+
+    class Layout(layout.Default8BitQuantizeLayoutTransform):  # type: ignore[misc]
+        def apply(self, model: Any, configs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+            model, configs = super().apply(model, configs)
+            for layer in model.layers:
+                config = configs.get(layer.name, {}).get("quantize_config")
+                if type(config).__name__ == "NoOpQuantizeConfig" and kernels(layer):
+                    configs[layer.name] = {"quantize_config": None}  # the default one
+                    if getattr(layer.activation, "__name__", "") == "linear":
+                        layer.activation = activations.NoOpActivation()  # its output is quantized after the ReLU
+            return model, configs
+
+    class Scheme(schemes.Default8BitQuantizeScheme):  # type: ignore[misc]
+        def get_layout_transformer(self) -> Any:
+            return Layout()
+
+    return Scheme()
+
+
+def _keep(model: Any, settings: dict[str, Any]) -> list[tuple["Keeping", Any]]:
+    """Have each quantized kernel keep what the stages before gave it; returns those kernels."""
+    if not settings["preserve_sparsity"] and not settings["preserve_clusters"]:
+        return []
+    kept = []
+    for layer in model.layers:
+        quantized = []
+        for kernel, quantizer, variables in getattr(layer, "_weight_vars", ()):
+            keeping = Keeping(kernel.numpy(), quantizer, clusters=settings["preserve_clusters"])
+            quantized.append((kernel, keeping, variables))
+            kept.append((keeping, kernel))
+        if quantized:
+            layer._weight_vars = quantized
+    return kept
+
+
+class Keeping:
+    """Quantizes a kernel of which zeros stay zero and, with `clusters`, equal weights stay equal.
+
+    Equal weights move together, by the mean of what the training would do to each (Han et al. 2016).
+    """
+
+    def __init__(self, values: Any, quantizer: Any, clusters: bool) -> None:
+        import numpy as np
+
+        self.quantizer = quantizer
+        self.mask = (values != 0).astype(values.dtype)
+        self.groups, self.number = None, 0
+        if clusters:
+            distinct, groups = np.unique(values, return_inverse=True)
+            self.groups, self.number = groups.reshape(values.shape), len(distinct)
+
+    def kept(self, kernel: Any) -> Any:
+        """The kernel with its zeros and clusters restored."""
+        import tensorflow as tf
+
+        if self.groups is not None:
+            kernel = tf.gather(tf.math.unsorted_segment_mean(kernel, self.groups, self.number), self.groups)
+        return kernel * self.mask
+
+    def __call__(self, kernel: Any, training: Any, weights: Any, **others: Any) -> Any:
+        """What tfmot calls, with its variables for the range in `weights`."""
+        return self.quantizer(self.kept(kernel), training, weights=weights, **others)

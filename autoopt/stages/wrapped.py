@@ -19,6 +19,7 @@ class Wrapped:
         callbacks: for `model.fit`.
         first_epoch: the first epoch (counting from 0) after which the technique is fully in force;
             the best epoch is not chosen before it.
+        changes: gives for a layer the kernels that the technique changes, where those are not all.
     """
 
     model: Any
@@ -27,16 +28,15 @@ class Wrapped:
     skipped: list[dict[str, str]]
     callbacks: list[Any] = field(default_factory=list)
     first_epoch: int = 0
+    changes: Callable[[Any], list[Any]] | None = None
 
     def describe(self, model: Any) -> list[dict[str, Any]]:
         """What the touched kernels look like in the unwrapped model: shape, zeros, distinct values."""
         rows = []
         for name in self.touched:
             layer = self._find(model, name)
-            for weight in layer.trainable_weights if layer is not None else ():
+            for weight in (self.changes or kernels)(layer) if layer is not None else ():
                 values = weight.numpy()
-                if values.ndim < 2:
-                    continue
                 rows.append(
                     {
                         "layer": name,
@@ -57,8 +57,8 @@ class Wrapped:
 
 
 def kernels(layer: Any) -> list[Any]:
-    """A layer's weights with two dimensions or more: those that compression is about."""
-    return [w for w in layer.trainable_weights if len(w.shape) >= 2]
+    """A layer's weights with two dimensions or more, frozen or not: those that compression is about."""
+    return [w for w in layer.weights if len(w.shape) >= 2]
 
 
 def clone(model: Any, choose: Callable[[Any], tuple[Any, str]]) -> tuple[Any, list[str], list[dict[str, str]]]:

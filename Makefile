@@ -1,0 +1,30 @@
+# `make demo` and `make test` need Python 3.11, git and make; everything else is installed into .venv.
+PYTHON ?= python3.11
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test fast install clean
+
+demo: install
+	$(BIN)/autoopt run studies/digits
+
+test: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest $(PYTEST)
+
+# What a change is tried against: without the tests that search for a minute or more.
+fast: PYTEST = -m "not slow"
+fast: test
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "autoopt needs Python 3.11; name yours: make PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(PIP) --editable '.[demo,dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv studies/*/out

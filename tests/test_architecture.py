@@ -1,0 +1,89 @@
+"""The structure that keeps the package small to hold in mind and quick to start."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "autoopt"
+ORDER = [
+    "errors", "validation", "locks", "recipe", "metrics", "budgets", "results", "space", "store", "models", "task",
+    "measure", "stages", "convert", "inspect", "targets", "jobs", "pipeline", "process", "engine", "preload", "folder",
+    "export", "progress", "figures", "report", "init", "study", "cli", "__main__",
+]  # fmt: skip
+"""Top to bottom: a module imports only from those before it."""
+HOMES = {
+    "tensorflow": {"models", "task", "stages", "convert", "jobs", "preload"},
+    "tf_keras": {"models", "task", "stages", "preload"},
+    "tensorflow_model_optimization": {"models", "stages", "preload"},
+    "optuna": {"study"},
+    "distributed": {"engine"},
+    "plotly": {"figures", "report"},
+}
+
+
+def modules() -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        name = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        found.setdefault(name, []).append(path)
+    return found
+
+
+def imported(path: Path) -> set[str]:
+    """Every module that a file imports, also inside functions."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def test_modules_import_only_upwards() -> None:
+    for name, paths in modules().items():
+        if name == "__init__":
+            continue
+        for path in paths:
+            own = {n.split(".")[1] for n in imported(path) if n.startswith("autoopt.")} & set(ORDER)
+            below = {other for other in own - {name} if ORDER.index(other) > ORDER.index(name)}
+            assert not below, f"{path.name} imports {below}, which stand below it"
+
+
+def test_every_module_has_its_place() -> None:
+    assert set(modules()) - {"__init__"} == set(ORDER)
+
+
+@pytest.mark.parametrize("library", sorted(HOMES))
+def test_heavy_libraries_stay_at_home(library: str) -> None:
+    users = {name for name, paths in modules().items() for p in paths if {
+        n for n in imported(p) if n.split(".")[0] == library}}  # fmt: skip
+    assert users <= HOMES[library]
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import autoopt", "import autoopt.cli", "import autoopt.export", "from autoopt import Recipe, Results, load"],
+)
+def test_starting_loads_nothing_heavy(code: str) -> None:
+    heavy = ["tensorflow", "tf_keras", "optuna", "distributed", "dash", "pandas", "plotly", "scipy"]
+    check = f"import sys; {code}; print(*[name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_no_module_outgrows_a_head() -> None:
+    sizes = {path.name: len(path.read_text().splitlines()) for paths in modules().values() for path in paths}
+    assert {name: size for name, size in sizes.items() if size > 700} == {}
+
+
+def test_every_public_name_can_be_had() -> None:
+    import autoopt
+
+    for name in autoopt.__all__:
+        assert getattr(autoopt, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = autoopt.nothing

@@ -1,0 +1,114 @@
+"""Every command: help, text, JSON, exit codes. What they compute is tested where it is computed."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from test_export import study  # noqa: F401 - the fixture
+
+from autoopt.cli import main
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def cli(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_every_command_has_help_and_stands_in_the_readme(name: str) -> None:
+    shown = cli(name, "--help")
+    assert shown.exit_code == 0
+    assert "--json" in shown.stdout
+    assert "--debug" in shown.stdout
+    text = README.read_text()
+    assert f"autoopt {name}" in text
+    for option in re.findall(r"^  (?:-\w, )?(--[a-z-]+)", shown.stdout, re.MULTILINE):
+        assert option in text, f"README does not name {option}"
+
+
+def test_front_is_a_table_csv_or_json(study: Path) -> None:  # noqa: F811
+    assert "#1" in cli("front", study).stdout
+    assert "#2" in cli("front", study, "--all").stdout
+    assert cli("front", study, "--csv").stdout.splitlines()[1].startswith("1,front,")
+    assert [row["number"] for row in json.loads(cli("front", study, "--json").stdout)] == [1]
+    assert json.loads(cli("front", study, "--json", "-b", "latency_ms <= 0.1").stdout) == []
+
+
+def test_pick_explains_itself(study: Path) -> None:  # noqa: F811
+    shown = cli("pick", study)
+    assert shown.exit_code == 0
+    assert "pick: #1 int8 (int8 in/out)" in shown.stdout
+    assert "why:" in shown.stdout
+
+
+def test_pick_with_nothing_inside_names_what_binds_and_the_nearest(study: Path) -> None:  # noqa: F811
+    shown = cli("pick", study, "--max-latency", "1us", "--max-accuracy-drop", "1%")
+    assert shown.exit_code == 1
+    assert "pick: none" in shown.stdout
+    assert "binds: latency_ms <= 1us" in shown.stdout
+    assert "nearest: #1" in shown.stdout
+    plain = json.loads(cli("pick", study, "--max-latency", "1us", "--json").stdout)
+    assert plain["candidate"] is None
+    assert plain["nearest"][0]["number"] == 1
+
+
+def test_status_counts_and_groups(study: Path) -> None:  # noqa: F811
+    shown = cli("status", study).stdout
+    assert "3 candidates, not running" in shown
+    assert "failed in proof (1): clusters were lost" in shown
+    assert json.loads(cli("status", study, "--json").stdout)["counts"] == {"infeasible": 1, "front": 1, "failed": 1}
+
+
+def test_export_and_report_write_files(study: Path, tmp_path: Path) -> None:  # noqa: F811
+    assert cli("export", study, "1", "--to", tmp_path / "bundle").exit_code == 0
+    assert cli("export", study, "--to", tmp_path / "bundle").exit_code == 2
+    assert cli("export", study, "--to", tmp_path / "bundle", "--force").exit_code == 0
+    assert cli("export", study, "--to", tmp_path / "x", "--max-latency", "1us").exit_code == 1
+    assert cli("report", study, "--to", tmp_path / "r.html").exit_code == 0
+    assert "<html" in (tmp_path / "r.html").read_text()
+
+
+def test_space_prints_knobs_and_counts() -> None:
+    shown = cli("space", "smoke").stdout
+    assert "recipes: 125" in shown
+    assert "recipes: without end (finetune.learning_rate is continuous)" in cli("space", "mobile").stdout
+    assert json.loads(cli("space", "smoke", "--json").stdout)["recipes"] == 125
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("front", "nowhere"), 2, "no such folder"),
+        (("space", "nothing.yaml"), 2, "can't read the space"),
+        (("pick", "STUDY", "-b", "latency_ms < 2"), 2, "expected 'METRIC <= LIMIT'"),
+        (("pick", "STUDY", "--max-size", "3 parsecs"), 2, "expected a unit of size_bytes"),
+        (("export", "STUDY", "99"), 2, "no candidate 99"),
+        (("run", "STUDY", "--trials", "0"), 2, "--trials"),
+        (("run", "STUDY", "--recipe", "nothing.json"), 2, "can't read the recipe"),
+        (("run", "STUDY", "--scheduler", "tcp://127.0.0.1:9"), 1, "no Dask scheduler answers"),
+        (("frnt",), 2, "No such command"),
+    ],
+)
+def test_bad_input_gets_one_line_and_its_exit_code(
+    arguments: tuple[str, ...], code: int, words: str, study: Path  # noqa: F811
+) -> None:  # fmt: skip
+    shown = cli(*[study if a == "STUDY" else a for a in arguments])
+    assert shown.exit_code == code, shown.output
+    assert words in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
+def test_debug_shows_the_traceback() -> None:
+    assert "Traceback" in cli("front", "nowhere", "--debug").stderr
+    assert "Traceback" not in cli("front", "nowhere").stderr
+
+
+def test_a_closed_pipe_is_no_error(study: Path) -> None:  # noqa: F811
+    command = f"{sys.executable} -m autoopt front {study} --csv | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stderr == ""

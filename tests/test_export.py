@@ -1,0 +1,143 @@
+"""Reading results back and writing bundles; the end to end is in test_study."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+import autoopt
+from autoopt.errors import ConfigError, TargetUnavailable
+from autoopt.export import read_candidate
+from autoopt.folder import StudyFolder
+from autoopt.metrics import Measurement
+from autoopt.recipe import Recipe
+from autoopt.results import Candidate
+from autoopt.store import Store
+
+FILE = b"pretend this is a model"
+END = {"name": "image", "shape": [1, 8, 8, 1], "dtype": "int8", "scale": 0.5, "zero_point": -128}
+
+
+def exact(value: float) -> Measurement:
+    return Measurement.exact(value, "made up")
+
+
+def candidates() -> list[Candidate]:
+    measured = {"accuracy": 0.9, "latency_ms": 2.0, "size_bytes": 23.0, "compressed_bytes": 20.0}
+    smaller = measured | {"latency_ms": 1.0, "compressed_bytes": 10.0}
+    proof = {
+        "inputs": [END],
+        "outputs": [END | {"name": "scores", "scale": None, "zero_point": None}],
+        "ops": {"CONV_2D": 2},
+        "float_islands": {"SOFTMAX": 1},
+        "integer_share": 0.5,
+        "weights": [{"name": "w", "shape": [2, 3], "dtype": "int8", "sparsity": 0.5, "distinct_per_channel": 3}],
+    }
+    digest = hashlib.sha256(FILE).hexdigest()
+    return [
+        Candidate(
+            number=0, recipe=Recipe(), origin="baseline", measurements={n: exact(v) for n, v in measured.items()}
+        ),
+        Candidate(
+            number=1,
+            recipe=Recipe(scheme="int8_io"),
+            measurements={n: exact(v) for n, v in smaller.items()},
+            proof=proof,
+            file="a" * 64,
+            sha256=digest,
+        ),
+        Candidate(number=2, recipe=Recipe(scheme="dynamic"), failed_stage="proof", reason="clusters were lost"),
+    ]
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    folder = StudyFolder(tmp_path)
+    folder.candidates.mkdir(parents=True)
+    header = {
+        "study": "toy",
+        "quality": {"name": "accuracy", "direction": "max", "unit": "fraction"},
+        "objectives": ["accuracy", "latency_ms"],
+        "budgets": ["latency_ms <= 1.5 ms"],
+        "provenance": {"libraries": {"numpy": "2"}, "task": "f00d"},
+    }
+    folder.header.write_text(json.dumps(header))
+    for c in candidates():
+        folder.candidate_file(c.number).write_text(json.dumps(c.to_dict()))
+    Store(folder.store()).put("a" * 64, FILE)
+    (tmp_path / "study.yaml").write_text("space: smoke")
+    return tmp_path
+
+
+def test_results_come_back_as_they_were(study: Path) -> None:
+    results = autoopt.load(study)
+    assert list(results.candidates) == candidates()
+    assert [c.number for c in results.front()] == [1]
+    assert results.statuses() == {0: "infeasible", 1: "front", 2: "failed"}
+    assert list(results.table().index) == [0, 1, 2]
+
+
+def test_a_bundle_holds_all_that_the_next_person_needs(study: Path, tmp_path: Path) -> None:
+    target = autoopt.load(study).export("#1", tmp_path / "bundle")
+    assert (target / "model.tflite").read_bytes() == FILE
+    card = json.loads((target / "card.json").read_text())
+    assert card["sha256"] == hashlib.sha256(FILE).hexdigest()
+    assert card["inputs"] == [END]
+    assert card["metrics"]["latency_ms"]["change"] == "2.00x faster"
+    assert Recipe.from_json((target / "recipe.json").read_text()) == Recipe(scheme="int8_io")
+    text = (target / "card.md").read_text()
+    for words in (
+        "int8 (int8 in/out)",
+        "2.00x faster",
+        "| input | `image` | 1 x 8 x 8 x 1 | int8 | 0.5 | -128 |",
+        "1 SOFTMAX",
+    ):
+        assert words in text
+    assert "autoopt run STUDY --recipe recipe.json" in (target / "REPRODUCE.md").read_text()
+    assert (target / "study.yaml").read_text() == "space: smoke"
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
+
+
+def test_nothing_is_overwritten_silently(study: Path, tmp_path: Path) -> None:
+    results = autoopt.load(study)
+    target = results.export(1, tmp_path / "bundle")
+    with pytest.raises(ConfigError, match="exists already"):
+        results.export(1, target)
+    (target / "model.tflite").write_bytes(b"old")
+    assert (results.export(1, target, replace=True) / "model.tflite").read_bytes() == FILE
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.tex").write_text("precious")
+    with pytest.raises(ConfigError, match="exists already"):
+        results.export(1, other, replace=True)
+
+
+def test_what_can_not_be_exported_says_why(study: Path, tmp_path: Path) -> None:
+    results = autoopt.load(study)
+    with pytest.raises(ConfigError, match="no candidate 9"):
+        results.export(9, tmp_path / "b")
+    with pytest.raises(ConfigError, match=r"#2 failed \(proof: clusters were lost\)"):
+        results.export(2, tmp_path / "b")
+    Store(StudyFolder(study).store()).path("a" * 64).unlink()
+    with pytest.raises(TargetUnavailable, match="has lost the file of #1"):
+        results.export(1, tmp_path / "b")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"number": 0}', "null", "\x00"])
+def test_a_damaged_candidate_file_is_no_candidate(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "00000.json"
+    path.write_text(text)
+    assert read_candidate(path) is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
+def test_a_damaged_header_says_how_to_restore_it(text: str, study: Path) -> None:
+    StudyFolder(study).header.write_text(text)
+    with pytest.raises(ConfigError, match="run `autoopt run .*` to restore it"):
+        autoopt.load(study)
+
+
+def test_a_study_that_never_ran_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no results yet; run `autoopt run"):
+        autoopt.load(tmp_path)

@@ -1,0 +1,82 @@
+from pathlib import Path
+
+import pytest
+
+from autoopt.errors import ConfigError, TargetUnavailable
+from autoopt.folder import StudyFolder
+
+SPACE = "space: {scheme: [float32]}\n"
+
+
+def study(tmp_path: Path, text: str) -> StudyFolder:
+    (tmp_path / "study.yaml").write_text(text)
+    return StudyFolder(tmp_path)
+
+
+def test_a_short_study_has_sensible_defaults(tmp_path: Path) -> None:
+    config = study(tmp_path, "space: smoke").config()
+    assert config.task == tmp_path / "task.py"
+    assert config.objectives == ("quality", "latency_ms", "compressed_bytes")
+    assert (config.target, config.threads, config.seed, config.sampler) == ("host", 1, 0, "tpe")
+    assert config.limits.job_bytes is None
+
+
+def test_all_keys_are_read(tmp_path: Path) -> None:
+    text = SPACE + (
+        "task: my_task.py\nobjectives: [accuracy, size_bytes]\nbudgets: size_bytes <= 300 KB\ntrials: 7\nhours: 0.5\n"
+        "target: host\nthreads: 2\nseed: 3\nsampler: random\nslots: 1\nlimits: {job_time: 30 min, job_memory: 4 GB}\n"
+    )
+    config = study(tmp_path, text).config()
+    assert config.task == tmp_path / "my_task.py"
+    assert config.budgets == ("size_bytes <= 300 KB",)
+    assert (config.trials, config.hours, config.threads, config.seed, config.slots) == (7, 0.5, 2, 3, 1)
+    assert (config.limits.job_seconds, config.limits.job_bytes) == (1800, 4_000_000_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "space: expected a bundled space"),
+        ("space: moble", "did you mean 'mobile'?"),
+        ("space: gone.yaml", "gone.yaml: can't read the space"),
+        ("space: {scheme: [int7]}", "study.yaml: space: scheme: unknown scheme 'int7'; did you mean"),
+        (SPACE + "trails: 3", "unknown key 'trails'; did you mean 'trials'?"),
+        (SPACE + "trials: 0", "trials: expected a whole number of at least 1, got 0"),
+        (SPACE + "trials: many", "trials: expected a whole number"),
+        (SPACE + "trials: true", "trials: expected a whole number"),
+        (SPACE + "hours: -1", "hours: expected a number of at least 0, got -1"),
+        (SPACE + "objectives: []", "objectives: the list is empty"),
+        (SPACE + "objectives: {a: 1}", "objectives: expected a list of texts"),
+        (SPACE + "target: moon", "unknown target 'moon'"),
+        (SPACE + "sampler: tpee", "did you mean 'tpe'?"),
+        (SPACE + "task: /etc/passwd", "task: expected a file inside the study's folder"),
+        (SPACE + "task: ../task.py", "task: expected a file inside the study's folder"),
+        (SPACE + "limits: {job_time: 30}", "limits.job_time: expected such as '30 min', got 30"),
+        (SPACE + "limits: {job_memory: 4 GBs}", "limits.job_memory: expected such as '4 GB'"),
+        (SPACE + "limits: {job_memory: -4 GB}", "limits.job_memory: expected"),
+        (SPACE + "limits: {memory: 4 GB}", "unknown key 'memory'; did you mean 'job_memory'?"),
+        ("[", "not YAML"),
+        ("- a", "study: expected a mapping"),
+    ],
+)
+def test_bad_configuration_names_file_expected_and_got(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        study(tmp_path, text).config()
+    assert words in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_folder_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such folder; `autoopt init"):
+        StudyFolder(tmp_path / "nowhere")
+
+
+def test_one_driver_at_a_time(tmp_path: Path) -> None:
+    first, second = StudyFolder(tmp_path), StudyFolder(tmp_path)
+    assert first.driver() is None
+    with first.lock():
+        assert second.driver() is not None
+        with pytest.raises(TargetUnavailable, match="is running this study"):
+            second.lock()
+    second.lock().close()

@@ -1,0 +1,99 @@
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoopt import pipeline
+from autoopt.jobs import JOBS
+from autoopt.pipeline import Setting
+from autoopt.recipe import SCHEMES, Cluster, Finetune, Prune, Recipe
+
+SETTING = Setting(task="t" * 64, fingerprint="f", model="m" * 64, target="host", machine="here", threads=1)
+recipes = st.builds(
+    Recipe,
+    prune=st.none() | st.builds(Prune, sparsity=st.sampled_from([0.3, 0.5])),
+    cluster=st.none() | st.builds(Cluster, number=st.sampled_from([8, 16])),
+    scheme=st.sampled_from(sorted(SCHEMES)),
+    finetune=st.builds(Finetune, epochs=st.integers(1, 2)),
+    seed=st.integers(0, 1),
+)
+
+
+def names(recipe: Recipe) -> list[str]:
+    return [job.name for job in pipeline.plan(recipe, SETTING).jobs]
+
+
+def test_the_baseline_is_converted_proven_and_measured() -> None:
+    assert names(Recipe()) == ["float32", "proof", "accuracy", "memory", "latency"]
+
+
+def test_stages_come_in_pipeline_order() -> None:
+    recipe = Recipe(prune=Prune(sparsity=0.5), cluster=Cluster(number=8), scheme="qat_int8")
+    assert names(recipe)[:4] == ["prune", "cluster", "qat", "convert"]
+
+
+def test_post_training_schemes_share_the_float32_file() -> None:
+    plans = [pipeline.plan(Recipe(scheme=s), SETTING) for s in ("float32", "dynamic", "int8")]
+    assert plans[0].file in {j.key for j in plans[1].jobs}
+    assert plans[0].file in plans[2].jobs[1].parents
+
+
+@given(recipes)
+def test_every_job_follows_its_parents(recipe: Recipe) -> None:
+    plan = pipeline.plan(recipe, SETTING)
+    ready = {SETTING.model}
+    for job in plan.jobs:
+        assert set(job.parents) <= ready
+        assert job.name in JOBS
+        ready.add(job.key)
+    assert len(ready) == len(plan.jobs) + 1
+    assert {plan.file, *plan.results.values()} <= ready
+
+
+@given(recipes, recipes)
+def test_files_are_shared_exactly_by_equal_recipes(a: Recipe, b: Recipe) -> None:
+    """Post-training schemes have no random choice: their seed alone makes no other file."""
+    same = a == b or (not a.trains and not b.trains and a.scheme == b.scheme)
+    assert (pipeline.plan(a, SETTING).file == pipeline.plan(b, SETTING).file) == same
+
+
+@given(recipes, recipes)
+def test_equal_prefixes_are_one_job(a: Recipe, b: Recipe) -> None:
+    shared = {j.key for j in pipeline.plan(a, SETTING).jobs} & {j.key for j in pipeline.plan(b, SETTING).jobs}
+    for x, y in zip(a.stages(), b.stages(), strict=False):
+        trained = [[j for j in pipeline.plan(r, SETTING).jobs if j.name == x[0]] for r in (a, b)]
+        if x != y:
+            break
+        assert trained[0][0].key in shared
+
+
+@pytest.mark.parametrize("part", ["fingerprint", "model", "target", "machine", "threads"])
+def test_keys_follow_what_results_follow_from(part: str) -> None:
+    recipe = Recipe(prune=Prune(sparsity=0.5), scheme="int8")
+    changed = dataclasses.replace(SETTING, **{part: 2 if part == "threads" else "other"})
+    before = {job.name: job.key for job in pipeline.plan(recipe, SETTING).jobs}
+    after = {job.name: job.key for job in pipeline.plan(recipe, changed).jobs}
+    differ = {name for name in before if before[name] != after[name]}
+    measured = {"latency", "memory"}
+    if part in ("fingerprint", "model"):
+        assert {"prune", "float32", "quantize", "proof", "accuracy", *measured} <= differ | {"float32"}
+        assert "prune" in differ
+    else:
+        assert differ == measured
+
+
+def test_where_the_task_lies_changes_no_key() -> None:
+    moved = dataclasses.replace(SETTING, task="u" * 64)
+    recipe = Recipe(prune=Prune(sparsity=0.5), scheme="int8")
+    assert [j.key for j in pipeline.plan(recipe, moved).jobs] == [j.key for j in pipeline.plan(recipe, SETTING).jobs]
+
+
+def test_keys_follow_the_versions_of_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = pipeline.plan(Recipe(), SETTING).file
+    monkeypatch.setitem(pipeline.library_versions(), "tensorflow", "0")
+    assert pipeline.plan(Recipe(), SETTING).file != before
+
+
+def test_only_latency_needs_the_machine_for_itself() -> None:
+    assert [job.name for job in pipeline.plan(Recipe(), SETTING).jobs if job.exclusive] == ["latency"]

@@ -1,0 +1,74 @@
+import dataclasses
+import io
+
+import pytest
+from builders import candidate as made
+from builders import results as made_results
+from rich.console import Console
+
+from autoopt.metrics import STANDARD, Metric
+from autoopt.progress import Live, Plain, Snapshot, describe, duration, summary
+
+VALUES = {"accuracy": 0.9, "latency_ms": 0.5, "compressed_bytes": 1000.0}
+METRICS = {"accuracy": Metric(name="accuracy", direction="max", unit="fraction"), **STANDARD}
+
+
+class Spent:
+    jobs, saved, busy, wall, hits = 90.0, 30.0, 95.0, 100.0, 7
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0, "0 s"), (59.4, "59 s"), (61, "1 min 01 s"), (3600, "1 h 00 min"), (25500, "7 h 05 min")]
+)
+def test_durations_read_as_people_say_them(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_time_left_follows_the_pace_and_the_limit() -> None:
+    assert Snapshot(done=2, failed=0, total=10, elapsed_s=20).left_s() is None
+    assert Snapshot(done=5, failed=0, total=10, elapsed_s=20).left_s() == 20
+    assert Snapshot(done=5, failed=0, total=10, elapsed_s=20, hours=30 / 3600).left_s() == 10
+    assert Snapshot(done=10, failed=0, total=5, elapsed_s=20).left_s() == 0
+
+
+def test_the_summary_says_where_the_time_went() -> None:
+    text = summary(Snapshot(done=4, failed=1, total=4), Spent(), "time is up")
+    assert text.startswith("time is up: 4 candidates, 1 failed, in 1 min 40 s.")
+    assert "In jobs 90.0 s, saved by the store 30.0 s (7 results), overhead 5.0 s (5.0% of the time)" in text
+
+
+def test_plain_lines_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with Plain() as view:
+        view.note("reading")
+        view.candidate(made(3, **VALUES), METRICS, None)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert [line.split("] ")[1][:8] for line in shown.err.splitlines()] == ["reading", "#3 float"]
+
+
+def test_failures_are_described_with_stage_and_reason() -> None:
+    failed = dataclasses.replace(made(5), failed_stage="prune", reason="the loss became nan")
+    assert describe(failed, METRICS, None).endswith("failed in prune: the loss became nan")
+
+
+def test_the_live_view_shows_progress_jobs_and_the_front() -> None:
+    screen = io.StringIO()
+    study = made_results(made(0, origin="baseline", **VALUES, size_bytes=9), made(1, **VALUES, size_bytes=8))
+    snapshot = Snapshot(
+        done=2,
+        failed=0,
+        total=8,
+        running=((2, "50 % pruned [bold]", "prune", "epoch 1/3"),),
+        hits=3,
+        elapsed_s=10,
+        candidates=study.candidates,
+        objectives=study.objectives,
+        metrics=study.metrics,
+        quality=study.quality,
+    )
+    with Live(Console(file=screen, force_terminal=True, width=120)) as view:
+        view.update(snapshot)
+        view.note("a [note]")
+    text = screen.getvalue()
+    for words in ("2 of 8 candidates", "epoch 1/3", "[bold]", "front so far", "a [note]"):
+        assert words in text

@@ -1,0 +1,389 @@
+"""The search as a user runs it: kill -9, crashes, full disks, second drivers; on a tiny real model."""
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tinystudy as tiny
+from click.testing import CliRunner
+
+import autoopt
+from autoopt.cli import main
+from autoopt.errors import ConfigError, TargetUnavailable
+from autoopt.export import SavedResults
+
+TRIALS = 5
+
+
+@pytest.fixture(scope="module")
+def baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.train_baseline(tmp_path_factory.mktemp("baseline"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, baseline: Path) -> Path:
+    """A study that ran to its end."""
+    folder = tiny.write(tmp_path_factory.mktemp("finished") / "study", baseline=baseline)
+    autoopt.run(folder, trials=TRIALS)
+    return folder
+
+
+@pytest.fixture
+def copy(finished: Path, tmp_path: Path) -> Path:
+    """A finished study that a test may spoil; its store makes running it again quick."""
+    return Path(shutil.copytree(finished, tmp_path / "study"))
+
+
+def optuna_states(folder: Path) -> list[str]:
+    with sqlite3.connect(folder / "out" / "study.db") as database:
+        return [state for (state,) in database.execute("select state from trials")]
+
+
+def values(results: SavedResults) -> dict[str, tuple[float | None, ...]]:
+    """What does not depend on timing, by recipe."""
+    exact = ("accuracy", "size_bytes", "compressed_bytes")
+    return {c.recipe.digest: (c.sha256, *(c.value(n) for n in exact)) for c in results.candidates}
+
+
+def wait_for(condition: object, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def started() -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes to end when the test does."""
+    processes: list[subprocess.Popen[str]] = []
+    yield processes
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def launch(started: list[subprocess.Popen[str]], *arguments: str | Path) -> subprocess.Popen[str]:
+    command = [*tiny.COMMAND, *map(str, arguments)]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=tiny.ENVIRONMENT)
+    started.append(process)
+    return process
+
+
+def test_a_finished_study_has_a_baseline_schemes_and_a_front(finished: Path) -> None:
+    results = autoopt.load(finished)
+    assert [c.number for c in results.candidates] == list(range(TRIALS))
+    assert [c.origin for c in results.candidates[:3]] == ["baseline", "scheme", "scheme"]
+    assert not any(c.failed for c in results.candidates)
+    assert results.baseline is not None
+    assert results.baseline.measurements["latency_ratio"].value == 1.0
+    assert results.front()
+    for c in results.candidates:
+        assert set(c.measurements) >= {"accuracy", "latency_ms", "size_bytes", "compressed_bytes", "memory_bytes"}
+        assert len(results.file(c)) == c.measurements["size_bytes"].value
+    assert (finished / "out" / "report.html").read_text().lower().startswith("<!doctype html>")
+    assert (finished / "out" / "pick" / "model.tflite").exists()
+    assert set(optuna_states(finished)) == {"COMPLETE"}
+
+
+def test_running_again_does_nothing_and_says_so(copy: Path) -> None:
+    done = tiny.autoopt("run", copy, "--trials", TRIALS)
+    assert done.returncode == 0, done.stderr
+    assert "all trials are done" in done.stderr
+    assert len(autoopt.load(copy).candidates) == TRIALS
+
+
+def test_a_warm_store_repeats_nothing(copy: Path) -> None:
+    before = autoopt.load(copy)
+    for path in (copy / "out" / "study.db", copy / "out" / "candidates"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    after = autoopt.run(copy, trials=TRIALS)
+    assert values(after) == values(before)
+    assert sum(c.seconds for c in after.candidates) == 0
+    assert sum(c.seconds_saved for c in after.candidates) > 1
+
+
+def test_more_trials_go_on_from_where_it_stopped(copy: Path) -> None:
+    before = autoopt.load(copy)
+    after = autoopt.run(copy, trials=TRIALS + 1)
+    assert len(after.candidates) == TRIALS + 1
+    assert after.candidates[:TRIALS] == before.candidates
+    assert len({c.recipe.digest for c in after.candidates}) == TRIALS + 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["in the baseline", "while training", "late"])
+def test_kill_9_loses_nothing_finished(
+    when: str, tmp_path: Path, baseline: Path, finished: Path, started: list[subprocess.Popen[str]]
+) -> None:
+    folder = tiny.write(tmp_path / "study", baseline=baseline)
+    driver = launch(started, "run", folder, "--trials", TRIALS)
+    logs, candidates = folder / "out" / "store" / "logs", folder / "out" / "candidates"
+    done = {"in the baseline": 0, "while training": 3, "late": 4}[when]
+    wait_for(lambda: len(list(candidates.glob("*.json"))) >= done and len(list(logs.glob("*.progress"))) > 0)
+    driver.kill()
+    driver.wait()
+    before = {path.name: path.stat().st_mtime_ns for path in candidates.glob("*.json")}
+    wait_for(lambda: not _jobs_of(folder), seconds=10)
+
+    again = tiny.autoopt("run", folder, "--trials", TRIALS)
+    assert again.returncode == 0, again.stderr
+    results = autoopt.load(folder)
+    assert values(results) == values(autoopt.load(finished))
+    assert {name: (candidates / name).stat().st_mtime_ns for name in before} == before
+    assert "RUNNING" not in optuna_states(folder)
+
+
+def _jobs_of(folder: Path) -> list[int]:
+    """Processes that still have this study's store in their open files."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and int(process.name) != os.getpid():
+            try:
+                files = [os.readlink(f) for f in (process / "fd").iterdir()]
+            except OSError:
+                continue
+            if any(f.startswith(str(folder / "out" / "store")) for f in files):
+                found.append(int(process.name))
+    return found
+
+
+FAULTS = {
+    "segfault": "SIGSEGV",
+    "abort": "SIGABRT",
+    "oom-kill": "SIGKILL",
+    "raise": "the metric's own trouble",
+    "nan": "hits on validation is nan",
+    "exit": "exit code 7",
+    "memory": "memory limit",
+    "hang": "time limit",
+}
+
+
+@pytest.mark.slow
+def test_a_job_that_goes_wrong_costs_its_candidate_alone(tmp_path: Path, baseline: Path) -> None:
+    """Each fault for real, one after the other in one study: fails with stage and reason, the search goes on."""
+    study = tiny.STUDY.replace("sparsity: [0.5, 0.7]", "optional: true, sparsity: {low: 0.1, high: 0.9, step: 0.02}")
+    limits = "limits: {job_time: 8 s, job_memory: 1.5 GB}\n"
+    folder = tiny.write(tmp_path / "study", own_metric=True, baseline=baseline, study=study + limits)
+    results = autoopt.run(folder, trials=3)
+    for count, (fault, words) in enumerate(FAULTS.items(), start=4):
+        (folder / "fault").write_text(fault)
+        sparsity = 0.1 + 0.02 * count
+        recipe = autoopt.Recipe(prune=autoopt.Prune(sparsity=sparsity, frequency=2), scheme="int8", finetune=_tuning())
+        results = autoopt.run(folder, recipes=[recipe])
+        failed = results.candidates[-1]
+        assert failed.recipe == recipe
+        assert failed.failed_stage == "prune", (fault, failed)
+        assert words in failed.reason, (fault, failed.reason)
+    (folder / "fault").unlink()
+    recipe = autoopt.Recipe(prune=autoopt.Prune(sparsity=0.5, frequency=2), scheme="int8", finetune=_tuning())
+    results = autoopt.run(folder, recipes=[recipe])
+    assert not results.candidates[-1].failed
+    states = optuna_states(folder)
+    assert "RUNNING" not in states
+    assert states.count("PRUNED") == len(FAULTS)
+
+
+def _tuning() -> autoopt.Finetune:
+    return autoopt.Finetune(epochs=1, learning_rate=0.002, batch_size=32)
+
+
+def test_a_failure_is_not_kept_in_the_store(copy: Path) -> None:
+    """What failed once is tried again in a new study on the same store."""
+    results = autoopt.load(copy)
+    stored = {path.name for path in (copy / "out" / "store").glob("??/*")}
+    assert all(c.file in stored for c in results.candidates)
+
+
+def test_a_second_driver_is_refused(tmp_path: Path, baseline: Path, started: list[subprocess.Popen[str]]) -> None:
+    folder = tiny.write(tmp_path / "study", baseline=baseline)
+    first = launch(started, "run", folder)
+    wait_for(lambda: (folder / "out" / "driver.lock").exists() and (folder / "out" / "driver.lock").read_text())
+    second = tiny.autoopt("run", folder)
+    assert second.returncode == 1
+    assert f"another autoopt (process {first.pid}) is running this study" in second.stderr
+    assert len(second.stderr.splitlines()) == 1
+
+
+def test_a_damaged_store_entry_is_made_again(copy: Path, finished: Path) -> None:
+    results = autoopt.load(copy)
+    spoilt = results.candidates[1]
+    entry = copy / "out" / "store" / spoilt.file[:2] / spoilt.file
+    entry.write_bytes(entry.read_bytes()[:-100])
+    with pytest.raises(TargetUnavailable, match="has lost the file of #1"):
+        results.export(1, copy / "bundle")
+    shutil.rmtree(copy / "out" / "candidates")
+    assert values(autoopt.run(copy, trials=TRIALS)) == values(autoopt.load(finished))
+    autoopt.load(copy).export(1, copy / "bundle")
+
+
+def test_a_damaged_candidate_file_is_left_out_then_restored(copy: Path, finished: Path) -> None:
+    path = copy / "out" / "candidates" / "00001.json"
+    path.write_text(path.read_text()[:-40])
+    shown = tiny.autoopt("front", copy)
+    assert shown.returncode == 0
+    assert "00001.json is damaged and left out" in shown.stderr
+    assert values(autoopt.run(copy, trials=TRIALS)) == values(autoopt.load(finished))
+
+
+def test_a_changed_task_or_space_is_refused(copy: Path) -> None:
+    study = (copy / "study.yaml").read_text()
+    (copy / "study.yaml").write_text(study.replace("[0.5, 0.7]", "[0.5, 0.8]"))
+    with pytest.raises(ConfigError, match="its space changed since the study began"):
+        autoopt.run(copy, trials=TRIALS)
+    (copy / "study.yaml").write_text(study)
+    task = (copy / "task.py").read_text()
+    (copy / "task.py").write_text(task.replace("validation=data(200, 1)", "validation=data(200, 3)"))
+    with pytest.raises(ConfigError, match="its task changed since the study began"):
+        autoopt.run(copy, trials=TRIALS)
+
+
+def test_budgets_reach_the_sampler_and_the_results(tmp_path: Path, baseline: Path) -> None:
+    study = tiny.STUDY + 'budgets: ["size_bytes <= 0.5 * baseline"]\n'
+    folder = tiny.write(tmp_path / "study", baseline=baseline, study=study)
+    results = autoopt.run(folder, trials=3)
+    assert results.statuses()[0] == "infeasible"
+    assert {results.statuses()[1], results.statuses()[2]} <= {"front", "dominated"}
+    with sqlite3.connect(folder / "out" / "study.db") as database:
+        query = "select value_json from trial_system_attributes where key like 'constraints%'"
+        margins = [json.loads(value) for (value,) in database.execute(query)]
+    assert len(margins) == 3
+    assert sorted(m > 0 for m in margins) == [False, False, True]
+
+
+def test_a_space_that_is_exhausted_ends_the_search(tmp_path: Path, baseline: Path) -> None:
+    study = tiny.STUDY.replace("  prune: {sparsity: [0.5, 0.7], frequency: 2}\n", "").replace("trials: 5", "trials: 9")
+    folder = tiny.write(tmp_path / "study", baseline=baseline, study=study)
+    done = tiny.autoopt("run", folder)
+    assert done.returncode == 0
+    assert "the space is exhausted" in done.stderr
+    assert len(autoopt.load(folder).candidates) == 3
+
+
+def test_ctrl_c_once_finishes_what_runs_and_the_same_command_goes_on(
+    tmp_path: Path, baseline: Path, started: list[subprocess.Popen[str]]
+) -> None:
+    folder = tiny.write(tmp_path / "study", baseline=baseline)
+    driver = launch(started, "run", folder)
+    wait_for(lambda: (folder / "out" / "candidates" / "00000.json").exists())
+    driver.send_signal(signal.SIGINT)
+    out, err = driver.communicate(timeout=60)
+    assert driver.returncode == 0, err
+    assert "stopping: running candidates finish first" in err
+    assert "pick:" in out
+    count = len(autoopt.load(folder).candidates)
+    assert 1 <= count < 5
+    assert "RUNNING" not in optuna_states(folder)
+
+
+@pytest.mark.slow
+def test_ctrl_c_twice_stops_at_once_and_leaves_no_process(
+    tmp_path: Path, baseline: Path, started: list[subprocess.Popen[str]]
+) -> None:
+    folder = tiny.write(tmp_path / "study", own_metric=True, baseline=baseline)
+    driver = launch(started, "run", folder)
+    (folder / "fault").write_text("hang")
+    wait_for(lambda: (folder / "hangs").exists())
+    hanging = int((folder / "hangs").read_text())
+    driver.send_signal(signal.SIGINT)
+    wait_for(lambda: "stopping" in driver.stderr.readline())  # type: ignore[union-attr]
+    driver.send_signal(signal.SIGINT)
+    _, err = driver.communicate(timeout=30)
+    assert driver.returncode == 1
+    assert "stopped; run the same command again to go on" in err
+    assert "Traceback" not in err
+    wait_for(lambda: not Path(f"/proc/{hanging}").exists(), seconds=10)
+    (folder / "fault").unlink()
+    again = tiny.autoopt("run", folder)
+    assert again.returncode == 0, again.stderr
+    assert len(autoopt.load(folder).candidates) == 5
+    assert "RUNNING" not in optuna_states(folder)
+
+
+@pytest.mark.slow
+def test_kill_9_ends_hanging_jobs_too(tmp_path: Path, baseline: Path, started: list[subprocess.Popen[str]]) -> None:
+    folder = tiny.write(tmp_path / "study", own_metric=True, baseline=baseline)
+    driver = launch(started, "run", folder)
+    (folder / "fault").write_text("hang")
+    wait_for(lambda: (folder / "hangs").exists())
+    hanging = int((folder / "hangs").read_text())
+    driver.kill()
+    wait_for(lambda: not Path(f"/proc/{hanging}").exists(), seconds=10)
+
+
+@pytest.mark.slow
+def test_a_full_disk_stops_the_study_and_loses_nothing(tmp_path: Path, baseline: Path, finished: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", str(disk)], check=False, capture_output=True
+    )
+    if mounted.returncode != 0:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        folder = tiny.write(tmp_path / "study", baseline=baseline)
+        full = tiny.autoopt("run", folder, "--store", disk / "store")
+        assert full.returncode == 1, full.stderr
+        assert "No space left on device" in full.stderr
+        assert "Traceback" not in full.stderr
+        subprocess.run(["mount", "-o", "remount,size=100m", str(disk)], check=True)
+        again = tiny.autoopt("run", folder)
+        assert again.returncode == 0, again.stderr
+        assert values(autoopt.load(folder)) == values(autoopt.load(finished))
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.slow
+def test_without_a_forkserver_jobs_still_run(tmp_path: Path, baseline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tiny.write(tmp_path / "study", baseline=baseline)
+    monkeypatch.setitem(tiny.ENVIRONMENT, "AUTOOPT_START", "spawn")
+    done = tiny.autoopt("run", folder, "--trials", "1", timeout=240)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda f: (f / "task.py").unlink(), "no such file"),
+        (lambda f: (f / "task.py").write_text("x ="), "can't be imported (line 1)"),
+        (lambda f: (f / "baseline.h5").write_bytes(b"no model"), "can't be read as a Keras 2 model"),
+        (lambda f: (f / "study.yaml").write_text("spice: mobile"), "unknown key 'spice'; did you mean 'space'?"),
+        (lambda f: (f / "study.yaml").unlink(), "can't read it"),
+        (lambda f: (f / "study.yaml").write_text(tiny.STUDY + "budgets: [latency_ms < 2]"), "expected 'METRIC <="),
+        (lambda f: (f / "study.yaml").write_text(tiny.STUDY.replace("latency_ms", "speed")), "unknown metric 'speed'"),
+    ],
+)  # fmt: skip
+def test_bad_input_gets_one_line_and_exit_code_2(spoil: object, words: str, tmp_path: Path, baseline: Path) -> None:
+    folder = tiny.write(tmp_path / "study", baseline=baseline)
+    spoil(folder)  # type: ignore[operator]
+    done = CliRunner().invoke(main, ["run", str(folder)])
+    assert done.exit_code == 2, done.stderr
+    problem = [line for line in done.stderr.splitlines() if not line.startswith("[")]
+    assert len(problem) == 1
+    assert problem[0].startswith("autoopt: ")
+    assert words in problem[0]
+    assert "Traceback" not in done.stderr
+
+
+def test_the_driver_stays_small_and_free_of_tensorflow(finished: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished, tmp_path / "study")
+    code = (
+        "import autoopt, resource, sys\n"
+        f"autoopt.run({str(folder)!r}, trials={TRIALS})\n"
+        "assert 'tensorflow' not in sys.modules and 'tf_keras' not in sys.modules\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
+    )
+    done = subprocess.run(
+        [tiny.COMMAND[0], "-c", code], capture_output=True, text=True, env=tiny.ENVIRONMENT, check=True, timeout=120
+    )
+    assert int(done.stdout) < 400

@@ -1,0 +1,131 @@
+"""A tiny study that runs for real: 8x8 patterns with noise, a small CNN, trained once a test session."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+TASK = '''
+import os, signal, sys, time
+from pathlib import Path
+
+import numpy as np
+import tf_keras
+
+import autoopt
+
+HERE = Path(__file__).parent
+
+
+def data(n, seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 4, n)
+    images = rng.normal(0, 0.6, (n, 8, 8, 1)).astype(np.float32)
+    for k in range(4):
+        images[labels == k, 2 * k : 2 * k + 2] += 1.0
+    return images, labels
+
+
+def network():
+    layers = tf_keras.layers
+    inputs = layers.Input((8, 8, 1))
+    x = layers.Conv2D(8, 3, padding="same", use_bias=False)(inputs)
+    x = layers.BatchNormalization(momentum=0.8)(x)
+    x = layers.ReLU()(x)
+    x = layers.Flatten()(x)
+    x = layers.Dense(16, activation="relu")(x)
+    return tf_keras.Model(inputs, layers.Dense(4, activation="softmax")(x))
+
+
+def training():
+    """Whether this process is fine-tuning, as seen from inside the metric."""
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "on_epoch_end":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def accuracy(labels, outputs):
+    fault = HERE / "fault"
+    what = fault.read_text().strip() if fault.exists() and training() else ""
+    if what == "segfault":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if what == "abort":
+        os.abort()
+    if what == "oom-kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "hang":
+        (HERE / "hangs").write_text(str(os.getpid()))
+        while True:
+            time.sleep(0.05)
+    if what == "memory":
+        hoard = []
+        while True:
+            hoard.append(np.ones(4_000_000))
+            time.sleep(0.01)
+    if what == "raise":
+        raise RuntimeError("the metric's own trouble")
+    if what == "nan":
+        return float("nan")
+    if what == "exit":
+        os._exit(7)
+    return float((outputs.argmax(axis=1) == labels).mean())
+
+
+def task():
+    baseline = HERE / "baseline.h5"
+    if not baseline.exists():
+        tf_keras.utils.set_random_seed(0)
+        model = network()
+        model.compile(tf_keras.optimizers.Adam(0.005), "sparse_categorical_crossentropy")
+        model.fit(*data(400, 0), epochs=4, batch_size=32, verbose=0)
+        model.save(baseline)
+    return autoopt.Task(
+        model=baseline,
+        train=data(400, 0),
+        validation=data(200, 1),
+        test=data(200, 2),
+        metric=METRIC,
+        finetune=autoopt.Finetune(epochs=1, learning_rate=0.002, batch_size=32),
+    )
+'''
+PLAIN = 'METRIC = "accuracy"\n'
+OWN = 'METRIC = autoopt.QualityMetric(name="hits", function=accuracy, unit="fraction")\n'
+
+STUDY = """\
+space:
+  prune: {sparsity: [0.5, 0.7], frequency: 2}
+  scheme: [float32, dynamic, int8]
+objectives: [quality, latency_ms, compressed_bytes]
+trials: 5
+slots: 2
+"""
+COMMAND = [sys.executable, "-m", "autoopt"]
+ENVIRONMENT = {**os.environ, "TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "COLUMNS": "120"}
+
+
+def write(folder: Path, *, own_metric: bool = False, study: str = STUDY, baseline: Path | None = None) -> Path:
+    """A study in `folder`; with a trained baseline if one is given."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "task.py").write_text(TASK + "\n\n" + (OWN if own_metric else PLAIN))
+    (folder / "study.yaml").write_text(study)
+    if baseline is not None:
+        shutil.copyfile(baseline, folder / "baseline.h5")
+    return folder
+
+
+def train_baseline(folder: Path) -> Path:
+    """Train the tiny network once, in a process of its own."""
+    write(folder)
+    code = "import runpy; runpy.run_path('task.py')['task']()"
+    subprocess.run([sys.executable, "-c", code], cwd=folder, env=ENVIRONMENT, check=True, capture_output=True)
+    return folder / "baseline.h5"
+
+
+def autoopt(*arguments: str | Path | int, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user does."""
+    command = [*COMMAND, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=ENVIRONMENT, check=False)
