@@ -23,7 +23,7 @@ _HOMES = {
     "Recipe": "recipe",
     "Measurement": "metrics",
     "Metric": "metrics",
-    "Candidate": "results",
+    "Candidate": "candidate",
     "Pick": "results",
     "Results": "results",
     "QualityMetric": "task",
@@ -34,6 +34,7 @@ _HOMES = {
 __all__ = [*_HOMES, "__version__"]
 
 if TYPE_CHECKING:
+    from autoopt.candidate import Candidate as Candidate
     from autoopt.errors import AutooptError as AutooptError
     from autoopt.errors import CandidateFailed as CandidateFailed
     from autoopt.errors import ConfigError as ConfigError
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from autoopt.recipe import Finetune as Finetune
     from autoopt.recipe import Prune as Prune
     from autoopt.recipe import Recipe as Recipe
-    from autoopt.results import Candidate as Candidate
     from autoopt.results import Pick as Pick
     from autoopt.results import Results as Results
     from autoopt.study import run as run

@@ -13,8 +13,9 @@ import autoopt
 from autoopt.errors import AutooptError, ConfigError
 
 if TYPE_CHECKING:
+    from autoopt.candidate import Candidate
     from autoopt.export import SavedResults
-    from autoopt.results import Candidate, Pick, Results
+    from autoopt.results import Pick, Results
 
 STUDY = click.argument("study", type=click.Path(path_type=Path))
 _state = {"debug": False, "json": False}

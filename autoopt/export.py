@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from autoopt import budgets as budget_syntax
+from autoopt.candidate import Candidate
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.folder import StudyFolder
 from autoopt.metrics import STANDARD, Metric
-from autoopt.results import Candidate, Results
+from autoopt.results import Results
 from autoopt.store import Store, write_atomically
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import plotly.graph_objects as go
 
 from autoopt.budgets import Budget
+from autoopt.candidate import Candidate
 from autoopt.metrics import Measurement, Metric
-from autoopt.results import Candidate, Results
+from autoopt.results import Results
 
 GREY, ACCENT = "#8a8a8a", "#d55e00"
 """Grey reads on white and on black; vermilion (Okabe and Ito 2008) stands apart from cividis for every eye."""

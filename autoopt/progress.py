@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from autoopt.budgets import Budget
+from autoopt.candidate import Candidate
 from autoopt.metrics import Metric
-from autoopt.results import Candidate, Results
+from autoopt.results import Results
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

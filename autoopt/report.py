@@ -9,9 +9,10 @@ from typing import Any
 import jinja2
 import plotly.io
 
+from autoopt.candidate import Candidate
 from autoopt.figures import change_text, front_figure, interval_text, limit_of
 from autoopt.metrics import Metric
-from autoopt.results import Candidate, Results
+from autoopt.results import Results
 from autoopt.store import write_atomically
 
 STATUSES = {
@@ -80,7 +81,9 @@ def render(results: Results) -> str:
         nearest=[row for c in pick.nearest for row in rows if row.candidate is c],
         export=""
         if pick.candidate is None
-        else shlex.join(["autoopt", "export", str(results.provenance.get("folder", results.study)), str(pick.candidate.number)]),
+        else shlex.join(
+            ["autoopt", "export", str(results.provenance.get("folder", results.study)), str(pick.candidate.number)]
+        ),
         figure=_figure(results) if any(not c.failed for c in results.candidates) else "",
         failures=_failures(results),
         budgets=_budgets(results),
@@ -103,7 +106,9 @@ def _figure(results: Results) -> str:
 def _columns(results: Results) -> list[Metric]:
     """The metrics that anybody has: the task's own first, then the objectives, then the rest."""
     order = dict.fromkeys((results.quality, *results.objectives, *results.metrics))
-    return [results.metrics[n] for n in order if any(n in c.measurements for c in results.candidates)]
+    # Latency in ms says the same as its ratio, with a change that people can read.
+    shown = [n for n in order if n != "latency_ratio"]
+    return [results.metrics[n] for n in shown if any(n in c.measurements for c in results.candidates)]
 
 
 def _cells(results: Results, candidate: Candidate, metrics: list[Metric], *, paired: bool = False) -> tuple[Cell, ...]:

@@ -7,28 +7,22 @@ running are taken up again under their numbers, and what the store holds is not 
 import contextlib
 import dataclasses
 import datetime
-import hashlib
 import json
 import math
 import os
 import platform
-import random
 import signal
 import threading
 import time
 import uuid
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import optuna
-import sqlalchemy
-from optuna.trial import TrialState
-
 from autoopt import budgets as budget_syntax
 from autoopt import measure, pipeline
+from autoopt.candidate import Candidate
 from autoopt.engine import Engine, default_job_bytes, default_slots
 from autoopt.errors import CandidateFailed, ConfigError, TargetUnavailable
 from autoopt.export import SavedResults, load, read_candidate
@@ -37,14 +31,11 @@ from autoopt.metrics import STANDARD, Measurement, Metric
 from autoopt.pipeline import Plan, Setting
 from autoopt.process import Outcome, Workplace
 from autoopt.progress import Silent, Snapshot, View
+from autoopt.proposals import Proposal, Proposals, one_line_errors
 from autoopt.recipe import SCHEMES, Finetune, Recipe
-from autoopt.results import Candidate
 from autoopt.store import Store, write_atomically
 from autoopt.targets.host import processor
 
-DUPLICATES_IN_A_ROW = 20
-"""After so many recipes seen before, the sampler is set aside and unseen ones are drawn at random."""
-RANDOM_DRAWS = 2000
 ATTEMPTS = 3
 """A candidate whose machine was lost this often counts as failed."""
 TICK_S = 0.25
@@ -107,10 +98,7 @@ def write_outputs(folder: StudyFolder, results: SavedResults) -> None:
 class Running:
     """A candidate that is being made."""
 
-    number: int
-    trial: optuna.trial.Trial | None
-    recipe: Recipe
-    origin: str
+    proposal: Proposal
     plan: Plan
     attempts: int = 0
     outcomes: dict[str, Outcome] = field(default_factory=dict)
@@ -173,7 +161,7 @@ class Search:
         self.opened = False
         self.task: dict[str, Any] = {}
         self.setting: Setting
-        self.study: optuna.Study
+        self.proposals: Proposals
         self.engine: Engine
 
     # ---- the whole run
@@ -190,11 +178,14 @@ class Search:
             job_bytes=limits.job_bytes or default_job_bytes(slots),
         )
         workplace.claim()
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        with self._interrupts(), self._database(), Engine(workplace, slots, self.scheduler) as self.engine:
+        with (
+            self._interrupts(),
+            one_line_errors(self.folder.database),
+            Engine(workplace, slots, self.scheduler) as self.engine,
+        ):
             try:
                 self._read_task()
-                self.study = self._open()
+                self.proposals = self._open()
                 self.opened = True
                 self._resume()
                 self._enqueue_first()
@@ -204,29 +195,6 @@ class Search:
                 if self.opened:
                     self._write_header()
         self.view.finish(self._snapshot(), self.spent, self.stopping)
-
-    def _enqueue_first(self) -> None:
-        """The baseline before all else; its schemes; then what was asked for by name."""
-        if not self.seen:
-            self._enqueue(Recipe(seed=self.config.seed), "baseline")
-        elif 0 in self.candidates:
-            self._enqueue_schemes()
-        if self.recipes:
-            unseen = {r.digest: r for r in self.recipes if r.digest not in self.seen}
-            for recipe in unseen.values():
-                self._enqueue(recipe, "search")
-            self.trials = len(self.seen) + len(unseen) + (0 if self.seen else 1)
-
-    @contextlib.contextmanager
-    def _database(self) -> Iterator[None]:
-        """Say in one line what is wrong with Optuna's database."""
-        try:
-            yield
-        except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
-            reason = " ".join(str(error.__cause__ or error).split())[:200]
-            raise TargetUnavailable(
-                f"{self.folder.database}: can't be used ({reason}); free space, or restore it, then run again"
-            ) from error
 
     @contextlib.contextmanager
     def _interrupts(self) -> Iterator[None]:
@@ -324,154 +292,86 @@ class Search:
             elif not self._begin():
                 self.stopping = "the space is exhausted: every recipe in it has been tried"
 
-    # ---- Optuna: opening, resuming, asking, telling
+    # ---- what was begun before, what comes next
 
-    def _open(self) -> optuna.Study:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{self.folder.database}")
-        least, most = optuna.study.StudyDirection.MINIMIZE, optuna.study.StudyDirection.MAXIMIZE
-        directions = [least if self.metrics[o].direction == "min" else most for o in self.objectives]
-        study = optuna.create_study(
-            study_name="autoopt",
-            storage=storage,
-            directions=directions,
-            sampler=self._sampler(),
-            load_if_exists=True,
+    def _open(self) -> Proposals:
+        proposals = Proposals(
+            self.folder.database,
+            self.config.space,
+            self.defaults,
+            [self.metrics[name] for name in self.objectives],
+            self.config.sampler,
+            self.config.seed,
         )
-        knobs = {name: str(knob) for name, knob in sorted(self.config.space.knobs.items())}
-        identity = {
+        facts = {
             "task": self.task["fingerprint"],
-            "space": hashlib.sha256(json.dumps(knobs).encode()).hexdigest(),
             "objectives": list(self.objectives),
             "target": f"{self.config.target}, {self.config.threads} threads",
-            "seed": self.config.seed,
         }
-        known = study.user_attrs.get("identity")
-        if known is None:
-            study.set_user_attr("identity", identity)
-        for part, value in (known or {}).items():
-            if identity.get(part) != value:
-                raise ConfigError(
-                    f"{self.folder.path}: its {part} changed since the study began, and results would not compare; "
-                    f"copy the study to a new folder, or delete {self.folder.out} to begin anew"
-                )
-        return study
-
-    def _sampler(self) -> optuna.samplers.BaseSampler:
-        seed = self.config.seed
-        if self.config.sampler == "random":
-            return optuna.samplers.RandomSampler(seed=seed)
-        if self.config.sampler == "nsga2":
-            return optuna.samplers.NSGAIISampler(seed=seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+        proposals.require_same(facts, self.folder.path)
+        return proposals
 
     def _resume(self) -> None:
         """Take up what an earlier run left: finished candidates, and trials that were running."""
-        for trial in self.study.get_trials(deepcopy=False):
-            if "recipe" not in trial.user_attrs:
-                if trial.state == TrialState.RUNNING:  # killed between ask and the last suggest
-                    self.study.tell(trial.number, state=TrialState.FAIL)
-                continue
-            number = int(trial.user_attrs["candidate"]) if "candidate" in trial.user_attrs else None
-            recipe = Recipe.from_json(trial.user_attrs["recipe"])
-            origin = trial.user_attrs["origin"]
-            if trial.state == TrialState.WAITING or number is None:
-                if trial.state == TrialState.RUNNING:
-                    self.study.tell(trial.number, state=TrialState.FAIL)
-                    self._enqueue(recipe, origin)
-                continue
-            self.seen[recipe.digest] = number
-            live = None
-            if trial.state == TrialState.RUNNING:
-                live = optuna.trial.Trial(self.study, trial._trial_id)
-            candidate = read_candidate(self.folder.candidate_file(number))
+        for proposal in self.proposals.earlier():
+            self.seen[proposal.recipe.digest] = proposal.number
+            candidate = read_candidate(self.folder.candidate_file(proposal.number))
             if candidate is None:  # not finished, or its file was damaged: the store has what was done
-                self._launch(number, live, recipe, origin, attempts=int(trial.user_attrs.get("attempts", 0)))
+                self._launch(proposal, proposal.attempts)
             else:
-                self.candidates[number] = candidate
-                if live is not None:
-                    self._tell(live, candidate)
+                self.candidates[proposal.number] = candidate
+                self._tell(proposal, candidate)
         if self.candidates or self.running:
             self.view.note(
                 f"going on: {len(self.candidates)} candidates are done, {len(self.running)} were interrupted"
             )
 
-    def _enqueue(self, recipe: Recipe, origin: str) -> None:
-        """Have a recipe tried next; the sampler learns from it as far as it lies in the space."""
-        parameters = self.config.space.parameters(recipe, self.defaults) or {}
-        self.study.enqueue_trial(parameters, user_attrs={"recipe": recipe.to_json(), "origin": origin})
+    def _enqueue_first(self) -> None:
+        """The baseline before all else; its schemes; then what was asked for by name."""
+        if not self.seen:
+            self.proposals.enqueue(Recipe(seed=self.config.seed), "baseline")
+        elif 0 in self.candidates and not self.recipes:
+            self._enqueue_schemes()
+        if self.recipes:
+            unseen = {r.digest: r for r in self.recipes if r.digest not in self.seen}
+            for recipe in unseen.values():
+                self.proposals.enqueue(recipe, "search")
+            self.trials = len(self.seen) + len(unseen) + (0 if self.seen else 1)
+
+    def _enqueue_schemes(self) -> None:
+        """The space's post-training schemes: they cost seconds, and all else is read against them."""
+        knob = self.config.space.knobs["scheme"]
+        for name in SCHEMES:
+            recipe = Recipe(scheme=name, seed=self.config.seed)
+            if name in knob and not SCHEMES[name].qat and recipe.digest not in self.seen:
+                self.proposals.enqueue(recipe, "scheme")
 
     def _begin(self) -> bool:
-        """Ask for a recipe not seen before and launch it; False if there is none left."""
-        for attempt in range(DUPLICATES_IN_A_ROW + 2):
-            if attempt >= DUPLICATES_IN_A_ROW:
-                unseen = self._unseen()
-                if unseen is None:
-                    return False
-                self._enqueue(unseen, "search")
-            trial = self.study.ask()
-            recipe, origin = self._recipe_of(trial)
-            if recipe.digest in self.seen:
-                # FAIL is invisible to the samplers: a copy must not weigh twice.
-                self.study.tell(trial, state=TrialState.FAIL)
-                continue
-            number = len(self.seen)
-            trial.set_user_attr("origin", origin)
-            trial.set_user_attr("recipe", recipe.to_json())
-            trial.set_user_attr("candidate", number)
-            self._launch(number, trial, recipe, origin)
-            return True
-        return False
+        """Launch a recipe not seen before; False if there is none left."""
+        proposal = self.proposals.ask(self.seen, len(self.seen))
+        if proposal is not None:
+            self._launch(proposal)
+        return proposal is not None
 
-    def _recipe_of(self, trial: optuna.trial.Trial) -> tuple[Recipe, str]:
-        given = trial.user_attrs.get("recipe")
-        if given is None:
-            return self.config.space.sample(trial, self.defaults, self.config.seed), "search"
-        recipe = Recipe.from_json(given)
-        if self.config.space.parameters(recipe, self.defaults) is not None:
-            self.config.space.sample(trial, self.defaults, self.config.seed)  # tells Optuna the parameters
-        return recipe, trial.user_attrs["origin"]
-
-    def _unseen(self) -> Recipe | None:
-        """A recipe that was not tried yet, at random, or None if none was found."""
-        rng = random.Random(f"{self.config.seed} {len(self.seen)}")
-        for _ in range(RANDOM_DRAWS):
-            recipe = self.config.space.random(rng, self.defaults, self.config.seed)
-            if recipe.digest not in self.seen:
-                return recipe
-        return None
-
-    def _tell(self, trial: optuna.trial.Trial, candidate: Candidate) -> None:
-        if candidate.failed:
-            # Optuna's PRUNED: unlike FAIL the sampler learns from it to keep away.
-            self.study.tell(trial, state=TrialState.PRUNED)
+    def _tell(self, proposal: Proposal, candidate: Candidate) -> None:
+        if proposal.trial is None:
             return
-        reference = self._baseline() or candidate
+        reference = self.candidates.get(0, candidate)
+        excesses = {}
         for budget in self.budgets:
             value, base = candidate.value(budget.metric), reference.value(budget.metric)
             if value is not None:
                 scale = abs(budget.bound(base)) or 1.0  # budgets of all units weigh alike
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # set already, before an interruption
-                    trial.set_constraint(budget.text, budget.margin(value, base) / scale)
-        self.study.tell(trial, [candidate.measurements[o].value for o in self.objectives])
+                excesses[budget.text] = budget.margin(value, base) / scale
+        values = None if candidate.failed else [candidate.measurements[o].value for o in self.objectives]
+        self.proposals.tell(proposal.trial, values, excesses)
 
     # ---- candidates: launching, collecting, keeping
 
-    def _launch(
-        self, number: int, trial: optuna.trial.Trial | None, recipe: Recipe, origin: str, attempts: int = 0
-    ) -> None:
-        self.seen[recipe.digest] = number
-        running = Running(
-            number=number,
-            trial=trial,
-            recipe=recipe,
-            origin=origin,
-            plan=pipeline.plan(recipe, self.setting),
-            attempts=attempts,
-        )
-        self.running[number] = running
+    def _launch(self, proposal: Proposal, attempts: int = 0) -> None:
+        self.seen[proposal.recipe.digest] = proposal.number
+        running = Running(proposal=proposal, plan=pipeline.plan(proposal.recipe, self.setting), attempts=attempts)
+        self.running[proposal.number] = running
         for job in running.plan.jobs:
             self.engine.submit(job)
 
@@ -514,14 +414,13 @@ class Search:
             reason = f"its machine was lost {ATTEMPTS} times (last: {outcome.reason})"
             self._finish(running, self._failed(running, outcome.stage or outcome.name, reason))
             return
-        self.view.note(f"#{running.number}: {outcome.reason}; trying again")
-        if running.trial is not None:
-            running.trial.set_user_attr("attempts", running.attempts)
+        self.view.note(f"#{running.proposal.number}: {outcome.reason}; trying again")
+        running.proposal.lost(running.attempts)
         self._release(running)
-        self._launch(running.number, running.trial, running.recipe, running.origin, running.attempts)
+        self._launch(running.proposal, running.attempts)
 
     def _release(self, running: Running) -> None:
-        del self.running[running.number]
+        del self.running[running.proposal.number]
         for job in running.plan.jobs:
             self.engine.release(job.key)
 
@@ -529,8 +428,7 @@ class Search:
         write_atomically(self.folder.candidate_file(candidate.number), json.dumps(candidate.to_dict()).encode())
         self._release(running)
         self.candidates[candidate.number] = candidate
-        if running.trial is not None:
-            self._tell(running.trial, candidate)
+        self._tell(running.proposal, candidate)
         self.view.candidate(candidate, self.metrics, self._baseline())
         if candidate.origin == "baseline":
             if candidate.failed:
@@ -540,16 +438,6 @@ class Search:
             self._write_header()
             if not self.recipes:
                 self._enqueue_schemes()
-
-    def _enqueue_schemes(self) -> None:
-        """The space's post-training schemes: they cost seconds, and all else is read against them."""
-        waiting = {t.user_attrs.get("recipe") for t in self.study.get_trials(states=(TrialState.WAITING,))}
-        knob = self.config.space.knobs["scheme"]
-        for name in SCHEMES:
-            recipe = Recipe(scheme=name, seed=self.config.seed)
-            known = recipe.digest in self.seen or recipe.to_json() in waiting
-            if name in knob and not SCHEMES[name].qat and not known:
-                self._enqueue(recipe, "scheme")
 
     def _baseline(self) -> Candidate | None:
         return self.candidates.get(0)
@@ -561,9 +449,9 @@ class Search:
     def _failed(self, running: Running, stage: str, reason: str) -> Candidate:
         seconds, saved = self._seconds(running)
         return Candidate(
-            number=running.number,
-            recipe=running.recipe,
-            origin=running.origin,
+            number=running.proposal.number,
+            recipe=running.proposal.recipe,
+            origin=running.proposal.origin,
             failed_stage=stage,
             reason=reason,
             seconds=seconds,
@@ -576,7 +464,9 @@ class Search:
         for name, key in running.plan.results.items():
             data = self.store.get(key)
             if data is None:
-                raise TargetUnavailable(f"the store lost the {name} of #{running.number}; run the same command again")
+                raise TargetUnavailable(
+                    f"the store lost the {name} of #{running.proposal.number}; run the same command again"
+                )
             found[name] = json.loads(data)
         proof = found["proof"]
         measurements = {
@@ -590,9 +480,9 @@ class Search:
         }
         seconds, saved = self._seconds(running)
         return Candidate(
-            number=running.number,
-            recipe=running.recipe,
-            origin=running.origin,
+            number=running.proposal.number,
+            recipe=running.proposal.recipe,
+            origin=running.proposal.origin,
             measurements=measurements,
             proof=proof["contents"],
             report=proof["reports"],
@@ -607,7 +497,7 @@ class Search:
         """Latency as a ratio to the baseline, and in ms: the ratio times what the baseline took."""
         protocol = f"batch 1, {self.config.threads} thread(s), {len(pairs)} fresh processes, 10th percentiles"
         baseline = self._baseline()
-        if running.origin == "baseline":
+        if running.proposal.origin == "baseline":
             per_process = [measure.p10([ns for pair in process for ns in pair]) / 1e6 for process in pairs]
             return {
                 "latency_ratio": Measurement.exact(1.0, "by definition"),
@@ -670,7 +560,7 @@ class Search:
         for running in self.running.values():
             for job in running.plan.jobs:
                 if job.key in notes:
-                    rows.append((running.number, running.recipe.label(), job.name, notes[job.key]))
+                    rows.append((running.proposal.number, running.proposal.recipe.label(), job.name, notes[job.key]))
                     break
         return Snapshot(
             done=len(self.candidates),

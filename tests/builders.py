@@ -3,9 +3,10 @@
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from autoopt.candidate import Candidate
 from autoopt.metrics import STANDARD, Measurement, Metric
 from autoopt.recipe import INITIALISATIONS, SCHEDULES, SCHEMES, Cluster, Finetune, Prune, Recipe
-from autoopt.results import Candidate, Results
+from autoopt.results import Results
 
 # A shared machine makes time limits per example meaningless, and a failing example is printed anyway.
 settings.register_profile("autoopt", deadline=None, database=None, max_examples=50)

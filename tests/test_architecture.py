@@ -9,16 +9,16 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "autoopt"
 ORDER = [
-    "errors", "validation", "locks", "recipe", "metrics", "budgets", "results", "space", "store", "models", "task",
+    "errors", "validation", "locks", "recipe", "metrics", "budgets", "candidate", "results", "knobs", "space", "store", "models", "task",
     "measure", "stages", "convert", "inspect", "targets", "jobs", "pipeline", "process", "engine", "preload", "folder",
-    "export", "progress", "figures", "report", "init", "study", "cli", "__main__",
+    "export", "progress", "figures", "report", "init", "proposals", "study", "cli", "__main__",
 ]  # fmt: skip
 """Top to bottom: a module imports only from those before it."""
 HOMES = {
     "tensorflow": {"models", "task", "stages", "convert", "jobs", "preload"},
     "tf_keras": {"models", "task", "stages", "preload"},
     "tensorflow_model_optimization": {"models", "stages", "preload"},
-    "optuna": {"study"},
+    "optuna": {"proposals"},
     "distributed": {"engine"},
     "plotly": {"figures", "report"},
 }

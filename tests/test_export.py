@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 import autoopt
+from autoopt.candidate import Candidate
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.export import read_candidate
 from autoopt.folder import StudyFolder
 from autoopt.metrics import Measurement
 from autoopt.recipe import Recipe
-from autoopt.results import Candidate
 from autoopt.store import Store
 
 FILE = b"pretend this is a model"
@@ -134,7 +134,7 @@ def test_a_damaged_candidate_file_is_no_candidate(text: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
 def test_a_damaged_header_says_how_to_restore_it(text: str, study: Path) -> None:
     StudyFolder(study).header.write_text(text)
-    with pytest.raises(ConfigError, match="run `autoopt run .*` to restore it"):
+    with pytest.raises(ConfigError, match=r"run `autoopt run .*` to restore it"):
         autoopt.load(study)
 
 

@@ -3,10 +3,10 @@
 import pytest
 from test_report import HOSTILE, METRICS, baseline, candidate, failure, realistic, results
 
+from autoopt.candidate import Candidate
 from autoopt.figures import change_text, front_figure, interval_text, limit_of
 from autoopt.metrics import Measurement, Metric
 from autoopt.recipe import Recipe
-from autoopt.results import Candidate
 
 
 def traces(figure):

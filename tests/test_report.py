@@ -8,10 +8,11 @@ from html.parser import HTMLParser
 import pytest
 
 from autoopt.budgets import parse
+from autoopt.candidate import Candidate
 from autoopt.metrics import STANDARD, Measurement, Metric, wilson
 from autoopt.recipe import Cluster, Finetune, Prune, Recipe
 from autoopt.report import render, write
-from autoopt.results import Candidate, Results
+from autoopt.results import Results
 
 METRICS = {"accuracy": Metric(name="accuracy", direction="max", unit="fraction")} | dict(STANDARD)
 HOSTILE = "<script>alert(1)</script>"

@@ -172,7 +172,7 @@ FAULTS = {
 def test_a_job_that_goes_wrong_costs_its_candidate_alone(tmp_path: Path, baseline: Path) -> None:
     """Each fault for real, one after the other in one study: fails with stage and reason, the search goes on."""
     study = tiny.STUDY.replace("sparsity: [0.5, 0.7]", "optional: true, sparsity: {low: 0.1, high: 0.9, step: 0.02}")
-    limits = "limits: {job_time: 8 s, job_memory: 1.5 GB}\n"
+    limits = "limits: {job_time: 20 s, job_memory: 1.5 GB}\n"
     folder = tiny.write(tmp_path / "study", own_metric=True, baseline=baseline, study=study + limits)
     results = autoopt.run(folder, trials=3)
     for count, (fault, words) in enumerate(FAULTS.items(), start=4):

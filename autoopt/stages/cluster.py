@@ -34,7 +34,10 @@ def wrap(model: Any, settings: dict[str, Any], steps_per_epoch: int) -> Wrapped:
         if not clusterable:
             return layer, "tfmot never clusters this kind of layer"
         channels = settings["per_channel"] and type(layer) is tf_keras.layers.Conv2D
-        if min(_smallest(w.numpy(), channels, settings["preserve_sparsity"]) for w in clusterable) <= settings["number"]:
+        if (
+            min(_smallest(w.numpy(), channels, settings["preserve_sparsity"]) for w in clusterable)
+            <= settings["number"]
+        ):
             kind = "nonzero weights" if settings["preserve_sparsity"] else "weights"
             return layer, f"holds no more than {settings['number']} {kind}{' in a channel' if channels else ''}"
         return cluster_weights(
@@ -46,9 +49,7 @@ def wrap(model: Any, settings: dict[str, Any], steps_per_epoch: int) -> Wrapped:
         ), ""
 
     wrapped, touched, skipped = clone(model, choose)
-    return Wrapped(
-        model=wrapped, unwrap=keras.strip_clustering, touched=touched, skipped=skipped, changes=_clusterable
-    )
+    return Wrapped(model=wrapped, unwrap=keras.strip_clustering, touched=touched, skipped=skipped, changes=_clusterable)
 
 
 def _clusterable(layer: Any) -> list[Any]:

@@ -1,0 +1,74 @@
+"""A candidate: one recipe and what became of it."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from autoopt.metrics import Measurement
+from autoopt.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One recipe and what became of it.
+
+    Attributes:
+        number: of the trial, unique in the study.
+        recipe: how it was made.
+        origin: `baseline`, `scheme` (a post-training scheme of the baseline) or `search`.
+        measurements: by metric name; empty if it failed.
+        proof: what was found inside the file, see `autoopt.inspect`.
+        report: what each training stage touched and skipped.
+        file: key of the `.tflite` in the store.
+        sha256: of the `.tflite`.
+        outcomes: per-item outcomes on the validation split (see `metrics.pack_outcomes`), or ``.
+        failed_stage: the job in which it failed, or ``.
+        reason: why it failed, or ``.
+        seconds: spent in its own jobs; what the store already held costs nothing.
+        seconds_saved: that the store saved it.
+    """
+
+    number: int
+    recipe: Recipe
+    origin: str = "search"
+    measurements: Mapping[str, Measurement] = field(default_factory=dict)
+    proof: Mapping[str, Any] = field(default_factory=dict)
+    report: Sequence[Mapping[str, Any]] = ()
+    file: str = ""
+    sha256: str = ""
+    outcomes: str = ""
+    failed_stage: str = ""
+    reason: str = ""
+    seconds: float = 0.0
+    seconds_saved: float = 0.0
+
+    @property
+    def failed(self) -> bool:
+        """Whether it went wrong."""
+        return bool(self.failed_stage)
+
+    @property
+    def name(self) -> str:
+        """As people refer to it: `#7`."""
+        return f"#{self.number}"
+
+    def value(self, metric: str) -> float | None:
+        """A measured value, or None where it was not measured."""
+        found = self.measurements.get(metric)
+        return None if found is None else found.value
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        plain["recipe"] = self.recipe.to_dict()
+        plain["measurements"] = {name: m.to_dict() for name, m in self.measurements.items()}
+        plain["report"] = list(self.report)
+        return plain
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`."""
+        measurements = {name: Measurement.from_dict(m) for name, m in values["measurements"].items()}
+        parts = {"recipe": Recipe.from_dict(values["recipe"]), "measurements": measurements}
+        return cls(**{**values, **parts, "report": tuple(values["report"])})

@@ -1,0 +1,220 @@
+"""Optuna: proposes recipes, is told how they did, and remembers both across interruptions.
+
+The database holds, for each trial, the recipe, its candidate's number and what Optuna needs; the
+candidates themselves lie in files of their own.
+"""
+
+import contextlib
+import hashlib
+import json
+import random
+import warnings
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy
+from optuna.trial import TrialState
+
+from autoopt.errors import ConfigError, TargetUnavailable
+from autoopt.metrics import Metric
+from autoopt.recipe import Finetune, Recipe
+from autoopt.space import SearchSpace
+
+DUPLICATES_IN_A_ROW = 20
+"""After so many recipes seen before, the sampler is set aside and unseen ones are drawn at random."""
+RANDOM_DRAWS = 2000
+Trial = optuna.trial.Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """A recipe that was begun.
+
+    Attributes:
+        number: of the candidate.
+        recipe: to try.
+        origin: `baseline`, `scheme` or `search`.
+        trial: Optuna's, still to be told; None if it was told before.
+        attempts: how often its machine was lost.
+    """
+
+    number: int
+    recipe: Recipe
+    origin: str
+    trial: Trial | None
+    attempts: int = 0
+
+    def lost(self, attempts: int) -> None:
+        """Remember how often its machine was lost."""
+        if self.trial is not None:
+            self.trial.set_user_attr("attempts", attempts)
+
+
+class Proposals:
+    """A study's proposals.
+
+    Args:
+        database: path of the SQLite file.
+        space: what may be proposed.
+        defaults: fine-tuning settings where the space names none.
+        objectives: metrics, in order.
+        sampler: `tpe`, `random` or `nsga2`.
+        seed: of the sampler and of the recipes.
+    """
+
+    def __init__(
+        self,
+        database: Path,
+        space: SearchSpace,
+        defaults: Finetune,
+        objectives: Sequence[Metric],
+        sampler: str,
+        seed: int,
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        least, most = optuna.study.StudyDirection.MINIMIZE, optuna.study.StudyDirection.MAXIMIZE
+        self._space, self._defaults, self._seed = space, defaults, seed
+        self._study = optuna.create_study(
+            study_name="autoopt",
+            storage=optuna.storages.RDBStorage(f"sqlite:///{database}"),
+            directions=[least if metric.direction == "min" else most for metric in objectives],
+            sampler=_sampler(sampler, seed),
+            load_if_exists=True,
+        )
+
+    def require_same(self, facts: Mapping[str, Any], where: Path) -> None:
+        """Refuse to go on with a study of another task or space.
+
+        Args:
+            facts: what results must have in common; the space is added here.
+            where: the study's folder, for the message.
+
+        Raises:
+            ConfigError: naming what changed since the study began.
+        """
+        knobs = {name: str(knob) for name, knob in sorted(self._space.knobs.items())}
+        space = hashlib.sha256(json.dumps(knobs).encode()).hexdigest()
+        identity = {**facts, "space": space, "seed": self._seed}
+        known = self._study.user_attrs.get("identity")
+        if known is None:
+            self._study.set_user_attr("identity", identity)
+        for part, value in (known or {}).items():
+            if identity.get(part) != value:
+                raise ConfigError(
+                    f"{where}: its {part} changed since the study began, and results would not compare; "
+                    f"copy the study to a new folder, or delete {where / 'out'} to begin anew"
+                )
+
+    def earlier(self) -> Iterator[Proposal]:
+        """What an earlier run began; those that it did not finish come with their trial."""
+        for trial in self._study.get_trials(deepcopy=False):
+            kept = trial.user_attrs
+            running = trial.state == TrialState.RUNNING
+            if "candidate" in kept:
+                yield Proposal(
+                    number=kept["candidate"],
+                    recipe=Recipe.from_json(kept["recipe"]),
+                    origin=kept["origin"],
+                    trial=Trial(self._study, trial._trial_id) if running else None,
+                    attempts=kept.get("attempts", 0),
+                )
+            elif running:  # killed between ask and the last note
+                self._study.tell(trial.number, state=TrialState.FAIL)
+                if "recipe" in kept:
+                    self.enqueue(Recipe.from_json(kept["recipe"]), kept["origin"])
+
+    def enqueue(self, recipe: Recipe, origin: str) -> None:
+        """Have a recipe proposed next; the sampler learns from it as far as it lies in the space."""
+        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        text = recipe.to_json()
+        if all(trial.user_attrs.get("recipe") != text for trial in waiting):
+            parameters = self._space.parameters(recipe, self._defaults) or {}
+            self._study.enqueue_trial(parameters, user_attrs={"recipe": text, "origin": origin})
+
+    def ask(self, seen: Container[str], number: int) -> Proposal | None:
+        """A recipe that was not tried yet, or None if none is left.
+
+        Args:
+            seen: digests of the recipes that were tried.
+            number: for its candidate.
+        """
+        for attempt in range(DUPLICATES_IN_A_ROW + 2):
+            if attempt >= DUPLICATES_IN_A_ROW:
+                unseen = self._unseen(seen, number)
+                if unseen is None:
+                    return None
+                self.enqueue(unseen, "search")
+            trial = self._study.ask()
+            recipe, origin = self._recipe_of(trial)
+            if recipe.digest in seen:
+                # FAIL is invisible to the samplers: a copy must not weigh twice.
+                self._study.tell(trial, state=TrialState.FAIL)
+                continue
+            for name, value in (("origin", origin), ("recipe", recipe.to_json()), ("candidate", number)):
+                trial.set_user_attr(name, value)
+            return Proposal(number=number, recipe=recipe, origin=origin, trial=trial)
+        return None
+
+    def _recipe_of(self, trial: Trial) -> tuple[Recipe, str]:
+        given = trial.user_attrs.get("recipe")
+        if given is None:
+            return self._space.sample(trial, self._defaults, self._seed), "search"
+        recipe = Recipe.from_json(given)
+        if self._space.parameters(recipe, self._defaults) is not None:
+            self._space.sample(trial, self._defaults, self._seed)  # tells Optuna the parameters
+        return recipe, trial.user_attrs["origin"]
+
+    def _unseen(self, seen: Container[str], number: int) -> Recipe | None:
+        rng = random.Random(f"{self._seed} {number}")
+        for _ in range(RANDOM_DRAWS):
+            recipe = self._space.random(rng, self._defaults, self._seed)
+            if recipe.digest not in seen:
+                return recipe
+        return None
+
+    def tell(self, trial: Trial, values: Sequence[float] | None, excesses: Mapping[str, float]) -> None:
+        """Say how a recipe did.
+
+        Args:
+            trial: of its proposal.
+            values: the objectives, or None if it failed.
+            excesses: by each budget, how far it is outside; 0 or less is inside.
+        """
+        if values is None:
+            # Optuna's PRUNED: unlike FAIL the sampler learns from it to keep away.
+            self._study.tell(trial, state=TrialState.PRUNED)
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # set already, before an interruption
+            for budget, excess in excesses.items():
+                trial.set_constraint(budget, excess)
+        self._study.tell(trial, list(values))
+
+
+def _sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
+    if name == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    if name == "nsga2":
+        return optuna.samplers.NSGAIISampler(seed=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+
+
+@contextlib.contextmanager
+def one_line_errors(database: Path) -> Iterator[None]:
+    """Say in one line what is wrong with the database.
+
+    Raises:
+        TargetUnavailable: in place of Optuna's and SQLAlchemy's own errors.
+    """
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
+        reason = " ".join(str(error.__cause__ or error).split())[:200]
+        raise TargetUnavailable(
+            f"{database}: can't be used ({reason}); free space, or restore it, then run again"
+        ) from error
