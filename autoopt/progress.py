@@ -77,9 +77,12 @@ class Spending(Protocol):
 
     jobs: float
     saved: float
-    busy: float
     wall: float
     hits: int
+
+    @property
+    def overhead(self) -> float:
+        """In which no job was at work."""
 
 
 class View(Protocol):
@@ -222,12 +225,11 @@ def describe(candidate: Candidate, metrics: Mapping[str, Metric], baseline: Cand
 
 def summary(snapshot: Snapshot, spent: Spending, why: str) -> str:
     """How a run ended and where its time went."""
-    overhead = max(0.0, spent.wall - spent.busy)
-    share = overhead / spent.wall if spent.wall else 0.0
+    share = spent.overhead / spent.wall if spent.wall else 0.0
     return (
         f"{why or 'done'}: {snapshot.done} candidates, {snapshot.failed} failed, in {duration(spent.wall)}. "
         f"In jobs {spent.jobs:.1f} s, saved by the store {spent.saved:.1f} s ({spent.hits} results), "
-        f"overhead {overhead:.1f} s ({share:.1%} of the time)."
+        f"overhead {spent.overhead:.1f} s ({share:.1%} of the time)."
     )
 
 

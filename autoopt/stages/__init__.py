@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from autoopt.errors import CandidateFailed
 from autoopt.stages import cluster, finetune, prune, qat
-from autoopt.stages.wrapped import Wrapped
+from autoopt.stages.wrapped import Wrapped, keep_skipped
 from autoopt.task import Manifest, Split
 
 
@@ -63,6 +63,7 @@ def run(
         raise CandidateFailed(name, f"tensorflow-model-optimization refused the model: {reason}") from error
     if not wrapped.touched:
         raise CandidateFailed(name, "no layer of this model can take it")
+    wrapped.callbacks.append(keep_skipped(wrapped, settings))
     epochs, best = finetune.fit(name, wrapped, tuning, manifest, train, validation, progress)
     result = wrapped.unwrap(wrapped.model)
     report = {

@@ -10,7 +10,9 @@ from autoopt.stages.wrapped import Wrapped
 from autoopt.task import Manifest, Split
 
 DIVERGED = 10.0
-"""A loss this many times the worst before it has diverged; that of the first masks is no measure."""
+"""A loss this many times the worst before it has diverged, once the technique is in force: masks alone raise it."""
+LOW = 0.1
+"""A loss under this is too small to be a measure for others."""
 
 
 def fit(
@@ -65,7 +67,7 @@ def fit(
             if not math.isfinite(value):
                 raise CandidateFailed(stage, f"{quality.name} on validation is {value} after epoch {epoch + 1}")
             worst = max((h["loss"] for h in history[:epoch]), default=math.inf)
-            if epoch > wrapped.first_epoch and logs["loss"] > DIVERGED * max(worst, 1e-3):
+            if epoch > wrapped.first_epoch and logs["loss"] > DIVERGED * max(worst, LOW):
                 raise CandidateFailed(
                     stage, f"diverged: loss {worst:.3g} at most before, {logs['loss']:.3g} after epoch {epoch + 1}"
                 )

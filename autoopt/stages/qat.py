@@ -1,14 +1,16 @@
 """Quantization-aware training that keeps sparsity and clusters from before (PQAT, CQAT, PCQAT).
 
 tfmot's own schemes for that lose zeros where a convolution feeds a ReLU layer, and turn the clusters of
-a convolution into clusters per channel (its issues 979, 1056, 1132); `Keeping` does not.
+a convolution into clusters per channel (its issues 979, 1056); `Keeping` does not.
 """
 
 from typing import Any
 
-from autoopt.stages.wrapped import Wrapped, clone, kernels
+from autoopt.stages.wrapped import Keeping, Wrapped, clone, kernels
 
 FOLDED_INTO = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense")
+TAKEN_APART = ("SeparableConv1D", "SeparableConv2D")
+"""Layers that tfmot quantizes by making others of them."""
 
 
 def wrap(model: Any, settings: dict[str, Any], steps_per_epoch: int) -> Wrapped:
@@ -29,7 +31,7 @@ def wrap(model: Any, settings: dict[str, Any], steps_per_epoch: int) -> Wrapped:
     def choose(layer: Any) -> tuple[Any, str]:
         if type(layer).__name__ == "InputLayer":
             return layer, ""
-        if not supported.supports(layer) and not _folds(layer):
+        if not (supported.supports(layer) or type(layer).__name__ in TAKEN_APART or _folds(layer)):
             return layer, "tfmot has no 8-bit configuration for this kind of layer"
         return quantization.quantize_annotate_layer(layer), ""
 
@@ -39,8 +41,8 @@ def wrap(model: Any, settings: dict[str, Any], steps_per_epoch: int) -> Wrapped:
     kept = _keep(quantized, settings)
 
     def unwrap(trained: Any) -> Any:
-        for keeping, kernel in kept:
-            kernel.assign(keeping.kept(kernel))
+        for keeping in kept:
+            keeping.restore()
         return trained
 
     return Wrapped(model=quantized, unwrap=unwrap, touched=touched, skipped=skipped)
@@ -89,46 +91,26 @@ def _scheme() -> Any:
     return Scheme()
 
 
-def _keep(model: Any, settings: dict[str, Any]) -> list[tuple["Keeping", Any]]:
-    """Have each quantized kernel keep what the stages before gave it; returns those kernels."""
+def _keep(model: Any, settings: dict[str, Any]) -> list[Keeping]:
+    """Have each quantized kernel keep what the stages before gave it."""
     if not settings["preserve_sparsity"] and not settings["preserve_clusters"]:
         return []
     kept = []
     for layer in model.layers:
         quantized = []
         for kernel, quantizer, variables in getattr(layer, "_weight_vars", ()):
-            keeping = Keeping(kernel.numpy(), quantizer, clusters=settings["preserve_clusters"])
-            quantized.append((kernel, keeping, variables))
-            kept.append((keeping, kernel))
+            kept.append(Keeping(kernel, settings["preserve_clusters"]))
+            quantized.append((kernel, _Quantizing(kept[-1], quantizer), variables))
         if quantized:
             layer._weight_vars = quantized
     return kept
 
 
-class Keeping:
-    """Quantizes a kernel of which zeros stay zero and, with `clusters`, equal weights stay equal.
+class _Quantizing:
+    """Tfmot's quantizer of a kernel, over what the kernel keeps."""
 
-    Equal weights move together, by the mean of what the training would do to each (Han et al. 2016).
-    """
-
-    def __init__(self, values: Any, quantizer: Any, clusters: bool) -> None:
-        import numpy as np
-
-        self.quantizer = quantizer
-        self.mask = (values != 0).astype(values.dtype)
-        self.groups, self.number = None, 0
-        if clusters:
-            distinct, groups = np.unique(values, return_inverse=True)
-            self.groups, self.number = groups.reshape(values.shape), len(distinct)
-
-    def kept(self, kernel: Any) -> Any:
-        """The kernel with its zeros and clusters restored."""
-        import tensorflow as tf
-
-        if self.groups is not None:
-            kernel = tf.gather(tf.math.unsorted_segment_mean(kernel, self.groups, self.number), self.groups)
-        return kernel * self.mask
+    def __init__(self, keeping: Keeping, quantizer: Any) -> None:
+        self.keeping, self.quantizer = keeping, quantizer
 
     def __call__(self, kernel: Any, training: Any, weights: Any, **others: Any) -> Any:
-        """What tfmot calls, with its variables for the range in `weights`."""
-        return self.quantizer(self.kept(kernel), training, weights=weights, **others)
+        return self.quantizer(self.keeping.kept(kernel), training, weights=weights, **others)

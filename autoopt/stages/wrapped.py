@@ -61,6 +61,50 @@ def kernels(layer: Any) -> list[Any]:
     return [w for w in layer.weights if len(w.shape) >= 2]
 
 
+class Keeping:
+    """Holds a kernel's zeros at zero and, with `clusters`, its equal weights equal.
+
+    Equal weights move together, by the mean of what the training would do to each.
+    """
+
+    def __init__(self, kernel: Any, clusters: bool) -> None:
+        values = kernel.numpy()
+        self.kernel = kernel
+        self.mask = (values != 0).astype(values.dtype)
+        self.groups, self.number = None, 0
+        if clusters:
+            distinct, groups = np.unique(values, return_inverse=True)
+            self.groups, self.number = groups.reshape(values.shape), len(distinct)
+
+    def kept(self, kernel: Any) -> Any:
+        """The kernel as it is to be."""
+        import tensorflow as tf
+
+        if self.groups is not None:
+            kernel = tf.gather(tf.math.unsorted_segment_mean(kernel, self.groups, self.number), self.groups)
+        return kernel * self.mask
+
+    def restore(self) -> None:
+        """Make it so."""
+        self.kernel.assign(self.kept(self.kernel))
+
+
+def keep_skipped(wrapped: Wrapped, settings: dict[str, Any]) -> Any:
+    """A callback that holds what earlier stages gave to the layers that this one leaves alone."""
+    import tf_keras
+
+    clusters = settings.get("preserve_clusters", False)
+    names = {row["layer"] for row in wrapped.skipped} if clusters or settings.get("preserve_sparsity") else set()
+    held = [Keeping(k, clusters) for layer in wrapped.model.layers if layer.name in names for k in kernels(layer)]
+
+    class Keep(tf_keras.callbacks.Callback):  # type: ignore[misc]
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            for keeping in held:
+                keeping.restore()
+
+    return Keep()
+
+
 def clone(model: Any, choose: Callable[[Any], tuple[Any, str]]) -> tuple[Any, list[str], list[dict[str, str]]]:
     """Rebuild a model with some layers wrapped.
 

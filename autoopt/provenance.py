@@ -1,0 +1,40 @@
+"""Where, how and from what a study's results came."""
+
+import datetime
+import os
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+from autoopt import pipeline
+from autoopt.folder import StudyConfig, StudyFolder
+from autoopt.targets.host import processor
+
+
+def describe(folder: StudyFolder, config: StudyConfig, task: Mapping[str, Any]) -> dict[str, Any]:
+    """What a reader needs to judge results, and to have them again; plain values.
+
+    Args:
+        folder: of the study.
+        config: of the study.
+        task: what the job that read it reported (see `jobs.read_task`).
+    """
+    return {
+        "folder": str(folder.path),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "autoopt": version("autoopt"),
+        "python": platform.python_version(),
+        "libraries": pipeline.library_versions(),
+        "target": config.target,
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "threads": config.threads,
+        "seed": config.seed,
+        "sampler": config.sampler,
+        "space": config.space.source,
+        "items": task["items"],
+        "class_names": task["class_names"],
+        "task": task["fingerprint"],
+        "warnings": task["warnings"],
+    }

@@ -1,0 +1,452 @@
+"""One run of a study: begins candidates, follows their jobs, keeps what became of them.
+
+One driver process owns the study. Killed at any moment, the same command goes on: trials that were
+running are taken up again under their numbers, and what the store holds is not made twice.
+"""
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autoopt import assemble, pipeline, provenance
+from autoopt import budgets as budget_syntax
+from autoopt.candidate import Candidate
+from autoopt.engine import Engine, default_job_bytes, default_slots
+from autoopt.errors import CandidateFailed, ConfigError, TargetUnavailable
+from autoopt.export import read_candidate
+from autoopt.folder import StudyConfig, StudyFolder
+from autoopt.metrics import STANDARD, Metric
+from autoopt.pipeline import Plan, Setting
+from autoopt.process import Outcome, Workplace
+from autoopt.progress import Snapshot, View
+from autoopt.proposals import Proposal, Proposals, one_line_errors
+from autoopt.recipe import SCHEMES, Finetune, Recipe
+from autoopt.store import Store, write_atomically
+from autoopt.targets.host import processor
+
+ATTEMPTS = 3
+"""A candidate whose machine was lost this often counts as failed."""
+TICK_S = 0.25
+
+
+@dataclass
+class Running:
+    """A candidate that is being made."""
+
+    proposal: Proposal
+    plan: Plan
+    attempts: int = 0
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+
+
+@dataclass
+class Spent:
+    """Where the time of one run went, in seconds."""
+
+    jobs: float = 0.0
+    saved: float = 0.0
+    busy: float = 0.0
+    hits: int = 0
+    wall: float = 0.0
+    _until: float = 0.0
+
+    @property
+    def overhead(self) -> float:
+        """In which no job was at work."""
+        return max(0.0, self.wall - self.busy)
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one job that ended."""
+        if outcome.cached:
+            self.saved += outcome.seconds
+            self.hits += 1
+        elif outcome.ended:
+            self.jobs += outcome.seconds
+            # Jobs end in order of time: only what lies behind the last end seen is new.
+            start = max(outcome.started, self._until)
+            self.busy += max(0.0, outcome.ended - start)
+            self._until = max(self._until, outcome.ended)
+
+
+class Search:
+    """One run of a study. See `run` for the arguments."""
+
+    def __init__(
+        self,
+        folder: StudyFolder,
+        config: StudyConfig,
+        view: View,
+        *,
+        trials: int | None,
+        hours: float | None,
+        scheduler: str | None,
+        store: str | os.PathLike[str] | None,
+        recipes: Sequence[Recipe],
+    ) -> None:
+        self.folder, self.config, self.view = folder, config, view
+        self.trials = config.trials if trials is None else trials
+        self.hours = config.hours if hours is None else hours
+        self.scheduler = scheduler
+        self.recipes = recipes
+        if store is not None:
+            write_atomically(folder.store_note, f"{Path(store).resolve()}\n".encode())
+        self.store = Store(folder.store())
+        self.spent = Spent()
+        self.started = time.time()
+        self.running: dict[int, Running] = {}
+        self.candidates: dict[int, Candidate] = {}
+        self.seen: dict[str, int] = {}
+        self.counted: set[str] = set()
+        self.stopping = ""
+        self.opened = False
+        self.task: dict[str, Any] = {}
+        self.setting: Setting
+        self.proposals: Proposals
+        self.engine: Engine
+
+    # ---- the whole run
+
+    def run(self) -> None:
+        """Start the engine, check the task, search until there is a reason to stop."""
+        slots = self.config.slots or default_slots()
+        limits = self.config.limits
+        workplace = Workplace(
+            store=str(self.store.root.resolve()),
+            mark=uuid.uuid4().hex,
+            threads=max(1, (os.cpu_count() or 1) // slots),
+            job_seconds=limits.job_seconds,
+            job_bytes=limits.job_bytes or default_job_bytes(slots),
+        )
+        workplace.claim()
+        with (
+            self._interrupts(),
+            one_line_errors(self.folder.database),
+            Engine(workplace, slots, self.scheduler) as self.engine,
+        ):
+            try:
+                self._read_task()
+                self.proposals = self._open()
+                self.opened = True
+                self._resume()
+                self._enqueue_first()
+                self._search()
+            finally:
+                self.spent.wall = time.time() - self.started
+                if self.opened:
+                    self._write_header()
+        self.view.finish(self._snapshot(), self.spent, self.stopping)
+
+    @contextlib.contextmanager
+    def _interrupts(self) -> Iterator[None]:
+        """Ctrl-C once: begin nothing new; twice: end the jobs. Only where signals can be had."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def interrupt(_number: int, _frame: object) -> None:
+            if self.stopping == "interrupted":
+                raise KeyboardInterrupt
+            self.stopping = "interrupted"
+            self.view.note("stopping: running candidates finish first; press Ctrl-C again to stop at once")
+
+        before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise TargetUnavailable("stopped; run the same command again to go on") from None
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _read_task(self) -> None:
+        """Run the user's task in a job, and take over what it found."""
+        self.view.note(f"reading {self.config.task}")
+        path = self.config.task.resolve()
+        nonce = f"{os.getpid()} {time.time_ns()}"  # never from the store: its data may have changed
+        job = pipeline.job("task", {"path": str(path)}, salt=nonce)
+        self.engine.submit(job)
+        outcome = self._wait_for(job.key)
+        result = self.store.get(job.key) if outcome.state == "done" else None
+        self.store.path(job.key).unlink(missing_ok=True)
+        self.engine.release(job.key)
+        if outcome.state in ("unavailable", "blocked"):
+            raise TargetUnavailable(outcome.reason)
+        if result is None:
+            raise ConfigError(outcome.reason if outcome.state == "config" else f"{path}: {outcome.reason}")
+        self.task = json.loads(result)
+        for warning in self.task["warnings"]:
+            self.view.note(f"warning: {warning}")
+        self.setting = Setting(
+            task=self.task["manifest"],
+            fingerprint=self.task["fingerprint"],
+            model=self.task["model"],
+            target=self.config.target,
+            machine="cluster" if self.scheduler else f"{processor()} x{os.cpu_count()}",
+            threads=self.config.threads,
+        )
+        quality = self.task["metric"]
+        self.quality = Metric(name=quality["name"], direction=quality["direction"], unit=quality["unit"])
+        self.metrics = {self.quality.name: self.quality, **STANDARD}
+        self.objectives = tuple(self.quality.name if o == "quality" else o for o in self.config.objectives)
+        for name in self.objectives:
+            if name not in self.metrics:
+                known = ", ".join(self.metrics)
+                raise ConfigError(f"{self.folder.path}/study.yaml: objectives: unknown metric {name!r}; known: {known}")
+        try:
+            self.budgets = tuple(budget_syntax.parse(text, self.metrics) for text in self.config.budgets)
+        except ConfigError as error:
+            raise ConfigError(f"{self.folder.path}/study.yaml: {error}") from error
+        self.defaults = Finetune(**self.task["finetune"])
+
+    def _wait_for(self, key: str) -> Outcome:
+        while True:
+            self.engine.ended(timeout=TICK_S)
+            outcome = self.engine.outcome(key)
+            self.view.update(self._snapshot())
+            if outcome is not None:
+                self.spent.add(outcome)
+                return outcome
+            if self.stopping:
+                raise TargetUnavailable("stopped; run the same command again to go on")
+
+    def _search(self) -> None:
+        deadline = math.inf if self.hours is None else self.started + self.hours * 3600
+        while True:
+            if not self.stopping and time.time() >= deadline:
+                self.stopping = "time is up"
+            self._fill()
+            if not self.running:
+                break
+            self.view.update(self._snapshot())
+            self.engine.ended(timeout=TICK_S)
+            for running in list(self.running.values()):
+                self._collect(running)
+
+    def _fill(self) -> None:
+        """Begin candidates as long as there is room, something to do, and no reason to stop."""
+        baseline_first = 0 not in self.candidates
+        room = 1 if baseline_first else self.engine.slots + 1
+        while len(self.running) < room and not self.stopping:
+            if len(self.candidates) + len(self.running) >= self.trials:
+                self.stopping = "all trials are done"
+            elif not self._begin():
+                self.stopping = "the space is exhausted: every recipe in it has been tried"
+
+    # ---- what was begun before, what comes next
+
+    def _open(self) -> Proposals:
+        proposals = Proposals(
+            self.folder.database,
+            self.config.space,
+            self.defaults,
+            [self.metrics[name] for name in self.objectives],
+            self.config.sampler,
+            self.config.seed,
+        )
+        facts = {
+            "task": self.task["fingerprint"],
+            "objectives": list(self.objectives),
+            "target": f"{self.config.target}, {self.config.threads} threads",
+        }
+        proposals.require_same(facts, self.folder.path)
+        return proposals
+
+    def _resume(self) -> None:
+        """Take up what an earlier run left: finished candidates, and trials that were running."""
+        for proposal in self.proposals.earlier():
+            self.seen[proposal.recipe.digest] = proposal.number
+            candidate = read_candidate(self.folder.candidate_file(proposal.number))
+            if candidate is None:  # not finished, or its file was damaged: the store has what was done
+                self._launch(proposal, proposal.attempts)
+            else:
+                self.candidates[proposal.number] = candidate
+                self._tell(proposal, candidate)
+        if self.candidates or self.running:
+            self.view.note(
+                f"going on: {len(self.candidates)} candidates are done, {len(self.running)} were interrupted"
+            )
+
+    def _enqueue_first(self) -> None:
+        """The baseline before all else; its schemes; then what was asked for by name."""
+        if not self.seen:
+            self.proposals.enqueue(Recipe(seed=self.config.seed), "baseline")
+        elif 0 in self.candidates and not self.recipes:
+            self._enqueue_schemes()
+        if self.recipes:
+            unseen = {r.digest: r for r in self.recipes if r.digest not in self.seen}
+            for recipe in unseen.values():
+                self.proposals.enqueue(recipe, "search")
+            self.trials = len(self.seen) + len(unseen) + (0 if self.seen else 1)
+
+    def _enqueue_schemes(self) -> None:
+        """The space's post-training schemes: they cost seconds, and all else is read against them."""
+        knob = self.config.space.knobs["scheme"]
+        for name in SCHEMES:
+            recipe = Recipe(scheme=name, seed=self.config.seed)
+            if name in knob and not SCHEMES[name].qat and recipe.digest not in self.seen:
+                self.proposals.enqueue(recipe, "scheme")
+
+    def _begin(self) -> bool:
+        """Launch a recipe not seen before; False if there is none left."""
+        proposal = self.proposals.ask(self.seen, len(self.seen))
+        if proposal is not None:
+            self._launch(proposal)
+        return proposal is not None
+
+    def _tell(self, proposal: Proposal, candidate: Candidate) -> None:
+        if proposal.trial is None:
+            return
+        reference = self.candidates.get(0, candidate)
+        excesses = {}
+        for budget in self.budgets:
+            value, base = candidate.value(budget.metric), reference.value(budget.metric)
+            if value is not None:
+                scale = abs(budget.bound(base)) or 1.0  # budgets of all units weigh alike
+                excesses[budget.text] = budget.margin(value, base) / scale
+        values = None if candidate.failed else [candidate.measurements[o].value for o in self.objectives]
+        self.proposals.tell(proposal.trial, values, excesses)
+
+    # ---- candidates: launching, collecting, keeping
+
+    def _launch(self, proposal: Proposal, attempts: int = 0) -> None:
+        self.seen[proposal.recipe.digest] = proposal.number
+        running = Running(proposal=proposal, plan=pipeline.plan(proposal.recipe, self.setting), attempts=attempts)
+        self.running[proposal.number] = running
+        for job in running.plan.jobs:
+            self.engine.submit(job)
+
+    def _collect(self, running: Running) -> None:
+        """Note which of a candidate's jobs have ended; finish it when all have, or one went wrong."""
+        for job in running.plan.jobs:
+            if job.key in running.outcomes:
+                continue
+            outcome = self.engine.outcome(job.key)
+            if outcome is None:
+                continue
+            running.outcomes[job.key] = self._count(outcome)
+            if outcome.state == "blocked":
+                raise TargetUnavailable(outcome.reason)
+            if outcome.state == "unavailable":
+                self._interrupted(running, outcome)
+                return
+            if outcome.state in ("failed", "config"):
+                self._finish(running, self._failed(running, outcome.stage or outcome.name, outcome.reason))
+                return
+        ready = running.proposal.origin == "baseline" or 0 in self.candidates  # latency is relative to it
+        if ready and len(running.outcomes) == len(running.plan.jobs):
+            try:
+                candidate = self._assemble(running)
+            except CandidateFailed as error:
+                candidate = self._failed(running, error.stage, error.reason)
+            self._finish(running, candidate)
+
+    def _count(self, outcome: Outcome) -> Outcome:
+        """Count an outcome once; for a second candidate that shares the job it is saved time."""
+        if outcome.key in self.counted and outcome.state == "done":
+            outcome = dataclasses.replace(outcome, cached=True)
+        self.counted.add(outcome.key)
+        self.spent.add(outcome)
+        return outcome
+
+    def _interrupted(self, running: Running, outcome: Outcome) -> None:
+        """Something outside the candidate went wrong: try again, but not for ever."""
+        running.attempts += 1
+        if running.attempts >= ATTEMPTS:
+            reason = f"its machine was lost {ATTEMPTS} times (last: {outcome.reason})"
+            self._finish(running, self._failed(running, outcome.stage or outcome.name, reason))
+            return
+        self.view.note(f"#{running.proposal.number}: {outcome.reason}; trying again")
+        running.proposal.lost(running.attempts)
+        self._release(running)
+        self._launch(running.proposal, running.attempts)
+
+    def _release(self, running: Running) -> None:
+        del self.running[running.proposal.number]
+        for job in running.plan.jobs:
+            self.engine.release(job.key)
+
+    def _finish(self, running: Running, candidate: Candidate) -> None:
+        write_atomically(self.folder.candidate_file(candidate.number), json.dumps(candidate.to_dict()).encode())
+        self._release(running)
+        self.candidates[candidate.number] = candidate
+        self._tell(running.proposal, candidate)
+        self.view.candidate(candidate, self.metrics, self.candidates.get(0))
+        if candidate.origin == "baseline":
+            if candidate.failed:
+                raise CandidateFailed(
+                    candidate.failed_stage, f"the baseline itself can't be measured: {candidate.reason}"
+                )
+            self._write_header()
+            if not self.recipes:
+                self._enqueue_schemes()
+
+    def _failed(self, running: Running, stage: str, reason: str) -> Candidate:
+        p = running.proposal
+        return assemble.failed(p.number, p.recipe, p.origin, running.outcomes.values(), stage=stage, reason=reason)
+
+    def _assemble(self, running: Running) -> Candidate:
+        p = running.proposal
+        return assemble.candidate(
+            p.number,
+            p.recipe,
+            p.origin,
+            running.outcomes.values(),
+            plan=running.plan,
+            store=self.store,
+            quality=self.quality.name,
+            threads=self.config.threads,
+            baseline=None if p.origin == "baseline" else self.candidates[0],
+        )
+
+    # ---- for people
+
+    def _write_header(self) -> None:
+        """What `autoopt.load` needs beside the candidates."""
+        before: dict[str, float] = {}
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            before = json.loads(self.folder.header.read_text(encoding="utf-8"))["provenance"]["time"]
+        now = {"jobs_s": self.spent.jobs, "saved_by_store_s": self.spent.saved, "overhead_s": self.spent.overhead}
+        ended = self.spent.wall > 0  # while it runs, what earlier runs spent is all that is known
+        spent = {name: round(before.get(name, 0.0) + seconds, 1) for name, seconds in now.items()} if ended else before
+        quality = {"name": self.quality.name, "direction": self.quality.direction, "unit": self.quality.unit}
+        header = {
+            "study": self.folder.name,
+            "quality": quality,
+            "objectives": list(self.objectives),
+            "budgets": [b.text for b in self.budgets],
+            "provenance": provenance.describe(self.folder, self.config, self.task) | {"time": spent},
+        }
+        write_atomically(self.folder.header, json.dumps(header, indent=1).encode())
+
+    def _snapshot(self) -> Snapshot:
+        notes = self.engine.running()
+        rows = []
+        for running in self.running.values():
+            for job in running.plan.jobs:
+                if job.key in notes:
+                    rows.append((running.proposal.number, running.proposal.recipe.label(), job.name, notes[job.key]))
+                    break
+        return Snapshot(
+            done=len(self.candidates),
+            failed=sum(c.failed for c in self.candidates.values()),
+            total=self.trials,
+            running=tuple(rows),
+            hits=self.spent.hits,
+            elapsed_s=time.time() - self.started,
+            hours=self.hours,
+            candidates=tuple(self.candidates.values()),
+            objectives=self.objectives if self.opened else (),
+            metrics=self.metrics if self.opened else {},
+            budgets=self.budgets if self.opened else (),
+            quality=self.quality.name if self.opened else "",
+        )
