@@ -157,7 +157,8 @@ def quantize(array: np.ndarray, detail: Any) -> np.ndarray:
     scale, zero = detail["quantization"]
     if scale and dtype.kind in "iu":
         limits = np.iinfo(dtype)
-        return np.clip(np.round(array / scale + zero), limits.min, limits.max).astype(dtype)
+        quantized: np.ndarray = np.clip(np.round(array / scale + zero), limits.min, limits.max).astype(dtype)
+        return quantized
     return array.astype(dtype)
 
 

@@ -22,7 +22,9 @@ def scaled(images: np.ndarray) -> np.ndarray:
 
 def task() -> autoopt.Task:
     if not DATA.is_dir():
-        raise autoopt.ConfigError(f"{DATA}: no such folder; set AUTOOPT_DATA to one with fashion_mnist_dev.npz and models/")
+        raise autoopt.ConfigError(
+            f"{DATA}: no such folder; set AUTOOPT_DATA to one with fashion_mnist_dev.npz and models/"
+        )
     with np.load(DATA / "fashion_mnist_dev.npz", allow_pickle=False) as arrays:
         x_train, y_train = scaled(arrays["x_train"]), arrays["y_train"]
         x_rest, y_rest = scaled(arrays["x_test"]), arrays["y_test"]

@@ -1,0 +1,203 @@
+"""Jobs through Dask: on this machine, and on a cluster of separate processes that lose their workers."""
+
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import tinystudy as tiny
+
+import autoopt
+from autoopt import pipeline
+from autoopt.engine import Engine, default_job_bytes, default_slots
+from autoopt.errors import TargetUnavailable
+from autoopt.pipeline import Job
+from autoopt.process import Workplace
+from autoopt.store import Store
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def workplace(folder: Path) -> Workplace:
+    place = Workplace(store=str(folder), mark="here", threads=1, job_seconds=60, job_bytes=4 << 30)
+    place.claim()
+    return place
+
+
+def settle(engine: Engine, key: str) -> autoopt.process.Outcome:
+    while (outcome := engine.outcome(key)) is None:
+        engine.ended(timeout=0.2)
+    return outcome
+
+
+def test_a_failure_ends_its_chain_and_is_not_stored(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.put("a" * 64, b"no model")
+    convert = pipeline.job("float32", {}, ("a" * 64,))
+    proof = pipeline.job("proof", {"recipe": autoopt.Recipe().to_dict()}, (convert.key, "a" * 64))
+    with Engine(workplace(tmp_path), slots=1) as engine:
+        engine.submit(convert)
+        engine.submit(proof)
+        outcome = settle(engine, proof.key)
+    assert (outcome.state, outcome.name) == ("failed", "float32")
+    assert store.get(convert.key) is None
+    assert store.get(proof.key) is None
+
+
+def test_what_the_store_holds_is_not_made_again(tmp_path: Path) -> None:
+    job = Job(name="float32", key="b" * 64)
+    Store(tmp_path).put(job.key, b"made before", seconds=12.5)
+    with Engine(workplace(tmp_path), slots=1) as engine:
+        engine.submit(job)
+        outcome = settle(engine, job.key)
+    assert (outcome.state, outcome.cached, outcome.seconds) == ("done", True, 12.5)
+
+
+def test_a_store_that_is_not_shared_is_noticed(tmp_path: Path) -> None:
+    place = Workplace(store=str(tmp_path), mark="elsewhere", threads=1, job_seconds=60, job_bytes=4 << 30)
+    job = Job(name="float32", key="c" * 64)
+    with Engine(place, slots=1) as engine:
+        engine.submit(job)
+        outcome = settle(engine, job.key)
+    assert outcome.state == "blocked"
+    assert "is not shared with this machine" in outcome.reason
+
+
+def test_defaults_fit_the_machine() -> None:
+    assert 1 <= default_slots() <= (os.cpu_count() or 1)
+    assert default_job_bytes(1) >= default_job_bytes(2) >= 2 << 30
+
+
+def test_no_scheduler_says_how_to_start_one(tmp_path: Path) -> None:
+    with (
+        pytest.raises(TargetUnavailable, match=r"no Dask scheduler answers at .*; start one with `dask scheduler`"),
+        Engine(workplace(tmp_path), slots=1, scheduler="tcp://127.0.0.1:9"),
+    ):
+        pass
+
+
+# ---- a cluster: a scheduler and two workers as processes of their own
+
+
+class Cluster:
+    """A Dask scheduler and workers, as a user would start them on three machines."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.processes: list[subprocess.Popen[bytes]] = []
+        log = folder / "scheduler.log"
+        self.scheduler = self._start(
+            log, "scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0"
+        )
+        wait_for(lambda: "Scheduler at" in log.read_text())
+        found = re.search(r"tcp://[\d.]+:\d+", log.read_text())
+        assert found
+        self.address = found[0]
+
+    def worker(self, resources: str = "train=1 bench=1") -> subprocess.Popen[bytes]:
+        log = self.folder / f"worker{len(self.processes)}.log"
+        process = self._start(
+            log, "worker", self.address, "--no-nanny", "--nthreads", "2", "--resources", resources,
+            "--dashboard-address", "127.0.0.1:0", "--local-directory", str(self.folder),
+        )  # fmt: skip
+        wait_for(lambda: "Registered to" in log.read_text())
+        return process
+
+    def _start(self, log: Path, *arguments: str) -> subprocess.Popen[bytes]:
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "dask", *arguments],
+                stdout=out,
+                stderr=out,
+                env=tiny.ENVIRONMENT,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        return process
+
+    def stop(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    made = Cluster(tmp_path)
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.train_baseline(tmp_path_factory.mktemp("baseline"))
+
+
+def files(folder: Path) -> dict[str, str]:
+    return {c.recipe.digest: c.sha256 for c in autoopt.load(folder).candidates}
+
+
+def states(folder: Path) -> set[str]:
+    with sqlite3.connect(folder / "out" / "study.db") as database:
+        return {state for (state,) in database.execute("select state from trials")}
+
+
+def test_workers_without_resources_are_named(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.worker("gpu=1")
+    with (
+        pytest.raises(TargetUnavailable, match="offers train and bench; start them with"),
+        Engine(workplace(tmp_path), slots=1, scheduler=cluster.address),
+    ):
+        pass
+
+
+@pytest.mark.slow
+def test_a_cluster_gives_the_same_results_and_survives_its_workers(
+    cluster: Cluster, tmp_path: Path, baseline: Path
+) -> None:
+    """Two workers; one is killed while it trains, and its jobs move to the other."""
+    alone = tiny.write(tmp_path / "alone", baseline=baseline)
+    assert tiny.autoopt("run", alone).returncode == 0
+    together = tiny.write(tmp_path / "together", baseline=baseline)
+    victim, _ = cluster.worker(), cluster.worker()
+    command = [*tiny.COMMAND, "run", str(together), "--scheduler", cluster.address, "--store", str(tmp_path / "shared")]
+    driver = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=tiny.ENVIRONMENT)
+    wait_for(lambda: (together / "out" / "candidates" / "00002.json").exists())
+    os.killpg(victim.pid, signal.SIGKILL)
+    _, err = driver.communicate(timeout=200)
+    assert driver.returncode == 0, err
+    assert files(together) == files(alone)
+    assert states(together) <= {"COMPLETE", "FAIL"}
+
+
+@pytest.mark.slow
+def test_a_lost_scheduler_ends_the_driver_and_loses_nothing(cluster: Cluster, tmp_path: Path, baseline: Path) -> None:
+    folder = tiny.write(tmp_path / "study", baseline=baseline)
+    cluster.worker("train=2 bench=1")
+    command = [*tiny.COMMAND, "run", str(folder), "--scheduler", cluster.address]
+    driver = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=tiny.ENVIRONMENT)
+    wait_for(lambda: (folder / "out" / "candidates" / "00001.json").exists())
+    os.killpg(cluster.scheduler.pid, signal.SIGKILL)
+    _, err = driver.communicate(timeout=120)
+    assert driver.returncode == 1, err
+    assert "run the same command again" in err
+    assert "Traceback" not in err
+    kept = {path.name: path.stat().st_mtime_ns for path in (folder / "out" / "candidates").glob("*.json")}
+    again = tiny.autoopt("run", folder)
+    assert again.returncode == 0, again.stderr
+    now = {path.name: path.stat().st_mtime_ns for path in (folder / "out" / "candidates").glob("*.json")}
+    assert len(now) == 5
+    assert {name: now[name] for name in kept} == kept
+    assert states(folder) <= {"COMPLETE", "FAIL"}  # FAIL: a recipe proposed twice, set aside
