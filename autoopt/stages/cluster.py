@@ -19,6 +19,7 @@ def wrap(model: Any, settings: dict[str, Any], steps_per_epoch: int) -> Wrapped:
     """
     import tensorflow_model_optimization as tfmot
     import tf_keras
+    from tensorflow_model_optimization.python.core.clustering.keras.cluster_wrapper import ClusterWeights
     from tensorflow_model_optimization.python.core.clustering.keras.clustering_registry import ClusteringRegistry
     from tensorflow_model_optimization.python.core.clustering.keras.experimental.cluster import cluster_weights
 
@@ -28,7 +29,7 @@ def wrap(model: Any, settings: dict[str, Any], steps_per_epoch: int) -> Wrapped:
     def choose(layer: Any) -> tuple[Any, str]:
         if not kernels(layer):
             return layer, ""
-        if not ClusteringRegistry.supports(layer):
+        if not ClusteringRegistry.supports(layer) or isinstance(layer, tf_keras.layers.MultiHeadAttention):
             return layer, "tfmot can't cluster this kind of layer"
         clusterable = _clusterable(layer)
         if not clusterable:
@@ -40,7 +41,9 @@ def wrap(model: Any, settings: dict[str, Any], steps_per_epoch: int) -> Wrapped:
         ):
             kind = "nonzero weights" if settings["preserve_sparsity"] else "weights"
             return layer, f"holds no more than {settings['number']} {kind}{' in a channel' if channels else ''}"
-        return cluster_weights(
+        # Its usual way silently leaves out convolutions without a bias when clustering by channel.
+        make = ClusterWeights if isinstance(layer, tf_keras.layers.Conv2D) else cluster_weights
+        return make(
             layer,
             number_of_clusters=settings["number"],
             cluster_centroids_init=initialisation,

@@ -11,6 +11,8 @@ from autoopt.stages.wrapped import Keeping, Wrapped, clone, kernels
 FOLDED_INTO = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense")
 TAKEN_APART = ("SeparableConv1D", "SeparableConv2D")
 """Layers that tfmot quantizes by making others of them."""
+OUTPUT_ONLY = ("BatchNormalization", "Multiply", "Rescaling", "Subtract")
+"""Layers without kernels that tfmot knows nothing of; the ranges of their outputs are all that they need."""
 
 
 def wrap(model: Any, settings: dict[str, Any], steps_per_epoch: int) -> Wrapped:
@@ -22,6 +24,9 @@ def wrap(model: Any, settings: dict[str, Any], steps_per_epoch: int) -> Wrapped:
         steps_per_epoch: not needed: quantization is on from the start.
     """
     from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
+        default_8bit_quantize_configs as configs,
+    )
+    from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
         default_8bit_quantize_registry as registry,
     )
     from tensorflow_model_optimization.quantization import keras as quantization
@@ -31,6 +36,8 @@ def wrap(model: Any, settings: dict[str, Any], steps_per_epoch: int) -> Wrapped:
     def choose(layer: Any) -> tuple[Any, str]:
         if type(layer).__name__ == "InputLayer":
             return layer, ""
+        if type(layer).__name__ in OUTPUT_ONLY and not _folds(layer):
+            return quantization.quantize_annotate_layer(layer, configs.Default8BitOutputQuantizeConfig()), ""
         if not (supported.supports(layer) or type(layer).__name__ in TAKEN_APART or _folds(layer)):
             return layer, "tfmot has no 8-bit configuration for this kind of layer"
         return quantization.quantize_annotate_layer(layer), ""
