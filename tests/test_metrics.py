@@ -101,7 +101,7 @@ def test_changes_are_shown_against_a_reference(unit, value, reference, text):
 @given(st.integers(0, 10**9))
 def test_shown_bytes_read_back_within_half_a_permille(size):
     number, unit = show_bytes(size).split()
-    assert float(number) * {"B": 1, "KB": 1e3, "MB": 1e6}[unit] == pytest.approx(size, rel=5e-4)
+    assert float(number) * {"B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9}[unit] == pytest.approx(size, rel=5e-4)
 
 
 def test_standard_metrics_are_filed_under_their_names():
