@@ -86,8 +86,10 @@ def create(target: Path, model: Path, data: Path, space: str, trials: int, say: 
     names = ""
     if "class_names" in arrays:
         names = '\n        class_names=tuple(str(name) for name in data["class_names"]),'
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
+    place = next(folder for folder in target.absolute().parents if folder.exists())
+    if not place.is_dir():
+        raise ConfigError(f"{target}: {place} is not a folder")
+    with tempfile.TemporaryDirectory(dir=place, prefix=f".{target.name}-") as folder:
         made = Path(folder, "study")
         made.mkdir()
         if model.is_dir():
@@ -113,6 +115,7 @@ def create(target: Path, model: Path, data: Path, space: str, trials: int, say: 
             say(f"warning: {warning}")
         if target.exists():
             target.rmdir()
+        target.parent.mkdir(parents=True, exist_ok=True)
         made.rename(target)
 
 
@@ -129,9 +132,11 @@ def read(path: Path) -> dict[str, np.ndarray]:
         raise ConfigError(f"{path}: can't read it ({error.strerror or error})") from error
     except Exception as error:  # numpy raises many kinds for what is no .npz
         raise ConfigError(f"{path}: not an .npz of plain arrays ({' '.join(str(error).split())[:200]})") from error
-    for name in arrays:
+    for name, array in arrays.items():
         if name not in KEYS:
             raise ConfigError(f"{path}: unknown array {name!r}; {nearest(name, KEYS)}")
+        if array.ndim == 0:
+            raise ConfigError(f"{path}: {name}: expected an array with items first, got {array.item()!r}")
     for part in ("train", "validation", "test"):
         x, y = f"x_{part}", f"y_{part}"
         if part == "train" and x not in arrays:
@@ -167,8 +172,11 @@ def _loss(model: Any, labels: np.ndarray) -> tuple[str, str, str]:
     """Source text of the loss, of functions it needs, and of the metric, by labels and last layer."""
     classes = int(model.outputs[0].shape[-1])
     activation = getattr(getattr(model.layers[-1], "activation", None), "__name__", "linear")
-    one_hot = labels.ndim == 2 and labels.shape[1] == classes > 1
-    if labels.dtype.kind == "f" and not one_hot:
+    ends = activation in ("softmax", "sigmoid") or type(model.layers[-1]).__name__ == "Softmax"
+    whole = labels.dtype.kind in "iub" or (labels.dtype.kind == "f" and bool((labels == np.floor(labels)).all()))
+    one_hot = whole and labels.ndim == 2 and labels.shape[1] == classes > 1 and bool((labels.sum(axis=1) == 1).all())
+    # Floats are measurements, unless they are whole and the model ends in probabilities.
+    if labels.dtype.kind == "f" and not one_hot and not (whole and ends):
         metric = '\n        metric=autoopt.QualityMetric(name="mae", function=mean_absolute_error, direction="min"),'
         return '"mean_squared_error"', MAE, metric
     if classes == 1:
@@ -177,6 +185,6 @@ def _loss(model: Any, labels: np.ndarray) -> tuple[str, str, str]:
         kind, name = "CategoricalCrossentropy", "categorical_crossentropy"
     else:
         kind, name = "SparseCategoricalCrossentropy", "sparse_categorical_crossentropy"
-    if activation in ("softmax", "sigmoid") or type(model.layers[-1]).__name__ == "Softmax":
+    if ends:
         return f'"{name}"', "", ""
     return f"tf_keras.losses.{kind}(from_logits=True)", "", ""

@@ -17,6 +17,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "UINT8": np.dtype(np.uint8), "INT64": np.dtype(np.int64), "BOOL": np.dtype(np.bool_),
     "INT16": np.dtype(np.int16), "INT8": np.dtype(np.int8), "FLOAT64": np.dtype(np.float64),
 }  # fmt: skip
+CUSTOM = "CUSTOM"
 BORDER = ("QUANTIZE", "DEQUANTIZE")
 LOST = 0.005
 """Sparsity may fall by this much on the way into the file: rounding, never a lost mask."""
@@ -54,12 +55,15 @@ class Contents:
     """What is inside a file.
 
     Attributes:
-        inputs: name, shape, dtype, scale and zero point of each; likewise `outputs`.
+        inputs: name, shape, dtype, scale and zero point of each; likewise `outputs`. `open_axes` are
+            those, the batch aside, whose length the file leaves open.
         weights: constant tensors with two dimensions or more.
         ops: how often each operator occurs.
         float_islands: operators that compute in float, by name, beside the borders.
+        activations: how many computing operators take their first input in each dtype.
         integer_share: share of the computing operators with integer inputs.
-        finite: whether every float constant is finite.
+        finite: whether every float constant and every scale is finite.
+        signatures: names of the file's entry points.
     """
 
     inputs: Sequence[Mapping[str, Any]]
@@ -67,8 +71,10 @@ class Contents:
     weights: Sequence[Weight]
     ops: Mapping[str, int]
     float_islands: Mapping[str, int]
+    activations: Mapping[str, int]
     integer_share: float
     finite: bool
+    signatures: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without the weights' values."""
@@ -109,6 +115,7 @@ def _contents(schema: Any, model: Any, graph: Any, file: bytes) -> Contents:
 
     weights, finite = [], True
     for tensor in graph.tensors:
+        finite &= bool(np.isfinite(_scales(tensor)).all())
         data = _data(model.buffers[tensor.buffer], file)
         if data is None or dtype(tensor) not in DTYPES:
             continue
@@ -122,28 +129,35 @@ def _contents(schema: Any, model: Any, graph: Any, file: bytes) -> Contents:
             weights.append(_weight(tensor, shape, values.reshape(shape)))
     ops: Counter[str] = Counter()
     islands: Counter[str] = Counter()
-    integer = 0
+    activations: Counter[str] = Counter()
     for op in graph.operators:
         code = model.operatorCodes[op.opcodeIndex]
-        name = opcodes.get(max(code.builtinCode, code.deprecatedBuiltinCode), "CUSTOM")
+        name = opcodes.get(max(code.builtinCode, code.deprecatedBuiltinCode), CUSTOM)
+        if name == CUSTOM:
+            name = f"{CUSTOM} {_text(code.customCode or '')}"
         ops[name] += 1
         if name in BORDER:
             continue
         first = next((graph.tensors[i] for i in op.inputs if i >= 0), None)
+        activations["none" if first is None else dtype(first).lower()] += 1
         if first is None or dtype(first).startswith("FLOAT"):
             islands[name] += 1
-        else:
-            integer += 1
-    computing = integer + sum(islands.values())
+    computing = sum(activations.values())
     return Contents(
         inputs=[_end(graph.tensors[i], dtype) for i in graph.inputs],
         outputs=[_end(graph.tensors[i], dtype) for i in graph.outputs],
         weights=weights,
         ops=dict(sorted(ops.items())),
         float_islands=dict(sorted(islands.items())),
-        integer_share=integer / computing if computing else 0.0,
+        activations=dict(sorted(activations.items())),
+        integer_share=(computing - sum(islands.values())) / computing if computing else 0.0,
         finite=finite,
+        signatures=[_text(s.signatureKey) for s in model.signatureDefs or ()],
     )
+
+
+def _text(name: Any) -> str:
+    return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
 
 
 def _data(buffer: Any, file: bytes) -> np.ndarray | None:
@@ -157,13 +171,17 @@ def _data(buffer: Any, file: bytes) -> np.ndarray | None:
     return None
 
 
-def _weight(tensor: Any, shape: tuple[int, ...], values: np.ndarray) -> Weight:
+def _scales(tensor: Any) -> Any:
+    """A tensor's scales: none where it is not quantized, one, or one a channel."""
     quantization = tensor.quantization
-    scales = quantization.scale if quantization is not None and quantization.scale is not None else []
-    axis = quantization.quantizedDimension if len(scales) > 1 else 0
+    return quantization.scale if quantization is not None and quantization.scale is not None else ()
+
+
+def _weight(tensor: Any, shape: tuple[int, ...], values: np.ndarray) -> Weight:
+    axis = tensor.quantization.quantizedDimension if len(_scales(tensor)) > 1 else 0
     rows = np.moveaxis(values, axis, 0).reshape(shape[axis], -1)
     return Weight(
-        name=tensor.name.decode() if isinstance(tensor.name, bytes) else str(tensor.name),
+        name=_text(tensor.name),
         shape=shape,
         dtype=str(values.dtype),
         size=values.size,
@@ -177,13 +195,15 @@ def _weight(tensor: Any, shape: tuple[int, ...], values: np.ndarray) -> Weight:
 def _end(tensor: Any, dtype: Any) -> dict[str, Any]:
     """An input or output, as a person who feeds it must know it."""
     quantization = tensor.quantization
-    scale = quantization.scale if quantization is not None else None
+    scale = _scales(tensor)
     zero = quantization.zeroPoint if quantization is not None else None
+    signature = tensor.shapeSignature if tensor.shapeSignature is not None else ()
     return {
-        "name": tensor.name.decode() if isinstance(tensor.name, bytes) else str(tensor.name),
+        "name": _text(tensor.name),
+        "open_axes": [i for i, d in enumerate(signature) if d < 0 and i > 0],
         "shape": [int(d) for d in (tensor.shape if tensor.shape is not None else [])],
         "dtype": dtype(tensor).lower(),
-        "scale": float(scale[0]) if scale is not None and len(scale) else None,
+        "scale": float(scale[0]) if len(scale) else None,
         "zero_point": int(zero[0]) if zero is not None and len(zero) else None,
     }
 
@@ -223,6 +243,11 @@ def _prove_scheme(contents: Contents, scheme: str) -> None:
             "proof",
             f"{scheme} did not take: only {contents.integer_share:.0%} of the operators are integer ({islands})",
         )
+    ran = {dtype: contents.activations.get(dtype, 0) for dtype in ("float32", "int8", "int16")}
+    wanted = "float32" if not SCHEMES[scheme].integer else "int16" if scheme == "int16x8" else "int8"
+    if 2 * ran[wanted] < sum(ran.values()):
+        most = max(ran, key=lambda dtype: ran[dtype])
+        raise CandidateFailed("proof", f"{scheme} did not take: most operators compute in {most}, not {wanted}")
     for end in (*contents.inputs, *contents.outputs):
         if SCHEMES[scheme].integer_io and end["dtype"] != "int8":
             raise CandidateFailed("proof", f"{scheme} did not take: {end['name']} is {end['dtype']}, not int8")

@@ -59,18 +59,25 @@ def _read(path: Path, where: str) -> Any:
         return tf_keras.models.load_model(path, compile=False)
     except Exception as error:
         hint = ""
-        if path.suffix == ".keras" and _keras3(path):
+        if _keras3(path):
             hint = " (a Keras 3 file; load it with Keras 3 and save the weights into a tf_keras model)"
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(f"{where}: model: {path} can't be read as a Keras 2 model{hint}: {reason}") from error
 
 
 def _keras3(path: Path) -> bool:
+    import h5py  # type: ignore[import-untyped]
+
     try:
-        with zipfile.ZipFile(path) as archive:
-            return str(json.loads(archive.read("metadata.json")).get("keras_version", "")).startswith("3")
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                version = json.loads(archive.read("metadata.json"))["keras_version"]
+        else:
+            with h5py.File(path) as file:
+                version = file.attrs["keras_version"]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return False
+    return str(version).startswith("3")
 
 
 def nested(model: Any) -> list[str]:

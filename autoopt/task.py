@@ -163,6 +163,12 @@ class Manifest:
         """The task's own metric, without its function."""
         return Metric(name=self.metric["name"], direction=self.metric["direction"], unit=self.metric["unit"])
 
+    @property
+    def threshold(self) -> float:
+        """Over which a model's one output means class 1: 0 where the loss takes logits, else 0.5."""
+        described = self.loss.get("keras", {}) if isinstance(self.loss, dict) else {}
+        return 0.0 if described.get("config", {}).get("from_logits") else 0.5
+
     def quality_function(self) -> Callable[[Any, Any], float] | None:
         """The metric's function, or None for accuracy."""
         found = self.metric["function"]
@@ -242,7 +248,10 @@ def prepare(task: Task, path: Path, store: Store) -> tuple[Manifest, list[str]]:
     splits["calibration"] = _calibration(task, splits["train"], where, model)
     metric = _describe_metric(task.metric, where)
     loss = _describe_loss(task.loss, where)
-    needs_source = any(isinstance(d, dict) and d.get("module") == "" for d in (loss, metric["function"]))
+    functions = [d for d in (loss, metric["function"]) if isinstance(d, dict) and "module" in d]
+    for described in functions:
+        _refuse_neighbour(described, path)
+    needs_source = any(d["module"] == "" for d in functions)
     model_key = models.fingerprint(model)
     store.put(model_key, models.pack(model))
     keys = {}
@@ -265,11 +274,10 @@ def prepare(task: Task, path: Path, store: Store) -> tuple[Manifest, list[str]]:
 
 def _split(given: Any, where: str, model: Any) -> Split:
     if hasattr(given, "element_spec"):  # a tf.data.Dataset, recognised without importing TensorFlow
-        given = _read_dataset(given, where)
+        given = _read_dataset(given, where, model)
     if not isinstance(given, (tuple, list)) or len(given) != 2:
         fail(where, "a pair (inputs, labels) or a tf.data.Dataset of such pairs", type(given).__name__)
-    labels = np.asarray(given[1])
-    return Split(inputs=_inputs(given[0], where, model), labels=labels)
+    return Split(inputs=_inputs(given[0], where, model), labels=_array(given[1], f"{where}: labels"))
 
 
 def _inputs(given: Any, where: str, model: Any) -> Inputs:
@@ -277,16 +285,30 @@ def _inputs(given: Any, where: str, model: Any) -> Inputs:
     if isinstance(given, Mapping):
         if set(given) != set(names):
             fail(where, f"inputs named {', '.join(names)}", ", ".join(map(str, given)))
-        return {name: np.asarray(given[name]) for name in names}
+        return {name: _array(given[name], f"{where}: input {name}") for name in names}
     if len(names) == 1:
-        return {names[0]: np.asarray(given)}
+        return {names[0]: _array(given, f"{where}: input {names[0]}")}
     if isinstance(given, (tuple, list)) and len(given) == len(names):
-        return {name: np.asarray(a) for name, a in zip(names, given, strict=True)}
+        return {name: _array(a, f"{where}: input {name}") for name, a in zip(names, given, strict=True)}
     fail(where, f"{len(names)} inputs as a dict by name ({', '.join(names)})", type(given).__name__)
 
 
-def _read_dataset(dataset: Any, where: str) -> tuple[Any, np.ndarray]:
-    """All of a finite dataset, as arrays; whether it is batched shows in the labels' rank growing."""
+def _array(given: Any, where: str) -> np.ndarray:
+    try:
+        array = np.asarray(given)
+    except ValueError as error:  # numpy's word for rows of different lengths
+        raise ConfigError(f"{where}: expected an array, got items of different shapes; pad or resize them") from error
+    if array.ndim == 0:
+        fail(where, "an array with items first", given)
+    return array
+
+
+def _read_dataset(dataset: Any, where: str, model: Any) -> tuple[Any, Any]:
+    """All of a finite dataset, as arrays.
+
+    It is batched if its specification leaves the first axis open, or if its elements have the rank of
+    the model's inputs: a dataset of whole batches (`drop_remainder`) or from a generator leaves none open.
+    """
     import tensorflow as tf
 
     if int(dataset.cardinality().numpy()) == tf.data.INFINITE_CARDINALITY:
@@ -295,20 +317,23 @@ def _read_dataset(dataset: Any, where: str) -> tuple[Any, np.ndarray]:
     if not isinstance(spec, tuple) or len(spec) != 2:
         fail(where, "a dataset of pairs (inputs, labels)", spec)
     shapes = [s.shape for s in tf.nest.flatten(spec)]
-    batched = all(s.rank is not None and s.rank > 0 and s[0] is None for s in shapes)
     elements = list(dataset.as_numpy_iterator())
     if not elements:
         raise ConfigError(f"{where}: empty; expected one item or more")
+    ranks = sum(np.ndim(a) for a in tf.nest.flatten(elements[0][0]))
+    batched = all(s.rank is not None and s.rank > 0 and s[0] is None for s in shapes)
+    batched = batched or ranks == sum(len(tensor.shape) for tensor in model.inputs)
     join = np.concatenate if batched else np.stack
-    inputs, labels = (tf.nest.map_structure(lambda *a: join(a), *column) for column in zip(*elements, strict=True))
+    try:
+        inputs, labels = (tf.nest.map_structure(lambda *a: join(a), *column) for column in zip(*elements, strict=True))
+    except ValueError as error:
+        raise ConfigError(f"{where}: the dataset's items differ in shape; pad or resize them") from error
     return inputs, labels
 
 
 def _check_split(split: Split, where: str, model: Any) -> None:
     if len(split) == 0:
         raise ConfigError(f"{where}: empty; expected one item or more")
-    if len(split.labels) and len(split.labels) != len(split):
-        fail(f"{where}: labels", f"{len(split)} labels, one an item", len(split.labels))
     for tensor, (name, array) in zip(model.inputs, split.inputs.items(), strict=True):
         expected = tuple(tensor.shape)[1:]
         if array.dtype.kind not in "fiub":
@@ -343,11 +368,19 @@ def _bad_items(array: np.ndarray) -> int:
 
 
 def _check_labels(split: Split, where: str, model: Any, loss: Any) -> None:
-    name = loss if isinstance(loss, str) else type(loss).__name__
-    if "sparse" not in name.lower() or len(model.outputs) != 1:
-        return
-    classes = int(model.outputs[0].shape[-1])
     labels = split.labels
+    if len(labels) != len(split):
+        fail(f"{where}: labels", f"{len(split)} labels, one an item", len(labels))
+    name = loss if isinstance(loss, str) else type(loss).__name__
+    classes = int(model.outputs[0].shape[-1])
+    if "categorical" in name.lower() and "sparse" not in name.lower() and labels.shape[-1:] != (classes,):
+        fail(
+            f"{where}: labels",
+            f"one-hot labels of shape (items, {classes}) for the loss {name}; sparse_categorical_crossentropy takes indices",
+            labels.shape,
+        )
+    if "sparse" not in name.lower():
+        return
     if labels.ndim not in (1, 2) or (labels.ndim == 2 and labels.shape[1] != 1):
         fail(
             f"{where}: labels", f"one class index an item, shape (items,), for the loss {name}", f"shape {labels.shape}"
@@ -368,7 +401,7 @@ def _calibration(task: Task, train: Split, where: str, model: Any) -> Split:
         return Split(inputs={name: a[chosen] for name, a in train.inputs.items()}, labels=nothing)
     given = task.calibration
     if hasattr(given, "element_spec"):
-        given = _read_dataset(given, f"{where}: calibration")[0]
+        given = _read_dataset(given, f"{where}: calibration", model)[0]
     split = Split(inputs=_inputs(given, f"{where}: calibration", model), labels=nothing)
     _check_split(split, f"{where}: calibration", model)
     return split
@@ -398,6 +431,8 @@ def _describe_loss(loss: Any, where: str) -> Any:
             raise ConfigError(f"{where}: loss: expected the name of a Keras loss, got {loss!r}") from error
         return loss
     if isinstance(loss, tf_keras.losses.Loss):
+        if type(loss).__module__.partition(".")[0] != "tf_keras":  # another process could not build it again
+            fail(f"{where}: loss", "a loss of Keras, or a function (labels, outputs)", type(loss).__name__)
         return {"keras": tf_keras.losses.serialize(loss)}
     return _describe_callable(loss, f"{where}: loss")
 
@@ -412,6 +447,17 @@ def _describe_callable(function: Any, where: str) -> dict[str, str]:
     if found is not function:
         fail(where, f"a function that can be found again as {module}.{name}", function)
     return {"module": "" if module == "autoopt_user_task" else module, "name": name}
+
+
+def _refuse_neighbour(described: Mapping[str, str], path: Path) -> None:
+    """A module beside `task.py` is found only here, and a change in it would not change the fingerprint."""
+    file = getattr(sys.modules.get(described["module"]), "__file__", None)
+    if file and Path(file).resolve().is_relative_to(path.parent.resolve()) and "site-packages" not in Path(file).parts:
+        name, module = described["name"], described["module"]
+        raise ConfigError(
+            f"{path}: {name} is imported from {module}, which lies beside it, where jobs can't find it; "
+            f"define {name} in {path.name}, or install {module} as a package"
+        )
 
 
 def _find_function(described: Mapping[str, str], manifest: Manifest) -> Callable[..., Any]:

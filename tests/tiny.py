@@ -1,11 +1,14 @@
 """Tiny models and data: an image of 8 x 8 shows in which of its four quarters it is bright."""
 
+import dataclasses
+import functools
+
 import numpy as np
 import tf_keras
 
-from autoopt import Task
-from autoopt.recipe import Finetune, Recipe
-from autoopt.task import Split
+from autoopt import Task, convert, models, stages
+from autoopt.recipe import SCHEMES, Finetune, Recipe
+from autoopt.task import Manifest, Split
 
 layers = tf_keras.layers
 INPUT = "image"
@@ -62,3 +65,60 @@ def settings(epochs=1, learning_rate=1e-3, batch_size=32, seed=0, scheme="float3
     """The stages of a recipe with these parts: pairs of a stage's name and settings."""
     finetune = Finetune(epochs=epochs, learning_rate=learning_rate, batch_size=batch_size)
     return Recipe(scheme=scheme, finetune=finetune, seed=seed, **parts).stages()
+
+
+def manifest(loss="sparse_categorical_crossentropy", metric=None):
+    """A checked task without model and data: what a stage reads of it."""
+    accuracy = {"name": "accuracy", "direction": "max", "unit": "fraction", "function": None}
+    return Manifest(
+        model="", splits={}, items={}, loss=loss, metric=metric or accuracy,
+        finetune={}, class_names=(), source="", path="task.py",
+    )  # fmt: skip
+
+
+def train(model, chain, told=None, data=None, progress=lambda _: None):
+    """Run stages, one after the other: the last model, and the report of each."""
+    reports = []
+    for name, values in chain:
+        splits = data or (split(256, 1), split(128, 2))
+        model, report = stages.run(name, model, values, told or manifest(), *splits, progress)
+        reports.append(report)
+    return model, reports
+
+
+def recipe(scheme="float32", **parts):
+    """A recipe that trains for one epoch a stage."""
+    return Recipe(scheme=scheme, finetune=Finetune(epochs=1, learning_rate=1e-3), **parts)
+
+
+@functools.cache
+def packed(made_by):
+    """The packed cnn behind a recipe, trained once a test session; so are those of its earlier stages."""
+    chain = made_by.stages()
+    if not chain:
+        tf_keras.utils.set_random_seed(0)
+        model = cnn()
+        model.compile(tf_keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+        model.fit(*images(256, 1), epochs=3, verbose=0)
+        return models.pack(model)
+    last = chain[-1][0]
+    model, reports = models.unpack(
+        packed(dataclasses.replace(made_by, **({"scheme": "float32"} if last == "qat" else {last: None})))
+    )
+    model, more = train(model, chain[-1:])
+    return models.pack(model, reports + more)
+
+
+@functools.cache
+def file(made_by):
+    """The cnn's `.tflite` by a recipe, made once a test session."""
+    calibration = split(128, 2).inputs
+    if made_by.scheme in convert.BY_QUANTIZER:
+        return convert.quantize(file(dataclasses.replace(made_by, scheme="float32")), made_by.scheme, calibration)
+    same = dataclasses.replace(made_by, scheme="qat_int8" if SCHEMES[made_by.scheme].qat else "float32")
+    model, _ = models.unpack(packed(same))
+    if made_by.scheme == "float32":
+        return convert.float32(model)
+    return (
+        convert.int16x8(model, calibration) if made_by.scheme == "int16x8" else convert.trained(model, made_by.scheme)
+    )

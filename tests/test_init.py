@@ -1,0 +1,239 @@
+"""`autoopt init`: the study it writes, what it says, and what it leaves behind when it can't."""
+
+import numpy as np
+import pytest
+import tf_keras
+import tiny
+
+from autoopt import budgets, init, measure
+from autoopt import task as tasks
+from autoopt.errors import ConfigError
+from autoopt.folder import StudyFolder
+from autoopt.store import Store
+from autoopt.task import Split
+
+layers = tf_keras.layers
+X, Y = tiny.images(40, 1)
+
+
+def dense(units, activation=None):
+    return tiny.network(layers.Flatten(), layers.Dense(units, activation=activation))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A file for each kind of model."""
+    folder = tmp_path_factory.mktemp("models")
+    made = {
+        "softmax": dense(4, "softmax"),
+        "softmax layer": tiny.network(layers.Flatten(), layers.Dense(4), layers.Softmax()),
+        "logits": dense(4),
+        "sigmoid": dense(1, "sigmoid"),
+        "logit": dense(1),
+        "three": dense(3),
+    }
+    for name, model in made.items():
+        model.save(folder / f"{name}.h5")
+    made["softmax"].save(folder / "softmax.keras")
+    made["softmax"].save(folder / "softmax")
+    return folder
+
+
+@pytest.fixture
+def create(models, tmp_path):
+    """Write a study of a model and arrays: its folder, and what was said."""
+
+    def created(model="softmax.h5", target="study", space="smoke", **arrays):
+        said = []
+        np.savez(tmp_path / "data.npz", **(arrays or {"x_train": X, "y_train": Y}))
+        folder = tmp_path / "made" / target
+        init.create(folder, models / model, tmp_path / "data.npz", space, 7, said.append)
+        return folder, said
+
+    return created
+
+
+def prepared(folder, store):
+    path = folder / "task.py"
+    return tasks.prepare(tasks.load(path), path, Store(store))[0]
+
+
+@pytest.mark.parametrize("model", ["softmax.h5", "softmax.keras", "softmax"])
+def test_the_study_loads_from_every_format(model, create, tmp_path):
+    folder, _ = create(model)
+    manifest = prepared(folder, tmp_path / "store")
+    config = StudyFolder(folder).config()
+    assert (config.trials, config.objectives) == (7, ("accuracy", "latency_ms", "compressed_bytes"))
+    assert sum(manifest.items[name] for name in ("train", "validation", "test")) == 40
+    assert {path.name for path in folder.iterdir()} >= {"study.yaml", "task.py", "data.npz"}
+
+
+def test_what_is_missing_is_split_off_train_and_said(create, tmp_path):
+    folder, said = create()
+    manifest = prepared(folder, tmp_path / "store")
+    assert {n: manifest.items[n] for n in ("train", "validation", "test")} == {"train": 29, "validation": 6, "test": 5}
+    assert [line.split(":")[0] for line in said] == ["no x_validation in the data", "no x_test in the data"]
+    assert "6 of 40 training items were split off" in said[0]
+    store = Store(tmp_path / "store")
+    labels = {row.tobytes(): label for row, label in zip(X, Y, strict=True)}
+    seen = set()
+    for name in ("train", "validation", "test"):
+        found = Split.from_bytes(store.get(manifest.splits[name]))
+        for row, label in zip(found.inputs["image"], found.labels, strict=True):
+            assert labels[row.tobytes()] == label
+            seen.add(row.tobytes())
+    assert len(seen) == 40, "an item stands in two splits"
+
+
+def test_given_splits_are_left_as_they_are(create):
+    x, y = tiny.images(20, 2)
+    folder, said = create(x_train=X, y_train=Y, x_validation=x[:8], y_validation=y[:8], x_test=x[8:], y_test=y[8:])
+    assert said == []
+    with np.load(folder / "data.npz") as kept:
+        np.testing.assert_array_equal(kept["x_train"], X)
+        np.testing.assert_array_equal(kept["y_test"], y[8:])
+
+
+def test_splitting_is_always_the_same(create):
+    first, second = (dict(np.load(create(target=name)[0] / "data.npz")) for name in ("a", "b"))
+    assert all((first[name] == second[name]).all() for name in first)
+
+
+def test_class_names_reach_the_task(create, tmp_path):
+    folder, _ = create(x_train=X, y_train=Y, class_names=np.array(["a", "b", "c", "d"]))
+    assert prepared(folder, tmp_path / "store").class_names == ("a", "b", "c", "d")
+
+
+def test_shared_items_are_warned_of(create):
+    given = {"x_train": X, "y_train": Y, "x_validation": X[:3], "y_validation": Y[:3]}
+    _, said = create(**given, x_test=tiny.images(5, 2)[0], y_test=tiny.images(5, 2)[1])
+    assert len(said) == 1
+    assert said[0].startswith("warning: 3 items of validation also stand in train")
+
+
+@pytest.mark.parametrize(
+    ("model", "labels", "loss", "metric"),
+    [
+        ("softmax", Y, "sparse_categorical_crossentropy", "accuracy"),
+        ("softmax", Y[:, None].astype("uint8"), "sparse_categorical_crossentropy", "accuracy"),
+        ("softmax", Y.astype("float64"), "sparse_categorical_crossentropy", "accuracy"),
+        ("softmax layer", Y, "sparse_categorical_crossentropy", "accuracy"),
+        ("softmax", np.eye(4)[Y], "categorical_crossentropy", "accuracy"),
+        ("logits", Y, "SparseCategoricalCrossentropy", "accuracy"),
+        ("logits", np.eye(4, dtype="int8")[Y], "CategoricalCrossentropy", "accuracy"),
+        ("sigmoid", Y % 2, "binary_crossentropy", "accuracy"),
+        ("sigmoid", (Y % 2).astype("float32"), "binary_crossentropy", "accuracy"),
+        ("logit", Y % 2, "BinaryCrossentropy", "accuracy"),
+        ("logit", Y + 0.5, "mean_squared_error", "mae"),
+        ("logit", Y.astype("float32"), "mean_squared_error", "mae"),
+        ("sigmoid", Y / 4 + 0.1, "mean_squared_error", "mae"),
+        ("three", np.random.default_rng(0).random((40, 3)), "mean_squared_error", "mae"),
+        ("three", np.random.default_rng(0).integers(0, 5, (40, 3)).astype(float), "mean_squared_error", "mae"),
+    ],
+)
+def test_loss_and_metric_follow_from_labels_and_last_layer(model, labels, loss, metric, create, tmp_path):
+    folder, _ = create(f"{model}.h5", x_train=X, y_train=labels)
+    manifest = prepared(folder, tmp_path / "store")
+    found = manifest.loss
+    if isinstance(found, dict):
+        assert found["keras"]["config"]["from_logits"] is True
+        found = found["keras"]["class_name"]
+    assert (found, manifest.quality.name) == (loss, metric)
+    # The study's whole way works: outputs of the model, its loss and its metric.
+    outputs = np.asarray(tasks.load(folder / "task.py").model(X))
+    shaped = labels.reshape(-1, 1) if outputs.shape[1] == 1 else labels  # as `fit` does
+    assert np.isfinite(tf_keras.losses.get(manifest.loss_function())(shaped, outputs)).all()
+    assert measure.quality(manifest, labels, outputs, "here").measurement.n == 40
+
+
+def test_regression_is_measured_by_its_mean_absolute_error(create, tmp_path):
+    folder, _ = create("logit.h5", x_train=X, y_train=Y + 0.5)
+    manifest = prepared(folder, tmp_path / "store")
+    assert manifest.quality.direction == "min"
+    outputs = (Y + 0.5)[:, None] + np.where(np.arange(40) % 2, 0.25, -0.25)[:, None]
+    assert measure.quality_value(manifest, Y + 0.5, outputs) == pytest.approx(0.25)
+    assert StudyFolder(folder).config().objectives[0] == "mae"
+
+
+@pytest.mark.parametrize(("model", "labels"), [("softmax.h5", Y), ("logit.h5", Y + 0.5)])
+def test_the_budget_in_the_comment_is_one(model, labels, create, tmp_path):
+    folder, _ = create(model, x_train=X, y_train=labels)
+    example = (folder / "study.yaml").read_text().split('or "')[1].split('"')[0]
+    metric = prepared(folder, tmp_path / "store").quality
+    assert budgets.parse(example, {metric.name: metric}).metric == metric.name
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": X}, r"data\.npz: unknown array 'x'; "),
+        ({"x_trian": X, "y_train": Y}, "unknown array 'x_trian'; did you mean 'x_train'"),
+        ({"x_test": X, "y_test": Y}, "x_train is missing; it has x_test, y_test"),
+        ({"x_train": X}, "x_train and y_train go together, and one is missing"),
+        ({"x_train": X, "y_train": Y, "y_test": Y}, "x_test and y_test go together"),
+        ({"x_train": X, "y_train": Y[:9]}, "y_train: expected 40 labels like x_train, got 9"),
+        ({"x_train": X, "y_train": np.array(3)}, "y_train: expected an array with items first"),
+        ({"x_train": X[:3], "y_train": Y[:3]}, "3 items are too few to split a validation set off"),
+        ({"x_train": X[..., 0], "y_train": Y}, r"data\.npz: train: input image: expected shape"),
+        ({"x_train": X, "y_train": Y + 1}, r"data\.npz: train: labels: expected class indices 0 to 3"),
+        ({"x_train": X, "y_train": Y.astype(str)}, r"data\.npz: train: labels: expected numbers"),
+        ({"x_train": X, "y_train": Y.astype(object)}, r"data\.npz: not an \.npz of plain arrays"),
+    ],
+)
+def test_bad_data_is_refused_and_nothing_stays(arrays, message, create, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        create(**arrays)
+    assert {path.name for path in tmp_path.iterdir()} == {"data.npz"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"x,y\n1,2\n", "not an .npz of plain arrays"), (None, "can't read it"), (b"", "not an .npz of plain arrays")],
+)
+def test_what_is_no_npz_is_refused(content, message, tmp_path):
+    if content is not None:
+        (tmp_path / "data.npz").write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"data\.npz: {message}"):
+        init.read(tmp_path / "data.npz")
+
+
+def test_one_array_alone_is_no_npz(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    with pytest.raises(ConfigError, match=r"x\.npy: not an \.npz of plain arrays"):
+        init.read(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"space": "mobil"}, "no bundled space 'mobil'; did you mean 'mobile'"),
+        ({"model": "nothing.h5"}, r"model: no file .*nothing\.h5"),
+    ],
+)
+def test_a_bad_space_or_model_leaves_nothing(changes, message, create, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        create(**changes)
+    assert {path.name for path in tmp_path.iterdir()} == {"data.npz"}
+
+
+def test_a_folder_in_use_is_left_alone(create, tmp_path):
+    used = tmp_path / "made" / "study"
+    used.mkdir(parents=True)
+    (used / "notes").write_text("mine")
+    with pytest.raises(ConfigError, match="study: exists already; give a new folder"):
+        create()
+    assert [path.name for path in used.iterdir()] == ["notes"]
+    assert [path.name for path in used.parent.iterdir()] == ["study"]
+
+
+def test_an_empty_folder_is_filled(create, tmp_path):
+    (tmp_path / "made" / "study").mkdir(parents=True)
+    folder, _ = create()
+    assert (folder / "study.yaml").exists()
+    assert [path.name for path in folder.parent.iterdir()] == ["study"]
+
+
+def test_a_file_is_no_place_for_a_study(create, tmp_path):
+    (tmp_path / "made").write_text("a file")
+    with pytest.raises(ConfigError, match="made is not a folder"):
+        create()

@@ -1,0 +1,174 @@
+"""Models that users bring, in every format, and models carried between jobs."""
+
+import io
+import subprocess
+import sys
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+import tf_keras
+import tiny
+
+from autoopt import models
+from autoopt.errors import ConfigError
+
+layers = tf_keras.layers
+FORMATS = ("model.h5", "model.keras", "saved_model")
+
+
+@pytest.fixture(scope="module")
+def cnn():
+    return tiny.cnn()
+
+
+@pytest.fixture(scope="module")
+def saved(cnn, tmp_path_factory):
+    """A folder with the model in every format."""
+    folder = tmp_path_factory.mktemp("saved")
+    for name in FORMATS:
+        cnn.save(folder / name)
+    return folder
+
+
+class Subclassed(tf_keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(2)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+def predictions(model):
+    return model.predict(tiny.images(8, 5)[0], verbose=0)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_keras_2_format_gives_the_same_model(name, saved, cnn):
+    for path in (saved / name, str(saved / name)):
+        loaded = models.load(path)
+        assert [layer.name for layer in loaded.layers] == [layer.name for layer in cnn.layers]
+        np.testing.assert_array_equal(predictions(loaded), predictions(cnn))
+
+
+def test_a_compiled_file_comes_without_its_optimizer(tmp_path):
+    model = tiny.network(layers.Flatten(), layers.Dense(4))
+    model.compile("adam", "mse")
+    model.save(tmp_path / "model.h5")
+    assert models.load(tmp_path / "model.h5").optimizer is None
+
+
+def test_a_model_object_is_taken_as_it_is(cnn):
+    assert models.load(cnn) is cnn
+    sequential = tf_keras.Sequential([layers.Dense(2)])
+    sequential.build((None, 3))
+    assert models.load(sequential) is sequential
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (lambda: None, "expected a tf_keras model or a path, got builtins.NoneType$"),
+        (lambda: np.ones(3), "expected a tf_keras model or a path, got numpy.ndarray$"),
+        (
+            lambda: keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(2)]),
+            "got keras.*Sequential; save it as a Keras 2 .h5, or build it with tf_keras",
+        ),
+        (Subclassed, "got the subclassed Subclassed; its layers can't be rebuilt one by one"),
+        (lambda: tf_keras.Sequential([layers.Dense(2)]), "has no input shape yet; give it an Input layer"),
+        (
+            lambda: tiny.network(layers.Conv2D(2, 3), shape=(None, None, 3)),
+            r"expected fixed input shapes \(only the batch may vary\), got image \(None, None, None, 3\)",
+        ),
+    ],
+)
+def test_what_is_no_flat_model_is_refused_in_one_line(model, message):
+    with pytest.raises(ConfigError, match=f"^task.py: model: .*{message}") as caught:
+        models.load(model(), "task.py")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["model.h5", "model.keras", "notes.txt"])
+def test_a_text_file_is_no_model(name, tmp_path):
+    (tmp_path / name).write_text("not a model")
+    with pytest.raises(ConfigError, match=f"{name} can't be read as a Keras 2 model: "):
+        models.load(tmp_path / name)
+
+
+def test_a_file_cut_short_is_no_model(saved, tmp_path):
+    whole = (saved / "model.h5").read_bytes()
+    (tmp_path / "model.h5").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ConfigError, match=r"model.h5 can't be read as a Keras 2 model: "):
+        models.load(tmp_path / "model.h5")
+
+
+def test_an_empty_folder_is_no_saved_model(tmp_path):
+    with pytest.raises(ConfigError, match="can't be read as a Keras 2 model: SavedModel file does not exist"):
+        models.load(tmp_path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"task: model: no file .*nothing\.h5"):
+        models.load(tmp_path / "nothing.h5")
+
+
+# Keras 3 copies its own variables in a way that numpy 2 will give up.
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
+def test_keras_3_files_are_recognised(name, tmp_path):
+    keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(2)]).save(tmp_path / name)
+    with pytest.raises(ConfigError, match=r"\(a Keras 3 file; load it with Keras 3 and save the weights"):
+        models.load(tmp_path / name)
+
+
+def test_nested_models_are_named():
+    inner = tiny.network(layers.Conv2D(2, 3), shape=(8, 8, 1))
+    inner._name = "backbone"
+    assert models.nested(tiny.network(inner, layers.Flatten(), layers.Dense(4))) == ["backbone"]
+    assert models.nested(inner) == []
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_file_has_the_same_fingerprint_each_time(name, saved):
+    assert models.fingerprint(models.load(saved / name)) == models.fingerprint(models.load(saved / name))
+
+
+def test_a_model_and_its_file_have_one_fingerprint(saved, cnn):
+    assert models.fingerprint(models.load(saved / "model.h5")) == models.fingerprint(cnn)
+
+
+def test_fingerprint_follows_weights_and_architecture(cnn):
+    same, weight, activation = tf_keras.models.clone_model(cnn), tf_keras.models.clone_model(cnn), tiny.cnn("sigmoid")
+    for model in (same, weight, activation):
+        model.set_weights(cnn.get_weights())
+    assert models.fingerprint(same) == models.fingerprint(cnn)
+    changed = cnn.get_weights()
+    changed[-1][0] += 1e-6
+    weight.set_weights(changed)
+    assert len({models.fingerprint(model) for model in (cnn, weight, activation)}) == 3
+
+
+def test_packing_loses_nothing_and_gives_the_same_bytes(cnn):
+    reports = [{"stage": "prune", "best": 2}, {"stage": "cluster"}]
+    packed = models.pack(cnn, reports)
+    model, back = models.unpack(packed)
+    assert back == reports
+    assert models.fingerprint(model) == models.fingerprint(cnn)
+    np.testing.assert_array_equal(predictions(model), predictions(cnn))
+    assert models.pack(cnn, reports) == packed
+    assert models.pack(model, reports) == packed
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:  # a clock would be the same for two seconds
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_reports_are_read_without_tensorflow(cnn, tmp_path):
+    path = tmp_path / "packed"
+    path.write_bytes(models.pack(cnn, [{"stage": "prune"}]))
+    code = (
+        "import sys; from autoopt import models; from pathlib import Path;"
+        f"print(models.reports_of(Path({str(path)!r}).read_bytes()), 'tensorflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[{'stage': 'prune'}] False"
