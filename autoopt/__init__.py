@@ -28,6 +28,7 @@ _HOMES = {
     "Results": "results",
     "QualityMetric": "task",
     "Task": "task",
+    "confirm": "study",
     "load": "export",
     "run": "study",
 }
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from autoopt.recipe import Recipe as Recipe
     from autoopt.results import Pick as Pick
     from autoopt.results import Results as Results
+    from autoopt.study import confirm as confirm
     from autoopt.study import run as run
     from autoopt.task import QualityMetric as QualityMetric
     from autoopt.task import Task as Task

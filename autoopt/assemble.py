@@ -1,17 +1,21 @@
 """From the results of its jobs to a candidate."""
 
+import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from autoopt import measure
-from autoopt.candidate import Candidate
+from autoopt.candidate import Candidate, Confirmation
 from autoopt.errors import ResultLost
 from autoopt.metrics import Measurement
-from autoopt.pipeline import Plan
+from autoopt.pipeline import Plan, Setting
 from autoopt.process import Outcome
 from autoopt.recipe import Recipe
 from autoopt.store import Store
+
+SLOWER = 0.15
+"""How much slower than when the baseline was measured the machine may be before a reader is told."""
 
 
 def candidate(
@@ -22,9 +26,9 @@ def candidate(
     *,
     plan: Plan,
     store: Store,
+    setting: Setting,
     quality: str,
-    threads: int,
-    baseline: Candidate | None,
+    reference: Candidate | None,
 ) -> Candidate:
     """A candidate whose jobs are all done.
 
@@ -35,29 +39,24 @@ def candidate(
         outcomes: of its jobs.
         plan: names the results.
         store: holds them.
+        setting: of the study.
         quality: name of the task's metric.
-        threads: that latency was measured with.
-        baseline: that latency is relative to; None for the baseline itself.
+        reference: that latency is relative to; None for the reference itself.
 
     Raises:
         ResultLost: if the store has lost a result meanwhile.
     """
-    found: dict[str, Any] = {}
-    for name, key in plan.results.items():
-        data = store.get(key)
-        if data is None:
-            raise ResultLost(f"the store lost the {name} of #{number}; run the same command again")
-        found[name] = json.loads(data)
-    proof = found["proof"]
+    found = _read(plan, store, number)
+    proof, seen = found["proof"], found["accuracy"]
     measurements = {
-        quality: Measurement.from_dict(found["accuracy"]["measurement"]),
+        quality: Measurement.from_dict(seen["measurement"]),
         "size_bytes": Measurement.exact(proof["size_bytes"], "bytes of the file"),
         "compressed_bytes": Measurement.exact(proof["compressed_bytes"], "bytes after gzip -9"),
-        "memory_bytes": measure.repeated(
-            found["memory"]["bytes"], "peak resident memory of load and one run, fresh process"
-        ),
-        **_latency(found["latency"]["pairs"], threads, baseline),
+        **_memory(found, setting),
+        **_latency(found, setting, reference),
     }
+    if seen["agreement"] is not None:
+        measurements["agreement"] = Measurement.from_dict(seen["agreement"])
     seconds, saved = _seconds(outcomes)
     return Candidate(
         number=number,
@@ -68,9 +67,44 @@ def candidate(
         report=proof["reports"],
         file=plan.file,
         sha256=proof["sha256"],
-        outcomes=found["accuracy"]["outcomes"],
+        outcomes=seen["outcomes"],
+        resamples=tuple(seen["resamples"]),
+        classes=tuple((right, n) for right, n in seen["classes"]),
+        refused=setting.target.refuses(recipe.scheme),
         seconds=seconds,
         seconds_saved=saved,
+    )
+
+
+def confirmed(
+    before: Candidate, *, plan: Plan, store: Store, setting: Setting, reference: Candidate | None
+) -> Candidate:
+    """A candidate with what was found when it was measured again.
+
+    Args:
+        before: as the search measured it.
+        plan: names the results, see `pipeline.plan` with `confirm`.
+        store: holds them.
+        setting: of the study.
+        reference: that latency is relative to; None for the reference itself.
+
+    Raises:
+        ResultLost: if the store has lost a result meanwhile.
+    """
+    found = _read(plan, store, before.number)
+    again = _latency(found, setting, reference)
+    first = before.confirmation.searched if before.confirmation is not None else before.measurements
+    seen = found["accuracy"]
+    return dataclasses.replace(
+        before,
+        measurements={**before.measurements, **again},
+        confirmation=Confirmation(
+            quality=Measurement.from_dict(seen["measurement"]),
+            outcomes=seen["outcomes"],
+            resamples=tuple(seen["resamples"]),
+            classes=tuple((right, n) for right, n in seen["classes"]),
+            searched={name: first[name] for name in again},
+        ),
     )
 
 
@@ -90,23 +124,61 @@ def failed(
     )
 
 
+def _read(plan: Plan, store: Store, number: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, key in plan.results.items():
+        data = store.get(key)
+        if data is None:
+            raise ResultLost(f"the store lost the {name} of #{number}; run the same command again")
+        found[name] = json.loads(data)
+    return found
+
+
 def _seconds(outcomes: Iterable[Outcome]) -> tuple[float, float]:
     """Seconds in its own jobs, and those that shared results saved."""
     done = [o for o in outcomes if o.state == "done"]
     return sum(o.seconds for o in done if not o.cached), sum(o.seconds for o in done if o.cached)
 
 
-def _latency(
-    pairs: Sequence[Sequence[tuple[int, int]]], threads: int, baseline: Candidate | None
-) -> dict[str, Measurement]:
-    """Latency as a ratio to the baseline, and in ms: the ratio times what the baseline took."""
-    protocol = f"batch 1, {threads} thread(s), {len(pairs)} fresh processes, 10th percentiles"
-    if baseline is None:
-        per_process = [measure.p10([ns for pair in process for ns in pair]) / 1e6 for process in pairs]
+def _memory(found: Mapping[str, Any], setting: Setting) -> dict[str, Measurement]:
+    if "memory" not in found:
+        return {}
+    readings = found["memory"]["readings"]
+    how = f"on {setting.target.name}" if setting.target.exact else "peak resident, load and one run, fresh process"
+    return {
+        name: _flagged(measure.repeated([reading[name] for reading in readings], how), setting) for name in readings[0]
+    }
+
+
+def _latency(found: Mapping[str, Any], setting: Setting, reference: Candidate | None) -> dict[str, Measurement]:
+    """Latency as a ratio to the reference, and in ms: the ratio times what the reference took."""
+    if "latency" not in found:
+        return {}
+    processes, flags = found["latency"]["processes"], found["latency"]["flags"]
+    protocol = f"batch 1, {setting.threads} thread(s), {len(processes)} fresh processes"
+    if setting.target.exact:
+        protocol = f"computed by {setting.target.name}"
+    if reference is None:
+        per_process = [
+            measure.p10([ns for one in process for pair in one for ns in pair]) / 1e6 for process in processes
+        ]
+        in_ms = measure.repeated(per_process, f"{protocol}, 10th percentiles")
         return {
-            "latency_ratio": Measurement.exact(1.0, "by definition"),
-            "latency_ms": measure.repeated(per_process, protocol),
+            "latency_ratio": _flagged(Measurement.exact(1.0, "by definition"), setting),
+            "latency_ms": _flagged(dataclasses.replace(in_ms, flags=tuple(flags)), setting),
         }
-    ratio = measure.latency_ratio(pairs, f"{protocol}, interleaved with the baseline")
-    by = baseline.measurements["latency_ms"].value
-    return {"latency_ratio": ratio, "latency_ms": measure.scale(ratio, by, f"ratio to the baseline x {by:.4g} ms")}
+    by = reference.measurements["latency_ms"].value
+    now = measure.p10([b for process in processes for one in process for _, b in one]) / 1e6
+    if now > (1 + SLOWER) * by:
+        flags = [*flags, f"the device was {now / by - 1:.0%} slower than when the baseline was measured"]
+    how = f"{protocol}, interleaved with {reference.name}"
+    ratio = _flagged(measure.latency_ratio(processes, how, flags, exact=setting.target.exact), setting)
+    in_ms = measure.scale(ratio, by, f"ratio to {reference.name} x {by:.4g} ms")
+    return {"latency_ratio": ratio, "latency_ms": in_ms}
+
+
+def _flagged(measurement: Measurement, setting: Setting) -> Measurement:
+    """An estimate never passes for a measurement."""
+    if not setting.target.estimated:
+        return measurement
+    return dataclasses.replace(measurement, flags=("estimated", *measurement.flags))

@@ -10,6 +10,46 @@ from autoopt.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
+class Confirmation:
+    """What was found when a candidate was measured again, after the search.
+
+    Attributes:
+        quality: the task's metric on the test split, which the search never saw.
+        outcomes: as of `Candidate`, on the test split.
+        resamples: likewise.
+        classes: likewise.
+        searched: what the search had measured, by metric, where more repeats have replaced it.
+    """
+
+    quality: Measurement
+    outcomes: str = ""
+    resamples: tuple[float | None, ...] = ()
+    classes: tuple[tuple[int, int], ...] = ()
+    searched: Mapping[str, Measurement] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        searched = {name: m.to_dict() for name, m in self.searched.items()}
+        return plain | {"quality": self.quality.to_dict(), "searched": searched}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`."""
+        searched = {name: Measurement.from_dict(m) for name, m in values["searched"].items()}
+        parts = {"quality": Measurement.from_dict(values["quality"]), "searched": searched}
+        return cls(**{**values, **parts, **_tuples(values)})
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON knows lists only."""
+    return {
+        "resamples": tuple(values.get("resamples", ())),
+        "classes": tuple((int(right), int(n)) for right, n in values.get("classes", ())),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
 class Candidate:
     """One recipe and what became of it.
 
@@ -22,7 +62,11 @@ class Candidate:
         report: what each training stage touched and skipped.
         file: key of the `.tflite` in the store.
         sha256: of the `.tflite`.
-        outcomes: per-item outcomes on the validation split (see `metrics.pack_outcomes`), or ``.
+        outcomes: for accuracy, per-item outcomes on the validation split (see `metrics.pack_outcomes`), or ``.
+        resamples: for other metrics, the metric on resampled items (see `measure.Quality`).
+        classes: for accuracy, for each class how many items are right, and how many there are.
+        confirmation: what was found when it was measured again, or None.
+        refused: why the target can't run it (the float baseline of an integer target), or ``.
         failed_stage: the job in which it failed, or ``.
         reason: why it failed, or ``.
         seconds: spent in its own jobs; what the store already held costs nothing.
@@ -38,6 +82,10 @@ class Candidate:
     file: str = ""
     sha256: str = ""
     outcomes: str = ""
+    resamples: tuple[float | None, ...] = ()
+    classes: tuple[tuple[int, int], ...] = ()
+    confirmation: Confirmation | None = None
+    refused: str = ""
     failed_stage: str = ""
     reason: str = ""
     seconds: float = 0.0
@@ -64,11 +112,14 @@ class Candidate:
         plain["recipe"] = self.recipe.to_dict()
         plain["measurements"] = {name: m.to_dict() for name, m in self.measurements.items()}
         plain["report"] = list(self.report)
+        plain["confirmation"] = None if self.confirmation is None else self.confirmation.to_dict()
         return plain
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The inverse of `to_dict`."""
         measurements = {name: Measurement.from_dict(m) for name, m in values["measurements"].items()}
-        parts = {"recipe": Recipe.from_dict(values["recipe"]), "measurements": measurements}
-        return cls(**{**values, **parts, "report": tuple(values["report"])})
+        parts: dict[str, Any] = {"recipe": Recipe.from_dict(values["recipe"]), "measurements": measurements}
+        if values.get("confirmation") is not None:
+            parts["confirmation"] = Confirmation.from_dict(values["confirmation"])
+        return cls(**{**values, **parts, **_tuples(values), "report": tuple(values["report"])})

@@ -15,6 +15,7 @@ from autoopt.errors import AutooptError, ConfigError
 if TYPE_CHECKING:
     from autoopt.candidate import Candidate
     from autoopt.export import SavedResults
+    from autoopt.metrics import Measurement
     from autoopt.results import Pick, Results
 
 STUDY = click.argument("study", type=click.Path(path_type=Path))
@@ -91,6 +92,7 @@ def budget_options(function: Callable[..., Any]) -> Callable[..., Any]:
     type=click.Path(path_type=Path),
     help="Make just this recipe (a recipe.json), even from outside the space; may be repeated.",
 )
+@click.option("--target", help="Where to measure, in place of the study's own; see `autoopt measure --help`.")
 @click.option("--plain", is_flag=True, help="Plain lines in place of the live view.")
 def run(
     study: Path,
@@ -99,6 +101,7 @@ def run(
     scheduler: str | None,
     store: Path | None,
     recipes: tuple[Path, ...],
+    target: str | None,
     plain: bool,
 ) -> None:
     """Search, or go on searching.
@@ -106,22 +109,45 @@ def run(
     Ctrl-C once lets running candidates finish; twice stops at once. The same command goes on, also
     after a crash.
     """
-    from rich.console import Console
-
-    from autoopt.progress import Live, Plain
     from autoopt.study import run as search
 
-    console = Console(stderr=True)
-    view = Live(console) if console.is_terminal and not plain else Plain()
     results = search(
         study,
         trials=trials,
         hours=hours,
         scheduler=scheduler,
         store=store,
-        view=view,
+        view=_view(plain),
         recipes=[_read_recipe(path) for path in recipes],
+        target=target,
     )
+    _print_end(results)
+
+
+@command
+@STUDY
+@click.option("--scheduler", help="Address of a running Dask scheduler, such as tcp://host:8786.")
+@click.option("--plain", is_flag=True, help="Plain lines in place of the live view.")
+def confirm(study: Path, scheduler: str | None, plain: bool) -> None:
+    """Measure the front again: more repeats, and the test split, which the search never saw.
+
+    `autoopt run` does so at its end; this goes on with it where that was interrupted or switched off.
+    """
+    from autoopt.study import confirm as measure_again
+
+    _print_end(measure_again(study, scheduler=scheduler, view=_view(plain)))
+
+
+def _view(plain: bool) -> Any:
+    from rich.console import Console
+
+    from autoopt.progress import Live, Plain
+
+    console = Console(stderr=True)
+    return Live(console) if console.is_terminal and not plain else Plain()
+
+
+def _print_end(results: "SavedResults") -> None:
     if _state["json"]:
         click.echo(results.to_json())
         return
@@ -129,6 +155,7 @@ def run(
     click.echo()
     pick = results.pick()
     _print_pick(results, pick)
+    _print_guard(results)
     click.echo(f"\nreport: {results.folder.report}")
     if pick.candidate is not None:
         click.echo(f"model:  {results.folder.pick / 'model.tflite'}")
@@ -284,6 +311,76 @@ def init(folder: Path, model: Path, data: Path, space: str, trials: int) -> None
 
 
 @command
+@click.argument("model", type=click.Path(path_type=Path), metavar="MODEL.tflite")
+@click.option("--against", type=click.Path(path_type=Path), help="Another .tflite to compare with.")
+@click.option("--data", type=click.Path(path_type=Path), help="An .npz with x_test and y_test (or x and y).")
+@click.option("--target", default="host", show_default=True, help="Where to measure, see below.")
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1), help="Of the interpreter.")
+@click.option("--self-test", is_flag=True, help="Measure the file against itself, to see what the noise does.")
+@click.option("--repeats", default=20, show_default=True, type=click.IntRange(min=1), help="Of the self-test.")
+def measure(
+    model: Path, against: Path | None, data: Path | None, target: str, threads: int, self_test: bool, repeats: int
+) -> None:
+    """Measure any .tflite file: sizes, latency, memory, quality, and against another.
+
+    \b
+    Targets:
+      host                     this machine; ?xnnpack=off for the runtime's own kernels
+      ssh://USER@HOST          a Linux board; ?port=, ?python=, ?config= (an ssh_config)
+      adb:SERIAL               a phone; ?benchmark_model=PATH, ?delegate=cpu|gpu|nnapi|none
+      vela:ethos-u55-128       Arm's NPUs, estimated; ?system-config=, ?memory-mode=
+      micro:64KB               a microcontroller's arena
+    """  # noqa: D301 - click's own mark for text that it must not wrap
+    from autoopt import standalone, targets
+
+    where = targets.find(target, threads)
+    if self_test:
+        _print_self_test(standalone.self_test(model, where, repeats))
+        return
+    found = standalone.measure_file(model, where, against=against, data=data)
+    if _state["json"]:
+        metrics = {name: m.to_dict() for name, m in found.measurements.items()}
+        plain = {"file": str(model), "metrics": metrics, "difference": found.difference, "device": found.device}
+        click.echo(json.dumps(plain | {"contents": found.contents.to_dict()}))
+        return
+    click.echo(f"{model}: {', '.join(f'{n} {name}' for name, n in found.contents.ops.items())}")
+    for kind, ends in (("in", found.contents.inputs), ("out", found.contents.outputs)):
+        for end in ends:
+            click.echo(f"  {kind:3}  {end['name']}: {end['dtype']} {' x '.join(map(str, end['shape']))}")
+    flags: dict[str, None] = {}
+    for name, m in found.measurements.items():
+        metric = standalone.METRICS[name]
+        label = metric.label if name != "latency_ratio" else f"latency against {against}"
+        label = label if name != "agreement" else f"agreement with {against}"
+        interval = "" if m.low == m.high else f"  ({metric.show(m.low)} to {metric.show(m.high)})"
+        click.echo(f"  {label:18} {metric.show(m.value):>10}{interval}{'*' if m.flags else ''}")
+        flags |= dict.fromkeys(m.flags)
+    if found.difference is not None:
+        metric = next(standalone.METRICS[name] for name in ("accuracy", "mae") if name in found.measurements)
+        d, low, high = (metric.show_change(x, 0) for x in found.difference)
+        click.echo(f"  difference of {metric.label} against {against}: {d} ({low} to {high})")
+    if flags:
+        click.echo(f"* {', '.join(flags)}")
+    click.echo(f"  on {', '.join(f'{name} {value}' for name, value in found.device.items())}")
+
+
+def _print_self_test(ratios: "list[Measurement]") -> None:
+    from statistics import median
+
+    held = sum(m.low <= 1 <= m.high for m in ratios)
+    widths = [m.high - m.low for m in ratios]
+    wide = sum("wide interval" in m.flags for m in ratios)
+    if _state["json"]:
+        plain = {"repeats": len(ratios), "held": held, "wide": wide, "widths": widths}
+        click.echo(json.dumps(plain))
+        return
+    click.echo(f"measured {len(ratios)} times against itself: the 95 % interval held 1 in {held} of {len(ratios)}")
+    click.echo(
+        f"width of the interval: {median(widths):.2%} (middle), {max(widths):.2%} (widest); {wide} flagged as wide"
+    )
+
+
+@command
 @click.argument("file")
 def space(file: str) -> None:
     """Print what a search space holds, and how many recipes.
@@ -356,7 +453,6 @@ def _print_front(results: "Results", candidates: "list[Candidate] | None" = None
 
 
 def _print_pick(results: "Results", pick: "Pick") -> None:
-    baseline = results.baseline
     if pick.candidate is None:
         click.echo(f"pick: none. {pick.why}.")
         for line in pick.binding:
@@ -377,12 +473,41 @@ def _print_pick(results: "Results", pick: "Pick") -> None:
             continue
         interval = "" if m.low == m.high else f"  ({metric.show(m.low)} to {metric.show(m.high)})"
         change = ""
-        if baseline is not None and baseline is not c and (reference := baseline.value(name)) is not None:
-            change = f"  {metric.show_change(m.value, reference)}"
-        click.echo(f"  {metric.label:16} {metric.show(m.value):>10}{change}{interval}")
+        first = results.reference(name)
+        if first is not None and first is not c and name != "agreement":
+            change = f"  {metric.show_change(m.value, float(first.value(name) or 0))}"
+        click.echo(f"  {metric.label:26} {metric.show(m.value):>10}{change}{interval}")
+    _print_confirmation(results, c)
+    for dead in results.dead_classes(c):
+        click.echo(
+            f"  lost: class {dead.name}: {dead.share:.0%} right, of {dead.baseline:.0%} before ({dead.items} items)"
+        )
     click.echo(f"  why: {pick.why}")
     for line in pick.binding:
         click.echo(f"  binds: {line}")
+
+
+def _print_confirmation(results: "Results", candidate: "Candidate") -> None:
+    again = candidate.confirmation
+    if again is None:
+        return
+    metric = results.metrics[results.quality]
+    line = f"  confirmed on the test split: {metric.label} {metric.show(again.quality.value)}"
+    found, flattery = None, results.flattery(candidate)
+    if results.baseline is not None:
+        found = results.confirmed_difference(candidate, results.baseline)
+    if found is not None and flattery is not None:
+        change, low, high = (metric.show_change(d, 0) for d in found)
+        line += f", {change} against the baseline ({low} to {high}); the search had flattered by {metric.show_change(flattery, 0)}"
+    click.echo(line)
+
+
+def _print_guard(results: "Results") -> None:
+    from autoopt.guard import verdicts
+
+    for verdict in verdicts(results):
+        if not verdict.worth:
+            click.echo(f"  {verdict.text()}")
 
 
 def _pick_plain(results: "Results", pick: "Pick") -> dict[str, Any]:

@@ -80,6 +80,9 @@ def trained(model: Any, scheme: str) -> bytes:
 def _converter(model: Any) -> Any:
     import tensorflow as tf
 
+    if not all(np.isfinite(w).all() for w in model.get_weights() if w.dtype.kind == "f"):
+        # In an integer file no trace would be left of it: NaN is rounded to some integer.
+        raise CandidateFailed("convert", "the model holds NaN or infinite weights")
     return tf.lite.TFLiteConverter.from_keras_model(model)
 
 
@@ -150,7 +153,9 @@ def _batch(file: bytes, calibration: Inputs) -> dict[str, list[Inputs]]:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=file)
-    signature = next(iter(interpreter.get_signature_list()))
+    signature = next(iter(interpreter.get_signature_list()), None)
+    if signature is None:  # TensorFlow leaves it out where an input's name holds a space
+        raise ValueError("the float32 file has no signature; rename the model's inputs (letters, digits, _)")
     details = interpreter.get_signature_runner(signature).get_input_details()
     if set(details) != set(calibration):
         names = zip(details, calibration.values(), strict=True)

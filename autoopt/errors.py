@@ -38,3 +38,7 @@ class TargetUnavailable(AutooptError):
 
 class ResultLost(TargetUnavailable):
     """A result that should be in the store is not; making it again helps."""
+
+
+class TargetLost(TargetUnavailable):
+    """The device that measures does not answer any more; waiting for it may help."""

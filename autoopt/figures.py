@@ -89,7 +89,7 @@ def interval_text(metric: Metric, measurement: Measurement) -> str:
 
 def change_text(results: Results, candidate: Candidate, metric: str) -> str:
     """The change from the baseline for people, or `` where there is nothing to compare."""
-    baseline, value = results.baseline, candidate.value(metric)
+    baseline, value = results.reference(metric), candidate.value(metric)
     reference = None if baseline is None or candidate is baseline else baseline.value(metric)
     if value is None or reference is None or metric == "latency_ratio":  # which is its own change
         return ""
@@ -98,7 +98,8 @@ def change_text(results: Results, candidate: Candidate, metric: str) -> str:
 
 def limit_of(results: Results, budget: Budget) -> float | None:
     """The budget's limit in the metric's unit, or None if it needs a baseline that is not there."""
-    reference = None if results.baseline is None else results.baseline.value(budget.metric)
+    baseline = results.reference(budget.metric)
+    reference = None if baseline is None else baseline.value(budget.metric)
     return None if budget.factor != 0 and reference is None else budget.bound(reference)
 
 

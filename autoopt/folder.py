@@ -14,10 +14,11 @@ from typing import Any
 import yaml
 
 from autoopt import space as spaces
+from autoopt import targets
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.locks import try_lock
 from autoopt.space import SearchSpace
-from autoopt.targets import TARGETS
+from autoopt.targets import Target
 from autoopt.validation import expect_keys, expect_number, fail, nearest
 
 SAMPLERS = ("tpe", "random", "nsga2")
@@ -30,12 +31,12 @@ KEYS = (
     "hours",
     "target",
     "threads",
+    "confirm",
     "seed",
     "sampler",
     "slots",
     "limits",
 )
-DEFAULT_OBJECTIVES = ("quality", "latency_ms", "compressed_bytes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +59,13 @@ class StudyConfig:
     Attributes:
         task: path of the task's Python file.
         space: what may be sampled.
-        objectives: metric names; `quality` stands for the task's own metric.
+        objectives: metric names; `quality` stands for the task's own metric. By default the target's.
         budgets: in the shared syntax; read when the task's metric is known.
         trials: candidates in all, the baseline and its schemes among them.
         hours: after which no new candidate is begun; None for no limit.
         target: where it is measured.
         threads: of the interpreter while measuring.
+        confirm: measure the front again when the search has ended.
         seed: of the search and of every candidate.
         sampler: one of `SAMPLERS`.
         slots: training jobs at a time; None for as many as cores and memory allow.
@@ -72,12 +74,13 @@ class StudyConfig:
 
     task: Path
     space: SearchSpace
-    objectives: tuple[str, ...] = DEFAULT_OBJECTIVES
+    objectives: tuple[str, ...]
     budgets: tuple[str, ...] = ()
     trials: int = 50
     hours: float | None = None
-    target: str = "host"
+    target: Target
     threads: int = 1
+    confirm: bool = True
     seed: int = 0
     sampler: str = "tpe"
     slots: int | None = None
@@ -176,8 +179,11 @@ class StudyFolder:
                 return int(held.read().strip() or 0)
         return None
 
-    def config(self) -> StudyConfig:
+    def config(self, target: str | None = None) -> StudyConfig:
         """Read `study.yaml`.
+
+        Args:
+            target: in place of the study's own.
 
         Raises:
             ConfigError: naming file, path, expected and got.
@@ -190,12 +196,12 @@ class StudyFolder:
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ConfigError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
         try:
-            return self._config({} if values is None else values)
+            return self._config({} if values is None else values, target)
         except ConfigError as error:
             text = str(error)
             raise ConfigError(text if text.startswith(str(self.path)) else f"{file}: {text}") from error
 
-    def _config(self, values: Any) -> StudyConfig:
+    def _config(self, values: Any, target: str | None) -> StudyConfig:
         expect_keys("study", values, KEYS)
         settings: dict[str, Any] = {"task": self._inside(values.get("task", "task.py")), "space": self._space(values)}
         for name in ("objectives", "budgets"):
@@ -208,11 +214,21 @@ class StudyFolder:
                 settings[name] = expect_number(name, values[name], minimum=lowest, whole=True)
         if values.get("hours") is not None:
             settings["hours"] = expect_number("hours", values["hours"], minimum=0)
-        for name, known in (("target", tuple(TARGETS)), ("sampler", SAMPLERS)):
-            if name in values:
-                if values[name] not in known:
-                    raise ConfigError(f"{name}: unknown {name} {values[name]!r}; {nearest(str(values[name]), known)}")
-                settings[name] = values[name]
+        if "sampler" in values:
+            if values["sampler"] not in SAMPLERS:
+                known = nearest(str(values["sampler"]), SAMPLERS)
+                raise ConfigError(f"sampler: unknown sampler {values['sampler']!r}; {known}")
+            settings["sampler"] = values["sampler"]
+        if "confirm" in values:
+            if not isinstance(values["confirm"], bool):
+                fail("confirm", "true or false", values["confirm"])
+            settings["confirm"] = values["confirm"]
+        text = values.get("target", "host") if target is None else target
+        if not isinstance(text, str):
+            fail("target", "a text such as host or vela:ethos-u55-128", text)
+        settings["target"] = targets.find(text, settings.get("threads", 1))
+        settings.setdefault("objectives", settings["target"].objectives)
+        settings["budgets"] = (*settings.get("budgets", ()), *settings["target"].budgets)
         if "limits" in values:
             settings["limits"] = _limits(values["limits"])
         return StudyConfig(**settings)

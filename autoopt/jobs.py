@@ -3,6 +3,7 @@
 To add one: write a function like these and list it in `JOBS`; raise its version when its result changes.
 """
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -10,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autoopt import convert, inspect, measure, models, stages
+from autoopt import convert, inspect, measure, models, stages, targets
 from autoopt import task as tasks
 from autoopt.errors import CandidateFailed, ResultLost
 from autoopt.recipe import Recipe
 from autoopt.store import Store
-from autoopt.targets import TARGETS
+from autoopt.targets import Target
 from autoopt.task import Manifest, Split
 
 
@@ -135,39 +136,53 @@ def prove(context: Context) -> bytes:
 
 
 def accuracy(context: Context) -> bytes:
-    """Quality of the `.tflite` (first parent) on the validation split.
+    """Quality of the `.tflite` (first parent) on the split named by the setting `split`.
+
+    The third parent is the baseline's result on that split; the baseline itself has none.
 
     Returns:
-        JSON: `measurement` and `outcomes`.
+        JSON: the fields of `measure.Quality`, and `agreement` with the baseline where the metric is accuracy.
     """
-    split = context.split("validation")
+    name = context.settings["split"]
+    split = context.split(name)
     outputs = measure.outputs_of(context.parents[0], split.inputs, context.threads)
-    how = "LiteRT interpreter on the validation split"
-    measurement, outcomes = measure.quality(context.manifest(), split.labels, outputs, how)
-    return _json({"measurement": measurement.to_dict(), "outcomes": outcomes})
+    found = measure.quality(context.manifest(), split.labels, outputs, f"LiteRT interpreter on the {name} split")
+    plain = dataclasses.asdict(found) | {"measurement": found.measurement.to_dict(), "agreement": None}
+    if found.predictions:
+        baseline = json.loads(context.parents[2])["predictions"] if len(context.parents) > 2 else found.predictions
+        plain["agreement"] = measure.agreement(found.predictions, baseline).to_dict()
+    return _json(plain)
 
 
 def latency(context: Context) -> bytes:
-    """Latency of the `.tflite` (first parent), interleaved with the baseline's (second).
+    """Latency of the `.tflite` (first parent), interleaved with the reference's (third).
 
     Returns:
-        JSON: `pairs` (ns, by process) and `target`.
+        JSON: `processes` (rounds of pairs of ns, by process), `flags` and `target`.
     """
-    file, _, baseline = context.parents
-    target = TARGETS[context.settings["target"]]()
-    pairs = target.latency(file, baseline, context.settings["threads"])
-    return _json({"pairs": pairs, "target": target.describe()})
+    file, _, reference = context.parents
+    target = _target(context)
+    limits = (1, 1) if target.exact else (context.settings["fewest"], context.settings["most"])
+    facts = target.describe()
+    timings = measure.steady(lambda: target.latency(file, reference), fewest=limits[0], most=limits[1])
+    flags = sorted({flag for timing in timings for flag in timing.flags})
+    return _json({"processes": [t.rounds for t in timings], "flags": flags, "target": facts})
 
 
 def memory(context: Context) -> bytes:
-    """Peak memory of the `.tflite` (first parent).
+    """Memory that the `.tflite` (first parent) takes.
 
     Returns:
-        JSON: `bytes` (one a process) and `target`.
+        JSON: `readings` (bytes by metric, one a process) and `target`.
     """
-    target = TARGETS[context.settings["target"]]()
-    peaks = target.memory(context.parents[0], context.settings["threads"])
-    return _json({"bytes": peaks, "target": target.describe()})
+    target = _target(context)
+    facts = target.describe()
+    readings = [target.memory(context.parents[0]) for _ in range(1 if target.exact else 2)]
+    return _json({"readings": readings, "target": facts})
+
+
+def _target(context: Context) -> Target:
+    return targets.find(context.settings["target"], context.settings["threads"])
 
 
 def _limit_threads(threads: int) -> None:
@@ -188,13 +203,11 @@ class Kind:
     Attributes:
         body: what it does.
         version: part of its key; raise it when the result changes.
-        exclusive: nothing else may run on the machine meanwhile.
         cached: whether its result follows from its key, and may be kept.
     """
 
     body: Callable[[Context], bytes]
     version: int = 1
-    exclusive: bool = False
     cached: bool = True
 
 
@@ -204,8 +217,8 @@ JOBS: dict[str, Kind] = {
     "float32": Kind(body=to_float32),
     "convert": Kind(body=to_scheme),
     "quantize": Kind(body=quantize),
-    "proof": Kind(body=prove),
-    "accuracy": Kind(body=accuracy),
-    "memory": Kind(body=memory),
-    "latency": Kind(body=latency, exclusive=True),
+    "proof": Kind(body=prove, version=2),
+    "accuracy": Kind(body=accuracy, version=2),
+    "memory": Kind(body=memory, version=2),
+    "latency": Kind(body=latency, version=2),
 }

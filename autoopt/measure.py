@@ -2,19 +2,33 @@
 
 import gzip
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from autoopt.errors import CandidateFailed
 from autoopt.metrics import Measurement, pack_outcomes, wilson
+from autoopt.targets import Rounds, Timing
 from autoopt.task import Inputs, Manifest
 
 BATCH = 32
 RESAMPLES = 200
-WIDE = 0.05
-"""A latency interval wider than this share of its value is flagged."""
+WIDE = 0.02
+"""A latency interval wider than this share of its value is measured on, and flagged if it stays so."""
+QUANTILE = 0.99
+CALM = 0.03
+"""A round counts as calm if it took at most so much longer than the calmest ones."""
+CALM_FEWEST = 3
+"""Processes with a calm round that an interval can be made of."""
+UNKNOWN = math.log(2)
+"""Half an interval, as a logarithm, where nothing is known of it."""
+DRIFT = 0.15
+FEWEST, MOST = 5, 14
+"""Fresh processes while searching."""
+CONFIRM_FEWEST, CONFIRM_MOST = 8, 30
+"""Fresh processes for a confirmed figure."""
 
 
 def compressed_bytes(file: bytes) -> int:
@@ -22,22 +36,33 @@ def compressed_bytes(file: bytes) -> int:
     return len(gzip.compress(file, 9, mtime=0))
 
 
-def correct(labels: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-    """Which items are classified right.
+def classify(outputs: np.ndarray, threshold: float = 0.5) -> np.ndarray:
+    """The class that each item is given.
 
     Args:
-        labels: class indices of shape (items,) or (items, 1), or one-hot of shape (items, classes).
-        outputs: scores of shape (items, classes); of one output, probabilities of class 1.
+        outputs: scores of shape (items, classes), or (items, 1) for class 1 alone.
+        threshold: over which one output means class 1: 0.5 for probabilities, 0 for logits.
 
     Returns:
-        shape (items,), dtype bool. Items with a NaN score are wrong.
+        shape (items,), dtype int64; -1 for items with a score that is no finite number.
     """
     outputs = outputs.reshape(len(outputs), -1)
-    labels = labels.reshape(len(labels), -1)
     binary = outputs.shape[1] == 1
-    predicted = (outputs[:, 0] > 0.5).astype(np.int64) if binary else outputs.argmax(axis=1)
-    truth = labels.argmax(axis=1) if labels.shape[1] > 1 else labels[:, 0]
-    right: np.ndarray = (predicted == truth) & np.isfinite(outputs).all(axis=1)
+    predicted = (outputs[:, 0] > threshold).astype(np.int64) if binary else outputs.argmax(axis=1)
+    found: np.ndarray = np.where(np.isfinite(outputs).all(axis=1), predicted, -1)
+    return found
+
+
+def truth(labels: np.ndarray) -> np.ndarray:
+    """Class indices of shape (items,), from class indices (items,) or (items, 1), or one-hot (items, classes)."""
+    labels = labels.reshape(len(labels), -1)
+    found: np.ndarray = labels.argmax(axis=1) if labels.shape[1] > 1 else labels[:, 0]
+    return found
+
+
+def correct(labels: np.ndarray, outputs: np.ndarray, threshold: float = 0.5) -> np.ndarray:
+    """Which items are classified right: shape (items,), dtype bool. See `truth` and `classify` for the arguments."""
+    right: np.ndarray = classify(outputs, threshold) == truth(labels)
     return right
 
 
@@ -51,46 +76,105 @@ def quality_value(manifest: Manifest, labels: np.ndarray, outputs: np.ndarray) -
     """
     function = manifest.quality_function()
     if function is None:
-        return float(correct(labels, outputs).mean())
+        return float(correct(labels, outputs, manifest.threshold).mean())
     return float(function(labels, outputs))
 
 
-def quality(manifest: Manifest, labels: np.ndarray, outputs: np.ndarray, how: str) -> tuple[Measurement, str]:
-    """The task's metric with a 95 % interval, and per-item outcomes where it is accuracy.
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """The task's metric on one split, with what is needed to compare two files on the same items.
 
-    Accuracy has Wilson's interval; other metrics the percentile bootstrap over items (Efron 1979).
+    Attributes:
+        measurement: with a 95 % interval.
+        outcomes: for accuracy, per item whether it is right (see `metrics.pack_outcomes`), else ``.
+        resamples: for other metrics, the metric on resampled items, the same draws for every file.
+        classes: for accuracy, for each class how many items are right, and how many there are.
+        predictions: for accuracy, the class that each item was given, else empty.
+    """
+
+    measurement: Measurement
+    outcomes: str = ""
+    resamples: tuple[float | None, ...] = ()
+    classes: tuple[tuple[int, int], ...] = ()
+    predictions: tuple[int, ...] = ()
+
+
+def quality(manifest: Manifest, labels: np.ndarray, outputs: np.ndarray, how: str) -> Quality:
+    """The task's metric, with a 95 % interval: Wilson's for accuracy, else the percentile bootstrap (Efron 1979).
+
+    Args:
+        manifest: says which metric.
+        labels: shape (items, ...).
+        outputs: shape (items, ...), same items.
+        how: the protocol in words.
 
     Raises:
         CandidateFailed: if the metric is no finite number or its function raises.
     """
-    n = len(labels)
     function = manifest.quality_function()
     if function is None:
-        right = correct(labels, outputs)
-        low, high = wilson(int(right.sum()), n)
-        return Measurement(value=right.mean(), low=low, high=high, n=n, how=how), pack_outcomes(right)
+        return accuracy(labels, outputs, how, manifest.threshold)
+    return resampled(manifest.quality.name, function, labels, outputs, how)
+
+
+def accuracy(labels: np.ndarray, outputs: np.ndarray, how: str, threshold: float = 0.5) -> Quality:
+    """Share of items classified right. See `quality` for the arguments, `classify` for the threshold."""
+    predicted, known = classify(outputs, threshold), truth(labels).astype(np.int64)
+    right, n = predicted == known, len(known)
+    low, high = wilson(int(right.sum()), n)
+    return Quality(
+        measurement=Measurement(value=right.mean(), low=low, high=high, n=n, how=how),
+        outcomes=pack_outcomes(right),
+        classes=tuple((int(right[known == c].sum()), int((known == c).sum())) for c in range(int(known.max()) + 1)),
+        predictions=tuple(predicted.tolist()),
+    )
+
+
+def resampled(
+    name: str, function: Callable[[Any, Any], float], labels: np.ndarray, outputs: np.ndarray, how: str
+) -> Quality:
+    """Any other metric, `function(labels, outputs)`. See `quality` for the other arguments.
+
+    Raises:
+        CandidateFailed: if the metric is no finite number or its function raises.
+    """
     try:
         value = float(function(labels, outputs))
     except Exception as error:
-        name = f"{manifest.quality.name}'s function raised {type(error).__name__}"
-        raise CandidateFailed("accuracy", f"{name}: {' '.join(str(error).split())[:300]}") from error
+        what = f"{name}'s function raised {type(error).__name__}"
+        raise CandidateFailed("accuracy", f"{what}: {' '.join(str(error).split())[:300]}") from error
     if not math.isfinite(value):
-        raise CandidateFailed("accuracy", f"{manifest.quality.name} is {value}")
-    rng = np.random.default_rng(0)
-    drawn = []
-    for _ in range(RESAMPLES):
-        items = rng.integers(0, n, n)
-        try:
-            resampled = float(function(labels[items], outputs[items]))
-        except ValueError:
-            continue  # such as AUC of a draw that holds one class only
-        if math.isfinite(resampled):
-            drawn.append(resampled)
+        raise CandidateFailed("accuracy", f"{name} is {value}")
+    draws = _resample(function, labels, outputs)
+    drawn = [x for x in draws if x is not None]
     flags = () if len(drawn) >= RESAMPLES // 2 else ("interval from few resamples",)
     low, high = np.percentile(drawn, [2.5, 97.5]) if drawn else (value, value)
     how = f"{how}; bootstrap of {len(drawn)} resamples"
-    measured = Measurement(value=value, low=min(low, value), high=max(high, value), n=n, how=how, flags=flags)
-    return measured, ""
+    measured = Measurement(
+        value=value, low=min(float(low), value), high=max(float(high), value), n=len(labels), how=how, flags=flags
+    )
+    return Quality(measurement=measured, resamples=tuple(draws))
+
+
+def _resample(function: Callable[[Any, Any], float], labels: np.ndarray, outputs: np.ndarray) -> list[float | None]:
+    """The metric on resampled items; the draws follow from the number of items alone."""
+    rng, n = np.random.default_rng(0), len(labels)
+    draws: list[float | None] = []
+    for _ in range(RESAMPLES):
+        items = rng.integers(0, n, n)
+        try:
+            found = float(function(labels[items], outputs[items]))
+        except ValueError:  # such as AUC of a draw that holds one class only
+            found = math.nan
+        draws.append(float(f"{found:.7g}") if math.isfinite(found) else None)
+    return draws
+
+
+def agreement(mine: Sequence[int], baseline: Sequence[int]) -> Measurement:
+    """Share of items that are given the same class as by the baseline, right or wrong, with Wilson's interval."""
+    same = sum(a == b for a, b in zip(mine, baseline, strict=True))
+    low, high = wilson(same, len(mine))
+    return Measurement(value=same / len(mine), low=low, high=high, n=len(mine), how="items given the same class")
 
 
 def outputs_of(file: bytes, inputs: Inputs, threads: int) -> np.ndarray:
@@ -171,26 +255,91 @@ def dequantize(array: np.ndarray, detail: Any) -> np.ndarray:
     return values
 
 
-def latency_ratio(processes: Sequence[Sequence[tuple[int, int]]], how: str) -> Measurement:
-    """Latency relative to the baseline, from interleaved runs in several fresh processes.
-
-    Each process gives the ratio of the tenth percentiles, which other load on the machine hardly
-    moves; the estimate is their geometric mean, with Student's interval over the processes.
+def steady(once: Callable[[], Timing], *, fewest: int, most: int, width: float = WIDE) -> list[Timing]:
+    """Time again, in fresh processes, until the interval is narrow enough.
 
     Args:
-        processes: for each process its pairs (candidate's ns, baseline's ns).
-        how: the protocol in words.
+        once: one process.
+        fewest: processes, before the interval is looked at.
+        most: processes, narrow or not.
+        width: of the interval of the ratio, as a share of it.
     """
-    from scipy import stats
+    timings: list[Timing] = []
+    while len(timings) < most:
+        timings.append(once())
+        if len(timings) >= fewest:
+            ratio = latency_ratio([t.rounds for t in timings], "")
+            if (ratio.high - ratio.low) / ratio.value < width:
+                break
+    return timings
 
-    logs = [math.log(p10([a for a, _ in pairs]) / p10([b for _, b in pairs])) for pairs in processes]
+
+def latency_ratio(
+    processes: Sequence[Rounds], how: str, flags: Iterable[str] = (), *, exact: bool = False
+) -> Measurement:
+    """Latency relative to the reference, from interleaved runs in several fresh processes.
+
+    A machine that others use too has fast and slow spells, and two files don't slow down alike in
+    them. So only the calm rounds count, those in which both files together ran about as fast as they
+    ever did; what is chosen by is symmetric in the two, so that it favours neither. A round gives the
+    median of its pairs' ratios, since what disturbs the machine for longer than a run disturbs both of a
+    pair; a process gives the mean of its rounds. The estimate is the geometric mean over the processes,
+    with Student's interval over them. Its quantile is 99 % and not 97.5 %, because times have heavy
+    tails, and stopping as soon as the interval is narrow costs coverage (see experiments/latency_noise).
+
+    Args:
+        processes: for each process its rounds of pairs (file's ns, reference's ns).
+        how: the protocol in words.
+        flags: what the target said.
+        exact: times are computed; one is as good as many.
+    """
+    logs = [float(np.mean(kept)) for kept in _calm(processes) if kept]
     mean, n = float(np.mean(logs)), len(logs)
+    found = set(flags)
     half = 0.0
-    if n > 1:
-        half = float(stats.t.ppf(0.975, n - 1) * np.std(logs, ddof=1) / math.sqrt(n))
+    if not exact:
+        half = UNKNOWN
+        if n >= CALM_FEWEST:
+            from scipy import stats
+
+            half = min(UNKNOWN, float(stats.t.ppf(QUANTILE, n - 1) * np.std(logs, ddof=1) / math.sqrt(n)))
+        if drift := _drift(processes):
+            found.add(drift)
     value, low, high = (math.exp(x) for x in (mean, mean - half, mean + half))
-    flags = ("wide interval",) if (high - low) / value > WIDE else ()
-    return Measurement(value=value, low=low, high=high, n=sum(map(len, processes)), how=how, flags=flags)
+    if (high - low) / value > WIDE:
+        found.add("wide interval")
+    runs = sum(len(one) for rounds in processes for one in rounds)
+    return Measurement(value=value, low=low, high=high, n=runs, how=how, flags=tuple(sorted(found)))
+
+
+def _calm(processes: Sequence[Rounds]) -> list[list[float]]:
+    """For each process the logarithms of its calm rounds' ratios; none where it had no calm round."""
+    levels = [[_level(one) for one in rounds] for rounds in processes]
+    calmest = float(np.percentile([level for process in levels for level in process], 10))
+    return [
+        [float(np.median([math.log(a / b) for a, b in one])) for one, level in zip(rounds, process, strict=True)
+         if level <= calmest + math.log1p(CALM)]
+        for rounds, process in zip(processes, levels, strict=True)
+    ]  # fmt: skip
+
+
+def _level(one: Sequence[tuple[int, int]]) -> float:
+    """How long both files together take in a round: the logarithm of the geometric mean."""
+    first, second = (math.log(float(np.percentile(times, 25))) for times in zip(*one, strict=True))
+    return (first + second) / 2
+
+
+def _drift(processes: Sequence[Rounds]) -> str:
+    """Whether the reference at its fastest became slower while it was measured: a device that throttles."""
+    half = len(processes) // 2
+    if half < 2:
+        return ""
+    first, last = (p10([b for rounds in part for one in rounds for _, b in one])
+                   for part in (processes[:half], processes[-half:]))  # fmt: skip
+    if abs(last / first - 1) <= DRIFT:
+        return ""
+    which = "slower" if last > first else "faster"
+    return f"the reference became {abs(last / first - 1):.0%} {which} meanwhile: throttling, or other load"
 
 
 def p10(times: Sequence[int]) -> float:
@@ -205,6 +354,8 @@ def scale(ratio: Measurement, by: float, how: str) -> Measurement:
     )
 
 
-def repeated(values: Sequence[float], how: str) -> Measurement:
+def repeated(values: Sequence[float], how: str, flags: Iterable[str] = ()) -> Measurement:
     """The middle of a few repeats that hardly differ, with their range as the interval."""
-    return Measurement(value=float(np.median(values)), low=min(values), high=max(values), n=len(values), how=how)
+    return Measurement(
+        value=float(np.median(values)), low=min(values), high=max(values), n=len(values), how=how, flags=tuple(flags)
+    )

@@ -3,7 +3,7 @@
 import base64
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -88,6 +88,8 @@ STANDARD: dict[str, Metric] = {
         Metric(name="size_bytes", direction="min", unit="B", label="file size"),
         Metric(name="compressed_bytes", direction="min", unit="B", label="compressed size"),
         Metric(name="memory_bytes", direction="min", unit="B", label="peak memory"),
+        Metric(name="flash_bytes", direction="min", unit="B", label="flash"),
+        Metric(name="agreement", direction="max", unit="fraction", label="agreement with the baseline"),
     )
 }
 
@@ -160,6 +162,25 @@ def pack_outcomes(correct: np.ndarray) -> str:
 def unpack_outcomes(text: str, n: int) -> np.ndarray:
     """The inverse of `pack_outcomes`: shape (n,), dtype bool."""
     return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=n).astype(bool)
+
+
+def resampled_difference(
+    a: float, b: float, draws_a: Sequence[float | None], draws_b: Sequence[float | None]
+) -> tuple[float, float, float]:
+    """Difference of two metrics on the same items, with its 95 % interval (paired percentile bootstrap, Efron 1979).
+
+    Args:
+        a: the first model's metric.
+        b: the second model's.
+        draws_a: the first model's metric on resampled items; None where it is not defined.
+        draws_b: the second model's on the very same resampled items.
+    """
+    both = [x - y for x, y in zip(draws_a, draws_b, strict=True) if x is not None and y is not None]
+    difference = a - b
+    if not both:
+        return difference, difference, difference
+    low, high = np.percentile(both, [2.5, 97.5])
+    return difference, min(float(low), difference), max(float(high), difference)
 
 
 def paired_difference(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
+from autoopt import measure
 from autoopt.jobs import JOBS
 from autoopt.recipe import SCHEMES, Recipe
+from autoopt.targets import Target
 
 LIBRARIES = ("ai-edge-litert", "litert-quantizer", "numpy", "tensorflow", "tensorflow-model-optimization", "tf-keras")
 
@@ -26,7 +28,7 @@ class Job:
         key: of its result in the store.
         settings: plain values.
         parents: keys of the results it starts from.
-        exclusive: nothing else may run on the machine meanwhile.
+        exclusive: what it has to itself, see `targets.Target`.
         cached: whether its result may be kept and reused.
     """
 
@@ -34,7 +36,7 @@ class Job:
     key: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     parents: tuple[str, ...] = ()
-    exclusive: bool = False
+    exclusive: str = ""
     cached: bool = True
 
 
@@ -45,7 +47,8 @@ class Plan:
     Attributes:
         jobs: in an order in which they can be submitted.
         file: key of the `.tflite`.
-        results: keys of `proof`, `accuracy`, `latency` and `memory`, by name.
+        results: keys of `proof`, `accuracy`, `latency` and `memory`, by name; what the target does not
+            measure is left out.
     """
 
     jobs: tuple[Job, ...]
@@ -61,20 +64,34 @@ class Setting:
         task: key of the task's manifest.
         fingerprint: of the task.
         model: key of the packed baseline model.
-        target: name of the target.
+        target: where it is measured.
         machine: what identifies the machine that measures; readings of another are not reused.
         threads: of the interpreter while measuring.
+        seed: of the baseline's recipes.
     """
 
     task: str
     fingerprint: str
     model: str
-    target: str
+    target: Target
     machine: str
     threads: int = 1
+    seed: int = 0
+
+    @property
+    def baseline(self) -> Recipe:
+        """The untouched model."""
+        return Recipe(seed=self.seed)
+
+    @property
+    def reference(self) -> Recipe:
+        """The untouched model in the scheme that latencies are relative to."""
+        return Recipe(scheme=self.target.reference, seed=self.seed)
 
 
-def job(name: str, settings: Mapping[str, Any], parents: tuple[str, ...] = (), salt: str = "") -> Job:
+def job(
+    name: str, settings: Mapping[str, Any], parents: tuple[str, ...] = (), salt: str = "", exclusive: str = ""
+) -> Job:
     """A job with its key.
 
     Args:
@@ -82,14 +99,13 @@ def job(name: str, settings: Mapping[str, Any], parents: tuple[str, ...] = (), s
         settings: plain values.
         parents: keys.
         salt: what the result follows from beside settings and parents.
+        exclusive: what it has to itself, see `targets.Target`.
     """
     kind = JOBS[name]
     parts = [name, kind.version, _without_task(settings), parents, salt, library_versions()]
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     key = hashlib.sha256(text.encode()).hexdigest()
-    return Job(
-        name=name, key=key, settings=dict(settings), parents=parents, exclusive=kind.exclusive, cached=kind.cached
-    )
+    return Job(name=name, key=key, settings=dict(settings), parents=parents, exclusive=exclusive, cached=kind.cached)
 
 
 def _without_task(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,40 +123,67 @@ def library_versions() -> dict[str, str]:
 _versions: dict[str, str] = {}
 
 
-def plan(recipe: Recipe, setting: Setting) -> Plan:
+def plan(recipe: Recipe, setting: Setting, *, confirm: bool = False) -> Plan:
     """The jobs that make and measure a candidate.
 
     The chain is baseline -> training stages -> float32 -> scheme -> proof -> measurements; a file
-    that fails its proof is not measured.
-    """
-    jobs: list[Job] = []
+    that fails its proof is not measured. What the target can't run is not measured on it.
 
-    def add(name: str, settings: Mapping[str, Any], *parents: str, data: bool = False) -> str:
-        task = {"task": setting.task} if data else {}
-        made = job(name, {**settings, **task}, parents, salt=setting.fingerprint if data else "")
-        if made.key not in {j.key for j in jobs}:
-            jobs.append(made)
+    Args:
+        recipe: of the candidate.
+        setting: of the study.
+        confirm: measure once more, on the test split and with more repeats.
+    """
+    steps = _Steps(setting)
+    file, proof = steps.file(recipe)
+    split = "test" if confirm else "validation"
+    results = {"proof": proof, "accuracy": steps.accuracy(recipe, split)}
+    target = setting.target
+    if not target.refuses(recipe.scheme):
+        where = {"target": target.name, "threads": setting.threads, "machine": setting.machine}
+        if "memory_bytes" in target.measures and not confirm:
+            alone = "" if target.exclusive == "machine" else target.exclusive
+            results["memory"] = steps.add("memory", where, file, proof, exclusive=alone)
+        if "latency_ms" in target.measures:
+            reference, _ = steps.file(setting.reference)
+            most = (measure.CONFIRM_FEWEST, measure.CONFIRM_MOST) if confirm else (measure.FEWEST, measure.MOST)
+            where |= dict(zip(("fewest", "most"), most, strict=True))
+            results["latency"] = steps.add("latency", where, file, proof, reference, exclusive=target.exclusive)
+    return Plan(jobs=tuple(steps.jobs.values()), file=file, results=results)
+
+
+class _Steps:
+    """Collects jobs, each once."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.jobs: dict[str, Job] = {}
+
+    def add(
+        self, name: str, settings: Mapping[str, Any], *parents: str, data: bool = False, exclusive: str = ""
+    ) -> str:
+        task = {"task": self.setting.task} if data else {}
+        salt = self.setting.fingerprint if data else ""
+        made = job(name, {**settings, **task}, parents, salt=salt, exclusive=exclusive)
+        self.jobs.setdefault(made.key, made)
         return made.key
 
-    model = setting.model
-    for stage, settings in recipe.stages():
-        model = add(stage, {"stage": stage, **settings}, model, data=True)
-    file = _file(recipe.scheme, model, add)
-    baseline = add("float32", {}, setting.model)
-    proof = add("proof", {"recipe": recipe.to_dict()}, file, model)
-    where = {"target": setting.target, "threads": setting.threads}
-    results = {
-        "proof": proof,
-        "accuracy": add("accuracy", {}, file, proof, data=True),
-        "memory": add("memory", {**where, "machine": setting.machine}, file, proof),
-        "latency": add("latency", {**where, "machine": setting.machine}, file, proof, baseline),
-    }
-    return Plan(jobs=tuple(jobs), file=file, results=results)
+    def file(self, recipe: Recipe) -> tuple[str, str]:
+        """Keys of a recipe's `.tflite` and of its proof."""
+        model = self.setting.model
+        for stage, settings in recipe.stages():
+            model = self.add(stage, {"stage": stage, **settings}, model, data=True)
+        scheme = recipe.scheme
+        if SCHEMES[scheme].qat or scheme == "int16x8":
+            file = self.add("convert", {"scheme": scheme}, model, data=scheme == "int16x8")
+        else:
+            file = self.add("float32", {}, model)
+            if scheme != "float32":
+                file = self.add("quantize", {"scheme": scheme}, file, data=True)
+        return file, self.add("proof", {"recipe": recipe.to_dict()}, file, model)
 
-
-def _file(scheme: str, model: str, add: Any) -> str:
-    """Key of the `.tflite` in a scheme, made from a packed model."""
-    if SCHEMES[scheme].qat or scheme == "int16x8":
-        return str(add("convert", {"scheme": scheme}, model, data=scheme == "int16x8"))
-    float32 = str(add("float32", {}, model))
-    return float32 if scheme == "float32" else str(add("quantize", {"scheme": scheme}, float32, data=True))
+    def accuracy(self, recipe: Recipe, split: str) -> str:
+        """Key of a recipe's quality; the baseline's stands before all others', which are compared with it."""
+        baseline = self.setting.baseline
+        before = () if recipe == baseline else (self.accuracy(baseline, split),)
+        return self.add("accuracy", {"split": split}, *self.file(recipe), *before, data=True)

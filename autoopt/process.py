@@ -8,6 +8,7 @@ scratch, and neighbours are not frozen while one measures.
 import contextlib
 import dataclasses
 import errno
+import hashlib
 import json
 import multiprocessing
 import os
@@ -27,7 +28,7 @@ from typing import Any
 
 import psutil
 
-from autoopt.errors import AutooptError, CandidateFailed, ConfigError, ResultLost, TargetUnavailable
+from autoopt.errors import AutooptError, CandidateFailed, ConfigError, ResultLost, TargetLost, TargetUnavailable
 from autoopt.locks import try_lock
 from autoopt.pipeline import Job
 from autoopt.store import Store, write_atomically
@@ -83,7 +84,8 @@ class Outcome:
         key: of the job.
         name: of the job.
         state: `done`, `failed` (its fault, for good), `config` (the user's), `unavailable` (may
-            succeed at once, if tried again), `blocked` (a person must act first: a full disk).
+            succeed at once, if tried again), `away` (the device does not answer: wait, then try again),
+            `blocked` (a person must act first: a full disk).
         reason: one line, unless done.
         stage: where it failed; the job's name unless it says otherwise.
         seconds: that it took; of a result from the store, that it took when it was made.
@@ -156,22 +158,30 @@ def _supervise(
     job: Job, workplace: Workplace, report: Path, stopped: Callable[[], bool]
 ) -> tuple[Any, tuple[str, str] | None]:
     """Start the process and wait for it; the second value says why it was ended, if it was."""
-    with _gate(stopped) as gate:
-        if gate is None:
-            return None, ("unavailable", "stopped")
-        frozen = _freeze() if job.exclusive else []
+    with contextlib.ExitStack() as held:
+        if job.exclusive == "device":
+            device = hashlib.sha256(job.settings["target"].encode()).hexdigest()[:16]
+            if held.enter_context(_gate(stopped, f"device-{device}")) is None:
+                return None, ("unavailable", "stopped")
+        with _gate(stopped) as gate:
+            if gate is None:
+                return None, ("unavailable", "stopped")
+            alone = job.exclusive == "machine"
+            frozen = _freeze() if alone else []
+            try:
+                process = _start(job, workplace, report)
+                if alone:
+                    return process, _watch(process, workplace, stopped)
+                mark = _live() / str(process.pid)
+                mark.write_text(
+                    str(psutil.Process(process.pid).create_time()) if psutil.pid_exists(process.pid) else ""
+                )
+            finally:
+                _thaw(frozen)
         try:
-            process = _start(job, workplace, report)
-            if job.exclusive:
-                return process, _watch(process, workplace, stopped)
-            mark = _live() / str(process.pid)
-            mark.write_text(str(psutil.Process(process.pid).create_time()) if psutil.pid_exists(process.pid) else "")
+            return process, _watch(process, workplace, stopped)
         finally:
-            _thaw(frozen)
-    try:
-        return process, _watch(process, workplace, stopped)
-    finally:
-        mark.unlink(missing_ok=True)
+            mark.unlink(missing_ok=True)
 
 
 def _start(job: Job, workplace: Workplace, report: Path) -> Any:
@@ -264,12 +274,12 @@ def _live() -> Path:
 
 
 @contextlib.contextmanager
-def _gate(stopped: Callable[[], bool]) -> Iterator[Any]:
+def _gate(stopped: Callable[[], bool], name: str = "gate") -> Iterator[Any]:
     """Held to start a job, and throughout a measurement; gives None if stopped while waiting."""
     if not LINUX:
         yield True
         return
-    with open(_machine() / "gate", "w", encoding="utf-8") as gate:
+    with open(_machine() / name, "w", encoding="utf-8") as gate:
         while not try_lock(gate):
             if stopped():
                 yield None
@@ -366,6 +376,8 @@ def _describe(error: Exception, job: Job) -> dict[str, Any]:
         return {"state": "config", "reason": text}
     if isinstance(error, ResultLost):
         return {"state": "unavailable", "reason": text}
+    if isinstance(error, TargetLost):
+        return {"state": "away", "reason": text}
     if isinstance(error, AutooptError):
         return {"state": "blocked", "reason": text}
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE):

@@ -1,7 +1,6 @@
 """Where, how and from what a study's results came."""
 
 import datetime
-import os
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -9,16 +8,18 @@ from typing import Any
 
 from autoopt import pipeline
 from autoopt.folder import StudyConfig, StudyFolder
-from autoopt.targets.host import processor
 
 
-def describe(folder: StudyFolder, config: StudyConfig, task: Mapping[str, Any]) -> dict[str, Any]:
+def describe(
+    folder: StudyFolder, config: StudyConfig, task: Mapping[str, Any], device: Mapping[str, Any]
+) -> dict[str, Any]:
     """What a reader needs to judge results, and to have them again; plain values.
 
     Args:
         folder: of the study.
         config: of the study.
         task: what the job that read it reported (see `jobs.read_task`).
+        device: what the target says of itself.
     """
     return {
         "folder": str(folder.path),
@@ -26,9 +27,8 @@ def describe(folder: StudyFolder, config: StudyConfig, task: Mapping[str, Any]) 
         "autoopt": version("autoopt"),
         "python": platform.python_version(),
         "libraries": pipeline.library_versions(),
-        "target": config.target,
-        "processor": processor(),
-        "cores": os.cpu_count(),
+        "target": config.target.name,
+        "device": {name: value for name, value in device.items() if name != "target"},
         "threads": config.threads,
         "seed": config.seed,
         "sampler": config.sampler,

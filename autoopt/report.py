@@ -11,6 +11,7 @@ import plotly.io
 
 from autoopt.candidate import Candidate
 from autoopt.figures import change_text, front_figure, interval_text, limit_of
+from autoopt.guard import effects, verdicts
 from autoopt.metrics import Metric
 from autoopt.results import Results
 from autoopt.store import write_atomically
@@ -46,6 +47,9 @@ class Row:
     status: str
     outside: tuple[str, ...]
     cells: tuple[Cell, ...]
+    confirmed: str = ""
+    lost: tuple[str, ...] = ()
+    idle: tuple[str, ...] = ()
 
 
 def write(results: Results, path: Path) -> None:
@@ -77,6 +81,10 @@ def render(results: Results) -> str:
         rows=rows,
         statuses=STATUSES,
         pick=pick,
+        confirmed="" if pick.candidate is None else confirmed_text(results, pick.candidate),
+        lost=() if pick.candidate is None else _lost(results, pick.candidate),
+        verdicts=verdicts(results),
+        curse=_curse(results),
         picked=pick.candidate and _cells(results, pick.candidate, metrics, paired=True),
         nearest=[row for c in pick.nearest for row in rows if row.candidate is c],
         export=""
@@ -155,9 +163,48 @@ def _rows(results: Results, metrics: list[Metric]) -> list[Row]:
             status=statuses[c.number],
             outside=() if c.failed else tuple(text for text, margin in results.margins(c).items() if margin > 0),
             cells=_cells(results, c, metrics),
+            confirmed=confirmed_text(results, c),
+            lost=_lost(results, c),
+            idle=tuple(
+                f"{e.technique} brings nothing here (see {e.without.name})" for e in effects(results, c) if not e.worth
+            ),
         )
         for c in sorted(results.candidates, key=place)
     ]
+
+
+def confirmed_text(results: Results, candidate: Candidate) -> str:
+    """What was found on the test split, or `` for a candidate that was not confirmed."""
+    again, metric = candidate.confirmation, results.metrics[results.quality]
+    if again is None:
+        return ""
+    text = f"{metric.show(again.quality.value)} on the test split"
+    found = None if results.baseline is None else results.confirmed_difference(candidate, results.baseline)
+    if found is None or candidate is results.baseline:
+        return text
+    change, low, high = (metric.show_change(d, 0) for d in found)
+    return f"{text}, {change} against the baseline ({low} to {high})"
+
+
+def _lost(results: Results, candidate: Candidate) -> tuple[str, ...]:
+    return tuple(
+        f"class {c.name} is lost: {c.share:.0%} right, of {c.baseline:.0%} before ({c.items} items)"
+        for c in results.dead_classes(candidate)
+    )
+
+
+def _curse(results: Results) -> str:
+    """By how much the search's own numbers flattered what it put on the front."""
+    found = [f for c in results.front() if (f := results.flattery(c)) is not None]
+    if not found:
+        return ""
+    metric, n = results.metrics[results.quality], len(found)
+    mean = metric.show_change(sum(found) / n, 0)
+    members = "the one confirmed member" if n == 1 else f"{n} confirmed members"
+    return (
+        f"Winner's curse: against the test split, the search's own change of {metric.label} had flattered {members} "
+        f"of the front by {mean} on average (negative: it had been too modest)."
+    )
 
 
 def _summary(results: Results, rows: list[Row]) -> str:

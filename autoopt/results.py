@@ -14,11 +14,13 @@ from autoopt import budgets as budget_syntax
 from autoopt.budgets import Budget
 from autoopt.candidate import Candidate
 from autoopt.errors import ConfigError
-from autoopt.metrics import Metric, paired_difference, unpack_outcomes
+from autoopt.metrics import Measurement, Metric, paired_difference, resampled_difference, unpack_outcomes
+from autoopt.recipe import Recipe
 
 if TYPE_CHECKING:
     import pandas as pd
 
+ALIVE, DEAD = 0.5, 0.1
 FORMAT = 1
 """Version of the JSON that `Results.to_json` writes."""
 
@@ -40,6 +42,28 @@ class Pick:
     why: str
     binding: tuple[str, ...] = ()
     nearest: tuple[Candidate, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassChange:
+    """What became of one class.
+
+    Attributes:
+        name: of the class.
+        items: of the class in the split.
+        share: of them that the candidate gets right.
+        baseline: of them that the baseline gets right.
+    """
+
+    name: str
+    items: int
+    share: float
+    baseline: float
+
+    @property
+    def dead(self) -> bool:
+        """Whether the class is lost: under a tenth right of what was half right or more."""
+        return self.baseline >= ALIVE and self.share < DEAD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +94,17 @@ class Results:
         found = [c for c in self.candidates if c.origin == "baseline" and not c.failed]
         return found[0] if found else None
 
+    def reference(self, metric: str) -> Candidate | None:
+        """The candidate that a metric's change is told against: the baseline, or None if nothing has it.
+
+        Where the target can't run the baseline in float32, that is its first post-training scheme there.
+        """
+        first = (c for c in self.candidates if c.origin in ("baseline", "scheme") and not c.failed)
+        return next((c for c in first if c.value(metric) is not None), None)
+
     def _reference(self, metric: str) -> float | None:
-        return None if self.baseline is None else self.baseline.value(metric)
+        found = None if self.baseline is None else self.reference(metric)
+        return None if found is None else found.value(metric)
 
     def margins(self, candidate: Candidate, budgets: Iterable[Budget] | None = None) -> dict[str, float]:
         """By each budget's text, how far the candidate is outside (0 or less is inside).
@@ -85,11 +118,19 @@ class Results:
             value, reference = candidate.value(budget.metric), self._reference(budget.metric)
             unknown = value is None or (budget.factor != 0 and reference is None)
             found[budget.text] = float("inf") if unknown else budget.margin(float(value or 0), reference)
+            if budget.metric == self.quality and candidate.confirmation is not None:
+                base = self.baseline.confirmation if self.baseline is not None else None
+                if base is not None or budget.factor == 0:  # inside means inside on both splits
+                    on_test = budget.margin(
+                        candidate.confirmation.quality.value, None if base is None else base.quality.value
+                    )
+                    found[budget.text] = max(found[budget.text], on_test)
         return found
 
     def fits(self, candidate: Candidate, budgets: Iterable[Budget] | None = None) -> bool:
-        """Whether the candidate succeeded and is inside every budget (the study's own by default)."""
-        return not candidate.failed and all(m <= 0 for m in self.margins(candidate, budgets).values())
+        """Whether the target runs the candidate and it is inside every budget (the study's own by default)."""
+        usable = not candidate.failed and not candidate.refused
+        return usable and all(m <= 0 for m in self.margins(candidate, budgets).values())
 
     def front(self, budgets: Iterable[Budget] | None = None) -> list[Candidate]:
         """The candidates inside the budgets that no other such candidate beats on every objective.
@@ -125,18 +166,51 @@ class Results:
         }
 
     def difference(self, a: Candidate, b: Candidate) -> tuple[float, float, float]:
-        """Quality of `a` minus quality of `b`, with a 95 % interval.
+        """Quality of `a` minus quality of `b` on the validation split, with a 95 % interval.
 
-        Paired on the same items where outcomes were kept; otherwise from the two intervals, as if
-        independent, which is wider.
+        Paired on the same items: Newcombe's interval for accuracy, the bootstrap for other metrics.
+        Where neither was kept it is made of the two intervals, as if independent, which is wider.
         """
         ma, mb = a.measurements[self.quality], b.measurements[self.quality]
-        if a.outcomes and b.outcomes and ma.n == mb.n:
-            return paired_difference(unpack_outcomes(a.outcomes, ma.n), unpack_outcomes(b.outcomes, mb.n))
-        d = ma.value - mb.value
-        low = d - float(np.hypot(ma.value - ma.low, mb.high - mb.value))
-        high = d + float(np.hypot(ma.high - ma.value, mb.value - mb.low))
-        return d, low, high
+        return _difference(ma, mb, (a.outcomes, b.outcomes), (a.resamples, b.resamples))
+
+    def confirmed_difference(self, a: Candidate, b: Candidate) -> tuple[float, float, float] | None:
+        """The same on the test split; None unless both are confirmed."""
+        x, y = a.confirmation, b.confirmation
+        if x is None or y is None:
+            return None
+        return _difference(x.quality, y.quality, (x.outcomes, y.outcomes), (x.resamples, y.resamples))
+
+    def flattery(self, candidate: Candidate) -> float | None:
+        """By how much the search's change of quality from the baseline was better than the confirmed one.
+
+        In the metric's unit, positive where the search flattered (the winner's curse); None unless both
+        are confirmed.
+        """
+        baseline = self.baseline
+        if baseline is None or candidate is baseline:
+            return None
+        again = self.confirmed_difference(candidate, baseline)
+        if again is None:
+            return None
+        return -self.metrics[self.quality].sign * (self.difference(candidate, baseline)[0] - again[0])
+
+    def class_changes(self, candidate: Candidate) -> list[ClassChange]:
+        """For accuracy, what became of each class on the validation split, the worst first; else empty."""
+        if self.baseline is None:
+            return []
+        names = self.provenance.get("class_names", ())
+        changes = []
+        pairs = zip(candidate.classes, self.baseline.classes, strict=False)
+        for label, ((right, n), (baseline_right, _)) in enumerate(pairs):
+            if n:
+                name = str(names[label]) if label < len(names) else str(label)
+                changes.append(ClassChange(name=name, items=n, share=right / n, baseline=baseline_right / n))
+        return sorted(changes, key=lambda change: change.share - change.baseline)
+
+    def dead_classes(self, candidate: Candidate) -> list[ClassChange]:
+        """Classes that the baseline knew and the candidate has lost, whatever the average says."""
+        return [change for change in self.class_changes(candidate) if change.dead]
 
     def tied(self, a: Candidate, b: Candidate) -> bool:
         """Whether the measured quality can't tell the two apart (the interval holds 0)."""
@@ -167,7 +241,7 @@ class Results:
         return self._pick(budgets)
 
     def _pick(self, budgets: tuple[Budget, ...]) -> Pick:
-        measured = [c for c in self.candidates if not c.failed and c.value(self.quality) is not None]
+        measured = [c for c in self.candidates if not c.failed and not c.refused and c.value(self.quality) is not None]
         fitting = [c for c in measured if self.fits(c, budgets)]
         if not measured:
             return Pick(candidate=None, tied=(), why="no candidate has been measured yet")
@@ -203,17 +277,20 @@ class Results:
         return min(as_fast, key=lambda c: (*self._cost(c)[1:], c.number)), tied
 
     def _cost(self, candidate: Candidate) -> tuple[float, ...]:
-        names = ("latency_ms", "compressed_bytes", "size_bytes")
+        names = dict.fromkeys(("latency_ms", *self._costs(), "compressed_bytes", "size_bytes"))
         return (*(candidate.measurements[n].value if n in candidate.measurements else np.inf for n in names),)
+
+    def _costs(self) -> list[str]:
+        """The objectives that are smaller the better, beside the quality."""
+        return [o for o in self.objectives if o != self.quality and self.metrics[o].direction == "min"]
 
     def _why(self, chosen: Candidate, tied: list[Candidate]) -> str:
         metric = self.metrics[self.quality]
         if len(tied) == 1:
             return f"the best {metric.label} of all that fit, and no other is statistically tied with it"
-        return (
-            f"fastest of {len(tied)} candidates whose {metric.label} can't be told apart from the best "
-            "(of equally fast ones, the smallest download)"
-        )
+        least = "fastest" if "latency_ms" in chosen.measurements else "smallest"
+        ties = " (of equally fast ones, the smallest download)" if least == "fastest" else ""
+        return f"{least} of {len(tied)} candidates whose {metric.label} can't be told apart from the best{ties}"
 
     def _excess(self, candidate: Candidate, budgets: Iterable[Budget]) -> float:
         """Largest overrun of any budget, relative to its limit."""
@@ -239,6 +316,10 @@ class Results:
                 lines.append(f"{budget.text} (best seen: {'none' if best is None else metric.show(best)})")
         return tuple(lines) or ("all budgets together (each alone can be met)",)
 
+    def flags(self, candidate: Candidate) -> tuple[str, ...]:
+        """What a reader must know of a candidate's measurements, each once."""
+        return tuple(dict.fromkeys(flag for m in candidate.measurements.values() for flag in m.flags))
+
     def find(self, number: int | str) -> Candidate:
         """The candidate with that number (`7` or `#7`).
 
@@ -254,39 +335,37 @@ class Results:
     def rows(self, candidates: Iterable[Candidate] | None = None) -> list[dict[str, Any]]:
         """One flat row a candidate: number, status, origin, recipe, each metric with low and high, failure."""
         statuses = self.statuses()
-        rows = []
-        for c in self.candidates if candidates is None else candidates:
-            row: dict[str, Any] = {
-                "number": c.number,
-                "status": statuses[c.number],
-                "origin": c.origin,
-                "recipe": c.recipe.label(),
-            }
-            for name in self.metrics:
-                m = c.measurements.get(name)
-                row |= {name: None, f"{name}_low": None, f"{name}_high": None}
-                if m is not None:
-                    row |= {name: m.value, f"{name}_low": m.low, f"{name}_high": m.high}
-            row |= {"failed_stage": c.failed_stage, "reason": c.reason, "seconds": round(c.seconds, 3)}
-            row |= {"digest": c.recipe.digest, "sha256": c.sha256}
-            rows.append(row)
-        return rows
+        return [self._row(c, statuses[c.number]) for c in (self.candidates if candidates is None else candidates)]
+
+    def columns(self) -> list[str]:
+        """Names of what `rows` holds, in order."""
+        return list(self._row(Candidate(number=0, recipe=Recipe()), ""))
+
+    def _row(self, c: Candidate, status: str) -> dict[str, Any]:
+        row: dict[str, Any] = {"number": c.number, "status": status, "origin": c.origin, "recipe": c.recipe.label()}
+        for name in self.metrics:
+            m = c.measurements.get(name)
+            row |= {name: None, f"{name}_low": None, f"{name}_high": None}
+            if m is not None:
+                row |= {name: m.value, f"{name}_low": m.low, f"{name}_high": m.high}
+        again = c.confirmation
+        row |= {f"{self.quality}_test": None if again is None else again.quality.value}
+        row |= {"confirmed": again is not None, "flags": "; ".join(self.flags(c))}
+        row |= {"failed_stage": c.failed_stage, "reason": c.reason or c.refused, "seconds": round(c.seconds, 3)}
+        return row | {"digest": c.recipe.digest, "sha256": c.sha256}
 
     def table(self) -> "pd.DataFrame":
         """All candidates as a pandas table, indexed by number; columns as in `rows`."""
         import pandas as pd
 
-        frame = pd.DataFrame(self.rows())
-        return frame.set_index("number") if len(frame) else frame
+        return pd.DataFrame(self.rows(), columns=self.columns()).set_index("number")
 
     def to_csv(self, candidates: Iterable[Candidate] | None = None) -> str:
         """Candidates (all by default) as CSV with a header; columns as in `rows`."""
-        rows = self.rows(candidates)
         out = io.StringIO()
-        if rows:
-            writer = csv.DictWriter(out, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        writer = csv.DictWriter(out, fieldnames=self.columns())
+        writer.writeheader()
+        writer.writerows(self.rows(candidates))
         return out.getvalue()
 
     def to_json(self) -> str:
@@ -328,6 +407,22 @@ class Results:
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"results: not a results file of autoopt ({error!r})") from error
+
+
+def _difference(
+    a: Measurement,
+    b: Measurement,
+    outcomes: tuple[str, str],
+    resamples: tuple[tuple[float | None, ...], tuple[float | None, ...]],
+) -> tuple[float, float, float]:
+    if all(outcomes) and a.n == b.n:
+        return paired_difference(unpack_outcomes(outcomes[0], a.n), unpack_outcomes(outcomes[1], b.n))
+    if all(resamples) and a.n == b.n:
+        return resampled_difference(a.value, b.value, *resamples)
+    d = a.value - b.value
+    low = d - float(np.hypot(a.value - a.low, b.high - b.value))
+    high = d + float(np.hypot(a.high - a.value, b.value - b.low))
+    return d, low, high
 
 
 def non_dominated(points: np.ndarray) -> np.ndarray:

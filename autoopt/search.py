@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autoopt import assemble, pipeline, provenance
+from autoopt import assemble, confirmation, pipeline, provenance
 from autoopt import budgets as budget_syntax
 from autoopt.candidate import Candidate
 from autoopt.engine import Engine, default_job_bytes, default_slots
@@ -31,22 +31,41 @@ from autoopt.process import Outcome, Workplace
 from autoopt.progress import Snapshot, View
 from autoopt.proposals import Proposal, Proposals, one_line_errors
 from autoopt.recipe import SCHEMES, Finetune, Recipe
+from autoopt.results import Results
 from autoopt.store import Store, write_atomically
-from autoopt.targets.host import processor
 
+NOTHING = Plan(jobs=(), file="", results={})
+"""Of a recipe that the target can't run."""
 ATTEMPTS = 3
 """A candidate whose machine was lost this often counts as failed."""
 TICK_S = 0.25
+AWAY_S = 30.0
+"""How long to wait for a target that does not answer before trying again."""
+INTERRUPTED = "interrupted"
+ALL_DONE = "all trials are done"
+EXHAUSTED = "the space is exhausted: every recipe in it has been tried"
+CONFIRMING = "confirmed"
 
 
 @dataclass
 class Running:
-    """A candidate that is being made."""
+    """A candidate that is being made, or measured again.
+
+    Attributes:
+        proposal: its recipe and where that came from.
+        plan: its jobs.
+        attempts: how often its machine was lost.
+        outcomes: of its jobs that have ended.
+        again_at: when to try again, where the target does not answer; 0 while it is at work.
+        confirming: whether it is measured again.
+    """
 
     proposal: Proposal
     plan: Plan
     attempts: int = 0
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    again_at: float = 0.0
+    confirming: bool = False
 
 
 @dataclass
@@ -92,7 +111,9 @@ class Search:
         scheduler: str | None,
         store: str | os.PathLike[str] | None,
         recipes: Sequence[Recipe],
+        confirm_only: bool = False,
     ) -> None:
+        self.confirm_only = confirm_only
         self.folder, self.config, self.view = folder, config, view
         self.trials = config.trials if trials is None else trials
         self.hours = config.hours if hours is None else hours
@@ -110,6 +131,7 @@ class Search:
         self.stopping = ""
         self.opened = False
         self.task: dict[str, Any] = {}
+        self.device: dict[str, Any] = {}
         self.setting: Setting
         self.proposals: Proposals
         self.engine: Engine
@@ -134,12 +156,16 @@ class Search:
             Engine(workplace, slots, self.scheduler) as self.engine,
         ):
             try:
+                self.device = self.config.target.describe()
                 self._read_task()
                 self.proposals = self._open()
                 self.opened = True
                 self._resume()
-                self._enqueue_first()
-                self._search()
+                if not self.confirm_only:
+                    self._enqueue_first()
+                    self._search()
+                if self.confirm_only or (self.config.confirm and not self.recipes and self.stopping != INTERRUPTED):
+                    self._confirm()
             finally:
                 self.spent.wall = time.time() - self.started
                 if self.opened:
@@ -154,9 +180,9 @@ class Search:
             return
 
         def interrupt(_number: int, _frame: object) -> None:
-            if self.stopping == "interrupted":
+            if self.stopping == INTERRUPTED:
                 raise KeyboardInterrupt
-            self.stopping = "interrupted"
+            self.stopping = INTERRUPTED
             self.view.note("stopping: running candidates finish first; press Ctrl-C again to stop at once")
 
         before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -191,8 +217,9 @@ class Search:
             fingerprint=self.task["fingerprint"],
             model=self.task["model"],
             target=self.config.target,
-            machine="cluster" if self.scheduler else f"{processor()} x{os.cpu_count()}",
+            machine=self._machine(),
             threads=self.config.threads,
+            seed=self.config.seed,
         )
         quality = self.task["metric"]
         self.quality = Metric(name=quality["name"], direction=quality["direction"], unit=quality["unit"])
@@ -207,6 +234,12 @@ class Search:
         except ConfigError as error:
             raise ConfigError(f"{self.folder.path}/study.yaml: {error}") from error
         self.defaults = Finetune(**self.task["finetune"])
+
+    def _machine(self) -> str:
+        """What identifies the machine that measures; each of a cluster measures against the baseline anyway."""
+        if self.scheduler and self.config.target.exclusive == "machine":
+            return "cluster"
+        return " ".join(str(self.device.get(name, "")) for name in ("processor", "cores", "runtime"))
 
     def _wait_for(self, key: str) -> Outcome:
         while True:
@@ -227,10 +260,29 @@ class Search:
             self._fill()
             if not self.running:
                 break
-            self.view.update(self._snapshot())
-            self.engine.ended(timeout=TICK_S)
-            for running in list(self.running.values()):
+            self._turn()
+
+    def _turn(self) -> None:
+        """Wait a moment, then see what has become of everything that runs."""
+        self.view.update(self._snapshot())
+        self.engine.ended(timeout=TICK_S)
+        for running in list(self.running.values()):
+            if running.again_at:
+                self._wait_for_target(running)
+            else:
                 self._collect(running)
+
+    def _wait_for_target(self, running: Running) -> None:
+        """Try again in a while; give up waiting, not the candidate, when the run is to end."""
+        if self.stopping and self.stopping not in (ALL_DONE, EXHAUSTED, CONFIRMING):
+            del self.running[running.proposal.number]
+        elif time.time() >= running.again_at:
+            self._begin_again(running)
+
+    def _begin_again(self, running: Running) -> None:
+        running.again_at, running.outcomes = 0.0, {}
+        for job in running.plan.jobs:
+            self.engine.submit(job)
 
     def _fill(self) -> None:
         """Begin candidates as long as there is room, something to do, and no reason to stop."""
@@ -238,9 +290,9 @@ class Search:
         room = 1 if baseline_first else self.engine.slots + 1
         while len(self.running) < room and not self.stopping:
             if len(self.candidates) + len(self.running) >= self.trials:
-                self.stopping = "all trials are done"
+                self.stopping = ALL_DONE
             elif not self._begin():
-                self.stopping = "the space is exhausted: every recipe in it has been tried"
+                self.stopping = EXHAUSTED
 
     # ---- what was begun before, what comes next
 
@@ -256,7 +308,7 @@ class Search:
         facts = {
             "task": self.task["fingerprint"],
             "objectives": list(self.objectives),
-            "target": f"{self.config.target}, {self.config.threads} threads",
+            "target": f"{self.config.target.name}, {self.config.threads} threads",
         }
         proposals.require_same(facts, self.folder.path)
         return proposals
@@ -289,11 +341,12 @@ class Search:
             self.trials = len(self.seen) + len(unseen) + (0 if self.seen else 1)
 
     def _enqueue_schemes(self) -> None:
-        """The space's post-training schemes: they cost seconds, and all else is read against them."""
+        """The reference, then the space's post-training schemes: they cost seconds, and all else is read against them."""
         knob = self.config.space.knobs["scheme"]
-        for name in SCHEMES:
+        able = [n for n in SCHEMES if n in knob and not SCHEMES[n].qat and not self.setting.target.refuses(n)]
+        for name in dict.fromkeys([self.setting.target.reference, *able]):
             recipe = Recipe(scheme=name, seed=self.config.seed)
-            if name in knob and not SCHEMES[name].qat and recipe.digest not in self.seen:
+            if recipe.digest not in self.seen:
                 self.proposals.enqueue(recipe, "scheme")
 
     def _begin(self) -> bool:
@@ -313,13 +366,20 @@ class Search:
             if value is not None:
                 scale = abs(budget.bound(base)) or 1.0  # budgets of all units weigh alike
                 excesses[budget.text] = budget.margin(value, base) / scale
-        values = None if candidate.failed else [candidate.measurements[o].value for o in self.objectives]
-        self.proposals.tell(proposal.trial, values, excesses)
+        values = [candidate.value(o) for o in self.objectives]
+        known = None if candidate.failed else [v for v in values if v is not None]
+        self.proposals.tell(proposal.trial, known if known and len(known) == len(values) else None, excesses)
 
     # ---- candidates: launching, collecting, keeping
 
     def _launch(self, proposal: Proposal, attempts: int = 0) -> None:
         self.seen[proposal.recipe.digest] = proposal.number
+        refused = self.setting.target.refuses(proposal.recipe.scheme)
+        if refused and proposal.origin != "baseline":  # nothing is trained for what can't be run
+            running = Running(proposal=proposal, plan=NOTHING)
+            self.running[proposal.number] = running
+            self._finish(running, self._failed(running, "target", refused))
+            return
         running = Running(proposal=proposal, plan=pipeline.plan(proposal.recipe, self.setting), attempts=attempts)
         self.running[proposal.number] = running
         for job in running.plan.jobs:
@@ -336,19 +396,43 @@ class Search:
             running.outcomes[job.key] = self._count(outcome)
             if outcome.state == "blocked":
                 raise TargetUnavailable(outcome.reason)
+            if outcome.state == "config" and outcome.name in ("latency", "memory"):
+                raise ConfigError(outcome.reason)  # about the target, not about this candidate
+            if outcome.state == "away":
+                self._away(running, outcome)
+                return
             if outcome.state == "unavailable":
                 self._interrupted(running, outcome)
                 return
             if outcome.state in ("failed", "config"):
-                self._finish(running, self._failed(running, outcome.stage or outcome.name, outcome.reason))
+                self._give_up(running, outcome.stage or outcome.name, outcome.reason)
                 return
-        ready = running.proposal.origin == "baseline" or 0 in self.candidates  # latency is relative to it
-        if ready and len(running.outcomes) == len(running.plan.jobs):
-            try:
-                candidate = self._assemble(running)
-            except CandidateFailed as error:
-                candidate = self._failed(running, error.stage, error.reason)
-            self._finish(running, candidate)
+        if len(running.outcomes) == len(running.plan.jobs):
+            (self._finish_confirmed if running.confirming else self._finish_made)(running)
+
+    def _give_up(self, running: Running, stage: str, reason: str) -> None:
+        """A candidate failed; one that was only to be confirmed stays what it was."""
+        if running.confirming:
+            self.view.note(f"#{running.proposal.number} can't be confirmed: {stage}: {reason}")
+            self._release(running)
+        else:
+            self._finish(running, self._failed(running, stage, reason))
+
+    def _finish_made(self, running: Running) -> None:
+        """All jobs of a new candidate are done."""
+        first = running.proposal.origin == "baseline" or running.proposal.recipe == self.setting.reference
+        if not first and self._reference() is None:  # what its latency is relative to is still being measured
+            return
+        try:
+            candidate = self._assemble(running)
+        except CandidateFailed as error:
+            candidate = self._failed(running, error.stage, error.reason)
+        self._finish(running, candidate)
+
+    def _reference(self) -> Candidate | None:
+        """The candidate that latencies are relative to, once it is measured."""
+        number = self.seen.get(self.setting.reference.digest)
+        return None if number is None else self.candidates.get(number)
 
     def _count(self, outcome: Outcome) -> Outcome:
         """Count an outcome once; for a second candidate that shares the job it is saved time."""
@@ -363,12 +447,20 @@ class Search:
         running.attempts += 1
         if running.attempts >= ATTEMPTS:
             reason = f"its machine was lost {ATTEMPTS} times (last: {outcome.reason})"
-            self._finish(running, self._failed(running, outcome.stage or outcome.name, reason))
+            self._give_up(running, outcome.stage or outcome.name, reason)
             return
         self.view.note(f"#{running.proposal.number}: {outcome.reason}; trying again")
         running.proposal.lost(running.attempts)
-        self._release(running)
-        self._launch(running.proposal, running.attempts)
+        for job in running.plan.jobs:
+            self.engine.release(job.key)
+        self._begin_again(running)
+
+    def _away(self, running: Running, outcome: Outcome) -> None:
+        """The target does not answer: say so, wait for it, and count nothing against the candidate."""
+        self.view.note(f"#{running.proposal.number} waits: {outcome.reason}; trying again in {AWAY_S:.0f} s")
+        for job in running.plan.jobs:
+            self.engine.release(job.key)
+        running.again_at = time.time() + AWAY_S
 
     def _release(self, running: Running) -> None:
         del self.running[running.proposal.number]
@@ -381,14 +473,23 @@ class Search:
         self.candidates[candidate.number] = candidate
         self._tell(running.proposal, candidate)
         self.view.candidate(candidate, self.metrics, self.candidates.get(0))
+        if candidate.failed and running.proposal.recipe in (self.setting.baseline, self.setting.reference):
+            what = f"the baseline itself ({candidate.recipe.label()}) can't be measured"
+            raise CandidateFailed(candidate.failed_stage, f"{what}: {candidate.reason}")
         if candidate.origin == "baseline":
-            if candidate.failed:
-                raise CandidateFailed(
-                    candidate.failed_stage, f"the baseline itself can't be measured: {candidate.reason}"
-                )
             self._write_header()
-            if not self.recipes:
+            self._warn_of_schemes()
+            if not self.recipes or self.setting.reference != self.setting.baseline:
                 self._enqueue_schemes()
+
+    def _warn_of_schemes(self) -> None:
+        knob, target = self.config.space.knobs["scheme"], self.setting.target
+        refused = [name for name in SCHEMES if name in knob and target.refuses(name)]
+        if refused:
+            self.view.note(
+                f"warning: {target.name} can't run {', '.join(refused)} ({target.refuses(refused[0])}); "
+                "take them out of the space, or they fail untried"
+            )
 
     def _failed(self, running: Running, stage: str, reason: str) -> Candidate:
         p = running.proposal
@@ -403,9 +504,58 @@ class Search:
             running.outcomes.values(),
             plan=running.plan,
             store=self.store,
+            setting=self.setting,
             quality=self.quality.name,
-            threads=self.config.threads,
-            baseline=None if p.origin == "baseline" else self.candidates[0],
+            reference=self._other_than(p.recipe),
+        )
+
+    def _other_than(self, recipe: Recipe) -> Candidate | None:
+        """The reference, or None for the reference itself."""
+        return None if recipe == self.setting.reference else self._reference()
+
+    # ---- measuring the front again
+
+    def _confirm(self) -> None:
+        """Measure front and near-ties again: more repeats, and the test split, which the search never saw."""
+        chosen = [c for c in confirmation.choose(self._results()) if c.confirmation is None]
+        if not chosen:
+            return
+        self.view.note(f"confirming {len(chosen)} candidates on the test split, with more repeats")
+        before, self.stopping = self.stopping, CONFIRMING
+        for candidate in chosen:
+            proposal = Proposal(number=candidate.number, recipe=candidate.recipe, origin=candidate.origin, trial=None)
+            plan = pipeline.plan(candidate.recipe, self.setting, confirm=True)
+            running = Running(proposal=proposal, plan=plan, confirming=True)
+            self.running[candidate.number] = running
+            for job in running.plan.jobs:
+                self.engine.submit(job)
+        while self.running:
+            self._turn()
+            if self.stopping == INTERRUPTED:
+                raise TargetUnavailable("stopped while confirming; `autoopt confirm` goes on with it")
+        self.stopping = before or CONFIRMING
+
+    def _finish_confirmed(self, running: Running) -> None:
+        number = running.proposal.number
+        candidate = assemble.confirmed(
+            self.candidates[number],
+            plan=running.plan,
+            store=self.store,
+            setting=self.setting,
+            reference=self._other_than(running.proposal.recipe),
+        )
+        write_atomically(self.folder.candidate_file(number), json.dumps(candidate.to_dict()).encode())
+        self._release(running)
+        self.candidates[number] = candidate
+
+    def _results(self) -> Results:
+        return Results(
+            study=self.folder.name,
+            metrics=self.metrics,
+            quality=self.quality.name,
+            objectives=self.objectives,
+            budgets=self.budgets,
+            candidates=tuple(self.candidates[number] for number in sorted(self.candidates)),
         )
 
     # ---- for people
@@ -424,7 +574,7 @@ class Search:
             "quality": quality,
             "objectives": list(self.objectives),
             "budgets": [b.text for b in self.budgets],
-            "provenance": provenance.describe(self.folder, self.config, self.task) | {"time": spent},
+            "provenance": provenance.describe(self.folder, self.config, self.task, self.device) | {"time": spent},
         }
         write_atomically(self.folder.header, json.dumps(header, indent=1).encode())
 

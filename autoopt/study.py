@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from autoopt.export import SavedResults, load
 from autoopt.folder import StudyFolder
@@ -21,6 +22,7 @@ def run(
     store: str | os.PathLike[str] | None = None,
     view: View | None = None,
     recipes: Sequence[Recipe] = (),
+    target: str | None = None,
 ) -> SavedResults:
     """Search, or go on searching, and write the report.
 
@@ -32,6 +34,7 @@ def run(
         store: folder of the store in place of `out/store`; on a cluster one that all machines see.
         view: shows progress; by default nothing is shown.
         recipes: make just these, even from outside the space, instead of searching.
+        target: where to measure, in place of the study's own.
 
     Returns:
         the results, as `autoopt.load(study)` gives them.
@@ -40,15 +43,42 @@ def run(
         ConfigError: if task, space or settings are wrong, or are not those the study began with.
         TargetUnavailable: if it can't go on now; the same command goes on later.
     """
+    return _search(study, target, view, trials=trials, hours=hours, scheduler=scheduler, store=store, recipes=recipes)
+
+
+def confirm(
+    study: str | os.PathLike[str],
+    *,
+    scheduler: str | None = None,
+    view: View | None = None,
+) -> SavedResults:
+    """Measure the front and its near-ties again, on the test split and with more repeats; write the report.
+
+    Args:
+        study: the study's folder.
+        scheduler: as of `run`.
+        view: as of `run`.
+
+    Returns:
+        the results, with what was confirmed.
+
+    Raises:
+        ConfigError: if the study was never run, or is not what it was.
+        TargetUnavailable: if it can't go on now; the same command goes on later.
+    """
+    target = load(study).provenance.get("target")
+    return _search(
+        study, target, view, trials=None, hours=None, scheduler=scheduler, store=None, recipes=(), confirm_only=True
+    )
+
+
+def _search(study: str | os.PathLike[str], target: str | None, view: View | None, **settings: Any) -> SavedResults:
     folder = StudyFolder(study)
-    config = folder.config()
+    config = folder.config(target)
     with contextlib.ExitStack() as stack:
         stack.enter_context(folder.lock())
         shown = stack.enter_context(view or Silent())
-        search = Search(
-            folder, config, shown, trials=trials, hours=hours, scheduler=scheduler, store=store, recipes=recipes
-        )
-        search.run()
+        Search(folder, config, shown, **settings).run()
     results = load(folder.path)
     write_outputs(folder, results)
     return results

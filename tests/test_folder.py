@@ -17,8 +17,27 @@ def test_a_short_study_has_sensible_defaults(tmp_path: Path) -> None:
     config = study(tmp_path, "space: smoke").config()
     assert config.task == tmp_path / "task.py"
     assert config.objectives == ("quality", "latency_ms", "compressed_bytes")
-    assert (config.target, config.threads, config.seed, config.sampler) == ("host", 1, 0, "tpe")
+    assert (config.target.name, config.threads, config.seed, config.sampler) == ("host", 1, 0, "tpe")
+    assert config.confirm
     assert config.limits.job_bytes is None
+
+
+@pytest.mark.parametrize(
+    ("target", "objectives"),
+    [
+        ("micro:64KB", ("quality", "memory_bytes", "size_bytes")),
+        ("vela:ethos-u55-128", ("quality", "latency_ms", "flash_bytes")),
+    ],
+)
+def test_objectives_follow_the_target(tmp_path: Path, target: str, objectives: tuple[str, ...]) -> None:
+    folder = study(tmp_path, f"space: smoke\ntarget: {target}")
+    assert folder.config().objectives == objectives
+    assert folder.config("host").objectives == ("quality", "latency_ms", "compressed_bytes")
+
+
+def test_an_arena_is_a_budget(tmp_path: Path) -> None:
+    config = study(tmp_path, "space: smoke\ntarget: micro:64KB\nbudgets: size_bytes <= 1 MB").config()
+    assert config.budgets == ("size_bytes <= 1 MB", "memory_bytes <= 64000")
 
 
 def test_all_keys_are_read(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoopt import pipeline
+from autoopt import pipeline, targets
 from autoopt.jobs import JOBS
 from autoopt.pipeline import Setting
 from autoopt.recipe import SCHEMES, Cluster, Finetune, Prune, Recipe
 
-SETTING = Setting(task="t" * 64, fingerprint="f", model="m" * 64, target="host", machine="here", threads=1)
+SETTING = Setting(
+    task="t" * 64, fingerprint="f", model="m" * 64, target=targets.find("host"), machine="here", threads=1
+)
 recipes = st.builds(
     Recipe,
     prune=st.none() | st.builds(Prune, sparsity=st.sampled_from([0.3, 0.5])),
@@ -71,16 +73,14 @@ def test_equal_prefixes_are_one_job(a: Recipe, b: Recipe) -> None:
 @pytest.mark.parametrize("part", ["fingerprint", "model", "target", "machine", "threads"])
 def test_keys_follow_what_results_follow_from(part: str) -> None:
     recipe = Recipe(prune=Prune(sparsity=0.5), scheme="int8")
-    changed = dataclasses.replace(SETTING, **{part: 2 if part == "threads" else "other"})
-    before = {job.name: job.key for job in pipeline.plan(recipe, SETTING).jobs}
-    after = {job.name: job.key for job in pipeline.plan(recipe, changed).jobs}
+    other = {"threads": 2, "target": targets.find("host?xnnpack=off")}.get(part, "other")
+    before, after = (
+        plan.results | {"file": plan.file}
+        for plan in (pipeline.plan(recipe, s) for s in (SETTING, dataclasses.replace(SETTING, **{part: other})))
+    )
     differ = {name for name in before if before[name] != after[name]}
     measured = {"latency", "memory"}
-    if part in ("fingerprint", "model"):
-        assert {"prune", "float32", "quantize", "proof", "accuracy", *measured} <= differ | {"float32"}
-        assert "prune" in differ
-    else:
-        assert differ == measured
+    assert differ == (set(before) if part in ("fingerprint", "model") else measured)
 
 
 def test_where_the_task_lies_changes_no_key() -> None:
@@ -97,3 +97,40 @@ def test_keys_follow_the_versions_of_libraries(monkeypatch: pytest.MonkeyPatch) 
 
 def test_only_latency_needs_the_machine_for_itself() -> None:
     assert [job.name for job in pipeline.plan(Recipe(), SETTING).jobs if job.exclusive] == ["latency"]
+
+
+def test_a_device_measures_one_file_at_a_time_and_leaves_this_machine_alone() -> None:
+    board = dataclasses.replace(SETTING, target=targets.find("ssh://pi@board"))
+    exclusive = {job.name: job.exclusive for job in pipeline.plan(Recipe(), board).jobs}
+    assert (exclusive["latency"], exclusive["memory"], exclusive["accuracy"]) == ("device", "device", "")
+
+
+@pytest.mark.parametrize(
+    ("target", "measured"), [("micro:64KB", {"memory"}), ("vela:ethos-u55-128", {"memory", "latency"})]
+)
+def test_a_target_measures_what_it_can(target: str, measured: set[str]) -> None:
+    setting = dataclasses.replace(SETTING, target=targets.find(target))
+    results = set(pipeline.plan(Recipe(scheme="int8_io"), setting).results)
+    assert results == {"proof", "accuracy"} | measured
+
+
+def test_what_the_target_cannot_run_is_not_measured_on_it() -> None:
+    setting = dataclasses.replace(SETTING, target=targets.find("vela:ethos-u55-128"))
+    assert set(pipeline.plan(Recipe(), setting).results) == {"proof", "accuracy"}
+
+
+def test_latency_is_relative_to_what_the_target_runs() -> None:
+    setting = dataclasses.replace(SETTING, target=targets.find("vela:ethos-u55-128"))
+    made = pipeline.plan(Recipe(prune=Prune(sparsity=0.5), scheme="int8_io"), setting)
+    latency = next(job for job in made.jobs if job.name == "latency")
+    assert latency.parents[2] == pipeline.plan(Recipe(scheme="int8_io"), setting).file
+
+
+def test_confirming_shares_the_file_and_measures_anew_on_the_test_split() -> None:
+    recipe = Recipe(prune=Prune(sparsity=0.5), scheme="int8")
+    first, again = pipeline.plan(recipe, SETTING), pipeline.plan(recipe, SETTING, confirm=True)
+    assert first.file == again.file
+    assert first.results["proof"] == again.results["proof"]
+    assert not {first.results[n] for n in ("accuracy", "latency")} & set(again.results.values())
+    splits = {job.settings["split"] for job in again.jobs if job.name == "accuracy"}
+    assert splits == {"test"}

@@ -1,22 +1,39 @@
-"""Where candidates are measured. To add one: a class with these methods, listed in `TARGETS`."""
+"""Where candidates are measured. To add one: a class as `protocol.Target` says, listed in `TARGETS`."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
 
+from autoopt.errors import ConfigError
+from autoopt.targets.adb import Adb
+from autoopt.targets.address import Address
 from autoopt.targets.host import Host
+from autoopt.targets.micro import Micro
+from autoopt.targets.protocol import Rounds, Target, Timing
+from autoopt.targets.ssh import Ssh
+from autoopt.targets.vela import Vela
+from autoopt.validation import nearest
+
+__all__ = ["TARGETS", "Rounds", "Target", "Timing", "find"]
+
+TARGETS: Mapping[str, Callable[[Address, int], Target]] = {
+    "host": Host,
+    "ssh": Ssh,
+    "adb": Adb,
+    "vela": Vela,
+    "micro": Micro,
+}
 
 
-class Target(Protocol):
-    """Runs a file and brings back raw readings; statistics are made of them in `measure`."""
+def find(text: str, threads: int = 1) -> Target:
+    """The target of that name; nothing is started or asked yet.
 
-    def describe(self) -> dict[str, Any]:
-        """What a reader must know of the machine and the runtime, plain values."""
+    Args:
+        text: as in `study.yaml` and `--target`, such as `host`, `ssh://pi@board`, `vela:ethos-u55-128`.
+        threads: of the interpreter, where there is one.
 
-    def latency(self, file: bytes, reference: bytes, threads: int) -> list[list[tuple[int, int]]]:
-        """For each fresh process its interleaved runs: pairs of ns (file, reference)."""
-
-    def memory(self, file: bytes, threads: int) -> list[int]:
-        """Peak resident bytes over load and one run, in fresh processes."""
-
-
-TARGETS: Mapping[str, type[Target]] = {"host": Host}
+    Raises:
+        ConfigError: if there is no such target, or it does not know an option.
+    """
+    address = Address.parse(text)
+    if address.scheme not in TARGETS:
+        raise ConfigError(f"target {text}: unknown target {address.scheme!r}; {nearest(address.scheme, TARGETS)}")
+    return TARGETS[address.scheme](address, threads)

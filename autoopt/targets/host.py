@@ -1,74 +1,86 @@
 """This machine, through the LiteRT interpreter, in fresh processes."""
 
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from autoopt.errors import CandidateFailed
+from autoopt.targets import runner
+from autoopt.targets.address import Address
+from autoopt.targets.protocol import Timing
 
-RUNNER = Path(__file__).with_name("runner.py")
-PROCESSES = 5
-MEMORY_PROCESSES = 2
+RUNNER = Path(runner.__file__)
 
 
 class Host:
-    """Measures on the machine that the job runs on."""
+    """`host`, with the option `xnnpack=off` to run the runtime's own kernels.
+
+    Raises:
+        ConfigError: for an unknown option.
+    """
+
+    measures = ("latency_ms", "memory_bytes")
+    objectives = ("quality", "latency_ms", "compressed_bytes")
+    budgets: tuple[str, ...] = ()
+    reference = "float32"
+    exclusive = "machine"
+    exact = False
+    estimated = False
+
+    def __init__(self, address: Address, threads: int) -> None:
+        address.expect(("xnnpack",))
+        self.name = address.text
+        self.settings = {"threads": threads, "xnnpack": address.choice("xnnpack", ("on", "off")) == "on"}
+
+    def refuses(self, scheme: str) -> str:
+        """LiteRT runs them all."""
+        return ""
 
     def describe(self) -> dict[str, Any]:
         """Processor, cores and runtime."""
-        return {
-            "target": "host",
-            "processor": processor(),
-            "cores": os.cpu_count() or 1,
-            "runtime": f"ai-edge-litert {version('ai-edge-litert')}",
-            "system": f"{platform.system()} {platform.machine()}",
-        }
+        return {"target": self.name, **runner.facts()}
 
-    def latency(self, file: bytes, reference: bytes, threads: int) -> list[list[tuple[int, int]]]:
-        """Interleaved with the reference, batch 1, in `PROCESSES` fresh processes.
+    def latency(self, file: bytes, reference: bytes) -> Timing:
+        """Both files in turn, batch 1, in one fresh process.
 
         Raises:
-            CandidateFailed: if the runtime can't run the file.
+            CandidateFailed: if the runtime can't run a file.
         """
-        raw = [_run("latency", file, reference, threads) for _ in range(PROCESSES)]
-        return [[(a, b) for a, b in pairs] for pairs in raw]
+        return Timing(rounds=[[(a, b) for a, b in one] for one in self._run("latency", file, reference)])
 
-    def memory(self, file: bytes, threads: int) -> list[int]:
+    def memory(self, file: bytes) -> dict[str, int]:
         """Growth of the peak resident memory from before loading to after one run.
 
         Raises:
             CandidateFailed: if the runtime can't run the file.
         """
-        return [int(_run("memory", file, b"", threads)) for _ in range(MEMORY_PROCESSES)]
+        return {"memory_bytes": int(self._run("memory", file, b""))}
+
+    def _run(self, what: str, file: bytes, reference: bytes) -> Any:
+        with tempfile.TemporaryDirectory(prefix="autoopt-") as folder:
+            paths = {"file": Path(folder, "candidate.tflite"), "reference": Path(folder, "reference.tflite")}
+            paths["file"].write_bytes(file)
+            paths["reference"].write_bytes(reference)
+            asked = {"what": what, **self.settings} | {name: str(path) for name, path in paths.items()}
+            done = subprocess.run(
+                [sys.executable, "-I", str(RUNNER)],
+                input=json.dumps(asked), capture_output=True, text=True, check=False,
+            )  # fmt: skip
+        if done.returncode != 0:
+            raise CandidateFailed(what, f"LiteRT can't run the file: {why(done.returncode, done.stderr)}")
+        return json.loads(done.stdout.splitlines()[-1])
 
 
-def processor() -> str:
-    """The processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+def why(code: int, said: str) -> str:
+    """Why a runner ended: the signal, or the last line it said.
 
-
-def _run(what: str, file: bytes, reference: bytes, threads: int) -> Any:
-    with tempfile.TemporaryDirectory() as folder:
-        paths = {"file": Path(folder, "candidate.tflite"), "reference": Path(folder, "reference.tflite")}
-        paths["file"].write_bytes(file)
-        paths["reference"].write_bytes(reference)
-        asked = {"what": what, "threads": threads} | {name: str(path) for name, path in paths.items()}
-        done = subprocess.run(
-            [sys.executable, "-I", str(RUNNER)], input=json.dumps(asked), capture_output=True, text=True, check=False
-        )
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        how = f"killed by signal {-done.returncode}" if done.returncode < 0 else last[:300]
-        raise CandidateFailed(what, f"LiteRT can't run the file: {how}")
-    return json.loads(done.stdout.splitlines()[-1])
+    Args:
+        code: its exit code; negative (or from a shell over 128) for a signal.
+        said: what it wrote to standard error.
+    """
+    if code < 0 or code > 128:
+        return f"killed by signal {-code if code < 0 else code - 128}"
+    return (said.strip().splitlines() or ["no message"])[-1][:300]

@@ -1,0 +1,45 @@
+"""Which candidates are measured again when the search has ended."""
+
+from autoopt.candidate import Candidate
+from autoopt.results import Results
+
+NEAR_TIES = 4
+"""At most so many beside the front."""
+EXACT_TIE = 0.01
+"""Sizes are exact; those within this share of each other count as tied here."""
+
+
+def choose(results: Results) -> list[Candidate]:
+    """The baseline and what latencies are relative to, the front, the pick and its ties, and near-ties of the front.
+
+    A near-tie is beaten by members of the front, but by none on grounds that the measurements make
+    sure of: what beat it may be luck.
+    """
+    front, pick = results.front(), results.pick()
+    first = [c for c in results.candidates if not c.failed and c.origin in ("baseline", "scheme")]
+    chosen = {c.number: c for c in (*first, *front)}
+    measured = [c for c in results.candidates if all(name in c.measurements for name in results.objectives)]
+    near = [c for c in measured if results.fits(c) and c.number not in chosen]
+    ties = [c for c in near if not any(surely_beats(results, f, c) for f in front)]
+    extra = dict.fromkeys(c.number for c in (*((pick.candidate,) if pick.candidate else ()), *pick.tied, *ties))
+    by_number = {c.number: c for c in results.candidates}
+    for number in [n for n in extra if n not in chosen][:NEAR_TIES]:
+        chosen[number] = by_number[number]
+    return [chosen[number] for number in sorted(chosen)]
+
+
+def surely_beats(results: Results, a: Candidate, b: Candidate) -> bool:
+    """Whether `a` is at least as good as `b` on every objective, and better on one beyond the measurements' spread."""
+    sure = False
+    for name in results.objectives:
+        sign = results.metrics[name].sign
+        ma, mb = a.measurements.get(name), b.measurements.get(name)
+        if ma is None or mb is None or sign * ma.value > sign * mb.value:
+            return False
+        if name == results.quality:
+            sure |= not results.tied(a, b) and ma.value != mb.value
+        elif ma.low == ma.high and mb.low == mb.high:
+            sure |= abs(ma.value - mb.value) > EXACT_TIE * abs(mb.value)
+        else:
+            sure |= ma.high < mb.low or mb.high < ma.low
+    return sure

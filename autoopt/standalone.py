@@ -1,0 +1,273 @@
+"""Measures any `.tflite`, also one that autoopt never made: sizes, latency, memory, quality, and against another."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from autoopt import inspect, measure
+from autoopt.errors import CandidateFailed, ConfigError
+from autoopt.inspect import Contents
+from autoopt.measure import Quality
+from autoopt.metrics import STANDARD, Measurement, Metric, paired_difference, resampled_difference, unpack_outcomes
+from autoopt.targets import Target, Timing
+from autoopt.task import Inputs
+
+PAIRS = (("x_test", "y_test"), ("x_validation", "y_validation"), ("x_train", "y_train"), ("x", "y"))
+"""Arrays of an `.npz` that can be measured on: the first pair that is there."""
+ACCURACY = Metric(name="accuracy", direction="max", unit="fraction")
+ERROR = Metric(name="mae", direction="min", label="mean absolute error")
+METRICS: Mapping[str, Metric] = {ACCURACY.name: ACCURACY, ERROR.name: ERROR, **STANDARD}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What was found of one file.
+
+    Attributes:
+        contents: what is inside.
+        measurements: by metric name; `latency_ratio` is against the other file, if there is one.
+        difference: of the quality against the other file's, with a 95 % interval, or None.
+        device: where it was measured.
+    """
+
+    contents: Contents
+    measurements: Mapping[str, Measurement]
+    difference: tuple[float, float, float] | None = None
+    device: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Items:
+    """What a file is judged on.
+
+    Attributes:
+        x: shape (items, ...), any numbers.
+        labels: shape (items, ...), any numbers.
+        where: file and names of both, for messages.
+    """
+
+    x: np.ndarray
+    labels: np.ndarray
+    where: tuple[str, str]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The first of `PAIRS` in an `.npz`.
+
+        Raises:
+            ConfigError: if there is none, or it does not hold as many labels as items.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                known = list(archive.files)
+                names = next((pair for pair in PAIRS if set(pair) <= set(known)), ())
+                x, y = ([np.asarray(archive[name]) for name in names]) or (np.empty(0), np.empty(0))
+        except OSError as error:
+            raise ConfigError(f"{path}: can't read it ({error.strerror or error})") from error
+        except Exception as error:  # numpy raises many kinds for what is no .npz
+            raise ConfigError(f"{path}: not an .npz of plain arrays ({' '.join(str(error).split())[:200]})") from error
+        if not names:
+            wanted = ", ".join(f"{x} and {y}" for x, y in PAIRS)
+            raise ConfigError(f"{path}: expected {wanted}; got {', '.join(known) or 'nothing'}")
+        for name, array in zip(names, (x, y), strict=True):
+            if array.ndim == 0 or array.dtype.kind not in "biuf":
+                raise ConfigError(f"{path}: {name}: expected numbers, items first, got {array.dtype} {array.shape}")
+        if len(x) == 0 or len(x) != len(y):
+            raise ConfigError(f"{path}: expected as many labels as items, one or more, got {len(y)} and {len(x)}")
+        return cls(x=x, labels=y, where=(f"{path}: {names[0]}", f"{path}: {names[1]}"))
+
+    def real(self, contents: Contents) -> Self:
+        """The same with real values, where the items are stored in the integers that a file takes."""
+        for end in contents.inputs:
+            if end["scale"] and self.x.dtype.name == end["dtype"] and self.x.dtype.kind in "iu":
+                return dataclasses.replace(self, x=(self.x.astype(np.float32) - end["zero_point"]) * end["scale"])
+        return self
+
+    def inputs(self, path: Path, contents: Contents) -> Inputs:
+        """By input name, in the shape that a file takes.
+
+        Raises:
+            ConfigError: if they are of another shape.
+        """
+        if len(contents.inputs) != 1:
+            raise ConfigError(f"{path}: has {len(contents.inputs)} inputs; data can be given for files with one")
+        x, expected = self.x, tuple(contents.inputs[0]["shape"][1:])
+        if (*x.shape[1:], 1) == expected:
+            x = x[..., None]
+        if x.shape[1:] != expected:
+            shown = ", ".join(map(str, ("items", *expected)))
+            raise ConfigError(f"{self.where[0]}: expected shape ({shown}) as {path} takes it, got {x.shape}")
+        return {contents.inputs[0]["name"]: x}
+
+    def are_classes(self, outputs: np.ndarray) -> bool:
+        """Whether labels are class indices or one-hot; else they are numbers to come close to.
+
+        Args:
+            outputs: shape (items, ...): a score for each class, or one number.
+
+        Raises:
+            ConfigError: if they are neither.
+        """
+        labels = self.labels.reshape(len(self.labels), -1)
+        values = outputs.size // len(outputs)
+        if labels.shape[1] == values > 1:
+            return bool(np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all())
+        if labels.shape[1] == values == 1:
+            return labels.dtype.kind in "biu" and bool(np.isin(labels, (0, 1)).all())
+        if labels.shape[1] != 1:
+            raise ConfigError(f"{self.where[1]}: expected 1 or {values} values an item, got {labels.shape[1]}")
+        if not np.isin(labels, np.arange(values)).all():
+            raise ConfigError(
+                f"{self.where[1]}: expected classes from 0 to {values - 1}, got {labels.min():g} to {labels.max():g}"
+            )
+        return True
+
+
+def examine(path: Path) -> tuple[bytes, Contents]:
+    """Read a file that is to be measured.
+
+    Raises:
+        ConfigError: if it is no `.tflite`, or one that can't be run by itself.
+    """
+    try:
+        file = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: can't read it ({error.strerror})") from error
+    try:
+        contents = inspect.read(file)
+    except CandidateFailed as error:
+        raise ConfigError(f"{path}: {error.reason}") from error
+    custom = [name.partition(" ")[2] or "unnamed" for name in contents.ops if name.startswith(inspect.CUSTOM)]
+    if custom:
+        raise ConfigError(
+            f"{path}: holds custom operators ({', '.join(custom)}), which no target here knows; convert it without them"
+        )
+    if len(contents.signatures) > 1:
+        raise ConfigError(
+            f"{path}: expected one signature, got {len(contents.signatures)} ({', '.join(contents.signatures)}); "
+            "convert one function to a file of its own"
+        )
+    for end in contents.inputs:
+        if end["open_axes"]:
+            axes = ", ".join(map(str, end["open_axes"]))
+            raise ConfigError(
+                f"{path}: input {end['name']} leaves the length of axis {axes} open; convert it with a fixed shape"
+            )
+    return file, contents
+
+
+def measure_file(path: Path, target: Target, *, against: Path | None = None, data: Path | None = None) -> Report:
+    """Measure a file on a target, with as many repeats as a confirmed figure has.
+
+    Args:
+        path: of the `.tflite`.
+        target: where.
+        against: another file, that latency and quality are compared with.
+        data: an `.npz` with inputs and labels, see `PAIRS`.
+
+    Raises:
+        ConfigError: if a file, or the data, is not what it should be.
+        CandidateFailed: if the target can't run the file.
+        TargetUnavailable: if the target does not answer.
+    """
+    file, contents = examine(path)
+    other, others = (None, None) if against is None else examine(against)
+    items = None if data is None else Items.read(data).real(contents)
+    if items is not None:
+        items.inputs(path, contents)  # what does not fit is told before the target is asked
+    device = target.describe()
+    measurements: dict[str, Measurement] = {}
+    difference = None
+    if items is not None:
+        mine = _quality(path, file, contents, items)
+        name = ACCURACY.name if mine.outcomes else ERROR.name
+        measurements[name] = mine.measurement
+        if against is not None and other is not None and others is not None:
+            _expect_alike(path, contents, against, others)
+            theirs = _quality(against, other, others, items)
+            difference = _difference(mine, theirs)
+            if mine.predictions:
+                measurements["agreement"] = measure.agreement(mine.predictions, theirs.predictions)
+    measurements |= _latency(file, other, target)
+    measurements |= _memory(file, target)
+    measurements["size_bytes"] = Measurement.exact(len(file), "bytes of the file")
+    measurements["compressed_bytes"] = Measurement.exact(measure.compressed_bytes(file), "bytes after gzip -9")
+    return Report(contents=contents, measurements=measurements, difference=difference, device=device)
+
+
+def self_test(path: Path, target: Target, repeats: int) -> list[Measurement]:
+    """Measure a file against itself, time and again: each ratio should have an interval that holds 1.
+
+    Raises:
+        ConfigError: if the file can't be measured, or the target computes its times.
+        CandidateFailed: if the target can't run the file.
+        TargetUnavailable: if the target does not answer.
+    """
+    file, _ = examine(path)
+    if target.exact or "latency_ms" not in target.measures:
+        raise ConfigError(f"target {target.name} times nothing, so there is no noise to test")
+    target.describe()
+    return [_ratio(*_timed(file, file, target), target) for _ in range(repeats)]
+
+
+def _timed(file: bytes, reference: bytes, target: Target) -> tuple[list[Timing], list[str], str]:
+    """Timings of two files in turn, what must be known of them, and the protocol in words."""
+    limits = (1, 1) if target.exact else (measure.CONFIRM_FEWEST, measure.CONFIRM_MOST)
+    timings = measure.steady(lambda: target.latency(file, reference), fewest=limits[0], most=limits[1])
+    flags = {flag for timing in timings for flag in timing.flags} | ({"estimated"} if target.estimated else set())
+    how = f"batch 1, {len(timings)} fresh processes" if not target.exact else f"computed by {target.name}"
+    return timings, sorted(flags), how
+
+
+def _ratio(timings: list[Timing], flags: list[str], how: str, target: Target) -> Measurement:
+    how = how if target.exact else f"{how}, median of interleaved pairs"
+    return measure.latency_ratio([timing.rounds for timing in timings], how, flags, exact=target.exact)
+
+
+def _latency(file: bytes, other: bytes | None, target: Target) -> dict[str, Measurement]:
+    if "latency_ms" not in target.measures:
+        return {}
+    timings, flags, how = _timed(file, file if other is None else other, target)
+    per_process = [measure.p10([a for one in timing.rounds for a, _ in one]) / 1e6 for timing in timings]
+    how_long = how if target.exact else f"{how}, 10th percentiles"
+    found = {"latency_ms": measure.repeated(per_process, how_long, flags)}
+    if other is not None:
+        found["latency_ratio"] = _ratio(timings, flags, how, target)
+    return found
+
+
+def _memory(file: bytes, target: Target) -> dict[str, Measurement]:
+    readings = [target.memory(file) for _ in range(1 if target.exact else 2)]
+    flags = ["estimated"] if target.estimated else []
+    return {name: measure.repeated([r[name] for r in readings], f"on {target.name}", flags) for name in readings[0]}
+
+
+def _expect_alike(path: Path, contents: Contents, against: Path, others: Contents) -> None:
+    mine, theirs = (math.prod(each.outputs[0]["shape"][1:]) for each in (contents, others))
+    if mine != theirs:
+        raise ConfigError(f"{against}: gives {theirs} values an item and {path} gives {mine}; expected as many")
+
+
+def _quality(path: Path, file: bytes, contents: Contents, items: Items) -> Quality:
+    """Accuracy where labels are classes, else the mean absolute error."""
+    outputs = measure.outputs_of(file, items.inputs(path, contents), threads=1)
+    labels, n = items.labels, len(items.labels)
+    if items.are_classes(outputs):
+        return measure.accuracy(labels, outputs, f"LiteRT interpreter on {n} items")
+    return measure.resampled(ERROR.name, _mean_absolute_error, labels, outputs, f"LiteRT interpreter on {n} items")
+
+
+def _mean_absolute_error(labels: Any, outputs: Any) -> float:
+    return float(np.abs(np.reshape(outputs, np.shape(labels)) - labels).mean())
+
+
+def _difference(mine: Quality, theirs: Quality) -> tuple[float, float, float]:
+    a, b = mine.measurement, theirs.measurement
+    if mine.outcomes:
+        return paired_difference(unpack_outcomes(mine.outcomes, a.n), unpack_outcomes(theirs.outcomes, b.n))
+    return resampled_difference(a.value, b.value, mine.resamples, theirs.resamples)

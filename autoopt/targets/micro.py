@@ -1,0 +1,111 @@
+"""Microcontrollers: TensorFlow Lite Micro's own runtime says how large the arena must be, and what comes out."""
+
+import itertools
+import json
+import subprocess
+import sys
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from autoopt.budgets import UNITS
+from autoopt.errors import CandidateFailed, ConfigError
+from autoopt.recipe import SCHEMES
+from autoopt.targets.address import Address
+from autoopt.targets.protocol import Timing
+
+RUNNER = Path(__file__).with_name("tflm_runner.py")
+LIMIT_S = 600
+
+
+class Micro:
+    """`micro:ARENA`, such as `micro:64000` or `micro:64KB`: does it fit, and does it compute the same?
+
+    Its kernels on this machine say nothing of speed on a microcontroller, so there is no latency.
+
+    Raises:
+        ConfigError: for a size that can't be read.
+    """
+
+    measures = ("memory_bytes",)
+    objectives = ("quality", "memory_bytes", "size_bytes")
+    reference = "float32"
+    exclusive = ""
+    exact = True
+    estimated = False
+
+    def __init__(self, address: Address, threads: int) -> None:
+        address.expect((), where="ARENA, such as micro:64KB")
+        self.name = address.text
+        number = address.where.rstrip("BKMGikmgb ")
+        try:
+            self.arena = int(float(number) * UNITS["B"][address.where[len(number) :].strip().lower()])
+        except (ValueError, KeyError) as error:
+            raise ConfigError(
+                f"target {address.text}: expected the arena's size such as micro:64KB, got {address.where!r}"
+            ) from error
+        if self.arena < 1:
+            raise ConfigError(f"target {address.text}: expected an arena of 1 byte or more")
+        self.budgets = (f"memory_bytes <= {self.arena}",)
+
+    def refuses(self, scheme: str) -> str:
+        """TFLM has no kernels that mix float activations with stored integers or halves."""
+        if scheme == "float32" or SCHEMES[scheme].integer:
+            return ""
+        return "TensorFlow Lite Micro runs float32, int8 and int16x8 alone"
+
+    @cached_property
+    def _version(self) -> str:
+        try:
+            return version("tflite-micro")
+        except PackageNotFoundError as error:
+            raise ConfigError(
+                f"target {self.name}: tflite-micro is not installed; pip install 'autoopt[micro]'"
+            ) from error
+
+    def describe(self) -> dict[str, Any]:
+        """Runtime and arena."""
+        return {
+            "target": self.name,
+            "processor": f"any, with an arena of {self.arena} B",
+            "runtime": f"tflite-micro {self._version}",
+            "system": "64-bit structures: a 32-bit part needs slightly less",
+        }
+
+    def latency(self, file: bytes, reference: bytes) -> Timing:
+        """TFLM on this machine has no latency worth knowing.
+
+        Raises:
+            NotImplementedError: always; `measures` says so.
+        """
+        raise NotImplementedError("micro measures no latency")
+
+    def memory(self, file: bytes) -> dict[str, int]:
+        """The smallest arena that the file runs in, exact to the byte.
+
+        Raises:
+            CandidateFailed: if TFLM can't run it, or computes something else than LiteRT's reference kernels.
+        """
+        _ = self._version
+        # A process of its own: the runtime aborts on some files.
+        try:
+            done = subprocess.run(
+                [sys.executable, "-I", str(RUNNER)], input=file, capture_output=True, check=False, timeout=LIMIT_S
+            )
+        except subprocess.TimeoutExpired as error:
+            raise CandidateFailed("micro", f"TFLM was not done after {LIMIT_S} s") from error
+        text = done.stderr.decode(errors="replace").strip().splitlines()
+        if done.returncode != 0:
+            killed = f"killed by signal {-done.returncode}; " if done.returncode < 0 else ""
+            raise CandidateFailed("micro", f"TFLM can't run the file: {killed}{_reason(text)}")
+        found = json.loads(done.stdout)
+        if found["off_by"]:
+            raise CandidateFailed("micro", f"TFLM's outputs differ from LiteRT's by {found['off_by']:g}")
+        return {"memory_bytes": int(found["arena_bytes"])}
+
+
+def _reason(lines: list[str]) -> str:
+    """The kernels' complaint, which stands before Python's traceback of what follows from it."""
+    said = list(itertools.takewhile(lambda line: not line.startswith("Traceback"), lines))
+    return " ".join((said or lines or ["it ended without a word"])[-2:])[:300]

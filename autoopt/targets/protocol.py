@@ -1,0 +1,86 @@
+"""What every target offers. Targets bring back raw readings; statistics are made of them in `measure`."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+Rounds = list[list[tuple[int, int]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """What one fresh process measured.
+
+    Attributes:
+        rounds: of interleaved runs, in ns: (file, reference); before each round both were loaded anew.
+        flags: what a reader must know, such as operators that ran elsewhere.
+    """
+
+    rounds: Rounds
+    flags: tuple[str, ...] = ()
+
+
+class Target(Protocol):
+    """Runs files and brings back raw readings."""
+
+    @property
+    def name(self) -> str:
+        """As `targets.find` takes it."""
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The metrics that it brings, among `latency_ms`, `memory_bytes` and `flash_bytes`."""
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """What to trade where the study doesn't say; `quality` is the task's metric."""
+
+    @property
+    def budgets(self) -> tuple[str, ...]:
+        """Limits that it sets itself."""
+
+    @property
+    def reference(self) -> str:
+        """The scheme of the untouched model that latencies are relative to."""
+
+    @property
+    def exclusive(self) -> str:
+        """What a measurement has to itself.
+
+        `machine` (this one: all else is frozen), `device` (one measurement at a time, wherever from)
+        or `` (it disturbs nothing).
+        """
+
+    @property
+    def exact(self) -> bool:
+        """Whether readings are computed, so that one is enough."""
+
+    @property
+    def estimated(self) -> bool:
+        """Whether readings come from a cost model, not from a run."""
+
+    def refuses(self, scheme: str) -> str:
+        """Why it can't run files of that scheme, or `` if it can."""
+
+    def describe(self) -> dict[str, Any]:
+        """What a reader must know of device and runtime, plain values; `processor` and `runtime` among them.
+
+        Raises:
+            ConfigError: if what it needs is not installed.
+            TargetUnavailable: if it does not answer.
+        """
+
+    def latency(self, file: bytes, reference: bytes) -> Timing:
+        """Time both files in turn, in one fresh process.
+
+        Raises:
+            CandidateFailed: if it can't run a file.
+            TargetLost: if it does not answer any more.
+        """
+
+    def memory(self, file: bytes) -> dict[str, int]:
+        """Bytes that one run takes, by metric.
+
+        Raises:
+            CandidateFailed: if it can't run the file.
+            TargetLost: if it does not answer any more.
+        """
