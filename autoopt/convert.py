@@ -120,9 +120,30 @@ def quantize(file: bytes, scheme: str, calibration: Inputs, threads: int = 1) ->
             _choose(q, scheme)
             ranges = q.calibrate(_batch(file, calibration), num_threads=threads) if q.need_calibration else None
             q.quantize(ranges, enable_progress_bar=False).export_model(os.fspath(target), overwrite=True)
+            return inline(target.read_bytes())
         except Exception as error:  # likewise: whatever it raises is about this one file
             raise CandidateFailed("quantize", f"litert-quantizer can't make {scheme}: {_first_line(error)}") from error
-        return target.read_bytes()
+
+
+def inline(file: bytes) -> bytes:
+    """The same `.tflite` with all its weights inside the flatbuffer.
+
+    litert-quantizer lays 256 KiB of them and more after it, where TensorFlow Lite Micro does not look:
+    it would compute with whatever it finds, without a word.
+    """
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(file, 0)
+    outside = [buffer for buffer in model.buffers if buffer.offset > 1]
+    if not outside:
+        return file
+    for buffer in outside:
+        buffer.data = np.frombuffer(file, np.uint8, buffer.size, buffer.offset)
+        buffer.offset = buffer.size = 0
+    builder = flatbuffers.Builder(len(file))
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
 
 
 def _choose(q: Any, scheme: str) -> None:

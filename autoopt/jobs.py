@@ -216,7 +216,7 @@ JOBS: dict[str, Kind] = {
     **{stage: Kind(body=train_stage) for stage in stages.STAGES},
     "float32": Kind(body=to_float32),
     "convert": Kind(body=to_scheme),
-    "quantize": Kind(body=quantize),
+    "quantize": Kind(body=quantize, version=2),
     "proof": Kind(body=prove, version=2),
     "accuracy": Kind(body=accuracy, version=2),
     "memory": Kind(body=memory, version=2),

@@ -18,6 +18,8 @@ RESAMPLES = 200
 WIDE = 0.02
 """A latency interval wider than this share of its value is measured on, and flagged if it stays so."""
 QUANTILE = 0.99
+RESOLUTION = 0.003
+"""A difference that repeats don't take away: a file against itself was off by up to so much."""
 CALM = 0.03
 """A round counts as calm if it took at most so much longer than the calmest ones."""
 CALM_FEWEST = 3
@@ -302,7 +304,8 @@ def latency_ratio(
         if n >= CALM_FEWEST:
             from scipy import stats
 
-            half = min(UNKNOWN, float(stats.t.ppf(QUANTILE, n - 1) * np.std(logs, ddof=1) / math.sqrt(n)))
+            spread = float(stats.t.ppf(QUANTILE, n - 1) * np.std(logs, ddof=1) / math.sqrt(n))
+            half = min(UNKNOWN, math.hypot(spread, RESOLUTION))
         if drift := _drift(processes):
             found.add(drift)
     value, low, high = (math.exp(x) for x in (mean, mean - half, mean + half))

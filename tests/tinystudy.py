@@ -102,6 +102,7 @@ space:
 objectives: [quality, latency_ms, compressed_bytes]
 trials: 5
 slots: 2
+confirm: false
 """
 COMMAND = [sys.executable, "-m", "autoopt"]
 ENVIRONMENT = {**os.environ, "TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "COLUMNS": "120"}

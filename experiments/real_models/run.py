@@ -49,7 +49,7 @@ def section(results: SavedResults) -> list[str]:
         f"- items: {', '.join(f'{name} {n}' for name, n in p['items'].items())}; accuracy on validation",
         f"- time: {duration(time['jobs_s'])} in jobs, {duration(time['saved_by_store_s'])} saved by sharing results, "
         f"{duration(time['overhead_s'])} overhead ({time['overhead_s'] / time['jobs_s']:.1%} of the time in jobs)",
-        f"- {p['processor']}, {p['cores']} cores; latency with {p['threads']} thread(s); seed {p['seed']}; {p['date']}",
+        f"- {p['device']['processor']}, {p['device']['cores']} cores; latency with {p['threads']} thread(s); seed {p['seed']}; {p['date']}",
         f"- {', '.join(f'{name} {number}' for name, number in p['libraries'].items())}, Python {p['python']}",
         "",
     ]

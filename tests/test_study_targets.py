@@ -1,0 +1,153 @@
+"""Whole studies on other targets: an NPU's cost model, a microcontroller's runtime, a phone that goes away."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tinystudy as tiny
+
+import autoopt
+from autoopt.export import SavedResults
+
+SPACE = """\
+space:
+  prune: {{sparsity: [0.5], frequency: 2, optional: {optional}}}
+  scheme: [{schemes}]
+target: {target}
+trials: {trials}
+"""
+TRANSCRIPT = """\
+INFO: Loaded model {model}
+INFO: count=5 first=106436 curr=105929 min=105929 max=106436 avg=106065 std=193 p5=105929 median=105948 p95=106436
+INFO: count=50 first=106022 curr=105780 min=105416 max=106528 avg=105784 std=260 p5=105485 median=105718 p95=106281
+INFO: Inference timings in us: Init: 87639, First inference: 106436, Warmup (avg): 106065, Inference (avg): 105784
+INFO: Memory footprint delta from the start of the tool (MB): init=14.4414 overall=14.8164
+"""
+ADB = """\
+#!/bin/sh
+# What a phone says; it is away while the file `gone` is there.
+here=$(dirname "$0")
+if [ -e "$here/gone" ]; then echo "adb: device 'PHONE' not found" >&2; exit 1; fi
+case "$4" in
+  *benchmark_model*--graph*) cat "$here/transcript" ;;
+  *getprop*) printf 'Pixel 8\\nTensor G3\\nzuma\\n15\\n' ;;
+esac
+case "$4" in *'; echo autoopt-ended:$?') echo autoopt-ended:0 ;; esac
+"""
+
+
+@pytest.fixture(scope="module")
+def baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.train_baseline(tmp_path_factory.mktemp("baseline"))
+
+
+def study(folder: Path, baseline: Path, target: str, schemes: str, trials: int, *, optional: str = "true") -> Path:
+    text = SPACE.format(target=target, schemes=schemes, trials=trials, optional=optional)
+    return tiny.write(folder / "study", baseline=baseline, study=text)
+
+
+@pytest.fixture(scope="module")
+def on_npu(tmp_path_factory: pytest.TempPathFactory, baseline: Path) -> SavedResults:
+    folder = study(tmp_path_factory.mktemp("npu"), baseline, "vela:ethos-u55-128", "dynamic, int8_io", 5)
+    return autoopt.run(folder)
+
+
+def test_on_an_npu_the_float_baseline_is_known_but_never_shipped(on_npu: SavedResults) -> None:
+    first = on_npu.candidates[0]
+    assert first.origin == "baseline"
+    assert "int8" in first.refused
+    assert "accuracy" in first.measurements
+    assert "latency_ms" not in first.measurements
+    assert on_npu.statuses()[0] == "infeasible"
+    assert on_npu.pick().candidate is not first
+
+
+def test_on_an_npu_latency_is_relative_to_the_int8_baseline_and_estimated(on_npu: SavedResults) -> None:
+    reference = on_npu.candidates[1]
+    assert (reference.recipe.scheme, reference.origin) == ("int8_io", "scheme")
+    assert reference.measurements["latency_ratio"].value == 1
+    for c in on_npu.candidates:
+        for name in {"latency_ms", "memory_bytes", "flash_bytes"} & set(c.measurements):
+            assert "estimated" in c.measurements[name].flags
+    assert on_npu.objectives == ("accuracy", "latency_ms", "flash_bytes")
+
+
+def test_what_the_target_cannot_run_fails_before_any_training(on_npu: SavedResults) -> None:
+    refused = [c for c in on_npu.candidates if c.recipe.scheme == "dynamic"]
+    assert refused
+    for c in refused:
+        assert (c.failed_stage, c.seconds, c.seconds_saved) == ("target", 0, 0)
+        assert "Ethos-U" in c.reason
+
+
+def test_on_a_microcontroller_the_arena_is_exact_and_a_budget(tmp_path: Path, baseline: Path) -> None:
+    results = autoopt.run(study(tmp_path, baseline, "micro:4KB", "float32, int8_io", 3))
+    arenas = {c.recipe.scheme: c.measurements["memory_bytes"] for c in results.candidates if not c.recipe.trains}
+    assert arenas["int8_io"].value < arenas["float32"].value
+    assert arenas["int8_io"].low == arenas["int8_io"].high
+    assert [b.text for b in results.budgets] == ["memory_bytes <= 4000"]
+    for c in results.candidates:
+        assert "latency_ms" not in c.measurements
+        assert results.fits(c) == (c.measurements["memory_bytes"].value <= 4000)
+
+
+def test_a_phone_that_goes_away_is_waited_for(tmp_path: Path, baseline: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "transcript").write_text(TRANSCRIPT)
+    (tools / "benchmark_model").write_text("a binary for a phone")
+    (tools / "adb").write_text(ADB)
+    (tools / "adb").chmod(0o755)
+    target = f"adb:PHONE?benchmark_model={tools / 'benchmark_model'}"
+    folder = study(tmp_path, baseline, target, "float32, dynamic, int8", 4)
+    code = "import autoopt.search as s; s.AWAY_S = 0.5; from autoopt.cli import main; main()"
+    environment = {**tiny.ENVIRONMENT, "PATH": f"{tools}:{os.environ['PATH']}"}
+    said = tmp_path / "stderr"
+    with said.open("w") as stderr, subprocess.Popen(
+        [sys.executable, "-c", code, "run", str(folder)], stderr=stderr, stdout=subprocess.DEVNULL, env=environment
+    ) as process:  # fmt: skip
+        wait_for(lambda: "#0" in said.read_text(), process)
+        (tools / "gone").touch()
+        wait_for(lambda: "waits: target adb:PHONE" in said.read_text(), process)
+        (tools / "gone").unlink()
+        assert process.wait(120) == 0, said.read_text()
+    results = autoopt.load(folder)
+    assert len(results.candidates) == 4
+    assert not any(c.failed for c in results.candidates)
+    assert results.baseline is not None
+    assert results.baseline.measurements["latency_ms"].value == pytest.approx(105.485)
+    assert results.provenance["device"]["phone"] == "Pixel 8"
+
+
+def wait_for(condition: object, process: subprocess.Popen[bytes], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert process.poll() is None, "it ended early"
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_confirming_later_is_the_same_as_at_the_end(tmp_path: Path, baseline: Path) -> None:
+    folder = study(tmp_path, baseline, "micro:64KB", "float32, int8", 3)
+    (folder / "study.yaml").write_text((folder / "study.yaml").read_text() + "confirm: false\n")
+    before = autoopt.run(folder)
+    assert not any(c.confirmation for c in before.candidates)
+    done = tiny.autoopt("confirm", folder)
+    assert done.returncode == 0, done.stderr
+    assert "confirming" in done.stderr
+    after = autoopt.load(folder)
+    assert len(after.candidates) == len(before.candidates)
+    for c in after.front():
+        assert c.confirmation is not None
+        assert c.confirmation.quality.how.endswith("test split")
+        assert c.confirmation.quality.n == 200
+    assert "confirmed" in (folder / "out" / "report.html").read_text()
+
+
+def test_confirming_what_was_never_run_is_refused(tmp_path: Path, baseline: Path) -> None:
+    done = tiny.autoopt("confirm", study(tmp_path, baseline, "host", "float32", 1))
+    assert done.returncode == 2
+    assert "no results yet" in done.stderr
