@@ -108,6 +108,15 @@ def confirmed(
     )
 
 
+def rescaled(candidate: Candidate, reference: Candidate) -> Candidate:
+    """A candidate with its milliseconds read off the reference's, which was measured better since."""
+    ratio, own = candidate.measurements.get("latency_ratio"), reference.measurements.get("latency_ms")
+    if ratio is None or own is None or candidate.number == reference.number:
+        return candidate
+    in_ms = measure.scale(ratio, own.value, f"ratio to {reference.name} x {own.value:.4g} ms")
+    return dataclasses.replace(candidate, measurements={**candidate.measurements, "latency_ms": in_ms})
+
+
 def failed(
     number: int, recipe: Recipe, origin: str, outcomes: Iterable[Outcome], *, stage: str, reason: str
 ) -> Candidate:

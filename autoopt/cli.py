@@ -335,6 +335,8 @@ def measure(
 
     where = targets.find(target, threads)
     if self_test:
+        if against or data:
+            raise ConfigError("--self-test measures the file against itself: leave --against and --data out")
         _print_self_test(standalone.self_test(model, where, repeats))
         return
     found = standalone.measure_file(model, where, against=against, data=data)

@@ -131,8 +131,8 @@ def inline(file: bytes) -> bytes:
     litert-quantizer lays 256 KiB of them and more after it, where TensorFlow Lite Micro does not look:
     it would compute with whatever it finds, without a word.
     """
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
 
     model = schema.ModelT.InitFromPackedBuf(file, 0)
     outside = [buffer for buffer in model.buffers if buffer.offset > 1]
@@ -141,9 +141,7 @@ def inline(file: bytes) -> bytes:
     for buffer in outside:
         buffer.data = np.frombuffer(file, np.uint8, buffer.size, buffer.offset)
         buffer.offset = buffer.size = 0
-    builder = flatbuffers.Builder(len(file))
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 def _choose(q: Any, scheme: str) -> None:

@@ -22,6 +22,7 @@ from autoopt.pipeline import Job
 from autoopt.process import Outcome, Workplace
 
 TRAIN, BENCH = "train", "bench"
+CONNECT_S = 10
 RESERVED_BYTES = 2 << 30
 """Memory left to the system and the driver when jobs share the machine."""
 SMALLEST_JOB_BYTES = 2 << 30
@@ -100,7 +101,7 @@ class Engine:
                 )
             return self
         try:
-            self._client = Client(self.scheduler, timeout=10, set_as_default=False)
+            self._client = Client(self.scheduler, timeout=CONNECT_S, set_as_default=False)
         except (OSError, ValueError) as error:
             raise TargetUnavailable(
                 f"no Dask scheduler answers at {self.scheduler}; start one with `dask scheduler`"

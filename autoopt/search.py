@@ -468,9 +468,8 @@ class Search:
             self.engine.release(job.key)
 
     def _finish(self, running: Running, candidate: Candidate) -> None:
-        write_atomically(self.folder.candidate_file(candidate.number), json.dumps(candidate.to_dict()).encode())
+        self._keep(candidate)
         self._release(running)
-        self.candidates[candidate.number] = candidate
         self._tell(running.proposal, candidate)
         self.view.candidate(candidate, self.metrics, self.candidates.get(0))
         if candidate.failed and running.proposal.recipe in (self.setting.baseline, self.setting.reference):
@@ -534,6 +533,9 @@ class Search:
             if self.stopping == INTERRUPTED:
                 raise TargetUnavailable("stopped while confirming; `autoopt confirm` goes on with it")
         self.stopping = before or CONFIRMING
+        if (reference := self._reference()) is not None:
+            for candidate in self.candidates.values():
+                self._keep(assemble.rescaled(candidate, reference))
 
     def _finish_confirmed(self, running: Running) -> None:
         number = running.proposal.number
@@ -544,9 +546,15 @@ class Search:
             setting=self.setting,
             reference=self._other_than(running.proposal.recipe),
         )
-        write_atomically(self.folder.candidate_file(number), json.dumps(candidate.to_dict()).encode())
         self._release(running)
-        self.candidates[number] = candidate
+        self._keep(candidate)
+
+    def _keep(self, candidate: Candidate) -> None:
+        """Write a candidate down."""
+        if self.candidates.get(candidate.number) != candidate:
+            text = json.dumps(candidate.to_dict())
+            write_atomically(self.folder.candidate_file(candidate.number), text.encode())
+            self.candidates = {**self.candidates, candidate.number: candidate}
 
     def _results(self) -> Results:
         return Results(

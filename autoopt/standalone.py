@@ -63,7 +63,7 @@ class Items:
             ConfigError: if there is none, or it does not hold as many labels as items.
         """
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 known = list(archive.files)
                 names = next((pair for pair in PAIRS if set(pair) <= set(known)), ())
                 x, y = ([np.asarray(archive[name]) for name in names]) or (np.empty(0), np.empty(0))
@@ -168,7 +168,8 @@ def measure_file(path: Path, target: Target, *, against: Path | None = None, dat
         path: of the `.tflite`.
         target: where.
         against: another file, that latency and quality are compared with.
-        data: an `.npz` with inputs and labels, see `PAIRS`.
+        data: an `.npz` with inputs and labels, see `PAIRS`; inputs in the integers that the file takes
+            are taken as they are.
 
     Raises:
         ConfigError: if a file, or the data, is not what it should be.

@@ -79,7 +79,8 @@ def test_defaults_fit_the_machine() -> None:
     assert default_job_bytes(1) >= default_job_bytes(2) >= 2 << 30
 
 
-def test_no_scheduler_says_how_to_start_one(tmp_path: Path) -> None:
+def test_no_scheduler_says_how_to_start_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autoopt.engine.CONNECT_S", 1)
     with (
         pytest.raises(TargetUnavailable, match=r"no Dask scheduler answers at .*; start one with `dask scheduler`"),
         Engine(workplace(tmp_path), slots=1, scheduler="tcp://127.0.0.1:9"),

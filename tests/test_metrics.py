@@ -14,6 +14,7 @@ from autoopt.metrics import (
     Metric,
     pack_outcomes,
     paired_difference,
+    resampled_difference,
     show_bytes,
     unpack_outcomes,
     wilson,
@@ -105,7 +106,8 @@ def test_shown_bytes_read_back_within_half_a_permille(size):
 
 
 def test_standard_metrics_are_filed_under_their_names():
-    assert all(name == m.name and m.direction == "min" and m.unit in KINDS for name, m in STANDARD.items())
+    assert all(name == m.name and m.unit in KINDS for name, m in STANDARD.items())
+    assert [name for name, m in STANDARD.items() if m.direction == "max"] == ["agreement"]
 
 
 # --- Measurement
@@ -221,3 +223,58 @@ def test_pairing_tells_models_apart_that_their_own_intervals_do_not():
     (low_a, _), (_, high_b) = wilson(int(a.sum()), len(a)), wilson(int(b.sum()), len(b))
     assert low_a < high_b
     assert paired_difference(a, b)[1] > 0
+
+
+# --- resampled metrics
+
+values = st.floats(-1e6, 1e6)
+draws = st.lists(st.tuples(st.none() | values, st.none() | values), max_size=40)
+
+
+def defined(pairs):
+    return [x - y for x, y in pairs if x is not None and y is not None]
+
+
+@given(values, values, draws)
+def test_resampled_difference_contains_its_value(a, b, pairs):
+    difference, low, high = resampled_difference(a, b, [x for x, _ in pairs], [y for _, y in pairs])
+    assert difference == a - b
+    assert low <= difference <= high
+    assert min([difference, *defined(pairs)]) <= low
+    assert high <= max([difference, *defined(pairs)])
+
+
+@given(values, values, draws)
+def test_resampled_difference_is_antisymmetric(a, b, pairs):
+    xs, ys = [x for x, _ in pairs], [y for _, y in pairs]
+    difference, low, high = resampled_difference(a, b, xs, ys)
+    assert resampled_difference(b, a, ys, xs) == pytest.approx((-difference, -high, -low), rel=1e-9, abs=1e-6)
+
+
+@given(values, draws, st.floats(-10, 10))
+def test_a_shift_of_every_resample_is_the_difference_for_sure(value, pairs, shift):
+    xs = [x for x, _ in pairs]
+    found = resampled_difference(value + shift, value, [None if x is None else x + shift for x in xs], xs)
+    assert found == pytest.approx((shift, shift, shift), abs=1e-6)
+
+
+@given(values, values, draws)
+def test_resamples_on_which_either_is_not_defined_are_left_out(a, b, pairs):
+    both = [(x, y) for x, y in pairs if x is not None and y is not None]
+    expected = resampled_difference(a, b, [x for x, _ in both], [y for _, y in both])
+    assert resampled_difference(a, b, [x for x, _ in pairs], [y for _, y in pairs]) == expected
+
+
+def test_resampled_difference_covers_the_middle_95_percent():
+    found = resampled_difference(0.5, 0, np.arange(201) / 200, np.zeros(201))
+    assert found == pytest.approx((0.5, 0.025, 0.975))
+
+
+def test_resamples_that_do_not_pair_are_refused():
+    with pytest.raises(ValueError, match="zip"):
+        resampled_difference(1, 1, [1.0], [1.0, 2.0])
+
+
+@given(values, st.lists(values, max_size=20))
+def test_the_same_resamples_do_not_differ(value, drawn):
+    assert resampled_difference(value, value, drawn, drawn) == (0, 0, 0)

@@ -9,6 +9,7 @@ from builders import candidate, failed, measured, recipes, results
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autoopt.candidate import Confirmation
 from autoopt.errors import ConfigError
 from autoopt.metrics import pack_outcomes
 from autoopt.recipe import Prune, Recipe
@@ -346,10 +347,255 @@ def test_csv_and_table_hold_the_same(study):
 
 
 def test_tables_of_nothing():
+    header = results(candidate(0)).to_csv().splitlines()[0]
     assert len(results().table()) == 0
-    assert results().to_csv() == ""
+    assert results().to_csv() == f"{header}\r\n"
+    assert results(candidate(0)).to_csv([]) == f"{header}\r\n"
+    assert list(results().table().columns) == header.split(",")[1:]
 
 
 def test_a_failure_stands_in_the_table():
     row = results(failed(4)).table().loc[4]
     assert (row["status"], row["failed_stage"], row["reason"]) == ("failed", "prune", "no layer can be pruned")
+
+
+# --- what the target refuses, and what changes are told against
+
+
+def refused(number, origin="search", **values):
+    return dataclasses.replace(candidate(number, origin, **values), refused="the target runs integers alone")
+
+
+def test_what_the_target_refuses_is_infeasible_and_neither_on_the_front_nor_picked():
+    study = results(refused(0, "baseline", accuracy=0.99, size_bytes=1), candidate(1, accuracy=0.5, size_bytes=9))
+    assert study.statuses() == {0: "infeasible", 1: "front"}
+    assert [c.number for c in study.front()] == [1]
+    assert study.pick().candidate.number == 1
+    assert study.pick("size_bytes <= 5").candidate is None
+    assert 0 not in [c.number for c in study.pick("size_bytes <= 5").nearest]
+    assert study.rows()[0]["reason"] == "the target runs integers alone"
+
+
+@given(studies(), st.data())
+def test_refused_ones_are_never_on_the_front_nor_picked(study, data):
+    chosen = data.draw(st.sets(st.sampled_from([c.number for c in study.candidates])))
+    changed = [refused_too(c) if c.number in chosen else c for c in study.candidates]
+    study = dataclasses.replace(study, candidates=tuple(changed))
+    pick = study.pick()
+    shown = {c.number for c in (*study.front(), *pick.tied, *pick.nearest)}
+    assert not shown & chosen
+    assert all(study.statuses()[n] in ("infeasible", "failed") for n in chosen)
+
+
+def refused_too(c):
+    return dataclasses.replace(c, refused="not here")
+
+
+def test_the_reference_is_the_first_scheme_that_has_what_the_baseline_lacks():
+    """On a target that can't run the baseline, latency is told against the first post-training scheme."""
+    study = results(
+        refused(0, "baseline", accuracy=0.9, size_bytes=400),
+        dataclasses.replace(failed(1), origin="scheme"),
+        candidate(2, "scheme", accuracy=0.89, size_bytes=100, latency_ms=4),
+        candidate(3, "scheme", accuracy=0.89, size_bytes=100, latency_ms=3),
+        candidate(4, accuracy=0.88, size_bytes=50, latency_ms=1),
+        budgets=["latency_ms <= 50% of baseline", "accuracy >= baseline - 5%"],
+    )
+    assert study.reference("accuracy").number == 0
+    assert study.reference("latency_ms").number == 2
+    assert study.reference("memory_bytes") is None
+    assert [study.margins(c)["latency_ms <= 50% of baseline"] for c in study.candidates[2:]] == [2, 1, -1]
+    assert [c.number for c in study.front()] == [4]
+    with pytest.raises(ConfigError, match="the baseline has no memory_bytes"):
+        study.pick("memory_bytes <= baseline")
+    assert study.pick("latency_ms <= 80% of baseline").candidate.number == 3
+
+
+def test_without_a_baseline_nothing_is_relative_to_it():
+    study = results(dataclasses.replace(failed(0), origin="baseline"), candidate(1, "scheme", latency_ms=4))
+    assert study.margins(study.candidates[1], study.parse_budgets(["latency_ms <= baseline"])) == {
+        "latency_ms <= baseline": float("inf")
+    }
+
+
+# --- measured again
+
+
+def confirmed(c, quality, **parts):
+    """The candidate, with a quality on the test split (a number, or a measurement)."""
+    m = quality if not isinstance(quality, float) else measured(quality)
+    return dataclasses.replace(c, confirmation=Confirmation(quality=m, **parts))
+
+
+@pytest.mark.parametrize(
+    ("searched", "again", "margin"),
+    [(0.90, 0.89, -0.01), (0.90, 0.87, 0.01), (0.85, 0.95, 0.03), (0.85, 0.86, 0.03), (0.88, 0.88, 0)],
+)
+def test_inside_means_inside_on_both_splits(searched, again, margin):
+    study = results(confirmed(candidate(1, accuracy=searched), again), budgets=["accuracy >= 0.88"])
+    assert study.margins(study.candidates[0]) == {"accuracy >= 0.88": pytest.approx(margin)}
+    assert study.fits(study.candidates[0]) == (margin <= 0)
+
+
+def test_inside_relative_to_the_baseline_is_told_on_each_split_by_its_own():
+    """The test split is harder for both: that is no loss of the candidate's."""
+    baseline = confirmed(candidate(0, "baseline", accuracy=0.95), 0.90)
+    same, worse = (confirmed(candidate(n, accuracy=0.95), q) for n, q in ((1, 0.895), (2, 0.88)))
+    study = results(baseline, same, worse, budgets=["accuracy >= baseline - 1%"])
+    assert [study.margins(c)["accuracy >= baseline - 1%"] for c in study.candidates] == [
+        pytest.approx(-0.01), pytest.approx(-0.005), pytest.approx(0.01)
+    ]  # fmt: skip
+    unconfirmed = dataclasses.replace(study, candidates=(candidate(0, "baseline", accuracy=0.95), worse))
+    assert unconfirmed.margins(worse) == {"accuracy >= baseline - 1%": pytest.approx(-0.01)}
+
+
+def test_a_confirmation_leaves_other_budgets_alone():
+    study = results(confirmed(candidate(1, accuracy=0.9, size_bytes=10), 0.1), budgets=["size_bytes <= 20"])
+    assert study.margins(study.candidates[0]) == {"size_bytes <= 20": -10}
+
+
+def test_the_confirmed_difference_is_that_of_the_test_split_and_needs_both():
+    a = confirmed(candidate(0, accuracy=0.9), measured(0.7, 0.03))
+    b = confirmed(candidate(1, accuracy=0.5), measured(0.6, 0.04))
+    study = results(a, b, candidate(2, accuracy=0.5))
+    assert study.confirmed_difference(a, b) == pytest.approx((0.1, 0.05, 0.15))
+    assert study.confirmed_difference(a, study.candidates[2]) is None
+    assert study.confirmed_difference(study.candidates[2], b) is None
+
+
+def test_the_confirmed_difference_is_paired_too():
+    right = np.arange(ITEMS) < 30
+    less = right.copy()
+    less[0] = False
+    a, b = (
+        confirmed(candidate(n, accuracy=0.5), measured(each.mean(), 0.2, n=ITEMS), outcomes=pack_outcomes(each))
+        for n, each in enumerate((right, less))
+    )
+    difference, low, high = results(a, b).confirmed_difference(a, b)
+    assert difference == pytest.approx(1 / ITEMS)
+    assert high - low < 0.2
+
+
+@pytest.mark.parametrize(
+    ("quality", "searched", "again", "flattery"),
+    [
+        ("accuracy", (0.90, 0.92), (0.90, 0.91), 0.01),
+        ("accuracy", (0.90, 0.92), (0.80, 0.83), -0.01),
+        ("mae", (1.0, 0.8), (1.0, 0.9), 0.1),
+        ("mae", (1.0, 0.8), (2.0, 1.7), -0.1),
+    ],
+)
+def test_flattery_is_positive_where_the_search_promised_more_than_was_confirmed(quality, searched, again, flattery):
+    both = [
+        confirmed(candidate(n, origin, **{quality: searched[n]}), again[n])
+        for n, origin in enumerate(("baseline", "search"))
+    ]
+    study = dataclasses.replace(results(*both), quality=quality)
+    assert study.flattery(study.candidates[1]) == pytest.approx(flattery)
+    assert study.flattery(study.candidates[0]) is None
+
+
+def test_there_is_no_flattery_without_confirmation_or_baseline():
+    alone = confirmed(candidate(1, accuracy=0.9), 0.8)
+    assert results(candidate(0, "baseline", accuracy=0.9), alone).flattery(alone) is None
+    assert results(alone).flattery(alone) is None
+
+
+def test_rows_say_what_is_confirmed_and_what_a_reader_must_know():
+    flagged = dataclasses.replace(measured(2), flags=("estimated", "wide interval"))
+    also = dataclasses.replace(measured(3), flags=("estimated",))
+    study = results(
+        confirmed(candidate(0, accuracy=0.9, latency_ms=flagged, memory_bytes=also), 0.8), candidate(1, accuracy=0.7)
+    )
+    first, second = study.rows()
+    assert (first["confirmed"], first["accuracy_test"], first["flags"]) == (True, 0.8, "estimated; wide interval")
+    assert (second["confirmed"], second["accuracy_test"], second["flags"]) == (False, None, "")
+    assert list(first) == list(second) == study.columns()
+    assert {"confirmed", "accuracy_test", "flags"} <= set(study.table().columns)
+    assert study.flags(study.candidates[0]) == ("estimated", "wide interval")
+
+
+@given(studies())
+def test_a_confirmation_survives_json(study):
+    again = [confirmed(c, 0.5, resamples=(0.5, None), classes=((1, 2),)) for c in study.candidates]
+    study = dataclasses.replace(study, candidates=tuple(again))
+    assert Results.from_json(study.to_json()) == study
+
+
+# --- classes
+
+
+def by_class(number, *classes, origin="search"):
+    return dataclasses.replace(candidate(number, origin, accuracy=0.9), classes=classes)
+
+
+def test_classes_are_listed_from_the_worst_change():
+    study = results(
+        by_class(0, (90, 100), (50, 100), (0, 0), (20, 40), origin="baseline"),
+        by_class(1, (80, 100), (70, 100), (0, 0), (5, 40)),
+    )
+    study = dataclasses.replace(study, provenance={"class_names": ["cat", "dog", "fox"]})
+    found = study.class_changes(study.candidates[1])
+    assert [(c.name, c.items, c.share, c.baseline) for c in found] == [
+        ("3", 40, 0.125, 0.5), ("cat", 100, 0.8, 0.9), ("dog", 100, 0.7, 0.5)
+    ]  # fmt: skip
+    assert study.dead_classes(study.candidates[1]) == []
+
+
+def test_a_dead_class_is_named_although_the_average_hides_it():
+    """One class of a hundred is lost, the others gain: accuracy rises."""
+    n = 100
+    baseline = by_class(0, *[(90, 100)] * n, origin="baseline")
+    better = by_class(1, *[(93, 100)] * 42, (3, 100), *[(93, 100)] * (n - 43))
+    assert sum(right for right, _ in better.classes) > sum(right for right, _ in baseline.classes)
+    study = results(baseline, better)
+    (dead,) = study.dead_classes(better)
+    assert (dead.name, dead.share, dead.baseline, dead.dead) == ("42", 0.03, 0.9, True)
+    assert study.class_changes(better)[0] == dead
+    assert study.dead_classes(baseline) == []
+
+
+@pytest.mark.parametrize(("before", "after", "dead"), [(50, 9, True), (49, 0, False), (50, 10, False), (100, 0, True)])
+def test_a_class_is_dead_under_a_tenth_of_what_was_half_right(before, after, dead):
+    study = results(by_class(0, (before, 100), origin="baseline"), by_class(1, (after, 100)))
+    assert bool(study.dead_classes(study.candidates[1])) == dead
+
+
+def test_without_a_baseline_or_classes_there_are_no_changes():
+    lone = by_class(1, (3, 100))
+    assert results(lone).class_changes(lone) == []
+    assert results(candidate(0, "baseline", accuracy=0.9), lone).class_changes(lone) == []
+
+
+# --- metrics without outcomes: the bootstrap
+
+
+def test_a_shift_that_all_resamples_share_has_a_tiny_interval():
+    """Each metric's own interval is wide, because items differ; on the same items they differ by the same."""
+    draws = np.random.default_rng(0).normal(1, 0.3, 200)
+    own = [dataclasses.replace(candidate(n, mae=measured(1 + shift, 0.6)), resamples=tuple(draws + shift))
+           for n, shift in enumerate((0.0, 0.01))]  # fmt: skip
+    study = dataclasses.replace(results(*own), quality="mae")
+    difference, low, high = study.difference(own[1], own[0])
+    assert difference == pytest.approx(0.01)
+    assert (low, high) == (pytest.approx(0.01), pytest.approx(0.01))
+    assert not study.tied(*own)
+    bare = [dataclasses.replace(c, resamples=()) for c in own]
+    assert study.difference(bare[1], bare[0])[2] - study.difference(bare[1], bare[0])[1] > 1
+    assert study.tied(*bare)
+
+
+def test_resamples_of_other_items_are_not_paired():
+    a, b = (
+        dataclasses.replace(candidate(n, accuracy=measured(0.5, 0.1, n=100 + n)), resamples=(0.5,) * 9) for n in (0, 1)
+    )
+    difference, low, high = results(a, b).difference(a, b)
+    assert (difference, high - low) == (0, pytest.approx(0.2 * 2**0.5))
+
+
+@given(st.lists(st.booleans(), min_size=ITEMS, max_size=ITEMS), st.floats(0, 1))
+def test_what_is_right_on_the_very_same_items_is_tied(right, value):
+    outcomes = pack_outcomes(np.array(right))
+    a, b = (candidate(n, accuracy=measured(value, n=ITEMS), outcomes=outcomes) for n in (0, 1))
+    assert results(a, b).difference(a, b) == (0, 0, 0)
+    assert results(a, b).tied(a, b)

@@ -378,12 +378,13 @@ def test_bad_input_gets_one_line_and_exit_code_2(spoil: object, words: str, tmp_
 def test_the_driver_stays_small_and_free_of_tensorflow(finished: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(finished, tmp_path / "study")
     code = (
-        "import autoopt, resource, sys\n"
+        "import autoopt, pathlib, re, sys\n"
         f"autoopt.run({str(folder)!r}, trials={TRIALS})\n"
         "assert 'tensorflow' not in sys.modules and 'tf_keras' not in sys.modules\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
+        # Not getrusage: it remembers the size of the process that this one was started from.
+        "print(re.search(r'VmHWM:\\s+(\\d+)', pathlib.Path('/proc/self/status').read_text())[1])\n"
     )
     done = subprocess.run(
         [tiny.COMMAND[0], "-c", code], capture_output=True, text=True, env=tiny.ENVIRONMENT, check=True, timeout=120
     )
-    assert int(done.stdout) < 400
+    assert int(done.stdout) < 400_000

@@ -29,7 +29,13 @@ PAIRS = 3
 """Runs of the binary with each file, in turn: it measures one file at a time."""
 ATTEMPTS = 3
 LIMIT_S = 900
-_STATISTICS = re.compile(r"count=(\d+) .*?min=(\d+) .*?avg=([\d.e+]+)(?:.*? p5=(\d+))?(?:.*? median=(\d+))?")
+ACCELERATORS = ("gpu", "nnapi")
+"""Delegates that must take the graph; what XNNPACK leaves, the runtime's own kernels on the CPU run."""
+ENDED = "autoopt-ended:"
+"""Said on the phone after a command, with its exit code: old releases of adb lose that, and all lose what is
+on its way when the phone goes."""
+_STATISTICS = re.compile(r"\bcount=\d+ .*")
+_STATISTIC = re.compile(r"(\w+)=([\d.e+]+)")
 _MEMORY = re.compile(
     r"(?:delta from the start of the tool|Peak memory footprint) \(MB\): init=[-\d.]+ overall=([-\d.]+)"
 )
@@ -114,7 +120,7 @@ class Adb:
             for which in (file, reference) if number % 2 == 0 else (reference, file):
                 said = self._benchmark(which)
                 times[which] = _time_ns(said)
-                if which == file and (part := _PARTLY.search(said)):
+                if which == file and self.delegate in ACCELERATORS and (part := _PARTLY.search(said)):
                     flags.add(f"the {self.delegate} delegate runs a part of the graph only ({part[1]} kernels)")
             rounds.append([(times[file], times[reference])])
         return Timing(rounds=rounds, flags=tuple(sorted(flags)))
@@ -137,9 +143,10 @@ class Adb:
         settings = f"--num_threads={self.threads} --num_runs={RUNS} --warmup_runs=5 {DELEGATES[self.delegate]}"
         done = self._shell(f"{binary} --graph={model} {settings} 2>&1")
         if done.returncode != 0:
-            reason = why(done.returncode, done.stdout)
+            errors = [line for line in done.stdout.splitlines() if line.startswith("ERROR")]  # the first is the cause
+            reason = why(done.returncode, errors[0] if errors else done.stdout)
             raise CandidateFailed("latency", f"benchmark_model can't run the file: {reason}")
-        if _DECLINED.search(done.stdout):
+        if self.delegate in ACCELERATORS and _DECLINED.search(done.stdout):
             raise CandidateFailed("latency", f"the {self.delegate} delegate takes nothing of the graph")
         return done.stdout
 
@@ -169,7 +176,9 @@ class Adb:
         return there
 
     def _shell(self, command: str) -> subprocess.CompletedProcess[str]:
-        return self._adb("shell", command)
+        done = self._adb("shell", f"{command}; echo {ENDED}$?")
+        said, _, code = done.stdout.rpartition(ENDED)
+        return subprocess.CompletedProcess(done.args, int(code), said, done.stderr)
 
     @tenacity.retry(
         retry=tenacity.retry_if_exception_type(TargetLost),
@@ -194,15 +203,17 @@ class Adb:
         said = " ".join(done.stderr.split())
         if done.returncode != 0 and _UNAUTHORIZED in said:
             raise ConfigError(f"target {self.name}: allow USB debugging on the phone ({said[:200]})")
-        if done.returncode != 0 and _LOST.search(said):
-            raise TargetLost(f"target {self.name} does not answer: {said[:300]}")
+        cut = arguments[0] == "shell" and not re.search(rf"{ENDED}\d+\s*$", done.stdout)
+        if cut or (done.returncode != 0 and _LOST.search(said)):
+            raise TargetLost(f"target {self.name} does not answer: {said[:300] or 'the connection was closed'}")
         return done
 
 
 def _time_ns(said: str) -> int:
     """The last statistics line is that of the measured runs; those before it are of the warm-up."""
-    found = _STATISTICS.findall(said)
-    if not found:
-        raise CandidateFailed("latency", f"benchmark_model printed no times: {why(0, said)}")
-    _, least, mean, fifth, _ = found[-1]
-    return round(float(fifth or least or mean) * 1000)
+    lines = _STATISTICS.findall(said)
+    found = dict(_STATISTIC.findall(lines[-1])) if lines else {}
+    for name in ("p5", "min", "curr"):  # newest release first; a single run has no minimum
+        if name in found:
+            return round(float(found[name]) * 1000)
+    raise CandidateFailed("latency", f"benchmark_model printed no times: {why(0, said)}")

@@ -41,7 +41,7 @@ class Micro:
         number = address.where.rstrip("BKMGikmgb ")
         try:
             self.arena = int(float(number) * UNITS["B"][address.where[len(number) :].strip().lower()])
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, OverflowError) as error:
             raise ConfigError(
                 f"target {address.text}: expected the arena's size such as micro:64KB, got {address.where!r}"
             ) from error

@@ -164,7 +164,7 @@ def main() -> None:
     """Do what standard input asks for."""
     asked = json.load(sys.stdin)
     try:
-        import ai_edge_litert  # noqa: F401 - asks whether it is there
+        import ai_edge_litert.interpreter  # noqa: F401 - asks whether it is there, and whole
     except ImportError as error:
         print(error, file=sys.stderr)
         raise SystemExit(NOT_INSTALLED) from error

@@ -24,7 +24,13 @@ ATTEMPTS = 3
 LIMIT_S = 900
 CONNECTION_LOST = 255
 """What ssh ends with when it was not the command that failed."""
-HOPELESS = ("Permission denied", "Host key verification failed", "Bad configuration")
+HOPELESS = (
+    "Permission denied",
+    "Host key verification failed",
+    "Bad configuration",
+    "Can't open user config",
+    "Bad port",
+)
 
 
 class Ssh:
@@ -94,7 +100,10 @@ class Ssh:
         self._copy(runner.WARM.read_bytes(), "warmup.tflite")
         asked = {"what": what, "alone": True, **self.settings}
         asked |= {name: self._copy(data) for name, data in (("file", file), ("reference", reference)) if data}
-        done = self._ssh(f"cd {FOLDER} && exec {shlex.quote(self.python)} {script}", json.dumps(asked).encode())
+        home, _, rest = self.python.partition("/")
+        python = f'"$HOME"/{shlex.quote(rest)}' if home == "~" else shlex.quote(self.python)
+        # The shell stays to tell of a crash: ssh itself would end as if the connection had been lost.
+        done = self._ssh(f"cd {FOLDER} && {python} {script}; exit $?", json.dumps(asked).encode())
         said = done.stderr.decode(errors="replace")
         if done.returncode == 0:
             return json.loads(done.stdout.splitlines()[-1])
@@ -106,6 +115,8 @@ class Ssh:
                 f"target {self.name}: {self.python} there has no ai-edge-litert ({reason}); "
                 "pip install ai-edge-litert on it, or name another by ?python=PATH"
             )
+        if what == "facts":
+            raise ConfigError(f"target {self.name}: {self.python} there can't run autoopt's runner: {reason}")
         raise CandidateFailed(what, f"LiteRT on {self.host} can't run the file: {reason}")
 
     def _copy(self, data: bytes, name: str = "") -> str:

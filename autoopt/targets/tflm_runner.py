@@ -1,6 +1,6 @@
 """Finds the smallest arena for a `.tflite` (from standard input), and compares outputs with LiteRT's.
 
-Prints `{"arena_bytes": N, "off_by": D}`: D is the largest difference between an output of TFLM and of
+Prints `{"arena_bytes": N, "off_by": D}`: D is the largest difference between the first output of TFLM and of
 LiteRT's reference kernels on the same random inputs, 0 if it is within rounding.
 """
 
@@ -13,17 +13,26 @@ import numpy as np
 
 LARGEST = 1 << 30
 SAMPLES = 4
-RELATIVE = 1e-4
-"""Float kernels may add up in another order."""
+RELATIVE = 1e-3
+"""Of the largest output: float kernels may add up in another order."""
+STEPS = 8
+"""Of the output's quantization: some kernels round otherwise, and what differs by one step differs by more in
+later layers. Weights that TFLM can't find make a difference of a good part of all steps."""
 
 
 def starts(runtime: Any, file: bytes, arena: int) -> bool:
-    """Whether the file can be loaded and run in an arena of so many bytes."""
-    try:
-        run(runtime, file, arena, None)
-    except RuntimeError:
-        return False
-    return True
+    """Whether the file can be loaded and run in an arena of so many bytes.
+
+    Tried in a fork: where an arena is too small for a layer's many channels, the runtime crashes.
+    """
+    child = os.fork()
+    if child == 0:
+        try:
+            run(runtime, file, arena, None)
+        except RuntimeError:
+            os._exit(1)
+        os._exit(0)
+    return os.waitpid(child, 0)[1] == 0
 
 
 def run(runtime: Any, file: bytes, arena: int, inputs: list[np.ndarray] | None) -> list[np.ndarray]:
@@ -62,8 +71,10 @@ def difference(runtime: Any, file: bytes, arena: int) -> float:
 
     reference = Interpreter(model_content=file, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
     reference.allocate_tensors()
+    output = reference.get_output_details()[0]
+    scale = output["quantization"][0] or 1.0  # 0: the output is no integer
     rng = np.random.default_rng(0)
-    worst = 0.0
+    allowed, worst = STEPS * step(reference, output["index"]), 0.0
     for _ in range(SAMPLES):
         inputs = []
         for detail in reference.get_input_details():
@@ -73,12 +84,20 @@ def difference(runtime: Any, file: bytes, arena: int) -> float:
             inputs.append(array.astype(kind))
             reference.set_tensor(detail["index"], inputs[-1])
         reference.invoke()
-        expected = reference.get_tensor(reference.get_output_details()[0]["index"]).astype(np.float64)
-        found = run(runtime, file, arena, inputs)[0].astype(np.float64)
-        allowed = 0 if inputs[0].dtype.kind != "f" else RELATIVE * max(1.0, float(np.abs(expected).max()))
-        off = float(np.abs(found - expected).max())
-        worst = max(worst, off if off > allowed or not np.isfinite(off) else 0.0)
-    return worst
+        expected = scale * reference.get_tensor(output["index"]).astype(np.float64)
+        found = scale * run(runtime, file, arena, inputs)[0].astype(np.float64)
+        allowed = max(allowed, RELATIVE * float(np.nanmax(np.abs(expected), initial=0)))
+        worst = float(np.maximum(worst, np.abs(found - expected).max()))  # NaN stays NaN
+    return 0.0 if worst <= allowed else worst
+
+
+def step(interpreter: Any, tensor: int) -> float:
+    """The smallest difference between two values of a tensor: of integers, or dequantized from them; else 0."""
+    scales = {detail["index"]: detail["quantization"][0] for detail in interpreter.get_tensor_details()}
+    for operator in interpreter._get_ops_details():
+        if operator["op_name"] == "DEQUANTIZE" and tensor in operator["outputs"]:
+            return float(scales[operator["inputs"][0]])
+    return float(scales[tensor])
 
 
 if __name__ == "__main__":
