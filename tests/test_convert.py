@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 import tiny
+from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from autoopt import convert, inspect, models
@@ -143,6 +144,30 @@ def test_ranges_come_from_the_whole_calibration_set():
     file = convert.quantize(convert.float32(model), "int8", {tiny.INPUT: bright})
     expected = model.predict(bright[-1:], verbose=0)
     assert error(outputs_of(file, {tiny.INPUT: bright[-1:]}, 1), expected) < TOLERANCE["int8"]
+
+
+@pytest.mark.parametrize("scheme", convert.BY_QUANTIZER)
+def test_large_weights_lie_inside_the_flatbuffer(scheme, monkeypatch):
+    """TensorFlow Lite Micro looks nowhere else; litert-quantizer lays 256 KiB and more after it."""
+    tf_keras.utils.set_random_seed(0)
+    file = convert.float32(tiny.network(layers.Flatten(), layers.Dense(1000), layers.Dense(300), layers.Dense(4)))
+    inside = convert.quantize(file, scheme, CALIBRATION)
+    monkeypatch.setattr(convert, "inline", lambda file: file)
+    outside = convert.quantize(file, scheme, CALIBRATION)
+    assert max(len(outside), len(inside)) < 1.01 * min(len(outside), len(inside))
+    assert max(buffer.offset for buffer in buffers(outside)) > 1
+    assert {(buffer.offset, buffer.size) for buffer in buffers(inside)} == {(0, 0)}
+    assert max(len(buffer.data) for buffer in buffers(inside) if buffer.data is not None) >= 300_000
+    assert (outputs_of(inside, IMAGES, 1) == outputs_of(outside, IMAGES, 1)).all()
+
+
+def test_a_file_that_is_whole_is_left_alone():
+    file = tiny.file(tiny.recipe("int8"))
+    assert convert.inline(file) is file
+
+
+def buffers(file):
+    return schema.ModelT.InitFromPackedBuf(file, 0).buffers
 
 
 # --- what can't be converted

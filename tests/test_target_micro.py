@@ -1,0 +1,171 @@
+"""TensorFlow Lite Micro as a target: real runs of tiny files."""
+
+import functools
+
+import pytest
+import tensorflow as tf
+import tf_keras
+import tiny
+from ai_edge_litert.interpreter import Interpreter
+
+from autoopt import convert, targets
+from autoopt.errors import CandidateFailed, ConfigError
+from autoopt.recipe import SCHEMES
+from autoopt.targets import tflm_runner
+
+runtime = pytest.importorskip("tflite_micro.python.tflite_micro.runtime", reason="pip install 'autoopt[micro]'")
+
+layers = tf_keras.layers
+RUNS = ("float32", "int8", "int8_io", "int16x8", "qat_int8", "qat_int8_io")
+BIAS_BYTES = 4 * 1000
+
+
+@pytest.fixture
+def micro():
+    return targets.find("micro:64KB")
+
+
+@functools.cache
+def wide():
+    """A float32 file whose int8 weights take more than 256 KiB, and whose first layer has 1000 channels."""
+    tf_keras.utils.set_random_seed(0)
+    stack = layers.Flatten(), layers.Dense(1000, activation="relu"), layers.Dense(300, activation="relu")
+    return convert.float32(tiny.network(*stack, layers.Dense(4)))
+
+
+def runs(file, arena):
+    """Whether TFLM loads and runs the file in that arena."""
+    try:
+        interpreter = runtime.Interpreter.from_bytes(file, arena_size=arena)
+        interpreter.invoke()
+    except RuntimeError:
+        return False
+    return True
+
+
+def test_it_describes_itself(micro):
+    told = micro.describe()
+    assert told["target"] == "micro:64KB"
+    assert told["processor"] == "any, with an arena of 64000 B"
+    assert told["runtime"].startswith("tflite-micro ")
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_it_refuses_what_the_runtime_has_no_kernels_for(scheme, micro):
+    assert bool(micro.refuses(scheme)) == (scheme not in RUNS)
+
+
+@pytest.mark.parametrize("scheme", [name for name, scheme in SCHEMES.items() if not scheme.qat])
+def test_what_it_refuses_fails_and_what_it_takes_runs(scheme, micro):
+    file = tiny.file(tiny.recipe(scheme))
+    if micro.refuses(scheme):
+        with pytest.raises(CandidateFailed):
+            micro.memory(file)
+    else:
+        assert 1000 < micro.memory(file)["memory_bytes"] < 10_000
+
+
+@pytest.mark.parametrize("scheme", ["float32", "int8_io", "int16x8"])
+def test_the_arena_is_exact_to_the_byte(scheme, micro):
+    file = tiny.file(tiny.recipe(scheme))
+    arena = micro.memory(file)["memory_bytes"]
+    assert runs(file, arena)
+    assert not runs(file, arena - 1)
+
+
+def test_the_arena_does_not_depend_on_the_size_that_is_given():
+    file = tiny.file(tiny.recipe("int8_io"))
+    assert targets.find("micro:1").memory(file) == targets.find("micro:1GB").memory(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("micro:64000", 64000),
+        ("micro:64KB", 64000),
+        ("micro:64 KB", 64000),
+        ("micro:64KiB", 65536),
+        ("micro:0.5MB", 500_000),
+        ("micro:64kb", 64000),
+        ("micro:64000B", 64000),
+    ],
+)
+def test_the_arena_is_a_budget_in_the_units_of_budgets(text, size):
+    assert targets.find(text).budgets == (f"memory_bytes <= {size}",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "micro",
+        "micro:",
+        "micro:much",
+        "micro:64XB",
+        "micro:64KBKB",
+        "micro:0",
+        "micro:-5KB",
+        "micro:nan",
+        "micro:infMB",
+    ],
+)
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(ConfigError, match=r"target micro.*: expected .*arena|expected micro:ARENA"):
+        targets.find(text)
+
+
+def test_a_dynamic_file_fails_with_the_runtimes_own_words(micro):
+    with pytest.raises(CandidateFailed) as caught:
+        micro.memory(tiny.file(tiny.recipe("dynamic")))
+    assert caught.value.stage == "micro"
+    assert caught.value.reason.startswith("TFLM can't run the file: ")
+    assert "Hybrid models are not supported on TFLite Micro" in caught.value.reason
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.9])
+def test_a_file_cut_short_fails_its_candidate(share, micro):
+    file = tiny.file(tiny.recipe("int8_io"))
+    with pytest.raises(CandidateFailed, match=r"^micro: TFLM") as caught:
+        micro.memory(file[: int(len(file) * share)])
+    assert "\n" not in caught.value.reason
+
+
+@pytest.mark.parametrize("scheme", ["float32", "int8", "int8_io", "int16x8"])
+def test_its_outputs_are_those_of_litert(scheme):
+    assert tflm_runner.difference(runtime, tiny.file(tiny.recipe(scheme)), 64000) == 0
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int8_io"])
+def test_large_weights_are_found(scheme):
+    """litert-quantizer lays them outside the flatbuffer, where TFLM does not look."""
+    file = convert.quantize(wide(), scheme, tiny.split(128, 2).inputs)
+    assert len(file) > 256 * 1024
+    arena = targets.find("micro:1MB").memory(file)["memory_bytes"]
+    assert 2 * BIAS_BYTES < arena < 8 * BIAS_BYTES
+
+
+def test_weights_outside_the_flatbuffer_do_not_pass(monkeypatch, micro):
+    monkeypatch.setattr(convert, "inline", lambda file: file)
+    file = convert.quantize(wide(), "int8_io", tiny.split(128, 2).inputs)
+    with pytest.raises(CandidateFailed, match=r"TFLM's outputs differ from LiteRT's by "):
+        micro.memory(file)
+
+
+def test_outputs_that_are_no_numbers_do_not_pass(micro):
+    inputs = layers.Input((4,), name="x")
+    file = convert.float32(tf_keras.Model(inputs, tf.math.log(inputs - 2)))
+    with pytest.raises(CandidateFailed, match=r"TFLM's outputs differ from LiteRT's by nan"):
+        micro.memory(file)
+
+
+def test_it_has_no_latency(micro):
+    assert "latency_ms" not in micro.measures
+    with pytest.raises(NotImplementedError):
+        micro.latency(b"", b"")
+
+
+def test_a_step_is_that_of_what_the_output_was_dequantized_from():
+    steps = {}
+    for scheme in ("float32", "int8", "int8_io", "int16x8"):
+        interpreter = Interpreter(model_content=tiny.file(tiny.recipe(scheme)))
+        steps[scheme] = tflm_runner.step(interpreter, interpreter.get_output_details()[0]["index"])
+    assert steps == {"float32": 0, "int8": 1 / 256, "int8_io": 1 / 256, "int16x8": pytest.approx(2**-15, rel=0.01)}
