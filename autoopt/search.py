@@ -28,7 +28,7 @@ from autoopt.folder import StudyConfig, StudyFolder
 from autoopt.metrics import STANDARD, Metric
 from autoopt.pipeline import Plan, Setting
 from autoopt.process import Outcome, Workplace
-from autoopt.progress import Snapshot, View
+from autoopt.progress import Snapshot, View, duration
 from autoopt.proposals import Proposal, Proposals, one_line_errors
 from autoopt.recipe import SCHEMES, Finetune, Recipe
 from autoopt.results import Results
@@ -41,6 +41,8 @@ ATTEMPTS = 3
 TICK_S = 0.25
 AWAY_S = 30.0
 """How long to wait for a target that does not answer before trying again."""
+MEASURING = ("latency", "memory")
+"""Jobs that the target does."""
 INTERRUPTED = "interrupted"
 ALL_DONE = "all trials are done"
 EXHAUSTED = "the space is exhausted: every recipe in it has been tried"
@@ -129,6 +131,7 @@ class Search:
         self.seen: dict[str, int] = {}
         self.counted: set[str] = set()
         self.stopping = ""
+        self.away_since = 0.0
         self.opened = False
         self.task: dict[str, Any] = {}
         self.device: dict[str, Any] = {}
@@ -287,7 +290,8 @@ class Search:
     def _fill(self) -> None:
         """Begin candidates as long as there is room, something to do, and no reason to stop."""
         baseline_first = 0 not in self.candidates
-        room = 1 if baseline_first else self.engine.slots + 1
+        waiting = sum(running.again_at > 0 for running in self.running.values())
+        room = 1 if baseline_first else self.engine.slots + 1 + min(waiting, self.engine.slots)
         while len(self.running) < room and not self.stopping:
             if len(self.candidates) + len(self.running) >= self.trials:
                 self.stopping = ALL_DONE
@@ -394,9 +398,11 @@ class Search:
             if outcome is None:
                 continue
             running.outcomes[job.key] = self._count(outcome)
+            if self.away_since and outcome.state == "done" and outcome.name in MEASURING and not outcome.cached:
+                self._back()
             if outcome.state == "blocked":
                 raise TargetUnavailable(outcome.reason)
-            if outcome.state == "config" and outcome.name in ("latency", "memory"):
+            if outcome.state == "config" and outcome.name in MEASURING:
                 raise ConfigError(outcome.reason)  # about the target, not about this candidate
             if outcome.state == "away":
                 self._away(running, outcome)
@@ -456,11 +462,18 @@ class Search:
         self._begin_again(running)
 
     def _away(self, running: Running, outcome: Outcome) -> None:
-        """The target does not answer: say so, wait for it, and count nothing against the candidate."""
-        self.view.note(f"#{running.proposal.number} waits: {outcome.reason}; trying again in {AWAY_S:.0f} s")
+        """The target does not answer: say so once, wait for it, and count nothing against the candidate."""
+        if not self.away_since:
+            self.away_since = time.time()
+            self.view.note(f"#{running.proposal.number} waits: {outcome.reason}; trying again every {AWAY_S:.0f} s")
         for job in running.plan.jobs:
             self.engine.release(job.key)
         running.again_at = time.time() + AWAY_S
+
+    def _back(self) -> None:
+        """The target answers again."""
+        self.view.note(f"{self.setting.target.name} answers again, after {duration(time.time() - self.away_since)}")
+        self.away_since = 0.0
 
     def _release(self, running: Running) -> None:
         del self.running[running.proposal.number]
@@ -590,6 +603,9 @@ class Search:
         notes = self.engine.running()
         rows = []
         for running in self.running.values():
+            if running.again_at:
+                rows.append((running.proposal.number, running.proposal.recipe.label(), "waits", "for the target"))
+                continue
             for job in running.plan.jobs:
                 if job.key in notes:
                     rows.append((running.proposal.number, running.proposal.recipe.label(), job.name, notes[job.key]))

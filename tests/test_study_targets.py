@@ -114,6 +114,8 @@ def test_a_phone_that_goes_away_is_waited_for(tmp_path: Path, baseline: Path) ->
         wait_for(lambda: "waits: target adb:PHONE" in said.read_text(), process)
         (tools / "gone").unlink()
         assert process.wait(120) == 0, said.read_text()
+    assert said.read_text().count("waits: ") == 1, "said once, however often it is tried again"
+    assert "answers again, after" in said.read_text()
     results = autoopt.load(folder)
     assert len(results.candidates) == 4
     assert not any(c.failed for c in results.candidates)
