@@ -28,6 +28,7 @@ _HOMES = {
     "Results": "results",
     "QualityMetric": "task",
     "Task": "task",
+    "verdicts": "guard",
     "confirm": "study",
     "load": "export",
     "run": "study",
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from autoopt.errors import ConfigError as ConfigError
     from autoopt.errors import TargetUnavailable as TargetUnavailable
     from autoopt.export import load as load
+    from autoopt.guard import verdicts as verdicts
     from autoopt.metrics import Measurement as Measurement
     from autoopt.metrics import Metric as Metric
     from autoopt.recipe import Cluster as Cluster

@@ -1,5 +1,6 @@
 """Reading a study's results back, and the bundle that a person ships."""
 
+import dataclasses
 import json
 import os
 import tempfile
@@ -139,12 +140,12 @@ def read_candidate(path: Path) -> Candidate | None:
 
 def make_card(results: Results, candidate: Candidate) -> dict[str, Any]:
     """Everything that the next person must know of a candidate, plain values."""
-    baseline = results.baseline
     metrics = {}
     for name, measurement in candidate.measurements.items():
         metric = results.metrics[name]
         metrics[name] = measurement.to_dict() | {"unit": metric.unit, "direction": metric.direction}
-        reference = None if baseline is None else baseline.value(name)
+        first = results.reference(name)
+        reference = None if first is None else first.value(name)
         if reference is not None:
             metrics[name] |= {"baseline": reference, "change": metric.show_change(measurement.value, reference)}
             metrics[name]["shown"] = metric.show(measurement.value)
@@ -160,6 +161,8 @@ def make_card(results: Results, candidate: Candidate) -> dict[str, Any]:
         "inputs": list(proof.get("inputs", [])),
         "outputs": list(proof.get("outputs", [])),
         "metrics": metrics,
+        "confirmed": _confirmed(results, candidate),
+        "classes": [dataclasses.asdict(c) | {"lost": c.dead} for c in results.class_changes(candidate)],
         "budgets": results.margins(candidate),
         "proof": {
             "operators": proof.get("ops", {}),
@@ -170,6 +173,20 @@ def make_card(results: Results, candidate: Candidate) -> dict[str, Any]:
         "stages": [dict(report) for report in candidate.report],
         "provenance": dict(results.provenance),
     }
+
+
+def _confirmed(results: Results, candidate: Candidate) -> dict[str, Any] | None:
+    """What was found on the test split, or None."""
+    again = candidate.confirmation
+    if again is None:
+        return None
+    found: dict[str, Any] = {"metric": results.quality, **again.quality.to_dict()}
+    baseline = results.baseline
+    change = None if baseline is None else results.confirmed_difference(candidate, baseline)
+    if change is not None:
+        names = ("change", "change_low", "change_high")
+        found |= dict(zip(names, change, strict=True)) | {"search_flattered_by": results.flattery(candidate)}
+    return found
 
 
 def card_text(card: Mapping[str, Any]) -> str:
@@ -191,6 +208,10 @@ def card_text(card: Mapping[str, Any]) -> str:
         lines.append(
             f"| {metric.label} | {metric.show(m['value'])} | {interval}{flags} | {m.get('change', '')} | {m['how']} |"
         )
+    if card["confirmed"] is not None:
+        lines += ["", _confirmed_text(card["confirmed"], card["metrics"][card["confirmed"]["metric"]])]
+    lost = [c for c in card["classes"] if c["lost"]]
+    lines += [f"\nClass {c['name']} is lost: {c['share']:.0%} right, of {c['baseline']:.0%} before." for c in lost]
     lines += [
         "",
         "## Inputs and outputs",
@@ -221,6 +242,18 @@ def card_text(card: Mapping[str, Any]) -> str:
     lines += ["", "## Measured", ""]
     lines += [f"- {name}: {_flat(value)}" for name, value in card["provenance"].items() if value not in (None, [], {})]
     return "\n".join(lines) + "\n"
+
+
+def _confirmed_text(confirmed: Mapping[str, Any], m: Mapping[str, Any]) -> str:
+    metric = Metric(name=confirmed["metric"], direction=m["direction"], unit=m["unit"])
+    shown = [metric.show(confirmed[name]) for name in ("value", "low", "high")]
+    text = (
+        f"Confirmed on the test split, which the search never saw: {metric.label} {shown[0]} ({shown[1]} to {shown[2]})"
+    )
+    if "change" in confirmed:
+        change, low, high = (metric.show_change(confirmed[n], 0) for n in ("change", "change_low", "change_high"))
+        text += f", {change} against the baseline ({low} to {high})"
+    return f"{text}."
 
 
 def _flat(value: Any) -> str:

@@ -28,8 +28,8 @@ from typing import Any
 
 import psutil
 
-from autoopt.errors import AutooptError, CandidateFailed, ConfigError, ResultLost, TargetLost, TargetUnavailable
-from autoopt.locks import try_lock
+from autoopt.errors import AutooptError, CandidateFailed, ConfigError, ResultLost, TargetLost
+from autoopt.locks import private_folder, try_lock
 from autoopt.pipeline import Job
 from autoopt.store import Store, write_atomically
 
@@ -259,11 +259,7 @@ def _signal(pid: int, number: int) -> None:
 
 def _machine() -> Path:
     """A private folder that all studies of this user on this machine share."""
-    folder = Path(tempfile.gettempdir(), f"autoopt-{os.getuid() if hasattr(os, 'getuid') else 'user'}")
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
-        raise TargetUnavailable(f"{folder} belongs to another user; remove it, or set TMPDIR to another folder")
-    return folder
+    return private_folder("autoopt")
 
 
 def _live() -> Path:

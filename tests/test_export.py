@@ -1,17 +1,20 @@
 """Reading results back and writing bundles; the end to end is in test_study."""
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from builders import candidate, measured, results
 
 import autoopt
-from autoopt.candidate import Candidate
+from autoopt.candidate import Candidate, Confirmation
 from autoopt.errors import ConfigError, TargetUnavailable
-from autoopt.export import read_candidate
+from autoopt.export import card_text, make_card, read_candidate
 from autoopt.folder import StudyFolder
-from autoopt.metrics import Measurement
+from autoopt.metrics import Measurement, pack_outcomes
 from autoopt.recipe import Recipe
 from autoopt.store import Store
 
@@ -141,3 +144,25 @@ def test_a_damaged_header_says_how_to_restore_it(text: str, study: Path) -> None
 def test_a_study_that_never_ran_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no results yet; run `autoopt run"):
         autoopt.load(tmp_path)
+
+
+def test_the_card_tells_what_was_confirmed_and_what_was_lost() -> None:
+    def half(right: int) -> str:
+        return pack_outcomes(np.arange(200) < right)
+
+    def one(number: int, seen: int, again: int, classes: tuple[tuple[int, int], ...]) -> Candidate:
+        quality = Measurement(value=again / 200, low=0.5, high=1.0, n=200, how="made up")
+        made = candidate(number, origin="search" if number else "baseline", accuracy=measured(seen / 200, 0.05, 200))
+        confirmation = Confirmation(quality=quality, outcomes=half(again))
+        return dataclasses.replace(made, outcomes=half(seen), classes=classes, confirmation=confirmation)
+
+    found = results(one(0, 190, 190, ((95, 100), (95, 100))), one(1, 190, 180, ((100, 100), (2, 100))))
+    card = make_card(found, found.candidates[1])
+    assert card["confirmed"]["change"] == pytest.approx(-0.05)
+    assert card["confirmed"]["search_flattered_by"] == pytest.approx(0.05)
+    assert [c["name"] for c in card["classes"] if c["lost"]] == ["1"]
+    text = card_text(card)
+    assert "Confirmed on the test split" in text
+    assert "90.00 %" in text
+    assert "-5.00 points against the baseline" in text
+    assert "Class 1 is lost: 2% right, of 95% before." in text

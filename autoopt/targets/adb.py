@@ -14,7 +14,7 @@ import tenacity
 from autoopt.errors import CandidateFailed, ConfigError, TargetLost, TargetUnavailable
 from autoopt.targets.address import Address
 from autoopt.targets.host import why
-from autoopt.targets.protocol import Timing
+from autoopt.targets.protocol import LiteRT, Timing
 
 FOLDER = "/data/local/tmp/autoopt"
 DELEGATES = {
@@ -49,20 +49,14 @@ _LOST = re.compile(
 _UNAUTHORIZED = "unauthorized"
 
 
-class Adb:
+class Adb(LiteRT):
     """`adb:SERIAL?benchmark_model=PATH`, with the option `delegate` (cpu, gpu, nnapi, none).
 
     Raises:
         ConfigError: for an unknown option, or if the binary is not named.
     """
 
-    measures = ("latency_ms", "memory_bytes")
-    objectives = ("quality", "latency_ms", "compressed_bytes")
-    budgets: tuple[str, ...] = ()
-    reference = "float32"
     exclusive = "device"
-    exact = False
-    estimated = False
 
     def __init__(self, address: Address, threads: int) -> None:
         address.expect(("benchmark_model", "delegate"), where="SERIAL (see `adb devices`)")
@@ -74,10 +68,6 @@ class Adb:
         self.binary = Path(address.options["benchmark_model"]).expanduser()
         self.threads = threads
         self._pushed: set[str] = set()
-
-    def refuses(self, scheme: str) -> str:
-        """LiteRT runs them all; what a delegate declines shows when it is run."""
-        return ""
 
     def describe(self) -> dict[str, Any]:
         """The phone's model, chip, Android version, temperature where it tells it, and the binary's digest.

@@ -10,34 +10,24 @@ from typing import Any
 from autoopt.errors import CandidateFailed
 from autoopt.targets import runner
 from autoopt.targets.address import Address
-from autoopt.targets.protocol import Timing
+from autoopt.targets.protocol import LiteRT, Timing
 
 RUNNER = Path(runner.__file__)
 
 
-class Host:
+class Host(LiteRT):
     """`host`, with the option `xnnpack=off` to run the runtime's own kernels.
 
     Raises:
         ConfigError: for an unknown option.
     """
 
-    measures = ("latency_ms", "memory_bytes")
-    objectives = ("quality", "latency_ms", "compressed_bytes")
-    budgets: tuple[str, ...] = ()
-    reference = "float32"
     exclusive = "machine"
-    exact = False
-    estimated = False
 
     def __init__(self, address: Address, threads: int) -> None:
         address.expect(("xnnpack",))
         self.name = address.text
         self.settings = {"threads": threads, "xnnpack": address.choice("xnnpack", ("on", "off")) == "on"}
-
-    def refuses(self, scheme: str) -> str:
-        """LiteRT runs them all."""
-        return ""
 
     def describe(self) -> dict[str, Any]:
         """Processor, cores and runtime."""

@@ -84,3 +84,18 @@ class Target(Protocol):
             CandidateFailed: if it can't run the file.
             TargetLost: if it does not answer any more.
         """
+
+
+class LiteRT:
+    """What targets have in common that run LiteRT and time it."""
+
+    measures = ("latency_ms", "memory_bytes")
+    objectives = ("quality", "latency_ms", "compressed_bytes")
+    budgets: tuple[str, ...] = ()
+    reference = "float32"
+    exact = False
+    estimated = False
+
+    def refuses(self, scheme: str) -> str:
+        """LiteRT runs them all."""
+        return ""

@@ -6,17 +6,16 @@ import os
 import shlex
 import shutil
 import subprocess
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import tenacity
 
 from autoopt.errors import CandidateFailed, ConfigError, TargetLost, TargetUnavailable
+from autoopt.locks import private_folder
 from autoopt.targets import runner
 from autoopt.targets.address import Address
 from autoopt.targets.host import RUNNER, why
-from autoopt.targets.protocol import Timing
+from autoopt.targets.protocol import LiteRT, Timing
 
 FOLDER = ".cache/autoopt"
 """On the board, in the user's home: runner and files, by their digest."""
@@ -33,20 +32,14 @@ HOPELESS = (
 )
 
 
-class Ssh:
+class Ssh(LiteRT):
     """`ssh://user@host`, with the options `port`, `python`, `config` (an ssh_config file) and `xnnpack`.
 
     Raises:
         ConfigError: for an unknown option, or a host that could be taken for an option.
     """
 
-    measures = ("latency_ms", "memory_bytes")
-    objectives = ("quality", "latency_ms", "compressed_bytes")
-    budgets: tuple[str, ...] = ()
-    reference = "float32"
     exclusive = "device"
-    exact = False
-    estimated = False
 
     def __init__(self, address: Address, threads: int) -> None:
         address.expect(("port", "python", "config", "xnnpack"), where="//USER@HOST")
@@ -61,10 +54,6 @@ class Ssh:
         self.config = address.options.get("config", "")
         self.settings = {"threads": threads, "xnnpack": address.choice("xnnpack", ("on", "off")) == "on"}
         self._copied: dict[bytes, str] = {}
-
-    def refuses(self, scheme: str) -> str:
-        """LiteRT runs them all."""
-        return ""
 
     def describe(self) -> dict[str, Any]:
         """The board's processor, cores, runtime, governor and temperature, where it tells them.
@@ -158,7 +147,7 @@ class Ssh:
             "ServerAliveInterval": "5",
             "ServerAliveCountMax": "3",
             "ControlMaster": "auto",  # one connection for many commands
-            "ControlPath": str(_sockets() / "%C"),
+            "ControlPath": str(private_folder("autoopt-ssh") / "%C"),
             "ControlPersist": "60",
         }
         arguments = ["ssh", *(["-F", self.config] if self.config else []), *(["-p", self.port] if self.port else [])]
@@ -177,12 +166,3 @@ class Ssh:
                 raise ConfigError(f"target {self.name}: {said}")
             raise TargetLost(f"target {self.name} does not answer: {said}")
         return done
-
-
-def _sockets() -> Path:
-    """A private folder for the sockets of shared connections, with a short path (sockets allow 100 bytes)."""
-    folder = Path(tempfile.gettempdir(), f"autoopt-ssh-{os.getuid() if hasattr(os, 'getuid') else 'user'}")
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
-        raise TargetUnavailable(f"{folder} belongs to another user; remove it, or set TMPDIR to another folder")
-    return folder
