@@ -18,20 +18,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autoopt import assemble, confirmation, pipeline, provenance
-from autoopt import budgets as budget_syntax
+from autoopt import assemble, confirmation, pipeline, provenance, terms
 from autoopt.candidate import Candidate
 from autoopt.engine import Engine, default_job_bytes, default_slots
 from autoopt.errors import CandidateFailed, ConfigError, TargetUnavailable
 from autoopt.export import read_candidate
 from autoopt.folder import StudyConfig, StudyFolder
-from autoopt.metrics import STANDARD, Metric
 from autoopt.pipeline import Plan, Setting
 from autoopt.process import Outcome, Workplace
 from autoopt.progress import Snapshot, View, duration
 from autoopt.proposals import Proposal, Proposals, one_line_errors
 from autoopt.recipe import SCHEMES, Finetune, Recipe
 from autoopt.results import Results
+from autoopt.spent import Spent
 from autoopt.store import Store, write_atomically
 
 NOTHING = Plan(jobs=(), file="", results={})
@@ -70,35 +69,6 @@ class Running:
     confirming: bool = False
 
 
-@dataclass
-class Spent:
-    """Where the time of one run went, in seconds."""
-
-    jobs: float = 0.0
-    saved: float = 0.0
-    busy: float = 0.0
-    hits: int = 0
-    wall: float = 0.0
-    _until: float = 0.0
-
-    @property
-    def overhead(self) -> float:
-        """In which no job was at work."""
-        return max(0.0, self.wall - self.busy)
-
-    def add(self, outcome: Outcome) -> None:
-        """Count one job that ended."""
-        if outcome.cached:
-            self.saved += outcome.seconds
-            self.hits += 1
-        elif outcome.ended:
-            self.jobs += outcome.seconds
-            # Jobs end in order of time: only what lies behind the last end seen is new.
-            start = max(outcome.started, self._until)
-            self.busy += max(0.0, outcome.ended - start)
-            self._until = max(self._until, outcome.ended)
-
-
 class Search:
     """One run of a study. See `run` for the arguments."""
 
@@ -119,6 +89,7 @@ class Search:
         self.folder, self.config, self.view = folder, config, view
         self.trials = config.trials if trials is None else trials
         self.hours = config.hours if hours is None else hours
+        self.deadline = math.inf if self.hours is None else time.time() + self.hours * 3600
         self.scheduler = scheduler
         self.recipes = recipes
         if store is not None:
@@ -224,18 +195,9 @@ class Search:
             threads=self.config.threads,
             seed=self.config.seed,
         )
-        quality = self.task["metric"]
-        self.quality = Metric(name=quality["name"], direction=quality["direction"], unit=quality["unit"])
-        self.metrics = {self.quality.name: self.quality, **STANDARD}
-        self.objectives = tuple(self.quality.name if o == "quality" else o for o in self.config.objectives)
-        for name in self.objectives:
-            if name not in self.metrics:
-                known = ", ".join(self.metrics)
-                raise ConfigError(f"{self.folder.path}/study.yaml: objectives: unknown metric {name!r}; known: {known}")
-        try:
-            self.budgets = tuple(budget_syntax.parse(text, self.metrics) for text in self.config.budgets)
-        except ConfigError as error:
-            raise ConfigError(f"{self.folder.path}/study.yaml: {error}") from error
+        found = terms.settle(self.config, self.task["metric"], f"{self.folder.path}/study.yaml")
+        self.quality, self.metrics = found.quality, found.metrics
+        self.objectives, self.budgets = found.objectives, found.budgets
         self.defaults = Finetune(**self.task["finetune"])
 
     def _machine(self) -> str:
@@ -256,9 +218,8 @@ class Search:
                 raise TargetUnavailable("stopped; run the same command again to go on")
 
     def _search(self) -> None:
-        deadline = math.inf if self.hours is None else self.started + self.hours * 3600
         while True:
-            if not self.stopping and time.time() >= deadline:
+            if not self.stopping and time.time() >= self.deadline:
                 self.stopping = "time is up"
             self._fill()
             if not self.running:
@@ -277,7 +238,8 @@ class Search:
 
     def _wait_for_target(self, running: Running) -> None:
         """Try again in a while; give up waiting, not the candidate, when the run is to end."""
-        if self.stopping and self.stopping not in (ALL_DONE, EXHAUSTED, CONFIRMING):
+        ending = self.stopping not in ("", ALL_DONE, EXHAUSTED, CONFIRMING)
+        if ending or time.time() >= self.deadline:
             del self.running[running.proposal.number]
         elif time.time() >= running.again_at:
             self._begin_again(running)

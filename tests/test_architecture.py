@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "autoopt"
 ORDER = [
     "errors", "validation", "locks", "recipe", "metrics", "budgets", "candidate", "results", "guard", "confirmation", "knobs", "space", "targets",
     "store", "models", "task", "measure", "stages", "convert", "inspect", "standalone", "jobs", "pipeline", "process", "assemble", "engine", "preload",
-    "folder", "provenance", "export", "progress", "figures", "report", "init", "proposals", "search", "study", "cli", "__main__",
+    "folder", "provenance", "export", "progress", "figures", "report", "init", "proposals", "spent", "terms", "search", "study", "cli", "__main__",
 ]  # fmt: skip
 """Top to bottom: a module imports only from those before it."""
 HOMES = {
