@@ -247,6 +247,7 @@ def test_a_changed_task_or_space_is_refused(copy: Path) -> None:
         autoopt.run(copy, trials=TRIALS)
 
 
+@pytest.mark.slow
 def test_budgets_reach_the_sampler_and_the_results(tmp_path: Path, baseline: Path) -> None:
     study = tiny.STUDY + 'budgets: ["size_bytes <= 0.5 * baseline"]\n'
     folder = tiny.write(tmp_path / "study", baseline=baseline, study=study)
@@ -260,6 +261,7 @@ def test_budgets_reach_the_sampler_and_the_results(tmp_path: Path, baseline: Pat
     assert sorted(m > 0 for m in margins) == [False, False, True]
 
 
+@pytest.mark.slow
 def test_a_space_that_is_exhausted_ends_the_search(tmp_path: Path, baseline: Path) -> None:
     study = tiny.STUDY.replace("  prune: {sparsity: [0.5, 0.7], frequency: 2}\n", "").replace("trials: 5", "trials: 9")
     folder = tiny.write(tmp_path / "study", baseline=baseline, study=study)
@@ -269,6 +271,7 @@ def test_a_space_that_is_exhausted_ends_the_search(tmp_path: Path, baseline: Pat
     assert len(autoopt.load(folder).candidates) == 3
 
 
+@pytest.mark.slow
 def test_ctrl_c_once_finishes_what_runs_and_the_same_command_goes_on(
     tmp_path: Path, baseline: Path, started: list[subprocess.Popen[str]]
 ) -> None:

@@ -12,6 +12,8 @@ import tinystudy as tiny
 import autoopt
 from autoopt.export import SavedResults
 
+pytestmark = pytest.mark.slow
+
 SPACE = """\
 space:
   prune: {{sparsity: [0.5], frequency: 2, optional: {optional}}}
