@@ -190,7 +190,8 @@ class Live(Silent):
         counts = f"{snapshot.done} of {snapshot.total} candidates, {snapshot.failed} failed"
         times = f"{duration(snapshot.elapsed_s)} gone" + ("" if left is None else f", about {duration(left)} left")
         head = Text(f"{counts} · {times} · {snapshot.hits} results from the store")
-        bar = ProgressBar(total=max(1, snapshot.total), completed=snapshot.done, width=60)
+        bar = Table.grid()  # a bar by itself ends without a line break
+        bar.add_row(ProgressBar(total=max(1, snapshot.total), completed=snapshot.done, width=60))
         jobs = Table.grid(padding=(0, 2))
         for number, recipe, job, at in snapshot.running:
             jobs.add_row(Text(f"#{number}"), Text(recipe), Text(job, style="bold"), Text(at))

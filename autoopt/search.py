@@ -494,7 +494,8 @@ class Search:
         chosen = [c for c in confirmation.choose(self._results()) if c.confirmation is None]
         if not chosen:
             return
-        self.view.note(f"confirming {len(chosen)} candidates on the test split, with more repeats")
+        what = "a candidate" if len(chosen) == 1 else f"{len(chosen)} candidates"
+        self.view.note(f"confirming {what} on the test split, with more repeats")
         before, self.stopping = self.stopping, CONFIRMING
         for candidate in chosen:
             proposal = Proposal(number=candidate.number, recipe=candidate.recipe, origin=candidate.origin, trial=None)

@@ -72,3 +72,5 @@ def test_the_live_view_shows_progress_jobs_and_the_front() -> None:
     text = screen.getvalue()
     for words in ("2 of 8 candidates", "epoch 1/3", "[bold]", "front so far", "a [note]"):
         assert words in text
+    bar = next(line for line in text.splitlines() if "━" in line)
+    assert "candidates" not in bar, "the bar has a line of its own"
