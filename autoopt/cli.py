@@ -297,10 +297,12 @@ def init(folder: Path, model: Path, data: Path, space: str, trials: int) -> None
     The data has x_train and y_train and may have x_validation, y_validation, x_test, y_test and
     class_names; what is missing is split off x_train.
     """
+    import logging
     import os
 
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     from autoopt.init import create
 
     create(folder, model, data, space, trials, say=lambda text: click.echo(text, err=True))

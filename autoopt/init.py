@@ -23,7 +23,8 @@ STUDY = """\
 # What to search, and what for. Every key but `space` may be left out.
 task: task.py
 space: {space}                     # one of autoopt's own ({known}), or a .yaml file beside this one
-objectives: [{quality}, latency_ms, compressed_bytes]
+# objectives: [{quality}, latency_ms, compressed_bytes]   # what to trade; by default what the target is about
+# target: host                     # or a board, a phone, an NPU, a microcontroller: see the README
 budgets: []                        # such as "size_bytes <= 300 KB" or "{budget}"
 trials: {trials}
 """

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -100,7 +101,10 @@ def pack(model: Any, reports: Sequence[dict[str, Any]] = ()) -> bytes:
     """A model and the reports of the stages behind it, as bytes; `unpack` is the inverse."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.h5")
-        model.save(path, include_optimizer=False, save_format="h5")
+        with warnings.catch_warnings():
+            # HDF5 is meant: tf_keras reads tfmot's layers back from it.
+            warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file", UserWarning)
+            model.save(path, include_optimizer=False, save_format="h5")
         weights = path.read_bytes()
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
