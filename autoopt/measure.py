@@ -18,6 +18,7 @@ RESAMPLES = 200
 WIDE = 0.02
 """A latency interval wider than this share of its value is measured on, and flagged if it stays so."""
 QUANTILE = 0.99
+"""Of Student's distribution, for the ends of a latency interval; see `latency_ratio`."""
 RESOLUTION = 0.003
 """A difference that repeats don't take away: a file against itself was off by up to so much."""
 CALM = 0.03
@@ -27,6 +28,7 @@ CALM_FEWEST = 3
 UNKNOWN = math.log(2)
 """Half an interval, as a logarithm, where nothing is known of it."""
 DRIFT = 0.15
+"""By how much the reference may change its speed before a reader is told."""
 FEWEST, MOST = 5, 14
 """Fresh processes while searching."""
 CONFIRM_FEWEST, CONFIRM_MOST = 8, 30

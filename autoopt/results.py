@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ALIVE, DEAD = 0.5, 0.1
+"""A class is lost if the baseline gets at least the first share of its items right, and a candidate less than the second."""
 FORMAT = 1
 """Version of the JSON that `Results.to_json` writes."""
 
