@@ -10,7 +10,8 @@ import os
 import queue
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any, Self
 
@@ -122,9 +123,18 @@ class Engine:
         with contextlib.suppress(Exception):  # it is gone: nothing is left to cancel
             self._client.cancel(list(self._futures.values()), force=True)
         self._futures.clear()
-        self._client.close(timeout=10)
+        with contextlib.suppress(OSError):  # likewise
+            self._client.close(timeout=10)
         if self.scheduler is None and self._client.cluster is not None:
             self._client.cluster.close(timeout=10)
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[None]:
+        """Say in one line that the cluster went away while it was asked something."""
+        try:
+            yield
+        except (OSError, CancelledError) as error:
+            raise TargetUnavailable(f"the engine at {self.scheduler} is gone; run the same command again") from error
 
     def submit(self, job: Job) -> None:
         """Have a job done after its parents; the same key is done once, however often it is submitted.
@@ -136,15 +146,16 @@ class Engine:
             if self._futures[job.key].done():
                 self._ended.put(job.key)
             return
-        future = self._client.submit(
-            supervise,
-            process.to_plain(job),
-            process.to_plain(self.workplace),
-            *[self._futures[key] for key in job.parents if key in self._futures],
-            key=job.key,
-            resources={BENCH if job.exclusive else TRAIN: 1},
-            pure=False,
-        )
+        with self._connected():
+            future = self._client.submit(
+                supervise,
+                process.to_plain(job),
+                process.to_plain(self.workplace),
+                *[self._futures[key] for key in job.parents if key in self._futures],
+                key=job.key,
+                resources={BENCH if job.exclusive else TRAIN: 1},
+                pure=False,
+            )
         self._futures[job.key] = future
         future.add_done_callback(lambda _: self._ended.put(job.key))
 
@@ -173,11 +184,12 @@ class Engine:
         future = self._futures.get(key)
         if future is None or not future.done():
             return None
-        if future.status == "finished":
-            return Outcome(**future.result(timeout=30))
-        if future.status == "error":  # its worker died again and again, or could not import autoopt
-            reason = " ".join(str(future.exception(timeout=30)).split())[:300]
-            return Outcome(key=key, name="engine", state="unavailable", stage="engine", reason=reason)
+        with self._connected():
+            if future.status == "finished":
+                return Outcome(**future.result(timeout=30))
+            if future.status == "error":  # its worker died again and again, or could not import autoopt
+                reason = " ".join(str(future.exception(timeout=30)).split())[:300]
+                return Outcome(key=key, name="engine", state="unavailable", stage="engine", reason=reason)
         raise TargetUnavailable("the engine is gone (its jobs were lost); run the same command again")
 
     def release(self, key: str) -> None:
