@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from autoopt.metrics import Measurement
+from autoopt.metrics import Measurement, Scores
 from autoopt.recipe import Recipe
 
 
@@ -26,6 +26,11 @@ class Confirmation:
     resamples: tuple[float | None, ...] = ()
     classes: tuple[tuple[int, int], ...] = ()
     searched: Mapping[str, Measurement] = field(default_factory=dict)
+
+    @property
+    def scores(self) -> Scores:
+        """What it takes to compare it with another confirmation."""
+        return Scores(self.quality, self.outcomes, self.resamples)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -105,6 +110,10 @@ class Candidate:
         """A measured value, or None where it was not measured."""
         found = self.measurements.get(metric)
         return None if found is None else found.value
+
+    def scores(self, quality: str) -> Scores:
+        """What it takes to compare its quality with another candidate's."""
+        return Scores(self.measurements[quality], self.outcomes, self.resamples)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

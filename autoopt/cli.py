@@ -180,16 +180,17 @@ def status(study: Path) -> None:
     """Say how far a study is, and what failed."""
     from collections import Counter
 
+    from autoopt import words
     from autoopt.progress import duration
 
     results = _load(study)
     statuses = results.statuses()
     counts = Counter(statuses.values())
-    failures = Counter((c.failed_stage, c.reason) for c in results.candidates if c.failed)
+    failures = words.failures(results)
     running = results.folder.driver()
     time = results.provenance.get("time", {})
     if _state["json"]:
-        rows = [{"stage": s, "reason": r, "count": n} for (s, r), n in failures.most_common()]
+        rows = [{"stage": s, "reason": r, "count": len(names)} for s, r, names in failures]
         plain = {"study": results.study, "running": running, "counts": counts, "failures": rows, "time": time}
         click.echo(json.dumps(plain))
         return
@@ -197,8 +198,8 @@ def status(study: Path) -> None:
         f"running (process {running})" if running else "not running"))  # fmt: skip
     for name in ("front", "dominated", "infeasible", "failed"):
         click.echo(f"  {counts[name]:4d} {name}")
-    for (stage, reason), count in failures.most_common():
-        click.echo(f"  failed in {stage} ({count}): {reason}")
+    for stage, reason, names in failures:
+        click.echo(f"  failed in {stage} ({len(names)}): {reason}")
     if time:
         click.echo(
             f"  {duration(time['jobs_s'])} in jobs, {duration(time['saved_by_store_s'])} saved by the store, "
@@ -457,6 +458,8 @@ def _print_front(results: "Results", candidates: "list[Candidate] | None" = None
 
 
 def _print_pick(results: "Results", pick: "Pick") -> None:
+    from autoopt import words
+
     if pick.candidate is None:
         click.echo(f"pick: none. {pick.why}.")
         for line in pick.binding:
@@ -475,35 +478,19 @@ def _print_pick(results: "Results", pick: "Pick") -> None:
         m = c.measurements.get(name)
         if m is None or metric.unit == "ratio":
             continue
-        interval = "" if m.low == m.high else f"  ({metric.show(m.low)} to {metric.show(m.high)})"
-        change = ""
-        first = results.reference(name)
-        if first is not None and first is not c and name != "agreement":
-            change = f"  {metric.show_change(m.value, float(first.value(name) or 0))}"
-        click.echo(f"  {metric.label:26} {metric.show(m.value):>10}{change}{interval}")
-    _print_confirmation(results, c)
-    for dead in results.dead_classes(c):
+        change, interval = words.change(results, c, name), words.interval(metric, m)
         click.echo(
-            f"  lost: class {dead.name}: {dead.share:.0%} right, of {dead.baseline:.0%} before ({dead.items} items)"
+            f"  {metric.label:26} {metric.show(m.value):>10}"
+            + f"  {change}" * bool(change)
+            + f"  ({interval})" * bool(interval)
         )
+    if c.confirmation is not None:
+        click.echo(f"  confirmed: {words.confirmed(results, c)}")
+    for text in words.lost(results, c):
+        click.echo(f"  {text}")
     click.echo(f"  why: {pick.why}")
     for line in pick.binding:
         click.echo(f"  binds: {line}")
-
-
-def _print_confirmation(results: "Results", candidate: "Candidate") -> None:
-    again = candidate.confirmation
-    if again is None:
-        return
-    metric = results.metrics[results.quality]
-    line = f"  confirmed on the test split: {metric.label} {metric.show(again.quality.value)}"
-    found, flattery = None, results.flattery(candidate)
-    if results.baseline is not None:
-        found = results.confirmed_difference(candidate, results.baseline)
-    if found is not None and flattery is not None:
-        change, low, high = (metric.show_change(d, 0) for d in found)
-        line += f", {change} against the baseline ({low} to {high}); the search had flattered by {metric.show_change(flattery, 0)}"
-    click.echo(line)
 
 
 def _print_guard(results: "Results") -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from autoopt import budgets as budget_syntax
+from autoopt import words
 from autoopt.candidate import Candidate
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.folder import StudyFolder
@@ -163,6 +164,7 @@ def make_card(results: Results, candidate: Candidate) -> dict[str, Any]:
         "metrics": metrics,
         "confirmed": _confirmed(results, candidate),
         "classes": [dataclasses.asdict(c) | {"lost": c.dead} for c in results.class_changes(candidate)],
+        "lost": list(words.lost(results, candidate)),
         "budgets": results.margins(candidate),
         "proof": {
             "operators": proof.get("ops", {}),
@@ -181,6 +183,7 @@ def _confirmed(results: Results, candidate: Candidate) -> dict[str, Any] | None:
     if again is None:
         return None
     found: dict[str, Any] = {"metric": results.quality, **again.quality.to_dict()}
+    found["in_words"] = words.confirmed(results, candidate)
     baseline = results.baseline
     change = None if baseline is None else results.confirmed_difference(candidate, baseline)
     if change is not None:
@@ -209,9 +212,8 @@ def card_text(card: Mapping[str, Any]) -> str:
             f"| {metric.label} | {metric.show(m['value'])} | {interval}{flags} | {m.get('change', '')} | {m['how']} |"
         )
     if card["confirmed"] is not None:
-        lines += ["", _confirmed_text(card["confirmed"], card["metrics"][card["confirmed"]["metric"]])]
-    lost = [c for c in card["classes"] if c["lost"]]
-    lines += [f"\nClass {c['name']} is lost: {c['share']:.0%} right, of {c['baseline']:.0%} before." for c in lost]
+        lines += ["", f"Confirmed: {card['confirmed']['in_words']}."]
+    lines += [f"\n{text[0].upper()}{text[1:]}." for text in card["lost"]]
     lines += [
         "",
         "## Inputs and outputs",
@@ -242,18 +244,6 @@ def card_text(card: Mapping[str, Any]) -> str:
     lines += ["", "## Measured", ""]
     lines += [f"- {name}: {_flat(value)}" for name, value in card["provenance"].items() if value not in (None, [], {})]
     return "\n".join(lines) + "\n"
-
-
-def _confirmed_text(confirmed: Mapping[str, Any], m: Mapping[str, Any]) -> str:
-    metric = Metric(name=confirmed["metric"], direction=m["direction"], unit=m["unit"])
-    shown = [metric.show(confirmed[name]) for name in ("value", "low", "high")]
-    text = (
-        f"Confirmed on the test split, which the search never saw: {metric.label} {shown[0]} ({shown[1]} to {shown[2]})"
-    )
-    if "change" in confirmed:
-        change, low, high = (metric.show_change(confirmed[n], 0) for n in ("change", "change_low", "change_high"))
-        text += f", {change} against the baseline ({low} to {high})"
-    return f"{text}."
 
 
 def _flat(value: Any) -> str:

@@ -8,9 +8,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from autoopt.budgets import Budget
+from autoopt import words
 from autoopt.candidate import Candidate
-from autoopt.metrics import Measurement, Metric
+from autoopt.metrics import Metric
 from autoopt.results import Results
 
 GREY, ACCENT = "#8a8a8a", "#d55e00"
@@ -78,29 +78,6 @@ class _Axis:
             "width": 3,
             "visible": any(m.low < m.high for m in found),
         }
-
-
-def interval_text(metric: Metric, measurement: Measurement) -> str:
-    """The 95 % interval for people, or `` for what is exact."""
-    if measurement.low == measurement.high:
-        return ""
-    return f"{metric.show(measurement.low)} to {metric.show(measurement.high)}"
-
-
-def change_text(results: Results, candidate: Candidate, metric: str) -> str:
-    """The change from the baseline for people, or `` where there is nothing to compare."""
-    baseline, value = results.reference(metric), candidate.value(metric)
-    reference = None if baseline is None or candidate is baseline else baseline.value(metric)
-    if value is None or reference is None or metric == "latency_ratio":  # which is its own change
-        return ""
-    return results.metrics[metric].show_change(value, reference)
-
-
-def limit_of(results: Results, budget: Budget) -> float | None:
-    """The budget's limit in the metric's unit, or None if it needs a baseline that is not there."""
-    baseline = results.reference(budget.metric)
-    reference = None if baseline is None else baseline.value(budget.metric)
-    return None if budget.factor != 0 and reference is None else budget.bound(reference)
 
 
 def front_figure(
@@ -198,7 +175,7 @@ def _hover(results: Results, candidate: Candidate) -> str:
         if name not in candidate.measurements:
             continue
         measurement = candidate.measurements[name]
-        extra = [interval_text(metric, measurement), change_text(results, candidate, name)]
+        extra = [words.interval(metric, measurement), words.change(results, candidate, name)]
         shown = "; ".join(text for text in extra if text)
         lines.append(escape(f"{metric.label}: {metric.show(measurement.value)}" + (f" ({shown})" if shown else "")))
     return "<br>".join(lines)
@@ -208,7 +185,7 @@ def _limits(figure: go.Figure, results: Results, across: _Axis, down: _Axis) -> 
     """A dotted line for each budget on one of the two axes."""
     line = {"color": GREY, "width": 1.5, "dash": "dot"}
     for budget in results.budgets:
-        limit = limit_of(results, budget)
+        limit = words.limit(results, budget)
         text = {
             "text": escape(budget.text),
             "font": {"color": GREY, "size": 11},

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from autoopt.errors import CandidateFailed
-from autoopt.metrics import Measurement, pack_outcomes, wilson
+from autoopt.metrics import Measurement, Scores, pack_outcomes, wilson
 from autoopt.targets import Rounds, Timing
 from autoopt.task import Inputs, Manifest
 
@@ -101,6 +101,11 @@ class Quality:
     resamples: tuple[float | None, ...] = ()
     classes: tuple[tuple[int, int], ...] = ()
     predictions: tuple[int, ...] = ()
+
+    @property
+    def scores(self) -> Scores:
+        """What it takes to compare it with another file's."""
+        return Scores(self.measurement, self.outcomes, self.resamples)
 
 
 def quality(manifest: Manifest, labels: np.ndarray, outputs: np.ndarray, how: str) -> Quality:

@@ -5,7 +5,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -143,11 +143,16 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
         successes: how many of `n`.
         n: items, 1 or more.
     """
+    low, high = _wilson(np.array(successes), n)
+    return float(low), float(high)
+
+
+def _wilson(successes: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     share, z2 = successes / n, Z95 * Z95
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    half = Z95 * np.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
     # Rounding may leave the interval of 0 of n (or n of n) a hair off its own value.
-    return min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half))
+    return np.minimum(share, np.maximum(0.0, centre - half)), np.maximum(share, np.minimum(1.0, centre + half))
 
 
 def pack_outcomes(correct: np.ndarray) -> str:
@@ -162,6 +167,57 @@ def pack_outcomes(correct: np.ndarray) -> str:
 def unpack_outcomes(text: str, n: int) -> np.ndarray:
     """The inverse of `pack_outcomes`: shape (n,), dtype bool."""
     return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=n).astype(bool)
+
+
+class Scores(NamedTuple):
+    """A quality with what it takes to compare it with another on the same items.
+
+    Attributes:
+        measurement: of the quality.
+        outcomes: for accuracy, per-item outcomes (see `pack_outcomes`), or ``.
+        resamples: for other metrics, the metric on resampled items; None where it is not defined there.
+    """
+
+    measurement: Measurement
+    outcomes: str = ""
+    resamples: Sequence[float | None] = ()
+
+
+def difference(a: Scores, b: Scores) -> tuple[float, float, float]:
+    """The first quality minus the second, with the ends of its 95 % interval; see `differences`."""
+    value, low, high = differences(a, [b])[0]
+    return float(value), float(low), float(high)
+
+
+def differences(a: Scores, others: Sequence[Scores]) -> np.ndarray:
+    """One quality minus each of the others, with 95 % intervals.
+
+    Paired on the same items: Newcombe's interval for accuracy, the bootstrap for other metrics. Where
+    neither was kept it is made of the two intervals, as if independent, which is wider.
+
+    Returns:
+        shape (others, 3), dtype float: value, low, high.
+    """
+    found = np.empty((len(others), 3))
+    alike = np.array([b.measurement.n == a.measurement.n for b in others], dtype=bool)
+    paired = alike & np.array([bool(a.outcomes and b.outcomes) for b in others], dtype=bool)
+    drawn = alike & ~paired & np.array([bool(a.resamples and b.resamples) for b in others], dtype=bool)
+    if paired.any():
+        n = a.measurement.n
+        theirs = np.stack([unpack_outcomes(b.outcomes, n) for b, chosen in zip(others, paired, strict=True) if chosen])
+        found[paired] = paired_differences(unpack_outcomes(a.outcomes, n)[None], theirs)[0]
+    for i, b in enumerate(others):
+        if drawn[i]:
+            found[i] = resampled_difference(a.measurement.value, b.measurement.value, a.resamples, b.resamples)
+        elif not paired[i]:
+            found[i] = _independent(a.measurement, b.measurement)
+    return found
+
+
+def _independent(a: Measurement, b: Measurement) -> tuple[float, float, float]:
+    d = a.value - b.value
+    low = d - math.hypot(a.value - a.low, b.high - b.value)
+    return d, low, d + math.hypot(a.high - a.value, b.value - b.low)
 
 
 def resampled_difference(
@@ -186,9 +242,6 @@ def resampled_difference(
 def paired_difference(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
     """Difference of two accuracies on the same items, with its 95 % interval.
 
-    The interval is Newcombe's for paired proportions (1998, method 10), which combines the Wilson
-    intervals of both with the correlation between them.
-
     Args:
         a: shape (items,), dtype bool: the first model is right.
         b: shape (items,), dtype bool: the second model is right, same items, same order.
@@ -196,25 +249,41 @@ def paired_difference(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float
     Returns:
         `(share of a) - (share of b)`, and the interval's ends.
     """
-    n = len(a)
-    both, only_a = int((a & b).sum()), int((a & ~b).sum())
-    only_b, neither = int((b & ~a).sum()), int((~a & ~b).sum())
-    if only_a == only_b == 0:
-        return 0.0, 0.0, 0.0
-    share_a, share_b = (both + only_a) / n, (both + only_b) / n
-    (low_a, high_a), (low_b, high_b) = wilson(both + only_a, n), wilson(both + only_b, n)
-    product = (both + only_a) * (only_b + neither) * (both + only_b) * (only_a + neither)
-    correlation = 0.0
-    if product > 0:
-        cross: float = both * neither - only_a * only_b
-        if cross > 0:
-            cross = max(cross - n / 2, 0)  # Newcombe's continuity correction of phi
-        correlation = cross / math.sqrt(product)
+    value, low, high = paired_differences(a[None], b[None])[0, 0]
+    return float(value), float(low), float(high)
 
-    def spread(x: float, y: float) -> float:
-        return math.sqrt(max(0.0, x * x - 2 * correlation * x * y + y * y))
 
-    difference = share_a - share_b
-    low = difference - spread(share_a - low_a, high_b - share_b)
-    high = difference + spread(high_a - share_a, share_b - low_b)
-    return difference, low, high
+def paired_differences(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Differences of accuracies on the same items, each of some against each of others, with 95 % intervals.
+
+    The interval is Newcombe's for paired proportions (1998, method 10), which combines the Wilson
+    intervals of both with the correlation between them.
+
+    Args:
+        rows: shape (m, items), dtype bool: each of m models is right.
+        columns: shape (k, items), dtype bool: each of k models is right, same items, same order.
+
+    Returns:
+        shape (m, k, 3), dtype float: `(share of the row's) - (share of the column's)`, and the interval's ends.
+    """
+    n = rows.shape[1]
+    # Counts stay exact in float32 up to 2**24 items, and its product is many times faster than one of integers.
+    both = np.rint(rows.astype(np.float32) @ columns.astype(np.float32).T).astype(float)
+    right_a, right_b = rows.sum(axis=1).astype(float)[:, None], columns.sum(axis=1).astype(float)[None]
+    only_a, only_b = right_a - both, right_b - both
+    (low_a, high_a), (low_b, high_b) = _wilson(right_a, n), _wilson(right_b, n)
+    product = right_a * (n - right_a) * right_b * (n - right_b)
+    cross = both * (n - both - only_a - only_b) - only_a * only_b
+    cross = np.where(cross > 0, np.maximum(cross - n / 2, 0), cross)  # Newcombe's continuity correction of phi
+    correlation = np.divide(cross, np.sqrt(product), out=np.zeros_like(cross), where=product > 0)
+
+    def spread(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return np.asarray(np.sqrt(np.maximum(0.0, x * x - 2 * correlation * x * y + y * y)))
+
+    share_a, share_b = right_a / n, right_b / n
+    value = share_a - share_b
+    low = value - spread(share_a - low_a, high_b - share_b)
+    high = value + spread(high_a - share_a, share_b - low_b)
+    found = np.stack([value, low, high], axis=-1)
+    found[(only_a == 0) & (only_b == 0)] = 0.0
+    return found

@@ -1,6 +1,5 @@
 """One HTML file that says what a study found: nothing beside it, and no request to anywhere."""
 
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +8,9 @@ from typing import Any
 import jinja2
 import plotly.io
 
+from autoopt import words
 from autoopt.candidate import Candidate
-from autoopt.figures import change_text, front_figure, interval_text, limit_of
+from autoopt.figures import front_figure
 from autoopt.guard import effects, verdicts
 from autoopt.metrics import Metric
 from autoopt.results import Results
@@ -76,24 +76,20 @@ def render(results: Results) -> str:
     return environment.get_template("report.html.j2").render(
         results=results,
         date=next((str(results.provenance[key]) for key in _DATE_KEYS if key in results.provenance), ""),
-        summary=_summary(results, rows),
+        summary=words.summary(results),
         metrics=metrics,
         rows=rows,
         statuses=STATUSES,
         pick=pick,
-        confirmed="" if pick.candidate is None else confirmed_text(results, pick.candidate),
-        lost=() if pick.candidate is None else _lost(results, pick.candidate),
+        confirmed="" if pick.candidate is None else words.confirmed(results, pick.candidate),
+        lost=() if pick.candidate is None else words.lost(results, pick.candidate),
         verdicts=verdicts(results),
-        curse=_curse(results),
+        curse=words.flattery(results),
         picked=pick.candidate and _cells(results, pick.candidate, metrics, paired=True),
         nearest=[row for c in pick.nearest for row in rows if row.candidate is c],
-        export=""
-        if pick.candidate is None
-        else shlex.join(
-            ["autoopt", "export", str(results.provenance.get("folder", results.study)), str(pick.candidate.number)]
-        ),
+        export="" if pick.candidate is None else words.export_command(results, pick.candidate),
         figure=_figure(results) if any(not c.failed for c in results.candidates) else "",
-        failures=_failures(results),
+        failures=words.failures(results),
         budgets=_budgets(results),
         provenance=list(_flat(results.provenance)),
     )
@@ -124,20 +120,16 @@ def _cells(results: Results, candidate: Candidate, metrics: list[Metric], *, pai
 
 
 def _cell(results: Results, candidate: Candidate, metric: Metric, paired: bool) -> Cell:
-    measurement, baseline = candidate.measurements.get(metric.name), results.baseline
+    measurement = candidate.measurements.get(metric.name)
     if measurement is None:
         return Cell(label=metric.label)
-    change = change_text(results, candidate, metric.name)
-    if change and paired and metric.name == results.quality and baseline is not None:
-        reference = baseline.measurements[metric.name].value
-        _, low, high = results.difference(candidate, baseline)
-        ends = (metric.show_change(reference + end, reference) for end in (low, high))
-        change += f" ({' to '.join(ends)})"
+    detailed = paired and metric.name == results.quality
+    change = words.quality_change(results, candidate) if detailed else words.change(results, candidate, metric.name)
     return Cell(
         label=metric.label,
         value=measurement.value,
         shown=metric.show(measurement.value),
-        interval=interval_text(metric, measurement),
+        interval=words.interval(metric, measurement),
         change=change,
         how=measurement.how,
         flags=measurement.flags,
@@ -163,8 +155,8 @@ def _rows(results: Results, metrics: list[Metric]) -> list[Row]:
             status=statuses[c.number],
             outside=() if c.failed else tuple(text for text, margin in results.margins(c).items() if margin > 0),
             cells=_cells(results, c, metrics),
-            confirmed=confirmed_text(results, c),
-            lost=_lost(results, c),
+            confirmed=words.confirmed(results, c),
+            lost=words.lost(results, c),
             idle=tuple(
                 f"{e.technique} brings nothing here (see {e.without.name})" for e in effects(results, c) if not e.worth
             ),
@@ -173,66 +165,12 @@ def _rows(results: Results, metrics: list[Metric]) -> list[Row]:
     ]
 
 
-def confirmed_text(results: Results, candidate: Candidate) -> str:
-    """What was found on the test split, or `` for a candidate that was not confirmed."""
-    again, metric = candidate.confirmation, results.metrics[results.quality]
-    if again is None:
-        return ""
-    text = f"{metric.show(again.quality.value)} on the test split"
-    found = None if results.baseline is None else results.confirmed_difference(candidate, results.baseline)
-    if found is None or candidate is results.baseline:
-        return text
-    change, low, high = (metric.show_change(d, 0) for d in found)
-    return f"{text}, {change} against the baseline ({low} to {high})"
-
-
-def _lost(results: Results, candidate: Candidate) -> tuple[str, ...]:
-    return tuple(
-        f"class {c.name} is lost: {c.share:.0%} right, of {c.baseline:.0%} before ({c.items} items)"
-        for c in results.dead_classes(candidate)
-    )
-
-
-def _curse(results: Results) -> str:
-    """By how much the search's own numbers flattered what it put on the front."""
-    found = [f for c in results.front() if (f := results.flattery(c)) is not None]
-    if not found:
-        return ""
-    metric, n = results.metrics[results.quality], len(found)
-    mean = metric.show_change(sum(found) / n, 0)
-    members = "the one confirmed member" if n == 1 else f"{n} confirmed members"
-    return (
-        f"Winner's curse: against the test split, the search's own change of {metric.label} had flattered {members} "
-        f"of the front by {mean} on average (negative: it had been too modest)."
-    )
-
-
-def _summary(results: Results, rows: list[Row]) -> str:
-    if not rows:
-        return "No candidates yet."
-    counts = {status: sum(row.status == status for row in rows) for status in STATUSES}
-    words = {"front": "on the front", "infeasible": "outside the budgets"}
-    parts = [f"{count} {words.get(status, status)}" for status, count in counts.items() if count]
-    hours = sum(c.seconds for c in results.candidates) / 3600
-    work = f"; {hours:.1f} hours of work" if hours >= 0.1 else ""
-    return f"{len(rows)} candidate{'' if len(rows) == 1 else 's'}: {', '.join(parts)}{work}."
-
-
-def _failures(results: Results) -> list[tuple[str, str, list[str]]]:
-    """Stage, reason, and who failed so: the most frequent first."""
-    groups: dict[tuple[str, str], list[str]] = {}
-    for candidate in results.candidates:
-        if candidate.failed:
-            groups.setdefault((candidate.failed_stage, candidate.reason), []).append(candidate.name)
-    return [(*key, names) for key, names in sorted(groups.items(), key=lambda item: -len(item[1]))]
-
-
 def _budgets(results: Results) -> list[tuple[str, str, int, int]]:
     """Text, limit in words, how many of the measured candidates are inside, how many were measured."""
     able = [c for c in results.candidates if not c.failed]
     lines = []
     for budget in results.budgets:
-        limit = limit_of(results, budget)
+        limit = words.limit(results, budget)
         shown = "needs the baseline" if limit is None else results.metrics[budget.metric].show(limit)
         inside = 0 if limit is None else sum(results.fits(c, [budget]) for c in able)
         lines.append((budget.text, f"{budget.sense} {shown}" if limit is not None else shown, inside, len(able)))

@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,7 +14,8 @@ from autoopt import budgets as budget_syntax
 from autoopt.budgets import Budget
 from autoopt.candidate import Candidate
 from autoopt.errors import ConfigError
-from autoopt.metrics import Measurement, Metric, paired_difference, resampled_difference, unpack_outcomes
+from autoopt.metrics import Metric, difference
+from autoopt.ranking import Ranking, non_dominated
 from autoopt.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -114,18 +115,21 @@ class Results:
         to, counts as infinitely far outside.
         """
         chosen = self.budgets if budgets is None else tuple(budgets)
-        found = {}
-        for budget in chosen:
-            value, reference = candidate.value(budget.metric), self._reference(budget.metric)
-            unknown = value is None or (budget.factor != 0 and reference is None)
-            found[budget.text] = float("inf") if unknown else budget.margin(float(value or 0), reference)
-            if budget.metric == self.quality and candidate.confirmation is not None:
-                base = self.baseline.confirmation if self.baseline is not None else None
-                if base is not None or budget.factor == 0:  # inside means inside on both splits
-                    on_test = budget.margin(
-                        candidate.confirmation.quality.value, None if base is None else base.quality.value
-                    )
-                    found[budget.text] = max(found[budget.text], on_test)
+        return {budget.text: self._margin(candidate, budget) for budget in chosen}
+
+    def _margin(self, candidate: Candidate, budget: Budget) -> float:
+        first, *again = self.readings(candidate, budget.metric)
+        if first[0] is None or (budget.factor != 0 and first[1] is None):
+            return float("inf")
+        known = [first, *((v, reference) for v, reference in again if budget.factor == 0 or reference is not None)]
+        return max(budget.margin(float(v or 0), reference) for v, reference in known)
+
+    def readings(self, candidate: Candidate, metric: str) -> list[tuple[float | None, float | None]]:
+        """What a budget must hold on: the value and the baseline's, on validation and, if confirmed, on test."""
+        found = [(candidate.value(metric), self._reference(metric))]
+        if metric == self.quality and candidate.confirmation is not None:
+            base = None if self.baseline is None else self.baseline.confirmation
+            found.append((candidate.confirmation.quality.value, None if base is None else base.quality.value))
         return found
 
     def fits(self, candidate: Candidate, budgets: Iterable[Budget] | None = None) -> bool:
@@ -167,20 +171,15 @@ class Results:
         }
 
     def difference(self, a: Candidate, b: Candidate) -> tuple[float, float, float]:
-        """Quality of `a` minus quality of `b` on the validation split, with a 95 % interval.
-
-        Paired on the same items: Newcombe's interval for accuracy, the bootstrap for other metrics.
-        Where neither was kept it is made of the two intervals, as if independent, which is wider.
-        """
-        ma, mb = a.measurements[self.quality], b.measurements[self.quality]
-        return _difference(ma, mb, (a.outcomes, b.outcomes), (a.resamples, b.resamples))
+        """Quality of `a` minus quality of `b` on the validation split, with a 95 % interval; see `metrics.differences`."""
+        return difference(a.scores(self.quality), b.scores(self.quality))
 
     def confirmed_difference(self, a: Candidate, b: Candidate) -> tuple[float, float, float] | None:
         """The same on the test split; None unless both are confirmed."""
         x, y = a.confirmation, b.confirmation
         if x is None or y is None:
             return None
-        return _difference(x.quality, y.quality, (x.outcomes, y.outcomes), (x.resamples, y.resamples))
+        return difference(x.scores, y.scores)
 
     def flattery(self, candidate: Candidate) -> float | None:
         """By how much the search's change of quality from the baseline was better than the confirmed one.
@@ -241,13 +240,24 @@ class Results:
         budgets = self.parse_budgets(texts, **short_forms) if asked else self.budgets
         return self._pick(budgets)
 
+    def ranking(self) -> Ranking:
+        """All that may be picked: measured, and run by the target."""
+        able = [c for c in self.candidates if not c.failed and not c.refused and c.value(self.quality) is not None]
+        return Ranking(able, self.metrics, self.quality, self.objectives)
+
     def _pick(self, budgets: tuple[Budget, ...]) -> Pick:
-        measured = [c for c in self.candidates if not c.failed and not c.refused and c.value(self.quality) is not None]
-        fitting = [c for c in measured if self.fits(c, budgets)]
+        ranking = self.ranking()
+        measured = ranking.candidates
         if not measured:
             return Pick(candidate=None, tied=(), why="no candidate has been measured yet")
-        if not fitting:
-            nearest = sorted(measured, key=lambda c: (self._excess(c, budgets), c.number))[:3]
+        inside = {budget: np.array([self.fits(c, [budget]) for c in measured], dtype=bool) for budget in budgets}
+
+        def within(chosen: Iterable[Budget]) -> np.ndarray:
+            kept: np.ndarray = np.logical_and.reduce([np.ones(len(measured), dtype=bool), *(inside[b] for b in chosen)])
+            return kept
+
+        if not within(budgets).any():
+            nearest = sorted(measured, key=lambda c: (self.excess(c, budgets), c.number))[:3]
             return Pick(
                 candidate=None,
                 tied=(),
@@ -255,45 +265,26 @@ class Results:
                 binding=self._barriers(measured, budgets),
                 nearest=tuple(nearest),
             )
-        chosen, tied = self._best_of(fitting)
+        place, tied = ranking.choose(within(budgets))
+        chosen = measured[place]
         binding = []
         for budget in budgets:
-            without = tuple(b for b in budgets if b is not budget)
-            freed, _ = self._best_of([c for c in measured if self.fits(c, without)])
+            freed = measured[ranking.choose(within(b for b in budgets if b is not budget))[0]]
             if freed is not chosen:
                 binding.append(f"{budget.text} (without it: {freed.name} {freed.recipe.label()})")
-        return Pick(candidate=chosen, tied=tuple(tied), why=self._why(chosen, tied), binding=tuple(binding))
+        tied_too = tuple(sorted((c for c, keep in zip(measured, tied, strict=True) if keep), key=lambda c: c.number))
+        return Pick(candidate=chosen, tied=tied_too, why=self.why(chosen, len(tied_too)), binding=tuple(binding))
 
-    def _best_of(self, candidates: list[Candidate]) -> tuple[Candidate, list[Candidate]]:
-        sign = self.metrics[self.quality].sign
-        best = min(candidates, key=lambda c: (sign * c.measurements[self.quality].value, self._cost(c)))
-        tied = [c for c in candidates if c is best or self.tied(c, best)]
-        fastest = min(tied, key=self._cost)
-        # The ratio to the baseline is measured within each process: it tells apart what milliseconds can't.
-        name = "latency_ratio" if "latency_ratio" in fastest.measurements else "latency_ms"
-        limit = fastest.measurements.get(name)
-        if limit is None:
-            return fastest, tied
-        as_fast = [c for c in tied if name in c.measurements and c.measurements[name].low <= limit.high]
-        return min(as_fast, key=lambda c: (*self._cost(c)[1:], c.number)), tied
-
-    def _cost(self, candidate: Candidate) -> tuple[float, ...]:
-        names = dict.fromkeys(("latency_ms", *self._costs(), "compressed_bytes", "size_bytes"))
-        return (*(candidate.measurements[n].value if n in candidate.measurements else np.inf for n in names),)
-
-    def _costs(self) -> list[str]:
-        """The objectives that are smaller the better, beside the quality."""
-        return [o for o in self.objectives if o != self.quality and self.metrics[o].direction == "min"]
-
-    def _why(self, chosen: Candidate, tied: list[Candidate]) -> str:
+    def why(self, chosen: Candidate, tied: int) -> str:
+        """One sentence on a pick that is one of `tied` candidates."""
         metric = self.metrics[self.quality]
-        if len(tied) == 1:
+        if tied == 1:
             return f"the best {metric.label} of all that fit, and no other is statistically tied with it"
         least = "fastest" if "latency_ms" in chosen.measurements else "smallest"
         ties = " (of equally fast ones, the smallest download)" if least == "fastest" else ""
-        return f"{least} of {len(tied)} candidates whose {metric.label} can't be told apart from the best{ties}"
+        return f"{least} of {tied} candidates whose {metric.label} can't be told apart from the best{ties}"
 
-    def _excess(self, candidate: Candidate, budgets: Iterable[Budget]) -> float:
+    def excess(self, candidate: Candidate, budgets: Iterable[Budget]) -> float:
         """Largest overrun of any budget, relative to its limit."""
         worst = 0.0
         for budget in budgets:
@@ -302,7 +293,7 @@ class Results:
                 worst = max(worst, margin / (abs(budget.bound(self._reference(budget.metric))) or 1.0))
         return worst
 
-    def _barriers(self, measured: list[Candidate], budgets: tuple[Budget, ...]) -> tuple[str, ...]:
+    def _barriers(self, measured: Sequence[Candidate], budgets: tuple[Budget, ...]) -> tuple[str, ...]:
         lines = []
         for budget in budgets:
             inside = sum(self.fits(c, [budget]) for c in measured)
@@ -408,35 +399,3 @@ class Results:
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"results: not a results file of autoopt ({error!r})") from error
-
-
-def _difference(
-    a: Measurement,
-    b: Measurement,
-    outcomes: tuple[str, str],
-    resamples: tuple[tuple[float | None, ...], tuple[float | None, ...]],
-) -> tuple[float, float, float]:
-    if all(outcomes) and a.n == b.n:
-        return paired_difference(unpack_outcomes(outcomes[0], a.n), unpack_outcomes(outcomes[1], b.n))
-    if all(resamples) and a.n == b.n:
-        return resampled_difference(a.value, b.value, *resamples)
-    d = a.value - b.value
-    low = d - float(np.hypot(a.value - a.low, b.high - b.value))
-    high = d + float(np.hypot(a.high - a.value, b.value - b.low))
-    return d, low, high
-
-
-def non_dominated(points: np.ndarray) -> np.ndarray:
-    """Which points no other point beats (at least as good everywhere, better somewhere).
-
-    Args:
-        points: shape (n, objectives), dtype float, smaller is better.
-
-    Returns:
-        shape (n,), dtype bool. Equal points don't beat each other.
-    """
-    keep = np.ones(len(points), dtype=bool)
-    for i, point in enumerate(points):
-        beats = (points <= point).all(axis=1) & (points < point).any(axis=1)
-        keep[i] = not beats.any()
-    return keep

@@ -13,7 +13,8 @@ from autoopt import inspect, measure
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.inspect import Contents
 from autoopt.measure import Quality
-from autoopt.metrics import STANDARD, Measurement, Metric, paired_difference, resampled_difference, unpack_outcomes
+from autoopt.metrics import STANDARD, Measurement, Metric
+from autoopt.metrics import difference as difference_of
 from autoopt.targets import Target, Timing
 from autoopt.task import Inputs
 
@@ -191,7 +192,7 @@ def measure_file(path: Path, target: Target, *, against: Path | None = None, dat
         if against is not None and other is not None and others is not None:
             _expect_alike(path, contents, against, others)
             theirs = _quality(against, other, others, items)
-            difference = _difference(mine, theirs)
+            difference = difference_of(mine.scores, theirs.scores)
             if mine.predictions:
                 measurements["agreement"] = measure.agreement(mine.predictions, theirs.predictions)
     measurements |= _latency(file, other, target)
@@ -265,10 +266,3 @@ def _quality(path: Path, file: bytes, contents: Contents, items: Items) -> Quali
 
 def _mean_absolute_error(labels: Any, outputs: Any) -> float:
     return float(np.abs(np.reshape(outputs, np.shape(labels)) - labels).mean())
-
-
-def _difference(mine: Quality, theirs: Quality) -> tuple[float, float, float]:
-    a, b = mine.measurement, theirs.measurement
-    if mine.outcomes:
-        return paired_difference(unpack_outcomes(mine.outcomes, a.n), unpack_outcomes(theirs.outcomes, b.n))
-    return resampled_difference(a.value, b.value, mine.resamples, theirs.resamples)

@@ -1,5 +1,7 @@
 """Short ways to the values that several tests need."""
 
+import dataclasses
+
 from hypothesis import settings
 from hypothesis import strategies as st
 
@@ -69,15 +71,8 @@ def failed(number):
     return Candidate(number=number, recipe=Recipe(seed=number), failed_stage="prune", reason="no layer can be pruned")
 
 
-def results(*candidates, budgets=(), objectives=("accuracy", "size_bytes")):
+def results(*candidates, budgets=(), objectives=("accuracy", "size_bytes"), quality="accuracy", **more):
     """Results of these candidates, with budgets as texts."""
-    bare = Results(study="made-up", metrics=METRICS, quality="accuracy", objectives=tuple(objectives))
-    return Results(
-        study=bare.study,
-        metrics=METRICS,
-        quality=bare.quality,
-        objectives=bare.objectives,
-        budgets=bare.parse_budgets(budgets),
-        candidates=tuple(candidates),
-        provenance={"host": "nowhere"},
-    )
+    bare = Results(study="made-up", metrics=METRICS, quality=quality, objectives=tuple(objectives))
+    values = {"budgets": bare.parse_budgets(budgets), "candidates": candidates, "provenance": {"host": "nowhere"}}
+    return dataclasses.replace(bare, **{**values, **more})

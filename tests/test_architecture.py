@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "autoopt"
 ORDER = [
-    "errors", "validation", "locks", "recipe", "metrics", "budgets", "candidate", "results", "guard", "confirmation", "knobs", "space", "targets",
+    "errors", "validation", "locks", "recipe", "metrics", "budgets", "candidate", "ranking", "results", "words", "guard", "confirmation", "knobs", "space", "targets",
     "store", "models", "task", "measure", "stages", "convert", "inspect", "standalone", "jobs", "pipeline", "process", "assemble", "engine", "preload",
     "folder", "provenance", "export", "progress", "figures", "report", "init", "proposals", "spent", "terms", "search", "study", "cli", "__main__",
 ]  # fmt: skip

@@ -162,7 +162,6 @@ def test_the_card_tells_what_was_confirmed_and_what_was_lost() -> None:
     assert card["confirmed"]["search_flattered_by"] == pytest.approx(0.05)
     assert [c["name"] for c in card["classes"] if c["lost"]] == ["1"]
     text = card_text(card)
-    assert "Confirmed on the test split" in text
-    assert "90.00 %" in text
-    assert "-5.00 points against the baseline" in text
-    assert "Class 1 is lost: 2% right, of 95% before." in text
+    assert "Confirmed: accuracy 90.00 % on the test split" in text
+    assert "-5.00 points (" in text
+    assert "Class 1 is lost: 2% right, of 95% before (100 items)." in text

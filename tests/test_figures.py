@@ -3,10 +3,8 @@
 import pytest
 from test_report import HOSTILE, METRICS, baseline, candidate, failure, realistic, results
 
-from autoopt.candidate import Candidate
-from autoopt.figures import change_text, front_figure, interval_text, limit_of
-from autoopt.metrics import Measurement, Metric
-from autoopt.recipe import Recipe
+from autoopt.figures import front_figure
+from autoopt.metrics import Metric
 
 
 def traces(figure):
@@ -128,18 +126,3 @@ def test_drawing_changes_nothing():
     night = realistic()
     assert front_figure(night) == front_figure(night)
     assert night == realistic()
-
-
-def test_texts_for_people():
-    found = results(baseline(), candidate(1), budgets=["size_bytes <= 0.5 * baseline", "latency_ms <= 2"])
-    assert interval_text(METRICS["size_bytes"], Measurement.exact(3, "x")) == ""
-    assert change_text(found, found.candidates[1], "size_bytes") == "3.32x smaller"
-    assert change_text(found, found.candidates[0], "size_bytes") == ""
-    assert change_text(found, Candidate(number=9, recipe=Recipe()), "size_bytes") == ""
-    ratios = [
-        Candidate(number=n, recipe=Recipe(), origin=origin, measurements={"latency_ratio": Measurement.exact(v, "x")})
-        for n, origin, v in ((0, "baseline", 1.0), (1, "search", 0.5))
-    ]
-    assert change_text(results(*ratios), ratios[1], "latency_ratio") == ""
-    assert [limit_of(found, budget) for budget in found.budgets] == [159_146, 2]
-    assert limit_of(results(), found.budgets[0]) is None

@@ -1,0 +1,161 @@
+"""Which candidate to ship: orders and relations among candidates from which every face draws the same pick.
+
+The pick for a budget takes four look-ups (see `Ranking.choose`). The report's page does the very same ones
+in the tables that are computed here, so it can't disagree.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+
+from autoopt.candidate import Candidate
+from autoopt.metrics import Metric, Scores, differences, paired_differences, unpack_outcomes
+
+RATIO, MILLISECONDS = "latency_ratio", "latency_ms"
+BLOCK = 100
+"""Candidates compared with all others at a time: bounds the memory."""
+
+
+class Ranking:
+    """Candidates in the order of their quality, the best first; all indexes below are places in it.
+
+    Args:
+        candidates: measured ones, each with the quality.
+        metrics: by name.
+        quality: name of the task's metric.
+        objectives: names of the metrics that the front is drawn over.
+    """
+
+    def __init__(
+        self, candidates: Sequence[Candidate], metrics: Mapping[str, Metric], quality: str, objectives: Sequence[str]
+    ) -> None:
+        self._metrics, self._quality, self._objectives = metrics, quality, objectives
+        costs = [o for o in objectives if o != quality and metrics[o].direction == "min"]
+        self._costs = tuple(dict.fromkeys((MILLISECONDS, *costs, "compressed_bytes", "size_bytes")))
+        sign = metrics[quality].sign
+        self.candidates = sorted(
+            candidates, key=lambda c: (sign * c.measurements[quality].value, self._cost(c), c.number)
+        )
+
+    def _cost(self, candidate: Candidate) -> tuple[float, ...]:
+        found = (candidate.value(name) for name in self._costs)
+        return (*(np.inf if value is None else value for value in found),)
+
+    @cached_property
+    def fastest(self) -> list[int]:
+        """Places by latency, then by the other costs."""
+        cost = [(self._cost(c), c.number) for c in self.candidates]
+        return sorted(range(len(cost)), key=cost.__getitem__)
+
+    @cached_property
+    def smallest(self) -> list[int]:
+        """Places by the costs other than latency."""
+        cost = [(self._cost(c)[1:], c.number) for c in self.candidates]
+        return sorted(range(len(cost)), key=cost.__getitem__)
+
+    @cached_property
+    def _scores(self) -> list[Scores]:
+        return [c.scores(self._quality) for c in self.candidates]
+
+    def ties(self, place: int) -> np.ndarray:
+        """Whose quality can't be told apart from one candidate's (the interval of the difference holds 0).
+
+        Returns:
+            shape (candidates,), dtype bool; itself among them.
+        """
+        found = differences(self._scores[place], self._scores)
+        tied = (found[:, 1] <= 0) & (found[:, 2] >= 0)
+        tied[place] = True
+        return tied
+
+    def all_ties(self) -> np.ndarray:
+        """All rows of `ties`, faster together where accuracies are compared: shape (candidates, candidates)."""
+        n = {s.measurement.n if s.outcomes else 0 for s in self._scores}
+        if len(n) != 1 or 0 in n:
+            return np.array([self.ties(place) for place in range(len(self.candidates))], dtype=bool)
+        right = np.stack([unpack_outcomes(s.outcomes, s.measurement.n) for s in self._scores])
+        parts = np.array_split(right, -(-len(right) // BLOCK))
+        found = np.concatenate(
+            [(d[..., 1] <= 0) & (d[..., 2] >= 0) for d in (paired_differences(p, right) for p in parts)]
+        )
+        np.fill_diagonal(found, True)
+        return found
+
+    def as_fast(self, place: int) -> np.ndarray:
+        """Whose latency may be as low as one candidate's: the interval begins below the end of its own.
+
+        Returns:
+            shape (candidates,), dtype bool; itself among them.
+        """
+        # The ratio to the baseline is measured within each process: it tells apart what milliseconds can't.
+        name = RATIO if RATIO in self.candidates[place].measurements else MILLISECONDS
+        limit = self.candidates[place].measurements.get(name)
+        found = np.array(
+            [limit is not None and name in c.measurements and c.measurements[name].low <= limit.high
+             for c in self.candidates], dtype=bool)  # fmt: skip
+        found[place] = True
+        return found
+
+    def beaten_by(self, place: int) -> np.ndarray:
+        """Who is at least as good as one candidate on every objective, and better on some.
+
+        Returns:
+            shape (candidates,), dtype bool; all false for one without all objectives, and never a candidate without.
+        """
+        return beaten(self._points, self._points[place])
+
+    @cached_property
+    def complete(self) -> np.ndarray:
+        """Who has every objective, and so may stand on the front: shape (candidates,), dtype bool."""
+        known: np.ndarray = np.isfinite(self._points).all(axis=1)
+        return known
+
+    @cached_property
+    def _points(self) -> np.ndarray:
+        points = [[np.nan if (v := c.value(o)) is None else self._metrics[o].sign * v for o in self._objectives]
+                  for c in self.candidates]  # fmt: skip
+        return np.array(points, dtype=float).reshape(len(self.candidates), len(self._objectives))
+
+    def choose(self, inside: np.ndarray) -> tuple[int, np.ndarray]:
+        """The candidate to ship of those inside the budgets.
+
+        The best quality is found, then all that are statistically tied with it; of those the fastest is
+        taken, and of equally fast ones (overlapping intervals) the smallest download.
+
+        Args:
+            inside: shape (candidates,), dtype bool, some true.
+
+        Returns:
+            its place, and who is tied with the best: shape (candidates,), dtype bool.
+        """
+        best = int(np.argmax(inside))
+        tied = inside & self.ties(best)
+        fastest = next(place for place in self.fastest if tied[place])
+        as_fast = tied & self.as_fast(fastest)
+        return next(place for place in self.smallest if as_fast[place]), tied
+
+
+def beaten(points: np.ndarray, point: np.ndarray) -> np.ndarray:
+    """Which of the points beat one: at least as good everywhere, better somewhere.
+
+    Args:
+        points: shape (n, objectives), dtype float, smaller is better; NaN is neither better nor worse.
+        point: shape (objectives,).
+
+    Returns:
+        shape (n,), dtype bool. Equal points don't beat each other.
+    """
+    return np.asarray((points <= point).all(axis=1) & (points < point).any(axis=1))
+
+
+def non_dominated(points: np.ndarray) -> np.ndarray:
+    """Which points no other point beats.
+
+    Args:
+        points: shape (n, objectives), dtype float, smaller is better.
+
+    Returns:
+        shape (n,), dtype bool.
+    """
+    return np.array([not beaten(points, point).any() for point in points], dtype=bool)

@@ -1,0 +1,122 @@
+"""The pick, by look-ups: it must be what the definition says, and what pairs of candidates say."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from builders import METRICS, candidate, results
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoopt.candidate import Candidate
+from autoopt.metrics import Measurement, pack_outcomes, wilson
+from autoopt.results import Results
+
+ITEMS = 60
+
+
+@st.composite
+def nights(draw: st.DrawFn) -> Results:
+    """Candidates with outcomes on the same items, few distinct sizes and latencies, so that there are ties."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    made = []
+    for number in range(draw(st.integers(1, 12))):
+        right = rng.random(ITEMS) < rng.uniform(0.3, 1)
+        low, high = wilson(int(right.sum()), ITEMS)
+        accuracy = Measurement(value=right.mean(), low=low, high=high, n=ITEMS, how="x")
+        latency, size = float(rng.integers(1, 5)), float(rng.integers(1, 4))
+        spread = latency * rng.uniform(0, 0.6)
+        found = {
+            "accuracy": accuracy,
+            "latency_ms": Measurement(value=latency, low=latency - spread, high=latency + spread, n=5, how="x"),
+            "compressed_bytes": Measurement.exact(size, "x"),
+            "size_bytes": Measurement.exact(float(rng.integers(1, 4)), "x"),
+        }
+        if rng.random() < 0.1:
+            del found["latency_ms"]
+        made.append(
+            dataclasses.replace(
+                candidate(number, origin="search" if number else "baseline", **found), outcomes=pack_outcomes(right)
+            )
+        )
+    return results(*made, objectives=("accuracy", "latency_ms", "compressed_bytes"))
+
+
+def expected(night: Results, able: list[Candidate]) -> tuple[Candidate, set[int]]:
+    """The definition in `Ranking.choose`, word by word."""
+
+    def value(c: Candidate, name: str) -> float:
+        found = c.value(name)
+        return float("inf") if found is None else found
+
+    def cost(c: Candidate) -> tuple[float, ...]:
+        return tuple(value(c, n) for n in ("latency_ms", "compressed_bytes", "size_bytes"))
+
+    best = min(able, key=lambda c: (-value(c, "accuracy"), cost(c), c.number))
+    tied = [c for c in able if c is best or night.tied(c, best)]
+    fastest = min(tied, key=lambda c: (cost(c), c.number))
+    if "latency_ms" not in fastest.measurements:
+        return fastest, {c.number for c in tied}
+    high = fastest.measurements["latency_ms"].high
+    as_fast = [c for c in tied if "latency_ms" in c.measurements and c.measurements["latency_ms"].low <= high]
+    return min(as_fast, key=lambda c: (cost(c)[1:], c.number)), {c.number for c in tied}
+
+
+@given(nights(), st.floats(0.5, 4.5))
+def test_the_pick_is_what_its_definition_says(night: Results, limit: float) -> None:
+    pick = night.pick(f"compressed_bytes <= {limit}")
+    able = [c for c in night.candidates if float(c.value("compressed_bytes") or 0) <= limit]
+    if not able:
+        assert pick.candidate is None
+        return
+    chosen, tied = expected(night, able)
+    assert pick.candidate is chosen
+    assert {c.number for c in pick.tied} == tied
+
+
+@given(nights())
+def test_relations_are_those_of_pairs(night: Results) -> None:
+    ranking = night.ranking()
+    for place, c in enumerate(ranking.candidates):
+        assert ranking.ties(place).tolist() == [night.tied(c, other) or c is other for other in ranking.candidates]
+    rows = [ranking.ties(place).tolist() for place in range(len(ranking.candidates))]
+    assert ranking.all_ties().tolist() == rows
+    alone = [
+        not ranking.beaten_by(place).any() and bool(ranking.complete[place]) for place in range(len(ranking.candidates))
+    ]
+    assert {c.number for c, keep in zip(ranking.candidates, alone, strict=True) if keep} == {
+        c.number for c in night.front()
+    }
+
+
+def test_who_lacks_an_objective_neither_beats_nor_stands_on_the_front() -> None:
+    exact = Measurement.exact
+    whole = candidate(0, origin="baseline", accuracy=exact(0.5, "x"), size_bytes=exact(9, "x"))
+    part = candidate(1, accuracy=exact(0.9, "x"))
+    ranking = results(whole, part, objectives=("accuracy", "size_bytes")).ranking()
+    assert [c.number for c in ranking.candidates] == [1, 0]
+    assert ranking.complete.tolist() == [False, True]
+    assert not ranking.beaten_by(0).any()
+    assert not ranking.beaten_by(1).any()
+
+
+def test_resampled_metrics_are_tied_on_the_same_draws() -> None:
+    def one(number: int, value: float) -> Candidate:
+        draws = tuple(value + d for d in (-0.3, 0.0, 0.3))
+        found = Measurement(value=value, low=value - 0.3, high=value + 0.3, n=50, how="x")
+        return dataclasses.replace(candidate(number, mae=found), resamples=draws)
+
+    ranking = results(one(0, 1.0), one(1, 1.1), quality="mae", objectives=("mae",)).ranking()
+    assert ranking.ties(0).tolist() == [True, False]  # although each lies in the other's interval
+    assert METRICS["mae"].direction == "min"
+    assert [c.number for c in ranking.candidates] == [0, 1]
+
+
+@pytest.mark.parametrize("inside", [[True, True], [False, True]])
+def test_choosing_stays_inside(inside: list[bool]) -> None:
+    exact = Measurement.exact
+    made = [candidate(n, accuracy=exact(0.9 - n / 10, "x"), latency_ms=exact(2 - n, "x")) for n in range(2)]
+    ranking = results(*made).ranking()
+    place, tied = ranking.choose(np.array(inside))
+    assert inside[place]
+    assert not (tied & ~np.array(inside)).any()
