@@ -1,0 +1,112 @@
+"""What is said of candidates, for people: the same sentences in terminal, report, dashboard and bundle."""
+
+import shlex
+from collections import Counter
+
+from autoopt.budgets import Budget
+from autoopt.candidate import Candidate
+from autoopt.metrics import Measurement, Metric
+from autoopt.results import Results
+
+UNCOMPARED = ("latency_ratio", "agreement")
+"""Metrics that are told against the baseline already."""
+
+
+def interval(metric: Metric, measurement: Measurement) -> str:
+    """The 95 % interval, or `` for what is exact."""
+    if measurement.low == measurement.high:
+        return ""
+    return f"{metric.show(measurement.low)} to {metric.show(measurement.high)}"
+
+
+def change(results: Results, candidate: Candidate, metric: str) -> str:
+    """The change from the baseline, or `` where there is nothing to compare."""
+    baseline, value = results.reference(metric), candidate.value(metric)
+    reference = None if baseline is None or candidate is baseline else baseline.value(metric)
+    if value is None or reference is None or metric in UNCOMPARED:
+        return ""
+    return results.metrics[metric].show_change(value, reference)
+
+
+def quality_change(results: Results, candidate: Candidate) -> str:
+    """The change of quality from the baseline with its interval, or `` where there is nothing to compare."""
+    baseline = results.baseline
+    if baseline is None or candidate is baseline or candidate.value(results.quality) is None:
+        return ""
+    return _difference(results, results.difference(candidate, baseline), baseline.measurements[results.quality].value)
+
+
+def _difference(results: Results, found: tuple[float, float, float], reference: float) -> str:
+    metric = results.metrics[results.quality]
+    value, *ends = (metric.show_change(reference + difference, reference) for difference in found)
+    return f"{value} ({' to '.join(ends)})"
+
+
+def confirmed(results: Results, candidate: Candidate) -> str:
+    """What was found on the test split, or `` for a candidate that was not confirmed."""
+    again, metric = candidate.confirmation, results.metrics[results.quality]
+    if again is None:
+        return ""
+    text = f"{metric.label} {metric.show(again.quality.value)} on the test split, which the search never saw"
+    found = None if results.baseline is None else results.confirmed_difference(candidate, results.baseline)
+    flattery = results.flattery(candidate)
+    if found is None or flattery is None:
+        return text
+    text += f": {_difference(results, found, 0.0)} against the baseline there"
+    return f"{text}; the search had flattered it by {metric.show_change(flattery, 0)}"
+
+
+def lost(results: Results, candidate: Candidate) -> tuple[str, ...]:
+    """A line for each class that the candidate has lost."""
+    return tuple(
+        f"class {c.name} is lost: {c.share:.0%} right, of {c.baseline:.0%} before ({c.items} items)"
+        for c in results.dead_classes(candidate)
+    )
+
+
+def flattery(results: Results) -> str:
+    """By how much the search's own numbers flattered what it put on the front, or ``."""
+    found = [f for c in results.front() if (f := results.flattery(c)) is not None]
+    if not found:
+        return ""
+    metric, n = results.metrics[results.quality], len(found)
+    mean = metric.show_change(sum(found) / n, 0)
+    members = "the one confirmed member" if n == 1 else f"{n} confirmed members"
+    return (
+        f"Winner's curse: against the test split, the search's own change of {metric.label} had flattered {members} "
+        f"of the front by {mean} on average (negative: it had been too modest)."
+    )
+
+
+def limit(results: Results, budget: Budget) -> float | None:
+    """The budget's limit in the metric's unit, or None if it needs a baseline that is not there."""
+    baseline = results.reference(budget.metric)
+    reference = None if baseline is None else baseline.value(budget.metric)
+    return None if budget.factor != 0 and reference is None else budget.bound(reference)
+
+
+def export_command(results: Results, candidate: Candidate) -> str:
+    """What to type to have the candidate's bundle."""
+    folder = str(results.provenance.get("folder", results.study))
+    return shlex.join(["autoopt", "export", folder, str(candidate.number)])
+
+
+def failures(results: Results) -> list[tuple[str, str, list[str]]]:
+    """Stage, reason, and who failed so: the most frequent first."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for candidate in results.candidates:
+        if candidate.failed:
+            groups.setdefault((candidate.failed_stage, candidate.reason), []).append(candidate.name)
+    return [(*key, names) for key, names in sorted(groups.items(), key=lambda item: -len(item[1]))]
+
+
+def summary(results: Results) -> str:
+    """How many candidates there are, and what became of them."""
+    if not results.candidates:
+        return "No candidates yet."
+    counts, n = Counter(results.statuses().values()), len(results.candidates)
+    words = {"front": "on the front", "dominated": "dominated", "infeasible": "outside the budgets", "failed": "failed"}
+    parts = [f"{counts[status]} {text}" for status, text in words.items() if counts[status]]
+    hours = sum(c.seconds for c in results.candidates) / 3600
+    work = f"; {hours:.1f} hours of work" if hours >= 0.1 else ""
+    return f"{n} candidate{'' if n == 1 else 's'}: {', '.join(parts)}{work}."

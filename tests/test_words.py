@@ -1,0 +1,97 @@
+"""What people are told: the same words in every face."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from builders import METRICS, candidate, measured, results
+
+from autoopt import words
+from autoopt.budgets import parse
+from autoopt.candidate import Candidate, Confirmation
+from autoopt.metrics import Measurement, pack_outcomes
+from autoopt.recipe import Recipe
+
+
+def night() -> list[Candidate]:
+    exact = Measurement.exact
+    return [
+        candidate(0, origin="baseline", accuracy=measured(0.9, 0.01), size_bytes=exact(300_000, "x")),
+        candidate(1, accuracy=measured(0.88, 0.01), size_bytes=exact(100_000, "x")),
+    ]
+
+
+def test_values_for_people() -> None:
+    found = results(*night())
+    assert words.interval(METRICS["size_bytes"], Measurement.exact(3, "x")) == ""
+    assert words.interval(METRICS["accuracy"], measured(0.5, 0.1)) == "40.00 % to 60.00 %"
+    assert words.change(found, found.candidates[1], "size_bytes") == "3.00x smaller"
+    assert words.change(found, found.candidates[0], "size_bytes") == ""
+    assert words.change(found, Candidate(number=9, recipe=Recipe()), "size_bytes") == ""
+    assert words.quality_change(found, found.candidates[1]).startswith("-2.00 points (")
+    assert words.quality_change(found, found.candidates[0]) == ""
+
+
+@pytest.mark.parametrize("metric", ["latency_ratio", "agreement"])
+def test_what_is_told_against_the_baseline_has_no_change(metric: str) -> None:
+    first, second = (candidate(n, origin=o, **{metric: Measurement.exact(v, "x")})
+                     for n, o, v in ((0, "baseline", 1.0), (1, "search", 0.5)))  # fmt: skip
+    assert words.change(results(first, second), second, metric) == ""
+
+
+def test_a_limit_in_the_metrics_unit() -> None:
+    budget = parse("size_bytes <= 0.5 * baseline", METRICS)
+    assert words.limit(results(*night()), budget) == 150_000
+    assert words.limit(results(), budget) is None
+    assert words.limit(results(), parse("size_bytes <= 2 KB", METRICS)) == 2000
+
+
+def test_the_export_command_is_one_that_a_shell_takes() -> None:
+    first = night()[0]
+    assert words.export_command(results(first, study="a b; rm -rf"), first) == "autoopt export 'a b; rm -rf' 0"
+    assert (
+        words.export_command(results(first, provenance={"folder": "studies/x"}), first) == "autoopt export studies/x 0"
+    )
+
+
+def confirm(made: Candidate, seen: int, again: int) -> Candidate:
+    quality = Measurement(value=again / 200, low=0.5, high=1.0, n=200, how="made up")
+    confirmation = Confirmation(quality=quality, outcomes=pack_outcomes(np.arange(200) < again))
+    return dataclasses.replace(
+        made,
+        outcomes=pack_outcomes(np.arange(200) < seen),
+        measurements={**made.measurements, "accuracy": dataclasses.replace(measured(seen / 200, 0.05), n=200)},
+        confirmation=confirmation,
+    )
+
+
+def test_what_was_confirmed() -> None:
+    first, second = night()
+    assert words.confirmed(results(first, second), second) == ""
+    found = results(confirm(first, 190, 190), confirm(second, 190, 180))
+    text = words.confirmed(found, found.candidates[1])
+    assert text.startswith("accuracy 90.00 % on the test split, which the search never saw: -5.00 points (")
+    assert text.endswith("the search had flattered it by +5.00 points")
+    assert (
+        words.confirmed(found, found.candidates[0]) == "accuracy 95.00 % on the test split, which the search never saw"
+    )
+    assert "+2.50 points on average" in words.flattery(found) or "the one confirmed member" in words.flattery(found)
+    assert words.flattery(results(first, second)) == ""
+
+
+def test_lost_classes_are_named() -> None:
+    first, second = night()
+    first = dataclasses.replace(first, classes=((95, 100), (95, 100)))
+    second = dataclasses.replace(second, classes=((99, 100), (2, 100)))
+    found = results(first, second, provenance={"class_names": ["cat", "dog"]})
+    assert words.lost(found, second) == ("class dog is lost: 2% right, of 95% before (100 items)",)
+    assert words.lost(found, first) == ()
+
+
+def test_failures_and_counts() -> None:
+    failed = [Candidate(number=n, recipe=Recipe(seed=n), failed_stage=stage, reason="boom")
+              for n, stage in ((2, "qat"), (3, "convert"), (4, "convert"))]  # fmt: skip
+    found = results(*night(), *failed)
+    assert words.failures(found) == [("convert", "boom", ["#3", "#4"]), ("qat", "boom", ["#2"])]
+    assert words.summary(found) == "5 candidates: 2 on the front, 3 failed."
+    assert words.summary(results()) == "No candidates yet."
