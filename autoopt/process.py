@@ -323,14 +323,18 @@ def _child(job: Job, workplace: Workplace, report: str) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
-    log = os.open(workplace.log(job.key), os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o666)
+    try:
+        log = os.open(workplace.log(job.key), os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o666)
+    except OSError:  # a full disk must be told by the result, which a log can't be
+        log = os.open(os.devnull, os.O_WRONLY)
     os.dup2(log, 1)
     os.dup2(log, 2)
     started, clock = time.time(), time.monotonic()
     ended = _attempt(job, workplace, clock)
     ended |= {"started": started, "ended": time.time(), "seconds": time.monotonic() - clock}
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
     write_atomically(Path(report), json.dumps(ended).encode())
 
 
@@ -358,7 +362,8 @@ def _attempt(job: Job, workplace: Workplace, clock: float) -> dict[str, Any]:
         result = JOBS[job.name].body(context)
         store.put(job.key, result, seconds=time.monotonic() - clock)
     except Exception as error:  # the one broad net: whatever a job raises becomes its outcome
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # as above
+            traceback.print_exc()
         return _describe(error, job)
     return {"state": "done"}
 

@@ -55,6 +55,21 @@ def test_a_failure_ends_its_chain_and_is_not_stored(tmp_path: Path) -> None:
     assert store.get(proof.key) is None
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("log", ["/dev/full", "/no/such/folder/log"])
+def test_a_log_that_can_not_be_written_costs_nothing(tmp_path: Path, log: str) -> None:
+    Store(tmp_path).put("a" * 64, b"no model")
+    job = pipeline.job("float32", {}, ("a" * 64,))
+    place = workplace(tmp_path)
+    place.log(job.key).parent.mkdir(parents=True)
+    place.log(job.key).symlink_to(log)
+    with Engine(place, slots=1) as engine:
+        engine.submit(job)
+        outcome = settle(engine, job.key)
+    assert outcome.state == "failed"
+    assert "without a result" not in outcome.reason
+
+
 def test_what_the_store_holds_is_not_made_again(tmp_path: Path) -> None:
     job = Job(name="float32", key="b" * 64)
     Store(tmp_path).put(job.key, b"made before", seconds=12.5)
