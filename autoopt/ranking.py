@@ -4,6 +4,7 @@ The pick for a budget takes four look-ups (see `Ranking.choose`). The report's p
 in the tables that are computed here, so it can't disagree.
 """
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
@@ -88,14 +89,31 @@ class Ranking:
         Returns:
             shape (candidates,), dtype bool; itself among them.
         """
+        found = np.zeros(len(self.candidates), dtype=bool)
+        metric, count = self.reach(place)
+        found[self.by_low[metric][:count]] = True
+        found[place] = True
+        return found
+
+    @cached_property
+    def by_low(self) -> dict[str, list[int]]:
+        """For both latency metrics, the places of those that have it, by the lower end of its interval."""
+        found = {}
+        for name in (RATIO, MILLISECONDS):
+            low = {place: c.measurements[name].low for place, c in enumerate(self.candidates) if name in c.measurements}
+            found[name] = sorted(low, key=low.__getitem__)
+        return found
+
+    def reach(self, place: int) -> tuple[str, int]:
+        """How far one candidate's interval reaches: the latency metric, and how many of its `by_low` are as fast."""
         # The ratio to the baseline is measured within each process: it tells apart what milliseconds can't.
         name = RATIO if RATIO in self.candidates[place].measurements else MILLISECONDS
         limit = self.candidates[place].measurements.get(name)
-        found = np.array(
-            [limit is not None and name in c.measurements and c.measurements[name].low <= limit.high
-             for c in self.candidates], dtype=bool)  # fmt: skip
-        found[place] = True
-        return found
+        if limit is None:
+            return name, 0
+        return name, bisect_right(
+            self.by_low[name], limit.high, key=lambda p: self.candidates[p].measurements[name].low
+        )
 
     def beaten_by(self, place: int) -> np.ndarray:
         """Who is at least as good as one candidate on every objective, and better on some.

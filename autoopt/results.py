@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 
 ALIVE, DEAD = 0.5, 0.1
 """A class is lost if the baseline gets at least the first share of its items right, and a candidate less than the second."""
+WHY = {
+    "alone": "the best {quality} of all that fit, and no other is statistically tied with it",
+    "fastest": "fastest of {n} candidates whose {quality} can't be told apart from the best"
+    " (of equally fast ones, the smallest download)",
+    "smallest": "smallest of {n} candidates whose {quality} can't be told apart from the best",
+}
+"""Why a candidate is the pick."""
 FORMAT = 1
 """Version of the JSON that `Results.to_json` writes."""
 
@@ -277,12 +284,8 @@ class Results:
 
     def why(self, chosen: Candidate, tied: int) -> str:
         """One sentence on a pick that is one of `tied` candidates."""
-        metric = self.metrics[self.quality]
-        if tied == 1:
-            return f"the best {metric.label} of all that fit, and no other is statistically tied with it"
-        least = "fastest" if "latency_ms" in chosen.measurements else "smallest"
-        ties = " (of equally fast ones, the smallest download)" if least == "fastest" else ""
-        return f"{least} of {tied} candidates whose {metric.label} can't be told apart from the best{ties}"
+        kind = "alone" if tied == 1 else "fastest" if "latency_ms" in chosen.measurements else "smallest"
+        return WHY[kind].format(n=tied, quality=self.metrics[self.quality].label)
 
     def excess(self, candidate: Candidate, budgets: Iterable[Budget]) -> float:
         """Largest overrun of any budget, relative to its limit."""
