@@ -1,51 +1,93 @@
 """Results -> plotly figures. Pure: nothing is written, and front, pick and ties are asked of `Results`."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 
 from autoopt import words
+from autoopt.budgets import Budget
 from autoopt.candidate import Candidate
 from autoopt.metrics import Metric
 from autoopt.results import Results
 
-GREY, ACCENT = "#8a8a8a", "#d55e00"
+GREY, ACCENT, FLAT = "#8a8a8a", "#d55e00", "#3b6ea8"
 """Grey reads on white and on black; vermilion (Okabe and Ito 2008) stands apart from cividis for every eye."""
+_LINE = {"color": GREY, "width": 1.5}
+ROLES: dict[str, dict[str, Any]] = {
+    "out of budget": {"color": GREY, "symbol": "x-thin", "size": 8, "line": _LINE},
+    "dominated": {"color": GREY, "symbol": "circle-open", "size": 8, "opacity": 0.8, "line": _LINE},
+    "front": {"color": FLAT, "size": 13, "line": _LINE},
+    "baseline": {"color": ACCENT, "symbol": "star", "size": 17, "line": _LINE},
+    "the pick": {"color": ACCENT, "symbol": "circle-open", "size": 24, "line": {"color": GREY, "width": 2.5}},
+    "selected": {"color": ACCENT, "symbol": "square-open", "size": 24, "line": {"color": GREY, "width": 2.5}},
+}
+"""What a point can be, and how it looks; drawn in this order."""
+WITH_ERRORS = ("front", "baseline")
+"""Roles that show their intervals."""
+COLOURING: dict[str, Any] = {
+    "colorscale": "Cividis",
+    "showscale": True,
+    "colorbar": {"thickness": 12, "outlinewidth": 0},
+}
+"""Of the front by a third metric; Cividis is made for every eye (Nunez, Anderton and Renslow 2018)."""
+SHADE = "rgba(0, 158, 115, 0.09)"
+"""Of the region inside the budgets: Okabe and Ito's bluish green."""
 _LOG_FROM = 15.0
 """A metric (no fraction) whose largest value is this many times its smallest gets a logarithmic axis."""
+_FAR_OUT = 3.0
+_MARGIN = 0.06
+"""Left free beside the outermost points, as a share of the axis."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Axis:
-    """How one metric is drawn: `factor * value` is in `unit`."""
+class Axis:
+    """How one metric is drawn: `factor * value` is in `unit`.
+
+    Attributes:
+        metric: that is drawn.
+        factor: of the metric's own unit.
+        unit: for people.
+        low: the smallest value, in the metric's own unit.
+        high: the largest.
+        inner: the smallest and largest value without those far out (Tukey 1977: three spreads of the quartiles).
+    """
 
     metric: Metric
     factor: float
     unit: str
     low: float
     high: float
+    inner: tuple[float, float]
 
     @classmethod
-    def of(cls, metric: Metric, values: Sequence[float]) -> "_Axis":
+    def of(cls, metric: Metric, values: Sequence[float]) -> "Axis":
+        """An axis for these values (one or more)."""
         low, high = min(values), max(values)
         factor, unit = {"fraction": (100.0, "%"), "ratio": (1.0, "x")}.get(metric.unit, (1.0, metric.unit))
         if metric.unit == "B":
             factor, unit = (1e-6, "MB") if high >= 2e6 else (1e-3, "KB")
-        return cls(metric=metric, factor=factor, unit=unit, low=low, high=high)
+        first, third = np.quantile(values, [0.25, 0.75])
+        fence = _FAR_OUT * (third - first) or np.inf
+        near = [v for v in values if first - fence <= v <= third + fence]
+        return cls(metric=metric, factor=factor, unit=unit, low=low, high=high, inner=(min(near), max(near)))
 
     @property
     def log(self) -> bool:
+        """Whether it is logarithmic."""
         return self.metric.unit != "fraction" and self.low > 0 and self.high > _LOG_FROM * self.low
 
     @property
     def title(self) -> str:
+        """With its unit, escaped for plotly."""
         return escape(f"{self.metric.label} ({self.unit})" if self.unit else self.metric.label)
 
     def layout(self) -> dict[str, Any]:
+        """Title and ticks."""
         better = "less" if self.metric.direction == "min" else "more"
         shape: dict[str, Any] = {"title": {"text": f"{self.title}, {better} is better"}, "automargin": True}
         if not self.log:
@@ -54,6 +96,17 @@ class _Axis:
         decades = range(math.floor(math.log10(self.low)) - 4, math.ceil(math.log10(self.high)) + 8)
         ticks = [float(f"{digit}e{decade}") for decade in decades for digit in (1, 2, 5)]
         return shape | {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+
+    def range(self, shown: Iterable[float]) -> list[float]:
+        """Both ends, as plotly wants them: exponents on a logarithmic axis.
+
+        Args:
+            shown: values that must be seen even if they are far out, in the metric's own unit.
+        """
+        ends = [self.factor * v for v in (*self.inner, *shown)]
+        low, high = (f([math.log10(end) for end in ends] if self.log else ends) for f in (min, max))
+        margin = _MARGIN * (high - low) or 0.1 * abs(high) or 1.0
+        return [low - margin, high + margin]
 
     def near(self, value: float) -> bool:
         """Whether a line at `value` can be drawn without squeezing the points into a corner."""
@@ -64,9 +117,11 @@ class _Axis:
         return low - slack <= at <= high + slack
 
     def values(self, candidates: Sequence[Candidate]) -> list[float]:
+        """What is drawn, one value a candidate."""
         return [self.factor * c.measurements[self.metric.name].value for c in candidates]
 
     def errors(self, candidates: Sequence[Candidate]) -> dict[str, Any]:
+        """The intervals, as plotly's error bars."""
         found = [c.measurements[self.metric.name] for c in candidates]
         return {
             "type": "data",
@@ -81,7 +136,11 @@ class _Axis:
 
 
 def front_figure(
-    results: Results, x: str = "latency_ms", y: str | None = None, color: str = "compressed_bytes"
+    results: Results,
+    x: str = "latency_ms",
+    y: str | None = None,
+    color: str = "compressed_bytes",
+    budgets: Iterable[Budget] | None = None,
 ) -> go.Figure:
     """The front among all measured candidates, with the baseline, the pick and the budgets.
 
@@ -90,45 +149,52 @@ def front_figure(
         x: metric across; where nobody has it, the first other objective (or metric) that was measured.
         y: metric upwards; the task's own by default, with the same fallback.
         color: metric that colours the front; left out where a front member lacks it or all are equal.
+        budgets: the study's own by default.
     """
-    down = _measured(results, y or results.quality, taken="")
-    across = _measured(results, x, taken=down)
+    chosen = results.budgets if budgets is None else tuple(budgets)
+    across, down, _ = chosen_axes(results, x, y)
     drawn = [c for c in results.candidates if not c.failed and down in c.measurements and across in c.measurements]
-    figure = go.Figure(layout=_layout())
+    figure = go.Figure(layout=front_layout())
     if not drawn:
         text = "nothing to draw yet: no candidate has two metrics measured"
         figure.add_annotation(text=text, showarrow=False, font={"size": 16})
         return figure.update_xaxes(visible=False).update_yaxes(visible=False)
 
-    axes = tuple(_Axis.of(results.metrics[n], [c.measurements[n].value for c in drawn]) for n in (across, down))
-    statuses, baseline, pick = results.statuses(), results.baseline, results.pick().candidate
-    others: dict[str, list[Candidate]] = {"front": [], "dominated": [], "infeasible": []}
+    axes = tuple(Axis.of(results.metrics[n], [c.measurements[n].value for c in drawn]) for n in (across, down))
+    statuses, baseline, pick = results.statuses(chosen), results.baseline, results.pick_within(chosen).candidate
+    members: dict[str, list[Candidate]] = {role: [] for role in ROLES}
     for candidate in drawn:
-        if candidate is not baseline:
-            others[statuses[candidate.number]].append(candidate)
-    accent = {"color": ACCENT, "size": 17}
-    ring = accent | {"symbol": "circle-open", "size": 24, "line": {"width": 2.5}}
-    for name, members, errors, marker in (
-        ("out of budget", others["infeasible"], False, {"symbol": "x-thin", "size": 8}),
-        ("dominated", others["dominated"], False, {"symbol": "circle-open", "size": 8, "opacity": 0.8}),
-        ("front", others["front"], True, {"size": 13} | _colouring(results, others["front"], color)),
-        ("baseline", [c for c in drawn if c is baseline], True, accent | {"symbol": "star"}),
-        ("the pick", [c for c in drawn if c is pick], False, ring),
-    ):
-        if members:
-            bars = {f"error_{a}": axis.errors(members) for a, axis in zip("xy", axes, strict=True)} if errors else {}
-            figure.add_scatter(
-                x=axes[0].values(members),
-                y=axes[1].values(members),
-                mode="markers",
-                name=name,
-                marker={"color": GREY, "line": {"color": GREY, "width": 1.5}} | marker,
-                hovertext=[_hover(results, c) for c in members],
-                hoverinfo="text",
-                **bars,
-            )
-    _limits(figure, results, *axes)
-    return figure.update_xaxes(axes[0].layout()).update_yaxes(axes[1].layout())
+        status = statuses[candidate.number]
+        role = "baseline" if candidate is baseline else "out of budget" if status == "infeasible" else status
+        members[role].append(candidate)
+    members["the pick"] = [c for c in drawn if c is pick]
+    for role, marker in ROLES.items():
+        if not members[role]:
+            continue
+        bars = {f"error_{a}": axis.errors(members[role]) for a, axis in zip("xy", axes, strict=True)}
+        figure.add_scatter(
+            x=axes[0].values(members[role]),
+            y=axes[1].values(members[role]),
+            mode="markers",
+            name=role,
+            marker=marker | (_colouring(results, members[role], color) if role == "front" else {}),
+            hovertext=[_hover(results, c) for c in members[role]],
+            hoverinfo="text",
+            customdata=[c.number for c in members[role]],
+            **(bars if role in WITH_ERRORS else {}),
+        )
+    seen = [c for role, kept in members.items() if role not in ("out of budget", "dominated") for c in kept]
+    _limits(figure, results, chosen, axes, seen)
+    return figure
+
+
+def chosen_axes(
+    results: Results, x: str = "latency_ms", y: str | None = None, color: str = "compressed_bytes"
+) -> tuple[str, str, str]:
+    """What is drawn across, upwards and as colour: the wanted metrics, or others where nobody has them."""
+    down = _measured(results, y or results.quality, taken="")
+    across = _measured(results, x, taken=down)
+    return across, down, _measured(results, color, taken="")
 
 
 def _measured(results: Results, wanted: str, *, taken: str) -> str:
@@ -138,7 +204,8 @@ def _measured(results: Results, wanted: str, *, taken: str) -> str:
     return next((name for name in order if name in had & set(results.metrics) and name != taken), wanted)
 
 
-def _layout() -> dict[str, Any]:
+def front_layout() -> dict[str, Any]:
+    """What the figure looks like, whatever is drawn."""
     return {
         "template": "none",
         "paper_bgcolor": "rgba(0,0,0,0)",
@@ -163,10 +230,10 @@ def _layout() -> dict[str, Any]:
 def _colouring(results: Results, front: Sequence[Candidate], color: str) -> dict[str, Any]:
     values = [c.measurements[color].value for c in front if color in c.measurements]
     if color not in results.metrics or len(values) < len(front) or len(set(values)) < 2:
-        return {"color": "#3b6ea8"}
-    axis = _Axis.of(results.metrics[color], values)
-    bar = {"title": {"text": axis.title, "side": "right"}, "thickness": 12, "outlinewidth": 0}
-    return {"color": axis.values(front), "colorscale": "Cividis", "showscale": True, "colorbar": bar}
+        return {"color": FLAT}
+    axis = Axis.of(results.metrics[color], values)
+    bar = COLOURING["colorbar"] | {"title": {"text": axis.title, "side": "right"}}
+    return COLOURING | {"color": axis.values(front), "colorbar": bar}
 
 
 def _hover(results: Results, candidate: Candidate) -> str:
@@ -181,24 +248,35 @@ def _hover(results: Results, candidate: Candidate) -> str:
     return "<br>".join(lines)
 
 
-def _limits(figure: go.Figure, results: Results, across: _Axis, down: _Axis) -> None:
-    """A dotted line for each budget on one of the two axes."""
-    line = {"color": GREY, "width": 1.5, "dash": "dot"}
-    for budget in results.budgets:
-        limit = words.limit(results, budget)
-        text = {
-            "text": escape(budget.text),
-            "font": {"color": GREY, "size": 11},
-            "showarrow": False,
-            "xanchor": "right",
-        }
-        for axis, along, over in ((across, "x", "y"), (down, "y", "x")):
-            if limit is None or budget.metric != axis.metric.name or not axis.near(limit):
-                continue
+def _limits(
+    figure: go.Figure, results: Results, budgets: Iterable[Budget], axes: tuple[Axis, ...], seen: Sequence[Candidate]
+) -> None:
+    """A dotted line for each budget on one of the two axes, and what is inside all of them shaded."""
+    limits = [(budget, limit) for budget in budgets if (limit := words.limit(results, budget)) is not None]
+    ranges = {}
+    for axis, along, over in zip(axes, "xy", "yx", strict=True):
+        own = [(b, v) for b, v in limits if b.metric == axis.metric.name and axis.near(v)]
+        ranges[along] = axis.range([*(c.measurements[axis.metric.name].value for c in seen), *(v for _, v in own)])
+        figure.update_layout({f"{along}axis": axis.layout() | {"range": ranges[along]}})
+        for budget, limit in own:
             at = axis.factor * limit
             ends = {f"{along}0": at, f"{along}1": at, f"{over}0": 0, f"{over}1": 1}
+            line = {"color": GREY, "width": 1.5, "dash": "dot"}
             figure.add_shape(type="line", line=line, **ends, **{f"{over}ref": "paper"})
             # An annotation on a logarithmic axis wants the exponent, a shape the value.
             place = {along: math.log10(at) if axis.log else at, over: 1, f"{over}ref": "paper"}
             turn = {"textangle": -90, "yanchor": "top"} if along == "x" else {"yanchor": "bottom"}
-            figure.add_annotation(**text, **place, **turn)
+            text = {"text": escape(budget.text), "font": {"color": GREY, "size": 11}, "xanchor": "right"}
+            figure.add_annotation(showarrow=False, **text, **place, **turn)
+    ends = {}
+    for axis, along in zip(axes, "xy", strict=True):
+        low, high = (10**end if axis.log else end for end in ranges[along])
+        for budget, limit in limits:
+            if budget.metric == axis.metric.name and budget.sense == "<=":
+                high = min(high, axis.factor * limit)
+            elif budget.metric == axis.metric.name:
+                low = max(low, axis.factor * limit)
+        ends |= {f"{along}0": low, f"{along}1": high}
+    limited = {budget.metric for budget, _ in limits} & {axis.metric.name for axis in axes}
+    if limited and ends["x0"] < ends["x1"] and ends["y0"] < ends["y1"]:
+        figure.add_shape(type="rect", fillcolor=SHADE, line={"width": 0}, layer="below", **ends)

@@ -62,20 +62,26 @@ class Verdict:
 def verdicts(results: Results) -> list[Verdict]:
     """What each technique brings on the study's target, by the metrics that the study trades or limits."""
     found: dict[str, list[Effect]] = {}
-    for candidate in results.candidates:
-        for effect in effects(results, candidate):
+    for pairs in effects(results).values():
+        for effect in pairs:
             found.setdefault(effect.technique, []).append(effect)
     return [Verdict(technique=name, effects=tuple(pairs)) for name, pairs in found.items()]
 
 
-def effects(results: Results, candidate: Candidate) -> list[Effect]:
-    """What each technique of a candidate brings, where the same recipe without it was measured too."""
-    able = [c for c in results.candidates if not c.failed and not c.refused and results.quality in c.measurements]
-    by_digest = {c.recipe.digest: c for c in able}
-    if candidate.number not in {c.number for c in able}:
-        return []
-    pairs = ((name, by_digest.get(recipe.digest)) for name, recipe in _without_each(candidate.recipe))
-    return [_effect(results, name, candidate, twin) for name, twin in pairs if twin is not None]
+def effects(results: Results) -> dict[int, list[Effect]]:
+    """By candidate number, what each of its techniques brings, where the same recipe without it was measured too."""
+    candidates = sorted(results.ranking().candidates, key=lambda c: c.number)
+    able = {c.recipe: c for c in candidates}
+    found = {}
+    for candidate in candidates:
+        twins = ((name, able.get(recipe)) for name, recipe in _without_each(candidate.recipe))
+        found[candidate.number] = [_effect(results, name, candidate, twin) for name, twin in twins if twin is not None]
+    return found
+
+
+def techniques(recipe: Recipe) -> list[str]:
+    """The techniques that a recipe uses, in words."""
+    return [name for name, _ in _without_each(recipe)]
 
 
 def _without_each(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:

@@ -1,55 +1,25 @@
 """One HTML file that says what a study found: nothing beside it, and no request to anywhere."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import plotly.io
+from plotly.offline import get_plotlyjs
 
-from autoopt import words
-from autoopt.candidate import Candidate
-from autoopt.figures import front_figure
-from autoopt.guard import effects, verdicts
-from autoopt.metrics import Metric
+from autoopt import importance, page, words
+from autoopt.progress import duration
 from autoopt.results import Results
 from autoopt.store import write_atomically
 
-STATUSES = {
-    "front": "no other candidate beats it on every objective",
-    "dominated": "another candidate beats it",
-    "infeasible": "outside a budget",
-    "failed": "went wrong",
-}
-"""In the table's order, with what each means."""
 _DATE_KEYS = ("finished", "date", "created", "started")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """One metric of one candidate, in words; `value` is what a column is sorted by."""
-
-    label: str
-    value: float | None = None
-    shown: str = "–"
-    interval: str = ""
-    change: str = ""
-    how: str = ""
-    flags: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One line of the table of candidates."""
-
-    candidate: Candidate
-    status: str
-    outside: tuple[str, ...]
-    cells: tuple[Cell, ...]
-    confirmed: str = ""
-    lost: tuple[str, ...] = ()
-    idle: tuple[str, ...] = ()
+_TIMES = {
+    "wall_s": "all runs together",
+    "jobs_s": "in jobs",
+    "saved_by_store_s": "saved by the store",
+    "overhead_s": "in which no job was at work",
+}
 
 
 def write(results: Results, path: Path) -> None:
@@ -70,99 +40,26 @@ def render(results: Results) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    metrics = _columns(results)
-    rows = _rows(results, metrics)
-    pick = results.pick()
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    environment.filters["signed"] = lambda percent: "0.0" if abs(percent) < 0.05 else f"{percent:+.1f}"
     return environment.get_template("report.html.j2").render(
         results=results,
         date=next((str(results.provenance[key]) for key in _DATE_KEYS if key in results.provenance), ""),
         summary=words.summary(results),
-        metrics=metrics,
-        rows=rows,
-        statuses=STATUSES,
-        pick=pick,
-        confirmed="" if pick.candidate is None else words.confirmed(results, pick.candidate),
-        lost=() if pick.candidate is None else words.lost(results, pick.candidate),
-        verdicts=verdicts(results),
+        pick=results.pick(),
+        quality=results.metrics[results.quality],
+        costs=[results.metrics[name] for name in results.objectives if name != results.quality],
+        techniques=importance.of_techniques(results),
+        importance=importance.of_knobs(results),
         curse=words.flattery(results),
-        picked=pick.candidate and _cells(results, pick.candidate, metrics, paired=True),
-        nearest=[row for c in pick.nearest for row in rows if row.candidate is c],
-        export="" if pick.candidate is None else words.export_command(results, pick.candidate),
-        figure=_figure(results) if any(not c.failed for c in results.candidates) else "",
         failures=words.failures(results),
         budgets=_budgets(results),
-        provenance=list(_flat(results.provenance)),
+        time=_time(results),
+        provenance=list(_flat({k: v for k, v in results.provenance.items() if k != "time"})),
+        data=page.data(results),
+        plotly=get_plotlyjs(),
+        script=resources.files("autoopt").joinpath("report.js").read_text(encoding="utf-8"),
     )
-
-
-def _figure(results: Results) -> str:
-    # plotly escapes `<`, `>` and `/` in its JSON, so no text of the user's can close the script.
-    page: str = plotly.io.to_html(
-        front_figure(results),
-        full_html=False,
-        include_plotlyjs=True,
-        div_id="front",
-        config={"showSendToCloud": False, "displaylogo": False, "responsive": True},
-    )
-    return page
-
-
-def _columns(results: Results) -> list[Metric]:
-    """The metrics that anybody has: the task's own first, then the objectives, then the rest."""
-    order = dict.fromkeys((results.quality, *results.objectives, *results.metrics))
-    # Latency in ms says the same as its ratio, with a change that people can read.
-    shown = [n for n in order if n != "latency_ratio"]
-    return [results.metrics[n] for n in shown if any(n in c.measurements for c in results.candidates)]
-
-
-def _cells(results: Results, candidate: Candidate, metrics: list[Metric], *, paired: bool = False) -> tuple[Cell, ...]:
-    return tuple(_cell(results, candidate, metric, paired) for metric in metrics)
-
-
-def _cell(results: Results, candidate: Candidate, metric: Metric, paired: bool) -> Cell:
-    measurement = candidate.measurements.get(metric.name)
-    if measurement is None:
-        return Cell(label=metric.label)
-    detailed = paired and metric.name == results.quality
-    change = words.quality_change(results, candidate) if detailed else words.change(results, candidate, metric.name)
-    return Cell(
-        label=metric.label,
-        value=measurement.value,
-        shown=metric.show(measurement.value),
-        interval=words.interval(metric, measurement),
-        change=change,
-        how=measurement.how,
-        flags=measurement.flags,
-    )
-
-
-def _rows(results: Results, metrics: list[Metric]) -> list[Row]:
-    """Front first, then dominated, infeasible and failed; the best quality first inside each."""
-    statuses, order = results.statuses(), list(STATUSES)
-    sign = results.metrics[results.quality].sign
-
-    def place(candidate: Candidate) -> tuple[float, ...]:
-        value = candidate.value(results.quality)
-        return (
-            order.index(statuses[candidate.number]),
-            float("inf") if value is None else sign * value,
-            candidate.number,
-        )
-
-    return [
-        Row(
-            candidate=c,
-            status=statuses[c.number],
-            outside=() if c.failed else tuple(text for text, margin in results.margins(c).items() if margin > 0),
-            cells=_cells(results, c, metrics),
-            confirmed=words.confirmed(results, c),
-            lost=words.lost(results, c),
-            idle=tuple(
-                f"{e.technique} brings nothing here (see {e.without.name})" for e in effects(results, c) if not e.worth
-            ),
-        )
-        for c in sorted(results.candidates, key=place)
-    ]
 
 
 def _budgets(results: Results) -> list[tuple[str, str, int, int]]:
@@ -175,6 +72,11 @@ def _budgets(results: Results) -> list[tuple[str, str, int, int]]:
         inside = 0 if limit is None else sum(results.fits(c, [budget]) for c in able)
         lines.append((budget.text, f"{budget.sense} {shown}" if limit is not None else shown, inside, len(able)))
     return lines
+
+
+def _time(results: Results) -> list[tuple[str, str]]:
+    spent = results.provenance.get("time", {})
+    return [(text, duration(spent[name])) for name, text in _TIMES.items() if name in spent]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -97,7 +98,7 @@ class Results:
     candidates: tuple[Candidate, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def baseline(self) -> Candidate | None:
         """The untouched model in float32, or None before it was measured."""
         found = [c for c in self.candidates if c.origin == "baseline" and not c.failed]
@@ -163,14 +164,15 @@ class Results:
             return None
         return tuple(self.metrics[n].sign * v for n, v in zip(self.objectives, values, strict=True) if v is not None)
 
-    def statuses(self) -> dict[int, str]:
-        """By candidate number: `failed`, `infeasible`, `front` or `dominated`."""
-        front = {c.number for c in self.front()}
+    def statuses(self, budgets: Iterable[Budget] | None = None) -> dict[int, str]:
+        """By candidate number: `failed`, `infeasible`, `front` or `dominated` (for the study's own budgets by default)."""
+        chosen = self.budgets if budgets is None else tuple(budgets)
+        front = {c.number for c in self.front(chosen)}
         return {
             c.number: "failed"
             if c.failed
             else "infeasible"
-            if not self.fits(c)
+            if not self.fits(c, chosen)
             else "front"
             if c.number in front
             else "dominated"
@@ -241,18 +243,22 @@ class Results:
             **short_forms: `max_size="300KB"`, `max_latency="2ms"`, `max_accuracy_drop="1%"`, ...
 
         Raises:
-            ConfigError: for a budget that can't be read.
+            ConfigError: for a budget that can't be read, or is relative to what was not measured.
         """
         asked = bool(texts) or any(v is not None for v in short_forms.values())
         budgets = self.parse_budgets(texts, **short_forms) if asked else self.budgets
-        return self._pick(budgets)
+        if asked and self.ranking().candidates:
+            for budget in budgets:
+                budget.bound(self._reference(budget.metric))  # a limit that can't be told helps nobody
+        return self.pick_within(budgets)
 
     def ranking(self) -> Ranking:
         """All that may be picked: measured, and run by the target."""
         able = [c for c in self.candidates if not c.failed and not c.refused and c.value(self.quality) is not None]
         return Ranking(able, self.metrics, self.quality, self.objectives)
 
-    def _pick(self, budgets: tuple[Budget, ...]) -> Pick:
+    def pick_within(self, budgets: tuple[Budget, ...]) -> Pick:
+        """The same for budgets that were read already."""
         ranking = self.ranking()
         measured = ranking.candidates
         if not measured:
@@ -292,6 +298,8 @@ class Results:
         worst = 0.0
         for budget in budgets:
             margin = self.margins(candidate, [budget])[budget.text]
+            if margin == np.inf:
+                return margin
             if margin > 0:
                 worst = max(worst, margin / (abs(budget.bound(self._reference(budget.metric))) or 1.0))
         return worst

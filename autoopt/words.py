@@ -85,10 +85,15 @@ def limit(results: Results, budget: Budget) -> float | None:
     return None if budget.factor != 0 and reference is None else budget.bound(reference)
 
 
+def command(results: Results, verb: str, *rest: str) -> str:
+    """What to type where the search was run, such as `autoopt export studies/digits 7`."""
+    folder = str(results.provenance.get("folder", results.study))
+    return shlex.join(["autoopt", verb, folder, *rest])
+
+
 def export_command(results: Results, candidate: Candidate) -> str:
     """What to type to have the candidate's bundle."""
-    folder = str(results.provenance.get("folder", results.study))
-    return shlex.join(["autoopt", "export", folder, str(candidate.number)])
+    return command(results, "export", str(candidate.number))
 
 
 def failures(results: Results) -> list[tuple[str, str, list[str]]]:

@@ -107,12 +107,14 @@ def test_a_collapsed_accuracy_keeps_a_linear_axis():
 def test_budgets_are_lines_unless_they_are_far_off():
     found = (baseline(), candidate(1, latency_ms=0.08), candidate(2, latency_ms=2.4))
     near = front_figure(results(*found, budgets=["latency_ms <= 1", "accuracy >= baseline - 1 %"]))
-    assert [shape.x0 for shape in near.layout.shapes] == [1.0, 0]
-    assert near.layout.shapes[1].y0 == pytest.approx(86.16)
+    *lines, shade = near.layout.shapes
+    assert [line.x0 for line in lines] == [1.0, 0]
+    assert lines[1].y0 == pytest.approx(86.16)
+    assert (shade.type, shade.x1, shade.y0) == ("rect", 1.0, pytest.approx(86.16))
     assert [note.text for note in near.layout.annotations] == ["latency_ms &lt;= 1", "accuracy &gt;= baseline - 1 %"]
     assert near.layout.annotations[0].x == 0.0  # the exponent, on a logarithmic axis
     far = front_figure(results(*found, budgets=["latency_ms <= 500", "size_bytes <= 100 KB"]))
-    assert not far.layout.shapes
+    assert [shape.type for shape in far.layout.shapes] == ["rect"]  # all that is seen is inside
 
 
 def test_hostile_labels_are_escaped():
@@ -126,3 +128,22 @@ def test_drawing_changes_nothing():
     night = realistic()
     assert front_figure(night) == front_figure(night)
     assert night == realistic()
+
+
+def test_other_budgets_can_be_drawn():
+    found = results(
+        baseline(), candidate(1, latency_ms=0.08), candidate(2, latency_ms=0.2), budgets=["latency_ms <= 1"]
+    )
+    figure = front_figure(found, budgets=found.parse_budgets(["latency_ms <= 0.1"]))
+    assert list(traces(figure)["out of budget"].customdata) == [2]
+    assert figure.layout.shapes[0].x0 == 0.1
+
+
+def test_what_lies_far_out_does_not_squeeze_the_front():
+    near = [candidate(n, accuracy=0.86 + n / 1000) for n in range(1, 12)]
+    low, high = front_figure(results(baseline(), *near, candidate(20, accuracy=0.1))).layout.yaxis.range
+    assert 80 < low < 86.1
+    assert high > 87.16
+    # unless it is on the front itself
+    low, _ = front_figure(results(baseline(), *near, candidate(20, accuracy=0.1, compressed=5))).layout.yaxis.range
+    assert low < 10

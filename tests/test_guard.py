@@ -32,7 +32,7 @@ def right(share, n=1000):
 
 
 def only(study, number=1):
-    (found,) = effects(study, study.find(number))
+    (found,) = effects(study)[number]
     return found
 
 
@@ -91,8 +91,8 @@ def test_of_an_error_less_is_better(error, worth):
 def test_without_a_twin_there_is_nothing_to_tell():
     lone = dataclasses.replace(PRUNED, seed=7)
     study = results(made(0, PLAIN), made(1, lone), made(2, CLUSTERED, compressed_bytes=1), objectives=OBJECTIVES)
-    assert effects(study, study.find(1)) == []
-    assert effects(study, study.find(0)) == []
+    assert effects(study).get(1, []) == []
+    assert effects(study).get(0, []) == []
     assert [v.technique for v in verdicts(study)] == ["clustering"]
     assert verdicts(results()) == []
 
@@ -108,7 +108,7 @@ def test_what_failed_was_refused_or_not_measured_is_left_out(which, fate):
     else:
         pair[which] = candidate(which, recipe=pair[which].recipe, compressed_bytes=1)
     study = results(*pair, objectives=OBJECTIVES)
-    assert effects(study, study.find(1)) == []
+    assert effects(study).get(1, []) == []
     assert verdicts(study) == []
 
 
@@ -123,7 +123,7 @@ def test_each_technique_is_compared_with_the_same_recipe_without_it_alone():
         made(4, dataclasses.replace(both, finetune=Finetune(epochs=4), scheme="float32")),
         objectives=OBJECTIVES,
     )
-    found = {e.technique: e.without.number for e in effects(study, study.find(3))}
+    found = {e.technique: e.without.number for e in effects(study)[3]}
     assert found == {"pruning": 0, "clustering": 1, "int8 quantization": 2}
 
 

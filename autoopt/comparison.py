@@ -1,0 +1,239 @@
+"""A few candidates side by side: what differs in how they were made, and in what was measured."""
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from autoopt import words
+from autoopt.candidate import Candidate
+from autoopt.errors import ConfigError
+from autoopt.metrics import Measurement, Metric
+from autoopt.recipe import SCHEMES, Cluster, Finetune, Prune, Recipe
+from autoopt.results import Results
+
+FEWEST, MOST = 2, 4
+"""How many can be compared: more columns can't be taken in at once."""
+ABSENT = "–"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One knob in which the recipes differ.
+
+    Attributes:
+        name: in words.
+        values: one text a candidate, `ABSENT` where the recipe has no such knob.
+    """
+
+    name: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """One metric of the candidates.
+
+    Attributes:
+        metric: which.
+        measurements: one a candidate, None where it was not measured.
+    """
+
+    metric: Metric
+    measurements: tuple[Measurement | None, ...]
+
+    def change(self, place: int) -> str:
+        """The change against the first candidate in words, or `` where there is nothing to compare."""
+        mine, first = self.measurements[place], self.measurements[0]
+        if place == 0 or mine is None or first is None or self.metric.name in words.UNCOMPARED:
+            return ""
+        return self.metric.show_change(mine.value, first.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A candidate's quality minus the first one's, on the same items.
+
+    Attributes:
+        value: in the metric's unit.
+        low: lower end of the 95 % interval.
+        high: upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def tied(self) -> bool:
+        """Whether the two can't be told apart (the interval holds 0)."""
+        return self.low <= 0 <= self.high
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassShares:
+    """One class of which the candidates get different shares right.
+
+    Attributes:
+        name: of the class.
+        items: of the class in the validation split.
+        shares: right, one a candidate.
+    """
+
+    name: str
+    items: int
+    shares: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Candidates side by side; every tuple has one entry a candidate.
+
+    Attributes:
+        candidates: what is compared; the first is what the others are told against.
+        quality: the task's own metric.
+        settings: the knobs in which the recipes differ.
+        readings: every metric that any of them has.
+        differences: of quality on the validation split, None for the first and where it was not measured.
+        tested: likewise on the test split, None unless both are confirmed.
+        classes: for accuracy, the classes whose share differs, the worst first.
+        confirmed: what was found on the test split in words, or ``.
+    """
+
+    candidates: tuple[Candidate, ...]
+    quality: Metric
+    settings: tuple[Setting, ...]
+    readings: tuple[Reading, ...]
+    differences: tuple[Difference | None, ...]
+    tested: tuple[Difference | None, ...]
+    classes: tuple[ClassShares, ...]
+    confirmed: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+
+        def plain(differences: tuple[Difference | None, ...]) -> list[dict[str, Any] | None]:
+            return [None if d is None else dataclasses.asdict(d) | {"tied": d.tied} for d in differences]
+
+        return {
+            "candidates": [{"number": c.number, "recipe": c.recipe.label()} for c in self.candidates],
+            "quality": self.quality.name,
+            "settings": {s.name: list(s.values) for s in self.settings},
+            "metrics": {
+                r.metric.name: [
+                    None if m is None else {"value": m.value, "low": m.low, "high": m.high, "change": r.change(place)}
+                    for place, m in enumerate(r.measurements)
+                ]
+                for r in self.readings
+            },
+            "differences": plain(self.differences),
+            "test_differences": plain(self.tested),
+            "classes": [dataclasses.asdict(c) | {"shares": list(c.shares)} for c in self.classes],
+            "confirmed": list(self.confirmed),
+        }
+
+
+def compare(results: Results, candidates: Iterable[Candidate | int | str]) -> Comparison:
+    """Candidates side by side, each against the first.
+
+    Args:
+        results: the study's.
+        candidates: 2 to 4 of them, or their numbers.
+
+    Raises:
+        ConfigError: for fewer or more, one given twice, one that failed, or a number that is not there.
+    """
+    chosen = tuple(c if isinstance(c, Candidate) else results.find(c) for c in candidates)
+    if not FEWEST <= len(chosen) <= MOST:
+        raise ConfigError(f"compare: expected {FEWEST} to {MOST} candidates, got {len(chosen)}")
+    for place, candidate in enumerate(chosen):
+        if any(candidate.number == other.number for other in chosen[:place]):
+            raise ConfigError(f"compare: {candidate.name} is given twice; expected different candidates")
+        if candidate.failed:
+            why = f"{candidate.failed_stage}: {candidate.reason}"
+            raise ConfigError(f"compare: {candidate.name} failed ({why}); it has nothing to compare")
+    first = chosen[0]
+    readings = (
+        Reading(metric=metric, measurements=tuple(c.measurements.get(name) for c in chosen))
+        for name, metric in results.metrics.items()
+    )
+    return Comparison(
+        candidates=chosen,
+        quality=results.metrics[results.quality],
+        settings=_settings(chosen),
+        readings=tuple(r for r in readings if any(m is not None for m in r.measurements)),
+        differences=tuple(_difference(results, c, first) for c in chosen),
+        tested=tuple(_tested(results, c, first) for c in chosen),
+        classes=_classes(results, chosen),
+        confirmed=tuple(words.confirmed(results, c) for c in chosen),
+    )
+
+
+def _difference(results: Results, candidate: Candidate, first: Candidate) -> Difference | None:
+    if candidate is first or any(c.value(results.quality) is None for c in (candidate, first)):
+        return None
+    value, low, high = results.difference(candidate, first)
+    return Difference(value=value, low=low, high=high)
+
+
+def _tested(results: Results, candidate: Candidate, first: Candidate) -> Difference | None:
+    found = None if candidate is first else results.confirmed_difference(candidate, first)
+    return None if found is None else Difference(value=found[0], low=found[1], high=found[2])
+
+
+def _settings(candidates: tuple[Candidate, ...]) -> tuple[Setting, ...]:
+    each = [settings(c.recipe) for c in candidates]
+    rows = (Setting(name=n, values=tuple(texts.get(n, ABSENT) for texts in each)) for n in settings(_FULL))
+    return tuple(row for row in rows if len(set(row.values)) > 1)
+
+
+def _classes(results: Results, candidates: tuple[Candidate, ...]) -> tuple[ClassShares, ...]:
+    names = results.provenance.get("class_names", ())
+    rows = []
+    for label, counts in enumerate(zip(*(c.classes for c in candidates), strict=False)):
+        if all(n for _, n in counts):
+            name = str(names[label]) if label < len(names) else str(label)
+            rows.append(ClassShares(name=name, items=counts[0][1], shares=tuple(right / n for right, n in counts)))
+    differing = (row for row in rows if len(set(row.shares)) > 1)
+    return tuple(sorted(differing, key=lambda row: min(row.shares) - row.shares[0]))
+
+
+def settings(recipe: Recipe) -> dict[str, str]:
+    """Every knob of a recipe in words, in the order of the pipeline; what does not apply is left out.
+
+    Two recipes differ exactly if these do.
+    """
+    found: dict[str, str] = {}
+    if recipe.prune is not None:
+        p = recipe.prune
+        found |= {
+            "prune sparsity": _percent(p.sparsity),
+            "prune structure": p.structure,
+            "prune schedule": p.schedule,
+            "prune begin": f"{_percent(p.begin)} of the training",
+        }
+        if p.schedule != "constant":  # which has its sparsity from the beginning on
+            found["prune end"] = f"{_percent(p.end)} of the training"
+        found["prune frequency"] = "every step" if p.frequency == 1 else f"every {p.frequency} steps"
+    if recipe.cluster is not None:
+        found |= {
+            "clusters": str(recipe.cluster.number),
+            "cluster initialisation": recipe.cluster.initialisation,
+            "clusters per channel": "yes" if recipe.cluster.per_channel else "no",
+        }
+    found["scheme"] = SCHEMES[recipe.scheme].label
+    if recipe.finetune is not None:
+        found |= {
+            "epochs": str(recipe.finetune.epochs),
+            "learning rate": f"{recipe.finetune.learning_rate:g}",
+            "batch size": str(recipe.finetune.batch_size),
+        }
+    return found | {"seed": str(recipe.seed)}
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.10g} %"  # as many digits as a recipe keeps
+
+
+_FULL = Recipe(prune=Prune(sparsity=0.5), cluster=Cluster(number=16), finetune=Finetune())
+"""A recipe with every knob: all names, in their order."""
