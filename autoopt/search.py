@@ -558,6 +558,7 @@ class Search:
             "quality": quality,
             "objectives": list(self.objectives),
             "budgets": [b.text for b in self.budgets],
+            "manifest": self.task["manifest"],
             "provenance": provenance.describe(self.folder, self.config, self.task, self.device) | {"time": spent},
         }
         write_atomically(self.folder.header, json.dumps(header, indent=1).encode())

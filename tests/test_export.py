@@ -10,9 +10,10 @@ import pytest
 from builders import candidate, measured, results
 
 import autoopt
+from autoopt.bundle.card import card_text, make_card
 from autoopt.candidate import Candidate, Confirmation
 from autoopt.errors import ConfigError, TargetUnavailable
-from autoopt.export import card_text, make_card, read_candidate
+from autoopt.export import read_candidate
 from autoopt.folder import StudyFolder
 from autoopt.metrics import Measurement, pack_outcomes
 from autoopt.recipe import Recipe

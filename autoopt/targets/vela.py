@@ -88,7 +88,7 @@ class Vela:
         Raises:
             CandidateFailed: if Vela can't compile a file, or places nothing on the NPU.
         """
-        (mine, flags), (theirs, _) = self._compile(file), self._compile(reference)
+        (mine, flags, _), (theirs, _, _) = self._compile(file), self._compile(reference)
         times = [round(float(summary["inference_time"]) * 1e9) for summary in (mine, theirs)]
         return Timing(rounds=[[(times[0], times[1])]], flags=flags)
 
@@ -98,15 +98,24 @@ class Vela:
         Raises:
             CandidateFailed: if Vela can't compile the file.
         """
-        summary, _ = self._compile(file)
+        summary, _, _ = self._compile(file)
 
         def sizes(*names: str) -> int:
             return round(1024 * sum(float(summary[f"{name}_memory_used"]) for name in names))
 
         return {"memory_bytes": sizes("sram"), "flash_bytes": sizes("on_chip_flash", "off_chip_flash", "dram")}
 
-    def _compile(self, file: bytes) -> tuple[dict[str, str], tuple[str, ...]]:
-        """Vela's summary of a file, and what it left to the CPU.
+    def compiled(self, file: bytes) -> bytes:
+        """What the device runs: the `.tflite` with the operators for the NPU compiled.
+
+        Raises:
+            CandidateFailed: if Vela can't compile the file, or places nothing on the NPU.
+            ConfigError: if Vela is not installed.
+        """
+        return self._compile(file)[2]
+
+    def _compile(self, file: bytes) -> tuple[dict[str, str], tuple[str, ...], bytes]:
+        """Vela's summary of a file, what it left to the CPU, and what it made of it.
 
         A process of its own: Vela is known to crash on some files, and it prints a lot.
         """
@@ -137,11 +146,13 @@ class Vela:
                 raise CandidateFailed("vela", f"Vela can't compile the file: {_reason(done)}")
             with tables[0].open(encoding="utf-8", newline="") as table:
                 summary = next(csv.DictReader(table))
+            made = path.with_name(f"{path.stem}_vela.tflite")
+            compiled = made.read_bytes() if made.exists() else b""
         cpu, npu = (int(found[1]) if (found := pattern.search(done.stdout)) else 0 for pattern in (_CPU, _NPU))
         if npu == 0:
             raise CandidateFailed("vela", f"Vela places none of the {cpu} operators on the NPU")
         left = (f"{cpu} of {cpu + npu} operators on the CPU, not in the estimate",) if cpu else ()
-        return dict(summary), left
+        return dict(summary), left, compiled
 
 
 def _reason(done: subprocess.CompletedProcess[str]) -> str:

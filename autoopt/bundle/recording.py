@@ -1,0 +1,159 @@
+"""Which items of the study's data a bundle holds: a few real ones, run once when it is written.
+
+With these the next person sees that the model still computes the same.
+"""
+
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from autoopt.bundle.ends import End
+from autoopt.bundle.samples import Samples, here, run
+from autoopt.errors import CandidateFailed, TargetUnavailable
+from autoopt.measure import truth
+from autoopt.store import Store
+from autoopt.task import Inputs, Manifest
+
+MOST_ITEMS = 8
+MOST_BYTES = 1 << 20
+"""Of all items together, inputs and outputs; one item there is in any case."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """What a bundle holds of the data.
+
+    Attributes:
+        samples: None where there are none.
+        why: there are none.
+        where: they were run, see `here`.
+    """
+
+    samples: Samples | None = None
+    why: str = ""
+    where: Mapping[str, Any] = field(default_factory=dict)
+
+    def told(self) -> dict[str, Any]:
+        """What the card says of it."""
+        if self.samples is None:
+            return {"items": 0, "why": self.why}
+        return {
+            "items": len(self.samples),
+            "true_classes": len(self.samples.labels) > 0,
+            "recorded_on": dict(self.where),
+        }
+
+
+def record(file: bytes, manifest: Manifest | None, store: Store, inputs: Sequence[End], output: End) -> Recording:
+    """Take a few items of the validation split and run the file over them.
+
+    Args:
+        file: the `.tflite`.
+        manifest: of the study's task, None where it is not known any more.
+        store: the study's.
+        inputs: what the file takes.
+        output: what it gives.
+
+    Returns:
+        the samples, or why there are none: a bundle without them is a bundle too.
+    """
+    if manifest is None:
+        return Recording(
+            why="the study's store does not know its data any more; running the study again brings it back"
+        )
+    try:
+        path = store.path(manifest.splits["validation"])
+        if not path.exists():
+            return Recording(
+                why="the study's store has lost the validation data; running the study again brings it back"
+            )
+        values = output.size if of_classes(manifest) else 0
+        items, labels = _few(path, values, sum(end.bytes for end in (*inputs, output)))
+        done = run(file, list(items.values()), list(items))
+    except (CandidateFailed, TargetUnavailable) as error:
+        return Recording(why=getattr(error, "reason", str(error)))
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        return Recording(why=f"the validation data in the study's store can't be read ({type(error).__name__})")
+    return Recording(samples=Samples(inputs=done.inputs, outputs=done.outputs, labels=labels), where=here())
+
+
+def _few(path: Path, values: int, bytes_each: int) -> tuple[Inputs, np.ndarray]:
+    """A few items of a stored split, which may be larger than memory.
+
+    Args:
+        path: of the store's file; what stands in it before the `.npz` of `Split.to_bytes` does not disturb zipfile.
+        values: that the file gives for an item, where they are scores of classes; else 0.
+        bytes_each: of an item.
+
+    Returns:
+        inputs by name, and the true classes of shape (items,), empty where they are no classes.
+    """
+    with zipfile.ZipFile(path) as archive:
+        names, labels = [str(name) for name in _rows(archive, "names")], np.zeros(0, np.int64)
+        n, *rest = _shape(archive, "labels")
+        if math.prod(rest) in (1, values) and values:
+            labels = truth(_rows(archive, "labels")).astype(np.int64)
+        chosen = choose(n, labels, bytes_each)
+        items = {name: _rows(archive, f"input_{i}", chosen) for i, name in enumerate(names)}
+    return items, labels[chosen] if len(labels) else labels
+
+
+def _shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
+    with archive.open(f"{name}.npy") as stream:
+        return _head(stream)[0]
+
+
+def _head(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether columns come first, and dtype of an array, which is read no further."""
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    found: tuple[tuple[int, ...], bool, np.dtype[Any]] = read(stream)
+    if found[2].hasobject:
+        raise ValueError("holds Python objects")
+    return found
+
+
+def _rows(archive: zipfile.ZipFile, name: str, chosen: np.ndarray | None = None) -> np.ndarray:
+    """An array of the archive, or some of its rows."""
+    with archive.open(f"{name}.npy") as stream:
+        shape, columns_first, dtype = _head(stream)
+        if chosen is None or columns_first:
+            stream.seek(0)
+            whole: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
+            return whole if chosen is None else whole[chosen]
+        start, size = stream.tell(), math.prod(shape[1:]) * dtype.itemsize
+        rows = []
+        for row in chosen.tolist():
+            stream.seek(start + row * size)
+            rows.append(np.frombuffer(stream.read(size), dtype).reshape(shape[1:]))
+    return np.array(rows)
+
+
+def of_classes(manifest: Manifest) -> bool:
+    """Whether a task's labels are classes, as indices or one-hot."""
+    if manifest.metric["function"] is None:  # accuracy
+        return True
+    loss = manifest.loss.get("keras", {}).get("class_name", "") if isinstance(manifest.loss, dict) else manifest.loss
+    return "categorical" in str(loss).lower()
+
+
+def choose(n: int, labels: np.ndarray, bytes_each: int) -> np.ndarray:
+    """Indices of the items to keep: of as many classes as can be, else the first.
+
+    Args:
+        n: items there are.
+        labels: shape (n,), dtype int64, or empty.
+        bytes_each: of an item.
+
+    Returns:
+        shape (items,), ascending.
+    """
+    most = max(1, min(n, MOST_ITEMS, MOST_BYTES // max(1, bytes_each)))
+    firsts = sorted(np.unique(labels, return_index=True)[1].tolist())[:most]
+    others = (i for i in range(n) if i not in firsts)
+    return np.array(sorted([*firsts, *(next(others) for _ in range(most - len(firsts)))]))

@@ -1,0 +1,476 @@
+"""What the bundle holds for the next person: samples, code that runs, a C array; names that try to break out of it."""
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import builders  # noqa: F401 - settles hypothesis
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+import tiny
+import tinybundle
+from hypothesis import given
+from hypothesis import strategies as st
+
+import autoopt
+from autoopt.bundle import firmware, python, replay
+from autoopt.bundle.ends import End, Interface
+from autoopt.bundle.escaping import code_span, comment, identifier, markdown, one_line
+from autoopt.bundle.kotlin import kotlin
+from autoopt.bundle.readme import FILES
+from autoopt.bundle.recording import MOST_BYTES, _few, choose, of_classes
+from autoopt.bundle.samples import run
+from autoopt.errors import CandidateFailed
+from autoopt.measure import classify, outputs_of
+from autoopt.task import Split
+
+HOSTILE = (
+    'a*/b"""\n#include "/etc/passwd"\r\n\'); import os `rm` | <b>x</b> [y](z) ${q} \\ ??/ /* \u202e\u2028 \x1b[31m'
+)
+COMPILER = shutil.which("g++") or shutil.which("c++")
+
+
+@pytest.fixture(scope="module")
+def split():
+    return tiny.split(64, 2)
+
+
+@pytest.fixture(scope="module")
+def unusual(split):
+    """Files whose inputs and outputs are uint8 and int16."""
+    model, _ = autoopt.models.unpack(tiny.packed(tiny.recipe()))
+
+    def converted(dtype, ops):
+        converter = tf.lite.TFLiteConverter.from_keras_model(model)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ([x[None]] for x in split.inputs[tiny.INPUT])
+        converter.target_spec.supported_ops = [ops]
+        converter.inference_input_type = converter.inference_output_type = dtype
+        return converter.convert()
+
+    return {
+        "uint8": converted(tf.uint8, tf.lite.OpsSet.TFLITE_BUILTINS_INT8),
+        "int16": converted(tf.int16, tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8),
+    }
+
+
+def predict(bundle):
+    """What `python predict.py` prints, started from elsewhere."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", bundle / "predict.py"], capture_output=True, text=True, cwd="/", check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+# ---- samples
+
+
+@pytest.mark.parametrize("scheme", ["float32", "dynamic", "int8", "int8_io"])
+def test_the_samples_are_real_items_and_the_files_own_outputs(scheme, split, tmp_path):
+    file = tiny.file(tiny.recipe(scheme))
+    bundle = tinybundle.bundle(tmp_path, file, split, scheme=scheme)
+    card, stored = tinybundle.card(bundle), tinybundle.samples(bundle)
+    assert stored["input_0"].dtype == stored["output"].dtype == ("int8" if scheme == "int8_io" else "float32")
+    assert stored["input_0"].shape == (8, 8, 8, 1)
+    assert stored["output"].shape == (8, 4)
+    assert set(stored["labels"]) == {0, 1, 2, 3}
+    real = stored["input_0"].astype(np.float32)
+    if scheme == "int8_io":
+        end = card["inputs"][0]
+        real = (real - end["zero_point"]) * np.float32(end["scale"])
+    expected = outputs_of(file, {tiny.INPUT: real}, 1)
+    assert (classify(stored["output"]) == classify(expected)).all()
+    nearest = [np.abs(split.inputs[tiny.INPUT] - x).max(axis=(1, 2, 3)).argmin() for x in real]
+    assert (split.labels[nearest] == stored["labels"]).all()
+    told = card["samples"]
+    assert told["items"] == 8
+    assert told["recorded_on"]["runtime"].startswith("ai-edge-litert ")
+    assert told["recorded_on"]["threads"] == 1
+    assert "Stored samples: 8" in (bundle / "card.md").read_text()
+
+
+def test_several_inputs_go_where_the_files_signature_says(tmp_path):
+    layers = tf_keras.layers
+    a, b = layers.Input((3,), name="zebra"), layers.Input((3,), name="ant")
+    model = tf_keras.Model([a, b], layers.Subtract()([a, b]))
+    file = autoopt.convert.float32(model)
+    rng = np.random.default_rng(0)
+    inputs = {name: rng.random((20, 3)).astype(np.float32) for name in ("zebra", "ant")}
+    bundle = tinybundle.bundle(
+        tmp_path, file, Split(inputs=inputs, labels=np.zeros((20, 3))), classes=(), loss="mse",
+        metric=tinybundle.ACCURACY | {"name": "mae", "function": {}},
+    )  # fmt: skip
+    stored = tinybundle.samples(bundle)
+    assert np.allclose(stored["output"], (inputs["zebra"] - inputs["ant"])[:8])
+    assert "labels" not in stored
+    printed = np.array(predict(bundle).strip("[]").split(), dtype=float)
+    assert np.allclose(printed, stored["output"][0], atol=1e-6)
+    text = (bundle / "Predictor.kt").read_text()
+    assert "fun predict(values0: FloatArray, values1: FloatArray): FloatArray" in text
+    assert "arrayOf<Any>(input0, input1)" in text
+    assert autoopt.verify(bundle).holds
+
+
+def test_a_bundle_without_samples_says_why(split, tmp_path):
+    file = tiny.file(tiny.recipe())
+    lost = tinybundle.bundle(tmp_path / "lost", file, None)
+    assert not (lost / "samples.npz").exists()
+    assert "can't be read" in tinybundle.card(lost)["samples"]["why"]
+    assert "No stored samples" in (lost / "card.md").read_text()
+    assert "There are no stored samples" in (lost / "README.md").read_text()
+    assert predict(lost)
+
+    (tmp_path / "study").mkdir()
+    results = tinybundle.study(tmp_path / "study", file, split)
+    out = results.export(1, tmp_path / "out", samples=False)
+    assert tinybundle.card(out)["samples"] == {"items": 0, "why": "they were left out"}
+    store = autoopt.store.Store(results.folder.store())
+    store.path(split.digest).unlink()
+    assert "has lost the validation data" in tinybundle.card(results.export(1, tmp_path / "a"))["samples"]["why"]
+    store.put(split.digest, split.to_bytes()[:5000])
+    assert "can't be read (BadZipFile)" in tinybundle.card(results.export(1, tmp_path / "cut"))["samples"]["why"]
+    store.path(results.manifest).unlink()
+    assert "does not know its data" in tinybundle.card(results.export(1, tmp_path / "b"))["samples"]["why"]
+    before = dataclasses.replace(results, manifest="")  # run before the header named it
+    assert "does not know its data" in tinybundle.card(before.export(1, tmp_path / "c"))["samples"]["why"]
+    odd = dataclasses.replace(results, manifest="../../etc/passwd")
+    assert odd.task() is None
+
+
+def test_a_file_that_takes_its_process_with_it_costs_the_samples_alone(split, tmp_path, monkeypatch):
+    crash = tmp_path / "crash.py"
+    crash.write_text("import os; os.abort()")
+    monkeypatch.setattr("autoopt.bundle.samples.REPLAY", crash)
+    bundle = tinybundle.bundle(tmp_path, tiny.file(tiny.recipe()), split)
+    assert tinybundle.card(bundle)["samples"]["why"] == "LiteRT can't run the file: killed by signal 6"
+
+
+def test_few_items_are_kept_and_of_as_many_classes_as_can_be():
+    labels = np.array([1] * 50 + [0] + [2] * 3)
+    assert choose(54, labels, 4).tolist() == [0, 1, 2, 3, 4, 5, 50, 51]
+    assert choose(3, np.zeros(0, np.int64), 4).tolist() == [0, 1, 2]
+    assert choose(54, labels, MOST_BYTES // 2).tolist() == [0, 50]
+    assert choose(54, labels, 10 * MOST_BYTES).tolist() == [0]
+    assert choose(100, np.arange(100), 1).tolist() == list(range(8))
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+def test_a_few_items_are_read_without_the_others(order, dtype, tmp_path):
+    x = np.asarray(np.arange(600).reshape(100, 3, 2) % 256, dtype=dtype, order=order)
+    split = Split(inputs={"b": x, "a": -x[:, 0]}, labels=np.eye(10)[np.arange(100) // 10])
+    store = autoopt.store.Store(tmp_path)
+    store.put(split.digest, split.to_bytes(), seconds=1.5)
+    items, labels = _few(store.path(split.digest), 10, 1)
+    assert labels.tolist() == list(range(8))
+    assert (items["b"] == x[:80:10]).all()
+    assert (items["a"] == split.inputs["a"][:80:10]).all()
+    assert {array.dtype for array in items.values()} == {np.dtype(dtype)}
+    items, labels = _few(store.path(split.digest), 0, MOST_BYTES // 2)
+    assert (items["b"] == x[:2]).all()
+    assert len(labels) == 0
+
+
+def test_labels_that_are_no_single_class_are_left_out(tmp_path):
+    split = Split(inputs={"x": np.zeros((5, 2))}, labels=np.zeros((5, 8, 8), int))
+    (tmp_path / "split").write_bytes(b"autoopt1" + split.to_bytes())
+    assert len(_few(tmp_path / "split", 10, 1)[1]) == 0
+
+
+@pytest.mark.parametrize(
+    ("loss", "metric", "expected"),
+    [
+        ("mse", None, True),
+        ("sparse_categorical_crossentropy", {}, True),
+        ({"keras": {"class_name": "CategoricalCrossentropy"}}, {}, True),
+        ("mse", {}, False),
+        ({"module": "", "name": "own"}, {}, False),
+    ],
+)
+def test_labels_are_classes_where_metric_or_loss_says_so(loss, metric, expected):
+    assert of_classes(tiny.manifest(loss, tinybundle.ACCURACY | {"function": metric})) == expected
+
+
+def test_the_runtimes_complaint_is_told():
+    with pytest.raises(CandidateFailed, match="LiteRT can't run the file: ValueError"):
+        run(b"no model at all", [np.zeros((1, 4), np.float32)])
+    with pytest.raises(CandidateFailed, match="takes"):
+        run(tiny.file(tiny.recipe()), [np.zeros((1, 4), np.float32)])
+
+
+# ---- code
+
+
+def stored_class(bundle):
+    return tinybundle.CLASSES[int(tinybundle.samples(bundle)["output"][0].argmax())]
+
+
+@pytest.mark.parametrize("scheme", ["float32", "int8", "int8_io"])
+def test_predict_names_the_class_that_was_recorded(scheme, split, tmp_path):
+    bundle = tinybundle.bundle(tmp_path, tiny.file(tiny.recipe(scheme)), split, scheme=scheme)
+    name, score = predict(bundle).rsplit(" ", 1)
+    assert name == stored_class(bundle)
+    recorded = tinybundle.samples(bundle)["output"][0]
+    end = tinybundle.card(bundle)["outputs"][0]
+    real = recorded if end["scale"] is None else (recorded.astype(float) - end["zero_point"]) * end["scale"]
+    assert float(score) == pytest.approx(real.max(), rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16"])
+def test_predict_scales_other_integers_too(dtype, unusual, split, tmp_path):
+    bundle = tinybundle.bundle(tmp_path, unusual[dtype], split, scheme="int8_io")
+    assert tinybundle.samples(bundle)["input_0"].dtype == dtype
+    assert predict(bundle).startswith(stored_class(bundle))
+    code = (bundle / "Classifier.kt").read_text()
+    assert {"uint8": "coerceIn(0, 255).toByte()", "int16": "coerceIn(-32768, 32767).toShort()"}[dtype] in code
+    assert {"uint8": "(output.get().toInt() and 0xFF)", "int16": "output.getShort()"}[dtype] in code
+    assert autoopt.verify(bundle).holds
+
+
+@pytest.mark.parametrize("classes", [(), ("off", "on")])
+def test_one_score_decides_between_two_classes_at_the_tasks_threshold(classes, tmp_path):
+    tf_keras.utils.set_random_seed(0)
+    model = tiny.network(tf_keras.layers.Dense(1), shape=(3,), name="x")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(20, 3)).astype(np.float32)
+    labels = (model.predict(x, verbose=0)[:, 0] > 0).astype(np.int64)
+    loss = {"keras": {"class_name": "BinaryCrossentropy", "config": {"from_logits": True}}}
+    bundle = tinybundle.bundle(
+        tmp_path, autoopt.convert.float32(model), Split(inputs={"x": x}, labels=labels), classes=classes, loss=loss
+    )
+    expected = int(tinybundle.samples(bundle)["labels"][0])
+    assert predict(bundle).split()[0] == (classes[expected] if classes else str(expected))
+    assert "found[0] > 0.0f" in (bundle / "Classifier.kt").read_text()
+
+
+@given(
+    kind=st.sampled_from([np.int8, np.uint8, np.int16]),
+    scale=st.floats(2.0**-20, 2.0**10, width=32),
+    zero=st.integers(-32768, 32767),
+)
+def test_what_integers_stand_for_is_quantized_to_the_same_integers(kind, scale, zero):
+    limits = np.iinfo(kind)
+    zero = max(limits.min, min(limits.max, zero))
+    end = End(shape=(1, 5), dtype=np.dtype(kind).name, scale=scale, zero=zero)
+    assert np.float32(end.factor) == np.float32(scale)
+    q = np.linspace(limits.min, limits.max, 999).astype(kind)
+    x = eval(python._real("q", end), {"q": q, "np": np})
+    assert x.dtype == np.float32
+    assert (replay.quantize(x, {"dtype": kind, "quantization": (scale, zero)}) == q).all()
+    feed = re.search(r"x = (.*)", python._feed(0, "x", end))
+    assert (eval(feed[1], {"x": x, "np": np}) == q).all()
+
+
+ENDS = {
+    "float32": (End(shape=(1, 6), dtype="float32"), "putFloat(v)", "output.getFloat()"),
+    "int8": (
+        End(shape=(1, 6), dtype="int8", scale=0.5, zero=-128),
+        "put(round(v / 0.5f - 128).toInt().coerceIn(-128, 127).toByte())",
+        "(output.get() + 128) * 0.5f",
+    ),
+    "uint8": (
+        End(shape=(1, 6), dtype="uint8", scale=0.25, zero=7),
+        "put(round(v / 0.25f + 7).toInt().coerceIn(0, 255).toByte())",
+        "((output.get().toInt() and 0xFF) - 7) * 0.25f",
+    ),
+    "int16": (
+        End(shape=(1, 6), dtype="int16", scale=0.1),
+        "putShort(round(v / 0.1f).toInt().coerceIn(-32768, 32767).toShort())",
+        "(output.getShort()) * 0.1f",
+    ),
+    "int32": (End(shape=(1, 6), dtype="int32"), "putInt(v)", "output.getInt().toFloat()"),
+    "int64": (End(shape=(1, 6), dtype="int64"), "putLong(v)", "output.getLong().toFloat()"),
+    "bool": (End(shape=(1, 6), dtype="bool"), "put((if (v) 1 else 0).toByte())", "output.get().toFloat()"),
+}
+"""An input, and what Kotlin compiles and runs to the right bytes: all of these were tried with Kotlin 2.3."""
+
+
+@pytest.mark.parametrize("dtype", ENDS)
+def test_kotlin_fills_and_reads_buffers_of_every_dtype(dtype):
+    end, put, read = ENDS[dtype]
+    name, text = kotlin(Interface(title="t", inputs=(end,), output=end, classes=True))
+    assert name == "Classifier.kt"
+    assert f"for (v in values) input.{put}\n" in text
+    assert f"FloatArray(6) {{ {read} }}" in text
+    assert f"direct({6 * np.dtype(dtype).itemsize})" in text
+    assert ("import kotlin.math.round" in text) == bool(end.scale)
+    assert text.count("{") == text.count("}")
+    assert ".order(ByteOrder.nativeOrder())" in text
+
+
+def test_files_of_a_fixed_batch_are_run_item_by_item():
+    fixed = dataclasses.replace(ENDS["float32"][0], shape=(4, 6))
+    interface = Interface(title="t", inputs=(fixed,), output=fixed, classes=False)
+    assert "interpreter.resizeInput(0, intArrayOf(1, 6))" in kotlin(interface)[1]
+    assert 'resize_tensor_input(interpreter.get_input_details()[0]["index"], [1, 6])' in python.predict_py(interface)
+
+
+def test_no_code_is_written_for_dtypes_that_are_not_known():
+    odd = dataclasses.replace(ENDS["float32"][0], dtype="float16")
+    assert not Interface(title="t", inputs=(odd,), output=odd, classes=False).known
+
+
+# ---- firmware
+
+
+def compiled_bytes(bundle, tmp_path, symbol):
+    """The array as a C++ compiler sees it, with its length and alignment."""
+    if COMPILER is None:
+        pytest.skip("no C++ compiler is installed")
+    (tmp_path / "main.cc").write_text(
+        f'#include <cstdio>\n#include <cstdint>\n#include "model_data.h"\n#include "model_data.h"\n'
+        f"int main() {{ if (reinterpret_cast<uintptr_t>({symbol}) % 16) return 1;\n"
+        f"return fwrite({symbol}, 1, {symbol}_len, stdout) != {symbol}_len; }}\n"
+    )
+    subprocess.run(
+        [COMPILER, "-std=c++11", "-Wall", "-Wextra", "-Werror", "-Wcomment", "-pedantic", f"-I{bundle}",
+         tmp_path / "main.cc", bundle / "model_data.cc", "-o", tmp_path / "main"], check=True,
+    )  # fmt: skip
+    return subprocess.run([tmp_path / "main"], capture_output=True, check=True).stdout
+
+
+def test_a_microcontroller_gets_the_model_as_a_c_array(split, tmp_path):
+    file = tiny.file(tiny.recipe("int8_io"))
+    bundle = tinybundle.bundle(tmp_path, file, split, scheme="int8_io", target="micro:64KB", name="Räume & 3")
+    assert compiled_bytes(bundle, tmp_path, "raume_3_model_data") == file
+    header = (bundle / "model_data.h").read_text()
+    operators = {"AddConv2D", "AddDepthwiseConv2D", "AddFullyConnected", "AddReshape", "AddSoftmax"}
+    assert set(re.findall(r"resolver\.(\w+)\(\);", header)) == operators
+    assert "MicroMutableOpResolver<5>" in header
+    assert "Arena: 5012 bytes" in header
+    assert "#ifndef RAUME_3_MODEL_DATA_H_" in header
+    assert autoopt.verify(bundle).holds
+
+
+def test_an_npu_gets_what_vela_compiles(split, tmp_path):
+    pytest.importorskip("ethosu.vela", reason="pip install 'autoopt[npu]'")
+    file = tiny.file(tiny.recipe("int8_io"))
+    bundle = tinybundle.bundle(tmp_path, file, split, scheme="int8_io", target="vela:ethos-u55-128")
+    compiled = (bundle / "model_vela.tflite").read_bytes()
+    assert compiled != file
+    assert compiled_bytes(bundle, tmp_path, "quarters_model_data") == compiled
+    header = (bundle / "model_data.h").read_text()
+    assert "resolver.AddEthosU();" in header
+    assert "for ethos-u55-128" in header
+    assert "Vela estimates 5012 bytes of SRAM" in header
+    assert autoopt.verify(bundle).holds
+
+
+def test_what_vela_can_not_compile_is_the_plain_file_and_says_so(split, tmp_path):
+    pytest.importorskip("ethosu.vela", reason="pip install 'autoopt[npu]'")
+    file = tiny.file(tiny.recipe())
+    bundle = tinybundle.bundle(tmp_path, file, split, target="vela:ethos-u55-128")
+    assert not (bundle / "model_vela.tflite").exists()
+    assert "Not compiled for vela:ethos-u55-128: vela: Vela places none" in (bundle / "model_data.h").read_text()
+    assert compiled_bytes(bundle, tmp_path, "quarters_model_data") == file
+
+
+@pytest.mark.parametrize("target", ["host", "ssh://pi@board", ""])
+def test_targets_with_files_get_no_array(target, split, tmp_path):
+    bundle = tinybundle.bundle(tmp_path, tiny.file(tiny.recipe()), None, target=target)
+    assert not list(bundle.glob("model_data.*"))
+
+
+@pytest.mark.parametrize(
+    ("operator", "method"),
+    [
+        ("CONV_2D", "AddConv2D()"),
+        ("DEPTHWISE_CONV_2D", "AddDepthwiseConv2D()"),
+        ("MAX_POOL_2D", "AddMaxPool2D()"),
+        ("L2_NORMALIZATION", "AddL2Normalization()"),
+        ("SPACE_TO_BATCH_ND", "AddSpaceToBatchNd()"),
+        ("RELU6", "AddRelu6()"),
+        ("PADV2", "AddPadV2()"),
+        ("SELECT_V2", "AddSelectV2()"),
+        ("CUMSUM", "AddCumSum()"),
+        ("UNIDIRECTIONAL_SEQUENCE_LSTM", "AddUnidirectionalSequenceLSTM()"),
+        ("CUSTOM ethos-u", "AddEthosU()"),
+        ("CUSTOM x*/", 'AddCustom("x* /", ...)'),
+    ],
+)
+def test_operators_are_named_as_the_resolver_names_them(operator, method):
+    assert firmware.method(operator) == method
+
+
+# ---- names
+
+
+@given(st.text())
+def test_no_text_leaves_a_comment_a_line_or_a_code_span(text):
+    assert one_line(text).isprintable()
+    safe = comment(text)
+    assert safe.isprintable()
+    assert not any(mark in safe for mark in ("*/", "/*", "\\", "??"))
+    assert "`" not in code_span(text)
+    assert re.search(r"(?<!\\)(\\\\)*[`<|\[]", markdown(text)) is None
+    assert re.fullmatch(r"[a-z](_?[a-z0-9]+)*", identifier(text))
+
+
+def test_hostile_names_break_out_of_nothing(split, tmp_path):
+    file = tiny.file(tiny.recipe("int8_io"))
+    bundle = tinybundle.bundle(
+        tmp_path, file, split, scheme="int8_io", name=HOSTILE, classes=(HOSTILE,) * 4, target=f"micro:{HOSTILE}"
+    )
+    labels = (bundle / "labels.txt").read_text(encoding="utf-8")
+    assert len(labels.splitlines()) == labels.count("\n") == 4
+    assert predict(bundle).startswith("a*/b")
+    symbol = re.search(r"extern const unsigned char (\w+)\[\]", (bundle / "model_data.h").read_text())[1]
+    assert compiled_bytes(bundle, tmp_path, symbol) == file
+    for name in ("predict.py", "Classifier.kt", "model_data.h"):
+        text = (bundle / name).read_text(encoding="utf-8")
+        kept = [line for line in text.split("\n") if "/etc/passwd" in line]
+        assert len(kept) == 1
+        assert kept[0].startswith(("# ", "// "))
+        assert "*/b" not in text
+    for name in ("README.md", "card.md", "REPRODUCE.md"):
+        text = (bundle / name).read_text(encoding="utf-8")
+        assert "passwd" in text
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+        assert not any(line.startswith("#include") for line in text.splitlines())
+    assert "<b>" not in (bundle / "README.md").read_text().replace("\\<b\\>", "")
+    found = autoopt.verify(bundle)
+    assert found.holds
+    assert "\x1b" not in found.text()
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("digits", "digits"), ("9 lives", "study_9_lives"), ("", "study"), ("日本", "study"), ("Größe--x_", "groe_x")],
+)
+def test_identifiers_come_from_the_studys_name(text, name):
+    assert identifier(text) == name
+
+
+# ---- the whole
+
+
+@pytest.mark.parametrize("target", ["host", "micro:64KB"])
+def test_the_readme_names_every_file_and_no_other(target, split, tmp_path):
+    bundle = tinybundle.bundle(tmp_path, tiny.file(tiny.recipe("int8_io")), split, scheme="int8_io", target=target)
+    named = set(re.findall(r"^\| `([\w.]+)` \|", (bundle / "README.md").read_text(), re.MULTILINE))
+    assert named == {path.name for path in bundle.iterdir()} - {"README.md"}
+    assert named <= set(FILES)
+
+
+def test_exporting_stays_quick_and_imports_no_tensorflow(split, tmp_path):
+    (tmp_path / "study").mkdir()
+    tinybundle.study(tmp_path / "study", tiny.file(tiny.recipe("int8_io")), split, scheme="int8_io")
+    code = (
+        "import sys; from autoopt.cli import main\n"
+        f"main(['export', {str(tmp_path / 'study')!r}, '1', '--to', {str(tmp_path / 'out')!r}, '--json'], "
+        "standalone_mode=False)\n"
+        "print([name for name in ('tensorflow', 'tf_keras', 'optuna', 'ai_edge_litert') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    printed, loaded = done.stdout.splitlines()
+    assert json.loads(printed)["candidate"] == 1
+    assert loaded == "[]"
+    assert autoopt.verify(tmp_path / "out").holds

@@ -1,0 +1,90 @@
+"""Studies that were never searched, with a real file and real data in their store, to write bundles of."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+import autoopt
+from autoopt import inspect
+from autoopt.candidate import Candidate
+from autoopt.export import SavedResults
+from autoopt.folder import StudyFolder
+from autoopt.metrics import Measurement
+from autoopt.recipe import Recipe
+from autoopt.store import Store
+from autoopt.task import Manifest, Split
+
+CLASSES = ("north west", "north east", "south west", "south east")
+ACCURACY = {"name": "accuracy", "direction": "max", "unit": "fraction", "function": None}
+
+
+def study(
+    folder: Path,
+    file: bytes,
+    split: Split | None,
+    *,
+    scheme: str = "float32",
+    name: str = "quarters",
+    classes: tuple[str, ...] = CLASSES,
+    target: str = "host",
+    metric: dict[str, object] | None = None,
+    loss: object = "sparse_categorical_crossentropy",
+) -> SavedResults:
+    """A study of one candidate: this file; its data are gone where no split is given."""
+    place = StudyFolder(folder)
+    place.candidates.mkdir(parents=True)
+    store = Store(place.store())
+    metric = metric or ACCURACY
+    splits = {} if split is None else {"validation": split.digest}
+    if split is not None:
+        store.put(split.digest, split.to_bytes())
+    manifest = Manifest(
+        model="", splits=splits, items={}, loss=loss, metric=metric, finetune={}, class_names=classes,
+        source="", path="task.py",
+    ).to_json().encode()  # fmt: skip
+    key, digest = hashlib.sha256(manifest).hexdigest(), hashlib.sha256(file).hexdigest()
+    store.put(key, manifest)
+    store.put(digest, file)
+    measured = {str(metric["name"]): 0.9, "size_bytes": len(file), "memory_bytes": 5012}
+    candidate = Candidate(
+        number=1,
+        recipe=Recipe(scheme=scheme),
+        measurements={name: Measurement.exact(value, "made up") for name, value in measured.items()},
+        proof=inspect.read(file).to_dict(),
+        file=digest,
+        sha256=digest,
+    )
+    place.candidate_file(1).write_text(json.dumps(candidate.to_dict()))
+    header = {
+        "study": name,
+        "quality": {key: metric[key] for key in ("name", "direction", "unit")},
+        "objectives": [metric["name"], "size_bytes"],
+        "budgets": [],
+        "manifest": key,
+        "provenance": {
+            "target": target,
+            "class_names": list(classes),
+            "device": {"runtime": "tflite-micro 0", "system": "64-bit structures"},
+        },
+    }
+    place.header.write_text(json.dumps(header))
+    return autoopt.load(folder)
+
+
+def bundle(folder: Path, file: bytes, split: Split | None, **more: object) -> Path:
+    """The bundle of that candidate, under `folder`."""
+    (folder / "study").mkdir(parents=True)
+    return study(folder / "study", file, split, **more).export(1, folder / "bundle")  # type: ignore[arg-type]
+
+
+def samples(folder: Path) -> dict[str, np.ndarray]:
+    """What a bundle's `samples.npz` holds."""
+    with np.load(folder / "samples.npz", allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def card(folder: Path) -> dict[str, object]:
+    """A bundle's card."""
+    return dict(json.loads((folder / "card.json").read_text()))
