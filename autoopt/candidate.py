@@ -76,6 +76,7 @@ class Candidate:
         reason: why it failed, or ``.
         seconds: spent in its own jobs; what the store already held costs nothing.
         seconds_saved: that the store saved it.
+        finished: when the search was done with it, ISO 8601 in UTC, or `` where that was not recorded.
     """
 
     number: int
@@ -95,6 +96,7 @@ class Candidate:
     reason: str = ""
     seconds: float = 0.0
     seconds_saved: float = 0.0
+    finished: str = ""
 
     @property
     def failed(self) -> bool:

@@ -188,6 +188,17 @@ def front_figure(
     return figure
 
 
+def history_figure(history: Sequence[tuple[str, float]]) -> go.Figure:
+    """How far a search has come, see `hypervolume.history`."""
+    figure = go.Figure(layout=front_layout() | {"uirevision": "history", "showlegend": False})
+    when, volumes = [time for time, _ in history], [100 * volume for _, volume in history]
+    figure.add_scatter(x=when, y=volumes, mode="lines+markers", line={"shape": "hv", "color": FLAT}, marker={"size": 5})
+    if not history:
+        figure.add_annotation(text="nothing has been finished yet", showarrow=False)
+    figure.update_xaxes(title="finished (UTC)")
+    return figure.update_yaxes(title="of the box from worst to best (%)", range=[0, 102])
+
+
 def chosen_axes(
     results: Results, x: str = "latency_ms", y: str | None = None, color: str = "compressed_bytes"
 ) -> tuple[str, str, str]:
@@ -221,6 +232,7 @@ def front_layout() -> dict[str, Any]:
             "itemsizing": "constant",
         },
         "hovermode": "closest",
+        "uirevision": "kept",
         "hoverlabel": {"bgcolor": "#ffffff", "bordercolor": GREY, "align": "left", "font": {"color": "#1a1a1a"}},
         "xaxis": {"gridcolor": "#e3e3e3", "zeroline": False, "linecolor": GREY},
         "yaxis": {"gridcolor": "#e3e3e3", "zeroline": False, "linecolor": GREY},

@@ -130,6 +130,11 @@ class StudyFolder:
         return self.out / "report.html"
 
     @property
+    def now(self) -> Path:
+        """What the driver is at, for whoever watches from outside; gone when it ends."""
+        return self.out / "now.json"
+
+    @property
     def pick(self) -> Path:
         """The recommended candidate's bundle."""
         return self.out / "pick"

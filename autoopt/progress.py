@@ -1,9 +1,13 @@
 """What a person sees while a search runs: a live view in a terminal, plain lines elsewhere."""
 
+import contextlib
+import json
+import math
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from autoopt.budgets import Budget
@@ -14,6 +18,8 @@ from autoopt.results import Results
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+RECORD_S = 1.0
+"""Seconds between two writings of what the driver is at."""
 SHOWN = 8
 """Rows of the front in the live view."""
 
@@ -208,6 +214,46 @@ class Live(Silent):
             values = [Text(snapshot.metrics[n].show(c.measurements[n].value)) for n in names]
             table.add_row(Text(c.name), *values, Text(c.recipe.label()))
         return Group(bar, head, jobs, Text(), table)
+
+
+class Recorder(Silent):
+    """Another view, and a small file for whoever watches from outside (the dashboard)."""
+
+    def __init__(self, view: View, path: Path) -> None:
+        self._view, self._path = view, path
+        self._last = -math.inf
+
+    def __enter__(self) -> Self:
+        self._view.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
+        self._view.__exit__(*exception)
+
+    def note(self, text: str) -> None:
+        """Pass it on."""
+        self._view.note(text)
+
+    def candidate(self, candidate: Candidate, metrics: Mapping[str, Metric], baseline: Candidate | None) -> None:
+        """Pass it on."""
+        self._view.candidate(candidate, metrics, baseline)
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Pass it on, and write it down once a second at most."""
+        self._view.update(snapshot)
+        if time.monotonic() - self._last > RECORD_S:
+            plain = {name: getattr(snapshot, name) for name in ("done", "failed", "total", "running", "hits", "elapsed_s")}
+            part = self._path.with_suffix(".part")
+            with contextlib.suppress(OSError):  # only for people who watch: not worth waiting for the disk either
+                part.write_text(json.dumps(plain | {"left_s": snapshot.left_s()}), encoding="utf-8")
+                part.replace(self._path)
+            self._last = time.monotonic()
+
+    def finish(self, snapshot: Snapshot, spent: Spending, why: str) -> None:
+        """Pass it on."""
+        self._view.finish(snapshot, spent, why)
 
 
 def describe(candidate: Candidate, metrics: Mapping[str, Metric], baseline: Candidate | None) -> str:

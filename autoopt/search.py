@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -443,6 +444,7 @@ class Search:
             self.engine.release(job.key)
 
     def _finish(self, running: Running, candidate: Candidate) -> None:
+        candidate = dataclasses.replace(candidate, finished=datetime.now(UTC).isoformat(timespec="seconds"))
         self._keep(candidate)
         self._release(running)
         self._tell(running.proposal, candidate)

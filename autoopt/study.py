@@ -7,7 +7,7 @@ from typing import Any
 
 from autoopt.export import SavedResults, load
 from autoopt.folder import StudyFolder
-from autoopt.progress import Silent, View
+from autoopt.progress import Recorder, Silent, View
 from autoopt.recipe import Recipe
 from autoopt.search import Search
 from autoopt.store import write_atomically
@@ -77,7 +77,7 @@ def _search(study: str | os.PathLike[str], target: str | None, view: View | None
     config = folder.config(target)
     with contextlib.ExitStack() as stack:
         stack.enter_context(folder.lock())
-        shown = stack.enter_context(view or Silent())
+        shown = stack.enter_context(Recorder(view or Silent(), folder.now))
         Search(folder, config, shown, **settings).run()
     results = load(folder.path)
     write_outputs(folder, results)

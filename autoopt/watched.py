@@ -1,0 +1,46 @@
+"""Studies seen from outside, while a driver may be running them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from autoopt.export import SavedResults, load
+from autoopt.folder import StudyFolder
+
+
+class Watched:
+    """Studies as they are now; read again only when one of their files has changed."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.folders = [StudyFolder(path) for path in paths]
+        self._seen: dict[int, tuple[object, SavedResults]] = {}
+
+    def version(self, index: int) -> list[int]:
+        """Changes when the results do."""
+        folder = self.folders[index]
+        return [p.stat().st_mtime_ns if p.exists() else 0 for p in (folder.header, folder.candidates)]
+
+    def results(self, index: int) -> SavedResults:
+        """The results so far.
+
+        Raises:
+            ConfigError: if there are none yet.
+        """
+        version = self.version(index)
+        before, results = self._seen.get(index, (None, None))
+        if results is None or before != version:
+            results = load(self.folders[index].path)
+            self._seen[index] = version, results
+        return results
+
+    def now(self, index: int) -> Mapping[str, Any]:
+        """What the driver is at, or nothing if none runs."""
+        folder = self.folders[index]
+        if folder.driver() is None:
+            return {}
+        try:
+            found: dict[str, Any] = json.loads(folder.now.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {"running": []}
+        return found
