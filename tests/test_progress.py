@@ -1,5 +1,7 @@
 import dataclasses
 import io
+import json
+from pathlib import Path
 
 import pytest
 from builders import candidate as made
@@ -7,7 +9,7 @@ from builders import results as made_results
 from rich.console import Console
 
 from autoopt.metrics import STANDARD, Metric
-from autoopt.progress import Live, Plain, Snapshot, describe, duration, summary
+from autoopt.progress import Live, Plain, Recorder, Snapshot, describe, duration, summary
 
 VALUES = {"accuracy": 0.9, "latency_ms": 0.5, "compressed_bytes": 1000.0}
 METRICS = {"accuracy": Metric(name="accuracy", direction="max", unit="fraction"), **STANDARD}
@@ -74,3 +76,25 @@ def test_the_live_view_shows_progress_jobs_and_the_front() -> None:
         assert words in text
     bar = next(line for line in text.splitlines() if "━" in line)
     assert "candidates" not in bar, "the bar has a line of its own"
+
+
+def test_a_recorder_tells_those_outside_and_passes_everything_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "now.json"
+    with Recorder(Plain(), path) as view:
+        view.note("reading")
+        view.update(Snapshot(done=3, failed=1, total=9, running=((3, "int8", "convert", ""),), elapsed_s=30))
+        found = json.loads(path.read_text())
+        assert found["running"] == [[3, "int8", "convert", ""]]
+        assert (found["done"], found["total"], found["left_s"]) == (3, 9, 60)
+        view.update(Snapshot(done=4, failed=1, total=9))
+        assert json.loads(path.read_text()) == found, "once a second is enough"
+        view.finish(Snapshot(done=4, failed=1, total=4), Spent(), "time is up")
+    assert not path.exists()
+    assert "time is up" in capsys.readouterr().err
+
+
+def test_a_recorder_that_can_not_write_stops_nobody(tmp_path: Path) -> None:
+    with Recorder(Plain(), tmp_path / "no such folder" / "now.json") as view:
+        view.update(Snapshot(done=3, failed=1, total=9))

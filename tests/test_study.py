@@ -89,6 +89,7 @@ def test_a_finished_study_has_a_baseline_schemes_and_a_front(finished: Path) -> 
     for c in results.candidates:
         assert set(c.measurements) >= {"accuracy", "latency_ms", "size_bytes", "compressed_bytes", "memory_bytes"}
         assert len(results.file(c)) == c.measurements["size_bytes"].value
+        assert c.finished.endswith("+00:00")
     assert (finished / "out" / "report.html").read_text().lower().startswith("<!doctype html>")
     assert [c.holds for c in autoopt.verify(finished / "out" / "pick").checks] == [True, True, True]
     assert set(optuna_states(finished)) == {"COMPLETE"}
