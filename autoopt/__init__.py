@@ -29,6 +29,8 @@ _HOMES = {
     "QualityMetric": "task",
     "Task": "task",
     "verdicts": "guard",
+    "compare": "comparison",
+    "verify": "verification",
     "confirm": "study",
     "load": "export",
     "run": "study",
@@ -37,6 +39,7 @@ __all__ = [*_HOMES, "__version__"]
 
 if TYPE_CHECKING:
     from autoopt.candidate import Candidate as Candidate
+    from autoopt.comparison import compare as compare
     from autoopt.errors import AutooptError as AutooptError
     from autoopt.errors import CandidateFailed as CandidateFailed
     from autoopt.errors import ConfigError as ConfigError
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
     from autoopt.study import run as run
     from autoopt.task import QualityMetric as QualityMetric
     from autoopt.task import Task as Task
+    from autoopt.verification import verify as verify
 
 
 def __getattr__(name: str) -> Any:

@@ -195,12 +195,11 @@ def _shown(watched: Watched, study: int, given: Mapping[str, str | None]) -> dic
 
 def _pick(results: SavedResults, given: Mapping[str, str | None]) -> tuple[Any, Any, str]:
     """The pick, the budgets it was made for, and what is wrong with the given ones."""
-    asked = {name: text for name, text in given.items() if text and text.strip()}
     try:
-        budgets = results.parse_budgets((), **asked) if asked else results.budgets
-        return results.pick(**asked), budgets, ""
-    except AutooptError as error:
-        return results.pick(), results.budgets, str(error)
+        budgets, wrong = results.asked(**{name: text for name, text in given.items() if text and text.strip()}), ""
+    except ConfigError as error:
+        budgets, wrong = results.budgets, str(error)
+    return results.pick_within(budgets), budgets, wrong
 
 
 def _described(results: SavedResults, pick: Any) -> Any:

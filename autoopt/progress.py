@@ -244,7 +244,9 @@ class Recorder(Silent):
         """Pass it on, and write it down once a second at most."""
         self._view.update(snapshot)
         if time.monotonic() - self._last > RECORD_S:
-            plain = {name: getattr(snapshot, name) for name in ("done", "failed", "total", "running", "hits", "elapsed_s")}
+            plain = {
+                name: getattr(snapshot, name) for name in ("done", "failed", "total", "running", "hits", "elapsed_s")
+            }
             part = self._path.with_suffix(".part")
             with contextlib.suppress(OSError):  # only for people who watch: not worth waiting for the disk either
                 part.write_text(json.dumps(plain | {"left_s": snapshot.left_s()}), encoding="utf-8")

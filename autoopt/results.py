@@ -231,6 +231,18 @@ class Results:
         parsed = [budget_syntax.parse(text, self.metrics) for text in texts]
         return tuple(parsed + budget_syntax.from_short_forms(self.metrics, self.quality, **short_forms))
 
+    def asked(self, texts: Iterable[str] = (), **short_forms: str | None) -> tuple[Budget, ...]:
+        """The budgets that someone asks for, in the syntax of `parse_budgets`; the study's own if there are none.
+
+        Raises:
+            ConfigError: for a budget that can't be read, or is relative to what the baseline does not have.
+        """
+        budgets = self.parse_budgets(texts, **short_forms)
+        if any(not c.failed for c in self.candidates):
+            for budget in budgets:
+                budget.bound(self._reference(budget.metric))
+        return budgets or self.budgets
+
     def pick(self, *texts: str, **short_forms: str | None) -> Pick:
         """Recommend one candidate inside the given budgets (the study's own if none is given).
 
@@ -243,14 +255,9 @@ class Results:
             **short_forms: `max_size="300KB"`, `max_latency="2ms"`, `max_accuracy_drop="1%"`, ...
 
         Raises:
-            ConfigError: for a budget that can't be read, or is relative to what was not measured.
+            ConfigError: as of `asked`.
         """
-        asked = bool(texts) or any(v is not None for v in short_forms.values())
-        budgets = self.parse_budgets(texts, **short_forms) if asked else self.budgets
-        if asked and self.ranking().candidates:
-            for budget in budgets:
-                budget.bound(self._reference(budget.metric))  # a limit that can't be told helps nobody
-        return self.pick_within(budgets)
+        return self.pick_within(self.asked(texts, **short_forms))
 
     def ranking(self) -> Ranking:
         """All that may be picked: measured, and run by the target."""

@@ -9,9 +9,9 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "autoopt"
 ORDER = [
-    "errors", "validation", "locks", "recipe", "metrics", "budgets", "candidate", "ranking", "results", "words", "guard", "confirmation", "knobs", "space", "targets",
+    "errors", "validation", "locks", "recipe", "metrics", "budgets", "candidate", "ranking", "results", "hypervolume", "words", "comparison", "scatter", "guard", "importance", "confirmation", "knobs", "space", "targets",
     "store", "models", "task", "measure", "stages", "convert", "inspect", "standalone", "jobs", "pipeline", "process", "assemble", "engine", "preload",
-    "folder", "provenance", "export", "progress", "figures", "report", "init", "proposals", "spent", "terms", "search", "study", "cli", "__main__",
+    "folder", "provenance", "bundle", "export", "verification", "progress", "figures", "pictures", "page", "report", "watched", "dashboard", "init", "proposals", "spent", "terms", "search", "study", "questions", "terminal", "commands", "cli", "__main__",
 ]  # fmt: skip
 """Top to bottom: a module imports only from those before it."""
 HOMES = {
@@ -20,7 +20,12 @@ HOMES = {
     "tensorflow_model_optimization": {"models", "stages", "preload"},
     "optuna": {"proposals"},
     "distributed": {"engine"},
-    "plotly": {"figures", "report"},
+    "plotly": {"figures", "report", "pictures", "dashboard"},
+    "dash": {"dashboard"},
+    "moocore": {"hypervolume"},
+    "plotext": {"scatter"},
+    "kaleido": {"pictures"},
+    "choreographer": {"pictures"},
 }
 
 

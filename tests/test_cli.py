@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,19 @@ def test_front_is_a_table_csv_or_json(study: Path) -> None:  # noqa: F811
     assert json.loads(cli("front", study, "--json", "-b", "latency_ms <= 0.1").stdout) == []
 
 
+def test_front_has_a_plot_for_people_only(study: Path) -> None:  # noqa: F811
+    assert "┌" in cli("front", study).stdout
+    for option in ("--no-plot", "--csv", "--json"):
+        assert "┌" not in cli("front", study, option).stdout
+
+
+def test_front_takes_budgets_in_place_of_the_studys(study: Path) -> None:  # noqa: F811
+    shown = cli("front", study, "-b", "latency_ms <= 3", "--all").stdout
+    assert "infeasible" not in shown
+    assert "[dominated]" in shown
+    assert "0 of 3 candidates on the front" in cli("front", study, "--max-latency", "1us").stdout
+
+
 def test_pick_explains_itself(study: Path) -> None:  # noqa: F811
     shown = cli("pick", study)
     assert shown.exit_code == 0
@@ -52,9 +66,37 @@ def test_pick_with_nothing_inside_names_what_binds_and_the_nearest(study: Path) 
     assert "pick: none" in shown.stdout
     assert "binds: latency_ms <= 1us" in shown.stdout
     assert "nearest: #1" in shown.stdout
+    assert "misses latency_ms <= 1us by 99,900 %" in shown.stdout
     plain = json.loads(cli("pick", study, "--max-latency", "1us", "--json").stdout)
     assert plain["candidate"] is None
     assert plain["nearest"][0]["number"] == 1
+
+
+def test_pick_asks_only_where_asked_and_attended(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    refused = cli("pick", study, "--ask")
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith("autoopt: --ask needs a terminal")
+    assert len(refused.stderr.splitlines()) == 1
+    monkeypatch.setattr("autoopt.questions.attended", lambda: True)
+    shown = CliRunner().invoke(main, ["pick", str(study), "--ask"], input="\n3ms\n\n\n")
+    assert shown.exit_code == 0
+    assert "latency: 1 ms to 2 ms among the 2 of 2 candidates that fit so far" in shown.stderr
+    assert "pick: #1 int8 (int8 in/out)" in shown.stdout
+    assert re.search(r"^autoopt export \S+ 1$", shown.stdout, re.MULTILINE)
+    plain = CliRunner().invoke(main, ["pick", str(study), "--ask", "--json"], input="\n\n\n\n").stdout
+    assert json.loads(plain[plain.index("{") :])["candidate"]["number"] == 1
+    assert "autoopt export" not in cli("pick", study).stdout
+
+
+def test_compare_prints_candidates_side_by_side(study: Path) -> None:  # noqa: F811
+    shown = cli("compare", study, 0, "#1")
+    assert shown.exit_code == 0
+    assert shown.stdout.splitlines()[0].split() == ["#0", "#1"]
+    assert re.search(r"^scheme +float32 +int8 \(int8 in/out\)$", shown.stdout, re.MULTILINE)
+    assert "2.00x faster" in shown.stdout
+    plain = json.loads(cli("compare", study, 0, 1, "--json").stdout)
+    assert plain["settings"] == {"scheme": ["float32", "int8 (int8 in/out)"]}
+    assert plain["metrics"]["latency_ms"][1]["value"] == 1.0
 
 
 def test_status_counts_and_groups(study: Path) -> None:  # noqa: F811
@@ -73,6 +115,19 @@ def test_export_and_report_write_files(study: Path, tmp_path: Path) -> None:  # 
     assert "<html" in (tmp_path / "r.html").read_text()
 
 
+@pytest.mark.browser
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Debian's chromium")
+def test_report_writes_pictures_and_then_itself_only_if_told_where(study: Path, tmp_path: Path) -> None:  # noqa: F811
+    pytest.importorskip("kaleido")
+    png, svg, page = (tmp_path / f"made.{kind}" for kind in ("png", "svg", "html"))
+    assert json.loads(cli("report", study, "--png", png, "--json").stdout) == {"png": str(png)}
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert not list(study.rglob("report.html"))
+    assert cli("report", study, "--svg", svg, "--to", page).stdout.split() == [str(svg), str(page)]
+    assert "<svg" in svg.read_text()
+    assert "<html" in page.read_text()
+
+
 def test_space_prints_knobs_and_counts() -> None:
     shown = cli("space", "smoke").stdout
     assert "recipes: 125" in shown
@@ -88,6 +143,11 @@ def test_space_prints_knobs_and_counts() -> None:
         (("pick", "STUDY", "-b", "latency_ms < 2"), 2, "expected 'METRIC <= LIMIT'"),
         (("pick", "STUDY", "--max-size", "3 parsecs"), 2, "expected a unit of size_bytes"),
         (("export", "STUDY", "99"), 2, "no candidate 99"),
+        (("compare", "STUDY", "1"), 2, "expected 2 to 4 candidates, got 1"),
+        (("compare", "STUDY", "1", "1"), 2, "#1 is given twice"),
+        (("compare", "STUDY", "1", "2"), 2, "#2 failed (proof: clusters were lost)"),
+        (("compare", "STUDY"), 2, "Missing argument"),
+        (("report", "STUDY", "--png", "front.svg"), 2, "expected a name that ends in .png"),
         (("run", "STUDY", "--trials", "0"), 2, "--trials"),
         (("run", "STUDY", "--recipe", "nothing.json"), 2, "can't read the recipe"),
         (("run", "STUDY", "--scheduler", "tcp://127.0.0.1:9"), 1, "no Dask scheduler answers"),

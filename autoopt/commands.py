@@ -1,0 +1,81 @@
+"""What the commands share: their group, errors in one line, `--json` and `--debug`, budgets, the study."""
+
+import io
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+import autoopt
+from autoopt.errors import AutooptError, ConfigError
+
+PATH = click.Path(path_type=Path)
+STUDY = click.argument("study", type=PATH)
+_state = {"debug": False, "json": False}
+
+
+class Commands(click.Group):
+    """Turns autoopt's errors into one line and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command: 0 done, 1 could not be served, 2 bad usage or configuration."""
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # a class may have a name that the terminal can't show
+        try:
+            return super().invoke(ctx)
+        except AutooptError as error:
+            if _state["debug"]:
+                traceback.print_exc()
+            click.echo(f"autoopt: {error}", err=True)
+            ctx.exit(2 if isinstance(error, ConfigError) else 1)
+        except BrokenPipeError:  # `autoopt front STUDY | head`
+            sys.stderr.close()
+            ctx.exit(0)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(autoopt.__version__, prog_name="autoopt")
+def main() -> None:
+    """Make trained Keras models small and fast for TensorFlow Lite.
+
+    A study searches over pruning, clustering and quantization, measures every candidate's real .tflite
+    file, and ends in a Pareto front from which you pick one.
+    """
+
+
+def command(function: Callable[..., None]) -> click.Command:
+    """A command of `main` with the options that all share."""
+
+    def set_flag(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+        _state[str(parameter.name)] = value
+
+    for name, text in (("json", "Print JSON."), ("debug", "Show the traceback of an error.")):
+        function = click.option(
+            f"--{name}", is_flag=True, expose_value=False, is_eager=True, callback=set_flag, help=text
+        )(function)
+    return main.command()(function)
+
+
+BUDGETS = (
+    ("--max-size", "Limit of the file's size, such as 300KB."),
+    ("--max-compressed", "Limit of the size after gzip -9."),
+    ("--max-latency", "Limit of the latency, such as 2ms."),
+    ("--max-memory", "Limit of the peak memory, such as 2MB."),
+    ("--max-accuracy-drop", "How much worse than the baseline the task's metric may be, such as 1%."),
+)
+
+
+def budget_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The shared budget syntax as options."""
+    for name, text in reversed(BUDGETS):
+        function = click.option(name, help=text)(function)
+    text = "A budget such as 'latency_ms <= 2' or 'accuracy >= baseline - 1%'; may be repeated."
+    return click.option("--budget", "-b", "budgets", multiple=True, help=text)(function)
+
+
+def wants_json() -> bool:
+    """Whether `--json` was given."""
+    return _state["json"]
