@@ -67,9 +67,7 @@ def candidate(
         report=proof["reports"],
         file=plan.file,
         sha256=proof["sha256"],
-        outcomes=seen["outcomes"],
-        resamples=tuple(seen["resamples"]),
-        classes=tuple((right, n) for right, n in seen["classes"]),
+        **_items(seen),
         refused=setting.target.refuses(recipe.scheme),
         seconds=seconds,
         seconds_saved=saved,
@@ -93,17 +91,14 @@ def confirmed(
     """
     found = _read(plan, store, before.number)
     again = _latency(found, setting, reference)
-    first = before.confirmation.searched if before.confirmation is not None else before.measurements
     seen = found["accuracy"]
     return dataclasses.replace(
         before,
         measurements={**before.measurements, **again},
         confirmation=Confirmation(
             quality=Measurement.from_dict(seen["measurement"]),
-            outcomes=seen["outcomes"],
-            resamples=tuple(seen["resamples"]),
-            classes=tuple((right, n) for right, n in seen["classes"]),
-            searched={name: first[name] for name in again},
+            **_items(seen),
+            searched={name: before.measurements[name] for name in again},
         ),
     )
 
@@ -133,6 +128,12 @@ def failed(
     )
 
 
+def _items(seen: Mapping[str, Any]) -> dict[str, Any]:
+    """What was kept of the items that a quality was measured on."""
+    classes = tuple((right, n) for right, n in seen["classes"])
+    return {"outcomes": seen["outcomes"], "resamples": tuple(seen["resamples"]), "classes": classes}
+
+
 def _read(plan: Plan, store: Store, number: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, key in plan.results.items():
@@ -155,7 +156,8 @@ def _memory(found: Mapping[str, Any], setting: Setting) -> dict[str, Measurement
     readings = found["memory"]["readings"]
     how = f"on {setting.target.name}" if setting.target.exact else "peak resident, load and one run, fresh process"
     return {
-        name: _flagged(measure.repeated([reading[name] for reading in readings], how), setting) for name in readings[0]
+        name: measure.flagged(measure.repeated([reading[name] for reading in readings], how), setting.target)
+        for name in readings[0]
     }
 
 
@@ -173,21 +175,14 @@ def _latency(found: Mapping[str, Any], setting: Setting, reference: Candidate | 
         ]
         in_ms = measure.repeated(per_process, f"{protocol}, 10th percentiles")
         return {
-            "latency_ratio": _flagged(Measurement.exact(1.0, "by definition"), setting),
-            "latency_ms": _flagged(dataclasses.replace(in_ms, flags=tuple(flags)), setting),
+            "latency_ratio": measure.flagged(Measurement.exact(1.0, "by definition"), setting.target),
+            "latency_ms": measure.flagged(dataclasses.replace(in_ms, flags=tuple(flags)), setting.target),
         }
     by = reference.measurements["latency_ms"].value
     now = measure.p10([b for process in processes for one in process for _, b in one]) / 1e6
     if now > (1 + SLOWER) * by:
         flags = [*flags, f"the device was {now / by - 1:.0%} slower than when the baseline was measured"]
     how = f"{protocol}, interleaved with {reference.name}"
-    ratio = _flagged(measure.latency_ratio(processes, how, flags, exact=setting.target.exact), setting)
+    ratio = measure.flagged(measure.latency_ratio(processes, how, flags, exact=setting.target.exact), setting.target)
     in_ms = measure.scale(ratio, by, f"ratio to {reference.name} x {by:.4g} ms")
     return {"latency_ratio": ratio, "latency_ms": in_ms}
-
-
-def _flagged(measurement: Measurement, setting: Setting) -> Measurement:
-    """An estimate never passes for a measurement."""
-    if not setting.target.estimated:
-        return measurement
-    return dataclasses.replace(measurement, flags=("estimated", *measurement.flags))

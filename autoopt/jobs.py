@@ -162,11 +162,9 @@ def latency(context: Context) -> bytes:
     """
     file, _, reference = context.parents
     target = _target(context)
-    limits = (1, 1) if target.exact else (context.settings["fewest"], context.settings["most"])
-    facts = target.describe()
-    timings = measure.steady(lambda: target.latency(file, reference), fewest=limits[0], most=limits[1])
-    flags = sorted({flag for timing in timings for flag in timing.flags})
-    return _json({"processes": [t.rounds for t in timings], "flags": flags, "target": facts})
+    facts, settings = target.describe(), context.settings
+    processes, flags = measure.timed(target, file, reference, fewest=settings["fewest"], most=settings["most"])
+    return _json({"processes": processes, "flags": flags, "target": facts})
 
 
 def memory(context: Context) -> bytes:
@@ -177,8 +175,7 @@ def memory(context: Context) -> bytes:
     """
     target = _target(context)
     facts = target.describe()
-    readings = [target.memory(context.parents[0]) for _ in range(1 if target.exact else 2)]
-    return _json({"readings": readings, "target": facts})
+    return _json({"readings": measure.readings(target, context.parents[0]), "target": facts})
 
 
 def _target(context: Context) -> Target:

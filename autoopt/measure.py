@@ -1,5 +1,6 @@
 """Statistics of what was run: accuracy of a file with its interval, latency ratio with its interval, sizes."""
 
+import dataclasses
 import gzip
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -10,7 +11,7 @@ import numpy as np
 
 from autoopt.errors import CandidateFailed
 from autoopt.metrics import Measurement, Scores, pack_outcomes, wilson
-from autoopt.targets import Rounds, Timing
+from autoopt.targets import Rounds, Target, Timing
 from autoopt.task import Inputs, Manifest
 
 BATCH = 32
@@ -281,6 +282,29 @@ def steady(once: Callable[[], Timing], *, fewest: int, most: int, width: float =
             if (ratio.high - ratio.low) / ratio.value < width:
                 break
     return timings
+
+
+def timed(target: Target, file: bytes, reference: bytes, *, fewest: int, most: int) -> tuple[list[Rounds], list[str]]:
+    """Rounds of several fresh processes (one where the target computes its times), and what must be known of them.
+
+    See `steady` for the other arguments.
+    """
+    if target.exact:
+        fewest = most = 1
+    timings = steady(lambda: target.latency(file, reference), fewest=fewest, most=most)
+    return [timing.rounds for timing in timings], sorted({flag for timing in timings for flag in timing.flags})
+
+
+def readings(target: Target, file: bytes) -> list[dict[str, int]]:
+    """Bytes by metric that a file takes, of two fresh processes (one where the target computes them)."""
+    return [target.memory(file) for _ in range(1 if target.exact else 2)]
+
+
+def flagged(measurement: Measurement, target: Target) -> Measurement:
+    """An estimate never passes for a measurement."""
+    if not target.estimated:
+        return measurement
+    return dataclasses.replace(measurement, flags=("estimated", *measurement.flags))
 
 
 def latency_ratio(

@@ -247,6 +247,10 @@ class Search:
 
     def _begin_again(self, running: Running) -> None:
         running.again_at, running.outcomes = 0.0, {}
+        self._submit(running)
+
+    def _submit(self, running: Running) -> None:
+        self.running[running.proposal.number] = running
         for job in running.plan.jobs:
             self.engine.submit(job)
 
@@ -348,9 +352,7 @@ class Search:
             self._finish(running, self._failed(running, "target", refused))
             return
         running = Running(proposal=proposal, plan=pipeline.plan(proposal.recipe, self.setting), attempts=attempts)
-        self.running[proposal.number] = running
-        for job in running.plan.jobs:
-            self.engine.submit(job)
+        self._submit(running)
 
     def _collect(self, running: Running) -> None:
         """Note which of a candidate's jobs have ended; finish it when all have, or one went wrong."""
@@ -383,7 +385,7 @@ class Search:
         """A candidate failed; one that was only to be confirmed stays what it was."""
         if running.confirming:
             self.view.note(f"#{running.proposal.number} can't be confirmed: {stage}: {reason}")
-            self._release(running)
+            self._end(running)
         else:
             self._finish(running, self._failed(running, stage, reason))
 
@@ -420,8 +422,7 @@ class Search:
             return
         self.view.note(f"#{running.proposal.number}: {outcome.reason}; trying again")
         running.proposal.lost(running.attempts)
-        for job in running.plan.jobs:
-            self.engine.release(job.key)
+        self._release(running)
         self._begin_again(running)
 
     def _away(self, running: Running, outcome: Outcome) -> None:
@@ -429,8 +430,7 @@ class Search:
         if not self.away_since:
             self.away_since = time.time()
             self.view.note(f"#{running.proposal.number} waits: {outcome.reason}; trying again every {AWAY_S:.0f} s")
-        for job in running.plan.jobs:
-            self.engine.release(job.key)
+        self._release(running)
         running.again_at = time.time() + AWAY_S
 
     def _back(self) -> None:
@@ -438,15 +438,18 @@ class Search:
         self.view.note(f"{self.setting.target.name} answers again, after {duration(time.time() - self.away_since)}")
         self.away_since = 0.0
 
-    def _release(self, running: Running) -> None:
+    def _end(self, running: Running) -> None:
         del self.running[running.proposal.number]
+        self._release(running)
+
+    def _release(self, running: Running) -> None:
         for job in running.plan.jobs:
             self.engine.release(job.key)
 
     def _finish(self, running: Running, candidate: Candidate) -> None:
         candidate = dataclasses.replace(candidate, finished=datetime.now(UTC).isoformat(timespec="seconds"))
         self._keep(candidate)
-        self._release(running)
+        self._end(running)
         self._tell(running.proposal, candidate)
         self.view.candidate(candidate, self.metrics, self.candidates.get(0))
         if candidate.failed and running.proposal.recipe in (self.setting.baseline, self.setting.reference):
@@ -502,10 +505,7 @@ class Search:
         for candidate in chosen:
             proposal = Proposal(number=candidate.number, recipe=candidate.recipe, origin=candidate.origin, trial=None)
             plan = pipeline.plan(candidate.recipe, self.setting, confirm=True)
-            running = Running(proposal=proposal, plan=plan, confirming=True)
-            self.running[candidate.number] = running
-            for job in running.plan.jobs:
-                self.engine.submit(job)
+            self._submit(Running(proposal=proposal, plan=plan, confirming=True))
         while self.running:
             self._turn()
             if self.stopping == INTERRUPTED:
@@ -524,7 +524,7 @@ class Search:
             setting=self.setting,
             reference=self._other_than(running.proposal.recipe),
         )
-        self._release(running)
+        self._end(running)
         self._keep(candidate)
 
     def _keep(self, candidate: Candidate) -> None:

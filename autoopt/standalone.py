@@ -15,7 +15,7 @@ from autoopt.inspect import Contents
 from autoopt.measure import Quality
 from autoopt.metrics import STANDARD, Measurement, Metric
 from autoopt.metrics import difference as difference_of
-from autoopt.targets import Target, Timing
+from autoopt.targets import Rounds, Target
 from autoopt.task import Inputs
 
 PAIRS = (("x_test", "y_test"), ("x_validation", "y_validation"), ("x_train", "y_train"), ("x", "y"))
@@ -217,36 +217,35 @@ def self_test(path: Path, target: Target, repeats: int) -> list[Measurement]:
     return [_ratio(*_timed(file, file, target), target) for _ in range(repeats)]
 
 
-def _timed(file: bytes, reference: bytes, target: Target) -> tuple[list[Timing], list[str], str]:
-    """Timings of two files in turn, what must be known of them, and the protocol in words."""
-    limits = (1, 1) if target.exact else (measure.CONFIRM_FEWEST, measure.CONFIRM_MOST)
-    timings = measure.steady(lambda: target.latency(file, reference), fewest=limits[0], most=limits[1])
-    flags = {flag for timing in timings for flag in timing.flags} | ({"estimated"} if target.estimated else set())
-    how = f"batch 1, {len(timings)} fresh processes" if not target.exact else f"computed by {target.name}"
-    return timings, sorted(flags), how
+def _timed(file: bytes, reference: bytes, target: Target) -> tuple[list[Rounds], list[str], str]:
+    """Rounds of two files in turn, what must be known of them, and the protocol in words."""
+    limits = {"fewest": measure.CONFIRM_FEWEST, "most": measure.CONFIRM_MOST}
+    processes, flags = measure.timed(target, file, reference, **limits)
+    how = f"batch 1, {len(processes)} fresh processes" if not target.exact else f"computed by {target.name}"
+    return processes, flags, how
 
 
-def _ratio(timings: list[Timing], flags: list[str], how: str, target: Target) -> Measurement:
+def _ratio(processes: list[Rounds], flags: list[str], how: str, target: Target) -> Measurement:
     how = how if target.exact else f"{how}, median of interleaved pairs"
-    return measure.latency_ratio([timing.rounds for timing in timings], how, flags, exact=target.exact)
+    return measure.flagged(measure.latency_ratio(processes, how, flags, exact=target.exact), target)
 
 
 def _latency(file: bytes, other: bytes | None, target: Target) -> dict[str, Measurement]:
     if "latency_ms" not in target.measures:
         return {}
-    timings, flags, how = _timed(file, file if other is None else other, target)
-    per_process = [measure.p10([a for one in timing.rounds for a, _ in one]) / 1e6 for timing in timings]
+    processes, flags, how = _timed(file, file if other is None else other, target)
+    per_process = [measure.p10([a for one in rounds for a, _ in one]) / 1e6 for rounds in processes]
     how_long = how if target.exact else f"{how}, 10th percentiles"
-    found = {"latency_ms": measure.repeated(per_process, how_long, flags)}
+    found = {"latency_ms": measure.flagged(measure.repeated(per_process, how_long, flags), target)}
     if other is not None:
-        found["latency_ratio"] = _ratio(timings, flags, how, target)
+        found["latency_ratio"] = _ratio(processes, flags, how, target)
     return found
 
 
 def _memory(file: bytes, target: Target) -> dict[str, Measurement]:
-    readings = [target.memory(file) for _ in range(1 if target.exact else 2)]
-    flags = ["estimated"] if target.estimated else []
-    return {name: measure.repeated([r[name] for r in readings], f"on {target.name}", flags) for name in readings[0]}
+    readings = measure.readings(target, file)
+    found = {name: measure.repeated([r[name] for r in readings], f"on {target.name}") for name in readings[0]}
+    return {name: measure.flagged(m, target) for name, m in found.items()}
 
 
 def _expect_alike(path: Path, contents: Contents, against: Path, others: Contents) -> None:

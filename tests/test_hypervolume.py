@@ -26,7 +26,11 @@ def test_two_corners_and_one_that_beats_both() -> None:
 
 def test_who_is_outside_a_budget_failed_or_has_no_time_covers_nothing() -> None:
     inside = at(1, candidate(0, accuracy=0.9, size_bytes=5))
-    others = [at(2, candidate(1, accuracy=0.95, size_bytes=500)), at(3, failed(2)), candidate(3, accuracy=1.0, size_bytes=1)]
+    others = [
+        at(2, candidate(1, accuracy=0.95, size_bytes=500)),
+        at(3, failed(2)),
+        candidate(3, accuracy=1.0, size_bytes=1),
+    ]
     assert len(history(results(inside, *others, budgets=["size_bytes <= 10"]))) == 1
     assert history(results(*others[1:])) == []
 

@@ -9,12 +9,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import tenacity
-
 from autoopt.errors import CandidateFailed, ConfigError, TargetLost, TargetUnavailable
 from autoopt.targets.address import Address
 from autoopt.targets.host import why
-from autoopt.targets.protocol import LiteRT, Timing
+from autoopt.targets.protocol import LiteRT, Timing, asking_again
 
 FOLDER = "/data/local/tmp/autoopt"
 DELEGATES = {
@@ -27,7 +25,6 @@ DELEGATES = {
 RUNS = 50
 PAIRS = 3
 """Runs of the binary with each file, in turn: it measures one file at a time."""
-ATTEMPTS = 3
 LIMIT_S = 900
 ACCELERATORS = ("gpu", "nnapi")
 """Delegates that must take the graph; what XNNPACK leaves, the runtime's own kernels on the CPU run."""
@@ -170,12 +167,7 @@ class Adb(LiteRT):
         said, _, code = done.stdout.rpartition(ENDED)
         return subprocess.CompletedProcess(done.args, int(code), said, done.stderr)
 
-    @tenacity.retry(
-        retry=tenacity.retry_if_exception_type(TargetLost),
-        stop=tenacity.stop_after_attempt(ATTEMPTS),
-        wait=tenacity.wait_exponential(multiplier=1, max=8),
-        reraise=True,
-    )
+    @asking_again
     def _adb(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run adb; a phone that is gone is tried again.
 

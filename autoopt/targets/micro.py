@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from autoopt.budgets import UNITS
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.recipe import SCHEMES
 from autoopt.targets.address import Address
-from autoopt.targets.protocol import Timing
+from autoopt.targets.protocol import Timing, installed
 
 RUNNER = Path(__file__).with_name("tflm_runner.py")
 LIMIT_S = 600
@@ -57,12 +56,7 @@ class Micro:
 
     @cached_property
     def _version(self) -> str:
-        try:
-            return version("tflite-micro")
-        except PackageNotFoundError as error:
-            raise ConfigError(
-                f"target {self.name}: tflite-micro is not installed; pip install 'autoopt[micro]'"
-            ) from error
+        return installed("tflite-micro", self.name, "micro")
 
     def describe(self) -> dict[str, Any]:
         """Runtime and arena."""

@@ -1,9 +1,39 @@
 """What every target offers. Targets bring back raw readings; statistics are made of them in `measure`."""
 
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
 
+import tenacity
+
+from autoopt.errors import ConfigError, TargetLost
+
 Rounds = list[list[tuple[int, int]]]
+ATTEMPTS = 3
+asking_again = tenacity.retry(
+    retry=tenacity.retry_if_exception_type(TargetLost),
+    stop=tenacity.stop_after_attempt(ATTEMPTS),
+    wait=tenacity.wait_exponential(multiplier=1, max=8),
+    reraise=True,
+)
+"""Of what reaches a device that may be gone for a moment."""
+
+
+def installed(package: str, target: str, extra: str) -> str:
+    """A package's version.
+
+    Args:
+        package: that the target needs.
+        target: its name, for the message.
+        extra: of autoopt, that installs the package.
+
+    Raises:
+        ConfigError: if it is not installed.
+    """
+    try:
+        return version(package)
+    except PackageNotFoundError as error:
+        raise ConfigError(f"target {target}: {package} is not installed; pip install 'autoopt[{extra}]'") from error
 
 
 @dataclass(frozen=True, kw_only=True)

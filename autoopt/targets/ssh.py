@@ -8,18 +8,15 @@ import shutil
 import subprocess
 from typing import Any
 
-import tenacity
-
 from autoopt.errors import CandidateFailed, ConfigError, TargetLost, TargetUnavailable
 from autoopt.locks import private_folder
 from autoopt.targets import runner
 from autoopt.targets.address import Address
 from autoopt.targets.host import RUNNER, why
-from autoopt.targets.protocol import LiteRT, Timing
+from autoopt.targets.protocol import LiteRT, Timing, asking_again
 
 FOLDER = ".cache/autoopt"
 """On the board, in the user's home: runner and files, by their digest."""
-ATTEMPTS = 3
 LIMIT_S = 900
 CONNECTION_LOST = 255
 """What ssh ends with when it was not the command that failed."""
@@ -53,7 +50,7 @@ class Ssh(LiteRT):
         self.python = address.options.get("python", "python3")
         self.config = address.options.get("config", "")
         self.settings = {"threads": threads, "xnnpack": address.choice("xnnpack", ("on", "off")) == "on"}
-        self._copied: dict[bytes, str] = {}
+        self._copied: dict[str, str] = {}
 
     def describe(self) -> dict[str, Any]:
         """The board's processor, cores, runtime, governor and temperature, where it tells them.
@@ -114,7 +111,7 @@ class Ssh(LiteRT):
         What was copied partly, when the connection broke, has another name.
         """
         name = name or f"{hashlib.sha256(data).hexdigest()[:32]}.tflite"
-        if self._copied.get(name.encode()) == hashlib.sha256(data).hexdigest():
+        if self._copied.get(name) == hashlib.sha256(data).hexdigest():
             return name
         there, part = f"{FOLDER}/{name}", f"{FOLDER}/{name}.{os.getpid()}.part"
         fresh = f"cat > {part} && mv -f {part} {there}"
@@ -125,15 +122,10 @@ class Ssh(LiteRT):
         if done.returncode != 0:
             said = done.stderr.decode(errors="replace").strip()
             raise TargetUnavailable(f"target {self.name}: can't write {there} there: {said[:300]}")
-        self._copied[name.encode()] = hashlib.sha256(data).hexdigest()
+        self._copied[name] = hashlib.sha256(data).hexdigest()
         return name
 
-    @tenacity.retry(
-        retry=tenacity.retry_if_exception_type(TargetLost),
-        stop=tenacity.stop_after_attempt(ATTEMPTS),
-        wait=tenacity.wait_exponential(multiplier=1, max=8),
-        reraise=True,
-    )
+    @asking_again
     def _ssh(self, command: str, given: bytes) -> subprocess.CompletedProcess[bytes]:
         """Run a command there; a connection that breaks is tried again.
 

@@ -7,14 +7,13 @@ import subprocess
 import sys
 import tempfile
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.recipe import SCHEMES
 from autoopt.targets.address import Address
-from autoopt.targets.protocol import Timing
+from autoopt.targets.protocol import Timing, installed
 
 ACCELERATORS = (
     *(f"ethos-u55-{macs}" for macs in (32, 64, 128, 256)),
@@ -67,10 +66,7 @@ class Vela:
 
     @cached_property
     def _version(self) -> str:
-        try:
-            return version("ethos-u-vela")
-        except PackageNotFoundError as error:
-            raise ConfigError(f"target {self.name}: Vela is not installed; pip install 'autoopt[npu]'") from error
+        return installed("ethos-u-vela", self.name, "npu")
 
     def describe(self) -> dict[str, Any]:
         """Accelerator, configuration and Vela's version."""
