@@ -14,6 +14,7 @@ from autoopt.budgets import Budget
 from autoopt.candidate import Candidate
 from autoopt.metrics import Metric
 from autoopt.results import Results
+from autoopt.scale import Scale, fitting
 
 GREY, ACCENT, FLAT = "#8a8a8a", "#d55e00", "#3b6ea8"
 """Grey reads on white and on black; vermilion (Okabe and Ito 2008) stands apart from cividis for every eye."""
@@ -37,29 +38,21 @@ COLOURING: dict[str, Any] = {
 """Of the front by a third metric; Cividis is made for every eye (Nunez, Anderton and Renslow 2018)."""
 SHADE = "rgba(0, 158, 115, 0.09)"
 """Of the region inside the budgets: Okabe and Ito's bluish green."""
-_LOG_FROM = 15.0
-"""A metric (no fraction) whose largest value is this many times its smallest gets a logarithmic axis."""
 _FAR_OUT = 3.0
 _MARGIN = 0.06
 """Left free beside the outermost points, as a share of the axis."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Axis:
-    """How one metric is drawn: `factor * value` is in `unit`.
+@dataclass(frozen=True, kw_only=True)
+class Axis(Scale):
+    """A scale with what plotly must know.
 
     Attributes:
-        metric: that is drawn.
-        factor: of the metric's own unit.
-        unit: for people.
         low: the smallest value, in the metric's own unit.
         high: the largest.
         inner: the smallest and largest value without those far out (Tukey 1977: three spreads of the quartiles).
     """
 
-    metric: Metric
-    factor: float
-    unit: str
     low: float
     high: float
     inner: tuple[float, float]
@@ -67,29 +60,15 @@ class Axis:
     @classmethod
     def of(cls, metric: Metric, values: Sequence[float]) -> "Axis":
         """An axis for these values (one or more)."""
-        low, high = min(values), max(values)
-        factor, unit = {"fraction": (100.0, "%"), "ratio": (1.0, "x")}.get(metric.unit, (1.0, metric.unit))
-        if metric.unit == "B":
-            factor, unit = (1e-6, "MB") if high >= 2e6 else (1e-3, "KB")
         first, third = np.quantile(values, [0.25, 0.75])
         fence = _FAR_OUT * (third - first) or np.inf
         near = [v for v in values if first - fence <= v <= third + fence]
-        return cls(metric=metric, factor=factor, unit=unit, low=low, high=high, inner=(min(near), max(near)))
-
-    @property
-    def log(self) -> bool:
-        """Whether it is logarithmic."""
-        return self.metric.unit != "fraction" and self.low > 0 and self.high > _LOG_FROM * self.low
-
-    @property
-    def title(self) -> str:
-        """With its unit, escaped for plotly."""
-        return escape(f"{self.metric.label} ({self.unit})" if self.unit else self.metric.label)
+        return cls(**fitting(metric, values), low=min(values), high=max(values), inner=(min(near), max(near)))
 
     def layout(self) -> dict[str, Any]:
         """Title and ticks."""
         better = "less" if self.metric.direction == "min" else "more"
-        shape: dict[str, Any] = {"title": {"text": f"{self.title}, {better} is better"}, "automargin": True}
+        shape: dict[str, Any] = {"title": {"text": f"{escape(self.title)}, {better} is better"}, "automargin": True}
         if not self.log:
             return shape
         # plotly writes 0.2 as a bare 2 on a logarithmic axis
@@ -103,8 +82,8 @@ class Axis:
         Args:
             shown: values that must be seen even if they are far out, in the metric's own unit.
         """
-        ends = [self.factor * v for v in (*self.inner, *shown)]
-        low, high = (f([math.log10(end) for end in ends] if self.log else ends) for f in (min, max))
+        ends = [self.place(v) for v in (*self.inner, *shown)]
+        low, high = min(ends), max(ends)
         margin = _MARGIN * (high - low) or 0.1 * abs(high) or 1.0
         return [low - margin, high + margin]
 
@@ -244,7 +223,7 @@ def _colouring(results: Results, front: Sequence[Candidate], color: str) -> dict
     if color not in results.metrics or len(values) < len(front) or len(set(values)) < 2:
         return {"color": FLAT}
     axis = Axis.of(results.metrics[color], values)
-    bar = COLOURING["colorbar"] | {"title": {"text": axis.title, "side": "right"}}
+    bar = COLOURING["colorbar"] | {"title": {"text": escape(axis.title), "side": "right"}}
     return COLOURING | {"color": axis.values(front), "colorbar": bar}
 
 

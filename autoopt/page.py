@@ -6,6 +6,7 @@ that are computed here (see `Ranking`), sets of candidates being written as bits
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,7 @@ def _metric(results: Results, name: str, candidates: Sequence[Candidate]) -> dic
         "direction": metric.direction,
         "unit": axis.unit,
         "factor": axis.factor,
-        "title": axis.title,
+        "title": escape(axis.title),
         "layout": axis.layout(),
         "log": axis.log,
         "inner": axis.inner,

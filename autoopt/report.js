@@ -289,8 +289,10 @@ function showPick(found, budgets) {
       found.binding.length && el("p", {id: "binding"}, `Held back by: ${found.binding.join("; ")}.`), rest);
   }
   const missed = place => budgets.filter(b => margin(b, candidates[place]) > 0).map(b => {
-    const over = excess(candidates[place], [b]);
-    return Number.isFinite(over) ? `${b.text} by ${(100 * over).toPrecision(2)} %` : `${b.text} (not measured)`;
+    const over = margin(b, candidates[place]), share = 100 * excess(candidates[place], [b]);
+    if (!Number.isFinite(over)) return `${b.text} (not measured)`;
+    if (data.metrics[b.metric].unit === "%") return `${b.text} by ${Number((100 * over).toPrecision(2))} points`;
+    return `${b.text} by ${share >= 10 ? Math.round(share) : Number(share.toPrecision(2))} %`;
   });
   fill("pick-body",
     el("p", {class: "recipe"}, `Nothing fits: none of ${ranked.length} candidates is inside every budget.`),

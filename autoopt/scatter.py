@@ -1,5 +1,6 @@
 """A front in text, for a terminal: one character a candidate."""
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,27 +8,22 @@ from dataclasses import dataclass
 from autoopt.candidate import Candidate
 from autoopt.metrics import Metric
 from autoopt.results import Results
+from autoopt.scale import Scale, fitting
 
 MARKS = {"dominated": ".", "out of budget": "x", "front": "o", "baseline": "*"}
 """In the order in which they are drawn: a later one covers an earlier one."""
 COLOURS = {"front": "cyan", "baseline": "orange"}
 ROWS, NARROWEST = 15, 40
-_LOG_FROM = 15.0
-"""A metric (no fraction) whose largest value is this many times its smallest gets a logarithmic axis."""
 _REACH = 2.0
 """How far an axis goes beyond what matters, relative to its spread."""
 _EDGE = 0.03
 """Share of an axis that is left free at either end."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Axis:
-    """How one metric is drawn: `low` and `high` are places, see `place`."""
+@dataclass(frozen=True, kw_only=True)
+class Axis(Scale):
+    """A scale from `low` to `high`, which are places (see `Scale.place`)."""
 
-    metric: Metric
-    factor: float
-    unit: str
-    log: bool
     low: float = 0.0
     high: float = 1.0
 
@@ -42,11 +38,7 @@ class Axis:
                 does not squeeze the front into a line.
         """
         low, high = min(values), max(values)
-        factor, unit = {"fraction": (100.0, "%"), "ratio": (1.0, "x")}.get(metric.unit, (1.0, metric.unit))
-        if metric.unit == "B":
-            factor, unit = (1e-6, "MB") if high >= 2e6 else (1e-3, "KB")
-        log = metric.unit != "fraction" and low > 0 and high > _LOG_FROM * low
-        bare = cls(metric=metric, factor=factor, unit=unit, log=log)
+        bare = cls(**fitting(metric, values))
         first, last = bare.place(low), bare.place(high)
         near, far = (bare.place(pick(anchors, default=low)) for pick in (min, max))
         if far > near:
@@ -54,20 +46,11 @@ class Axis:
             first, last = max(first, near - reach), min(last, far + reach)
         alike = last - first <= 1e-9 * abs(last)
         edge = abs(last) / 2 or 1.0 if alike else _EDGE * (last - first)
-        return cls(metric=metric, factor=factor, unit=unit, log=log, low=first - edge, high=last + edge)
-
-    def place(self, value: float) -> float:
-        """Where a value of the metric stands."""
-        return math.log10(self.factor * value) if self.log else self.factor * value
+        return dataclasses.replace(bare, low=first - edge, high=last + edge)
 
     def holds(self, value: float) -> bool:
         """Whether a value is not cut off."""
         return self.low <= self.place(value) <= self.high
-
-    @property
-    def title(self) -> str:
-        """The metric with its unit."""
-        return f"{self.metric.label} ({self.unit})" if self.unit else self.metric.label
 
     def ticks(self, most: int) -> list[tuple[float, str]]:
         """Places with their text: round numbers, one to about `most` (3 or more)."""
