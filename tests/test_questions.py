@@ -4,6 +4,7 @@ import io
 import os
 import pty
 import select
+import signal
 import sys
 
 import click
@@ -133,6 +134,7 @@ click.command()(lambda: click.echo(f"answers: {questions.ask(STUDY, (), {})}"))(
 def test_on_a_terminal_one_may_leave_at_any_time(lines: list[bytes], leave: bytes, code: int, last: str) -> None:
     process, terminal = pty.fork()
     if process == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it, and so would this one
         os.execv(sys.executable, [sys.executable, "-c", ASK])
     shown = b""
     try:
