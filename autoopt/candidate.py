@@ -61,7 +61,8 @@ class Candidate:
     Attributes:
         number: of the trial, unique in the study.
         recipe: how it was made.
-        origin: `baseline`, `scheme` (a post-training scheme of the baseline) or `search`.
+        origin: `baseline`, `scheme` (a post-training scheme of the baseline), `corner` (an end of the space),
+            `sibling` (another scheme of a trained model) or `search`.
         measurements: by metric name; empty if it failed.
         proof: what was found inside the file, see `autoopt.inspect`.
         report: what each training stage touched and skipped.
@@ -133,4 +134,8 @@ class Candidate:
         parts: dict[str, Any] = {"recipe": Recipe.from_dict(values["recipe"]), "measurements": measurements}
         if values.get("confirmation") is not None:
             parts["confirmation"] = Confirmation.from_dict(values["confirmation"])
+        if not isinstance(values["number"], int) or not all(
+            isinstance(values.get(name, 0.0), int | float) for name in ("seconds", "seconds_saved")
+        ):
+            raise TypeError("number and seconds must be numbers")
         return cls(**{**values, **parts, **_tuples(values), "report": tuple(values["report"])})

@@ -5,7 +5,9 @@ NAME/out/                        everything produced; may be deleted as a whole
 """
 
 import contextlib
+import dataclasses
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +20,12 @@ from autoopt import targets
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.locks import try_lock
 from autoopt.space import SearchSpace
+from autoopt.strategy import Strategy
 from autoopt.targets import Target
 from autoopt.validation import expect_keys, expect_number, fail, nearest
 
+LOOKING_S = 0.3
+"""How long a study that seems to be held is asked for again."""
 SAMPLERS = ("tpe", "random", "nsga2")
 KEYS = (
     "task",
@@ -34,6 +39,7 @@ KEYS = (
     "confirm",
     "seed",
     "sampler",
+    "search",
     "slots",
     "limits",
 )
@@ -68,6 +74,7 @@ class StudyConfig:
         confirm: measure the front again when the search has ended.
         seed: of the search and of every candidate.
         sampler: one of `SAMPLERS`.
+        search: which devices the search uses beside the sampler.
         slots: training jobs at a time; None for as many as cores and memory allow.
         limits: of one job.
     """
@@ -83,6 +90,7 @@ class StudyConfig:
     confirm: bool = True
     seed: int = 0
     sampler: str = "tpe"
+    search: Strategy = field(default_factory=Strategy)
     slots: int | None = None
     limits: Limits = field(default_factory=Limits)
 
@@ -165,7 +173,10 @@ class StudyFolder:
             held = open(self.out / "driver.lock", "a+", encoding="utf-8")  # noqa: SIM115 - the caller keeps it open
         except OSError as error:
             raise TargetUnavailable(f"{self.out}: can't write ({error.strerror})") from error
-        if not try_lock(held):
+        patience = time.monotonic() + LOOKING_S  # whoever looks whether a driver runs holds it for a moment
+        while not (locked := try_lock(held)) and time.monotonic() < patience:
+            time.sleep(0.01)
+        if not locked:
             held.seek(0)
             who = held.read().strip() or "unknown"
             held.close()
@@ -224,6 +235,8 @@ class StudyFolder:
                 known = nearest(str(values["sampler"]), SAMPLERS)
                 raise ConfigError(f"sampler: unknown sampler {values['sampler']!r}; {known}")
             settings["sampler"] = values["sampler"]
+        if "search" in values:
+            settings["search"] = _strategy(values["search"])
         if "confirm" in values:
             if not isinstance(values["confirm"], bool):
                 fail("confirm", "true or false", values["confirm"])
@@ -257,6 +270,14 @@ def _texts(name: str, value: Any) -> tuple[str, ...]:
     if not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
         fail(name, "a list of texts", value)
     return tuple(texts)
+
+
+def _strategy(value: Any) -> Strategy:
+    expect_keys("search", value, [f.name for f in dataclasses.fields(Strategy)])
+    for name, given in value.items():
+        if not isinstance(given, bool):
+            fail(f"search.{name}", "true or false", given)
+    return Strategy(**value)
 
 
 def _limits(value: Any) -> Limits:

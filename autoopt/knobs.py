@@ -33,6 +33,11 @@ class Choice:
         """The values to check."""
         return self.values
 
+    def middle(self) -> Value:
+        """The middle one of numbers; else the first, which stands there for a reason."""
+        numbers = [v for v in self.values if isinstance(v, int | float) and not isinstance(v, bool)]
+        return sorted(numbers)[len(numbers) // 2] if len(numbers) == len(self.values) else self.values[0]
+
     def __contains__(self, value: Value) -> bool:
         return value in self.values
 
@@ -85,6 +90,13 @@ class Range:
             return False
         steps = 0.0 if self.step is None else (value - self.low) / self.step
         return math.isclose(steps, round(steps), abs_tol=1e-6)
+
+    def middle(self) -> Value:
+        """The value in the middle, on the range's own scale."""
+        if self.step is not None and not self.log:
+            return self._at(int(self.count) // 2)
+        middle = math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2
+        return round(middle) if self.whole else middle
 
     def random(self, rng: random.Random) -> Value:
         """One value at random."""

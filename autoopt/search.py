@@ -13,13 +13,13 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from autoopt import assemble, confirmation, pipeline, provenance, terms
+from autoopt import assemble, confirmation, pipeline, provenance, strategy, terms
 from autoopt.candidate import Candidate
 from autoopt.engine import Engine, default_job_bytes, default_slots
 from autoopt.errors import CandidateFailed, ConfigError, TargetUnavailable
@@ -33,6 +33,7 @@ from autoopt.recipe import SCHEMES, Finetune, Recipe
 from autoopt.results import Results
 from autoopt.spent import Spent
 from autoopt.store import Store, write_atomically
+from autoopt.strategy import Waiting
 
 NOTHING = Plan(jobs=(), file="", results={})
 """Of a recipe that the target can't run."""
@@ -99,6 +100,7 @@ class Search:
         self.spent = Spent()
         self.started = time.time()
         self.running: dict[int, Running] = {}
+        self.pool: list[Waiting[Proposal]] = []
         self.candidates: dict[int, Candidate] = {}
         self.seen: dict[str, int] = {}
         self.counted: set[str] = set()
@@ -260,10 +262,11 @@ class Search:
         waiting = sum(running.again_at > 0 for running in self.running.values())
         room = 1 if baseline_first else self.engine.slots + 1 + min(waiting, self.engine.slots)
         while len(self.running) < room and not self.stopping:
-            if len(self.candidates) + len(self.running) >= self.trials:
-                self.stopping = ALL_DONE
-            elif not self._begin():
-                self.stopping = EXHAUSTED
+            if not self._begin():
+                self.stopping = EXHAUSTED if self._may_begin() else ALL_DONE
+
+    def _may_begin(self) -> bool:
+        return len(self.candidates) + len(self.running) + len(self.pool) < self.trials
 
     # ---- what was begun before, what comes next
 
@@ -312,20 +315,53 @@ class Search:
             self.trials = len(self.seen) + len(unseen) + (0 if self.seen else 1)
 
     def _enqueue_schemes(self) -> None:
-        """The reference, then the space's post-training schemes: they cost seconds, and all else is read against them."""
+        """The reference, then the space's post-training schemes: they cost seconds, and all else is read against them.
+
+        Then the ends of the space, which mark out the front.
+        """
+        schemes = dict.fromkeys([self.setting.target.reference, *self._schemes(post_training=True)])
+        self._enqueue((Recipe(scheme=name, seed=self.config.seed) for name in schemes), "scheme")
+        if self.config.search.corners:
+            found = strategy.corners(self.config.space, self._schemes(), self.defaults, self.config.seed)
+            self._enqueue(found, "corner")
+
+    def _schemes(self, *, post_training: bool = False) -> list[str]:
+        """The space's schemes that the target runs."""
         knob = self.config.space.knobs["scheme"]
-        able = [n for n in SCHEMES if n in knob and not SCHEMES[n].qat and not self.setting.target.refuses(n)]
-        for name in dict.fromkeys([self.setting.target.reference, *able]):
-            recipe = Recipe(scheme=name, seed=self.config.seed)
+        able = [name for name in SCHEMES if name in knob and not self.setting.target.refuses(name)]
+        return [name for name in able if not (post_training and SCHEMES[name].qat)]
+
+    def _enqueue(self, recipes: Iterable[Recipe], origin: str) -> None:
+        for recipe in recipes:
             if recipe.digest not in self.seen:
-                self.proposals.enqueue(recipe, "scheme")
+                self.proposals.enqueue(recipe, origin)
 
     def _begin(self) -> bool:
-        """Launch a recipe not seen before; False if there is none left."""
-        proposal = self.proposals.ask(self.seen, len(self.seen))
-        if proposal is not None:
-            self._launch(proposal)
-        return proposal is not None
+        """Launch a recipe not seen before; False if there is none left.
+
+        What is enqueued goes first. Of the sampler's proposals a few wait, and the cheapest goes next.
+        """
+        most = strategy.POOL if self.config.search.sharing and 0 in self.candidates else 1
+        while len(self.pool) < most and self._may_begin():
+            proposal = self.proposals.ask(self.seen, len(self.seen))
+            if proposal is None:
+                break
+            self.seen[proposal.recipe.digest] = proposal.number
+            if proposal.origin != "search":
+                self._launch(proposal)
+                return True
+            self.pool.append(Waiting(proposal=proposal))
+        if not self.pool:
+            return False
+        chosen, self.pool = strategy.next_of(self.pool, self._training_left)
+        self._launch(chosen)
+        return True
+
+    def _training_left(self, proposal: Proposal) -> float:
+        """Epochs that a recipe must be trained for beyond what the store holds."""
+        jobs = pipeline.plan(proposal.recipe, self.setting).jobs
+        stages = [job for job in jobs if "finetune" in job.settings]
+        return float(sum(job.settings["finetune"]["epochs"] for job in stages if self.store.seconds(job.key) is None))
 
     def _tell(self, proposal: Proposal, candidate: Candidate) -> None:
         if proposal.trial is None:
@@ -455,6 +491,8 @@ class Search:
         if candidate.failed and running.proposal.recipe in (self.setting.baseline, self.setting.reference):
             what = f"the baseline itself ({candidate.recipe.label()}) can't be measured"
             raise CandidateFailed(candidate.failed_stage, f"{what}: {candidate.reason}")
+        if not candidate.failed and self.config.search.siblings and not self.recipes:
+            self._enqueue(strategy.siblings(candidate.recipe, self._schemes(post_training=True)), "sibling")
         if candidate.origin == "baseline":
             self._write_header()
             self._warn_of_schemes()

@@ -58,11 +58,11 @@ class SearchSpace:
             defaults: fine-tuning settings where the space names none.
             seed: of the recipe.
         """
-        return self._build(lambda name, knob: knob.suggest(name, trial), defaults, seed)
+        return self.build(lambda name, knob: knob.suggest(name, trial), defaults, seed)
 
     def random(self, rng: random.Random, defaults: Finetune, seed: int = 0) -> Recipe:
         """Draw a recipe at random, each knob uniformly."""
-        return self._build(lambda name, knob: knob.random(rng), defaults, seed)
+        return self.build(lambda name, knob: knob.random(rng), defaults, seed)
 
     def parameters(self, recipe: Recipe, defaults: Finetune) -> dict[str, Value] | None:
         """The sampled values that give exactly this recipe, or None if it lies outside the space."""
@@ -81,13 +81,19 @@ class SearchSpace:
             return value
 
         try:
-            built = self._build(choose, defaults, recipe.seed)
+            built = self.build(choose, defaults, recipe.seed)
         except LookupError:
             return None
         return used if built == recipe else None
 
-    def _build(self, choose: Choose, defaults: Finetune, seed: int) -> Recipe:
-        """The one place that knows which knobs apply under which choices."""
+    def build(self, choose: Choose, defaults: Finetune, seed: int = 0) -> Recipe:
+        """A recipe of chosen values: the one place that knows which knobs apply under which choices.
+
+        Args:
+            choose: is asked for each knob that applies.
+            defaults: fine-tuning settings where the space names none.
+            seed: of the recipe.
+        """
         prune = cluster = finetune = None
         if self._use("prune", choose):
             settings = self._settings("prune", choose, first=("structure", "schedule"))

@@ -195,7 +195,7 @@ def test_a_cluster_gives_the_same_results_and_survives_its_workers(
     _, err = driver.communicate(timeout=200)
     assert driver.returncode == 0, err
     assert files(together) == files(alone)
-    assert states(together) <= {"COMPLETE", "FAIL"}
+    assert states(together) <= {"COMPLETE", "FAIL", "WAITING"}
 
 
 @pytest.mark.slow
@@ -216,4 +216,5 @@ def test_a_lost_scheduler_ends_the_driver_and_loses_nothing(cluster: Cluster, tm
     now = {path.name: path.stat().st_mtime_ns for path in (folder / "out" / "candidates").glob("*.json")}
     assert len(now) == 5
     assert {name: now[name] for name in kept} == kept
-    assert states(folder) <= {"COMPLETE", "FAIL"}  # FAIL: a recipe proposed twice, set aside
+    # FAIL: a recipe proposed twice, set aside; WAITING: siblings beyond the trials
+    assert states(folder) <= {"COMPLETE", "FAIL", "WAITING"}

@@ -1,3 +1,4 @@
+import threading
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,22 @@ def test_one_driver_at_a_time(tmp_path: Path) -> None:
         with pytest.raises(TargetUnavailable, match="is running this study"):
             second.lock()
     second.lock().close()
+
+
+def test_a_look_at_the_lock_keeps_no_driver_out(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    folder.lock().close()
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            folder.driver()
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(50):
+            folder.lock().close()
+    finally:
+        stop.set()
+        looking.join()

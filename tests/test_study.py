@@ -92,7 +92,7 @@ def test_a_finished_study_has_a_baseline_schemes_and_a_front(finished: Path) -> 
         assert c.finished.endswith("+00:00")
     assert (finished / "out" / "report.html").read_text().lower().startswith("<!doctype html>")
     assert [c.holds for c in autoopt.verify(finished / "out" / "pick").checks] == [True, True, True]
-    assert set(optuna_states(finished)) == {"COMPLETE"}
+    assert set(optuna_states(finished)) <= {"COMPLETE", "WAITING"}  # siblings wait for more trials
 
 
 def test_running_again_does_nothing_and_says_so(copy: Path) -> None:
@@ -118,6 +118,11 @@ def test_more_trials_go_on_from_where_it_stopped(copy: Path) -> None:
     assert len(after.candidates) == TRIALS + 1
     assert after.candidates[:TRIALS] == before.candidates
     assert len({c.recipe.digest for c in after.candidates}) == TRIALS + 1
+    sibling = after.candidates[TRIALS]
+    assert sibling.origin == "sibling"
+    trained = [c for c in before.candidates if c.report and c.report == sibling.report]
+    assert trained, "a sibling's model was trained for another candidate"
+    assert sibling.seconds_saved >= sum(stage["seconds"] for stage in sibling.report)
 
 
 @pytest.mark.slow

@@ -1,0 +1,119 @@
+"""What to try beside what the sampler proposes: recipes that are cheap, or that mark out the front.
+
+Training is what a search pays for, so these follow from what is trained already, or from the space's ends.
+"""
+
+import dataclasses
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from autoopt.knobs import Knob, Value
+from autoopt.recipe import Finetune, Recipe
+from autoopt.space import Choose, SearchSpace
+
+T = TypeVar("T")
+
+POOL = 3
+"""Proposals of the sampler that wait, of which the one with the least training to do is tried first."""
+PATIENCE = 4
+"""A proposal that others went before so often is next, whatever it costs."""
+SMALL = ("int8_io", "int8", "qat_int8_io", "qat_int8", "dynamic", "int16x8", "float16", "float32")
+"""Schemes by the size of their files, the smallest first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strategy:
+    """Which devices a search uses.
+
+    Attributes:
+        siblings: once a model is trained, all its post-training schemes are tried: seconds each.
+        corners: the ends of the space are tried before the sampler is asked.
+        sharing: of several proposals the one whose training is done already goes first.
+    """
+
+    siblings: bool = True
+    corners: bool = True
+    sharing: bool = True
+
+
+def siblings(recipe: Recipe, schemes: Iterable[str]) -> list[Recipe]:
+    """Recipes that share all training with one that is done.
+
+    Args:
+        recipe: whose models are trained.
+        schemes: post-training ones.
+    """
+    if recipe.prune is None and recipe.cluster is None:  # nothing was trained, or only for its own scheme
+        return []
+    return [dataclasses.replace(recipe, scheme=name) for name in schemes if name != recipe.scheme]
+
+
+def corners(space: SearchSpace, schemes: Collection[str], defaults: Finetune, seed: int = 0) -> list[Recipe]:
+    """The ends of the space: what should be smallest, and what should lose least.
+
+    The fastest end needs no seed: on a target where only the scheme decides the speed, the baseline's own
+    schemes are that end.
+
+    Args:
+        space: of the study.
+        schemes: of the space, that the target runs.
+        defaults: fine-tuning settings where the space names none.
+        seed: of the recipes.
+    """
+    by_size = [name for name in SMALL if name in schemes]
+    if not by_size:
+        return []
+    strong: dict[str, Value] = {"prune": True, "cluster": True, "scheme": by_size[0]}
+    # The mildest technique alone: clusters by the hundred lose less than any pruning that pays.
+    mild: dict[str, Value] = {"prune": "cluster" not in space.knobs, "cluster": True, "scheme": by_size[-1]}
+    found = [
+        space.build(_toward(strong, high=("prune.sparsity",), low=("cluster.number",)), defaults, seed),
+        space.build(_toward(mild, high=("cluster.number",), low=("prune.sparsity",)), defaults, seed),
+    ]
+    return [recipe for recipe in dict.fromkeys(found) if recipe.trains]
+
+
+def _toward(wanted: Mapping[str, Value], *, high: Sequence[str], low: Sequence[str]) -> Choose:
+    """Chooses the ends that are named, long training, and the middle of all else."""
+
+    def choose(name: str, knob: Knob) -> Value:
+        if name in wanted and wanted[name] in knob:
+            return wanted[name]
+        values = list(knob.extremes())
+        if name in (*high, "finetune.epochs"):
+            return max(values)
+        if name in low:
+            return min(values)
+        return knob.middle()
+
+    return choose
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting(Generic[T]):
+    """A proposal that waits for its turn.
+
+    Attributes:
+        proposal: of the sampler.
+        passed: how many went before it since it was made.
+    """
+
+    proposal: T
+    passed: int = 0
+
+
+def next_of(pool: Sequence[Waiting[T]], work: Callable[[T], float]) -> tuple[T, list[Waiting[T]]]:
+    """The proposal with the least work to do, but nobody waits for ever.
+
+    Args:
+        pool: one or more, the oldest first.
+        work: what a proposal costs, in any unit.
+
+    Returns:
+        the chosen one, and the others.
+    """
+    oldest = pool[0]
+    chosen = oldest if oldest.passed >= PATIENCE else min(pool, key=lambda waiting: work(waiting.proposal))
+    others = [dataclasses.replace(w, passed=w.passed + 1) for w in pool if w is not chosen]
+    return chosen.proposal, others

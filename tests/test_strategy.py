@@ -1,0 +1,99 @@
+"""What is tried beside the sampler's proposals."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoopt import strategy
+from autoopt.knobs import Choice, Range
+from autoopt.recipe import SCHEMES, Cluster, Finetune, Prune, Recipe
+from autoopt.space import SearchSpace, parse
+from autoopt.strategy import PATIENCE, Waiting, next_of
+
+DEFAULTS = Finetune()
+FULL = {
+    "prune": {"sparsity": {"low": 0.3, "high": 0.8, "step": 0.1}, "schedule": ["polynomial", "constant"]},
+    "cluster": {"number": [8, 16, 64], "initialisation": ["kmeans++", "linear"]},
+    "scheme": ["float32", "dynamic", "int8", "qat_int8"],
+    "finetune": {"epochs": {"low": 1, "high": 4}, "learning_rate": {"low": 0.0001, "high": 0.01, "log": True}},
+}
+
+
+def space(**changes: object) -> SearchSpace:
+    return parse({k: v for k, v in (FULL | changes).items() if v is not None}, "test")
+
+
+def test_siblings_share_the_training_and_nothing_else_differs() -> None:
+    recipe = Recipe(prune=Prune(sparsity=0.5), cluster=Cluster(number=8), scheme="qat_int8", seed=3)
+    found = strategy.siblings(recipe, ["float32", "int8"])
+    assert [r.scheme for r in found] == ["float32", "int8"]
+    assert {(r.prune, r.cluster, r.finetune, r.seed) for r in found} == {
+        (recipe.prune, recipe.cluster, recipe.finetune, 3)
+    }
+    assert [r.scheme for r in strategy.siblings(found[0], ["float32", "int8"])] == ["int8"]
+
+
+@pytest.mark.parametrize("scheme", ["float32", "int8", "qat_int8"])
+def test_what_was_trained_for_its_own_scheme_alone_has_no_siblings(scheme: str) -> None:
+    assert strategy.siblings(Recipe(scheme=scheme), ["float32", "int8"]) == []
+
+
+def test_corners_are_the_ends_of_the_space() -> None:
+    smallest, mildest = strategy.corners(space(), list(FULL["scheme"]), DEFAULTS, seed=5)  # type: ignore[arg-type]
+    assert smallest.prune is not None
+    assert smallest.cluster is not None
+    assert (smallest.prune.sparsity, smallest.cluster.number, smallest.scheme) == (0.8, 8, "int8")
+    assert mildest.prune is None
+    assert mildest.cluster is not None
+    assert (mildest.cluster.number, mildest.scheme) == (64, "float32")
+    assert {r.finetune.epochs for r in (smallest, mildest) if r.finetune} == {4}
+    assert smallest.finetune is not None
+    assert smallest.finetune.learning_rate == pytest.approx(0.001)
+    assert {r.seed for r in (smallest, mildest)} == {5}
+
+
+def test_without_clusters_the_mildest_end_prunes_least() -> None:
+    _, mildest = strategy.corners(space(cluster=None), ["float32", "int8"], DEFAULTS)
+    assert mildest.prune is not None
+    assert mildest.prune.sparsity == 0.3
+
+
+def test_corners_keep_to_what_the_target_runs() -> None:
+    assert {r.scheme for r in strategy.corners(space(), ["dynamic"], DEFAULTS)} == {"dynamic"}
+    assert strategy.corners(space(), [], DEFAULTS) == []
+
+
+def test_a_space_without_training_has_no_corners() -> None:
+    assert strategy.corners(space(prune=None, cluster=None, finetune=None), ["float32", "int8"], DEFAULTS) == []
+
+
+@given(st.sampled_from([None, FULL["prune"], {"sparsity": [0.5]}]), st.sampled_from([None, FULL["cluster"]]))
+def test_corners_lie_inside_the_space(prune: object, cluster: object) -> None:
+    here = space(prune=prune, cluster=cluster)
+    for recipe in strategy.corners(here, [n for n in SCHEMES if n in here.knobs["scheme"]], DEFAULTS):
+        assert here.parameters(recipe, DEFAULTS) is not None
+
+
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=6))
+def test_the_cheapest_goes_next(costs: list[float]) -> None:
+    chosen, others = next_of([Waiting(proposal=cost) for cost in costs], float)
+    assert chosen == min(costs)
+    assert sorted([chosen, *(w.proposal for w in others)]) == sorted(costs)
+    assert all(w.passed == 1 for w in others)
+
+
+def test_nobody_waits_for_ever() -> None:
+    pool = [Waiting(proposal=99.0)]
+    for turn in range(PATIENCE + 1):
+        pool.append(Waiting(proposal=1.0))
+        chosen, pool = next_of(pool, float)
+        assert chosen == (99.0 if turn == PATIENCE else 1.0)
+
+
+def test_knobs_know_their_middle() -> None:
+    assert Choice(values=(64, 8, 16)).middle() == 16
+    assert Choice(values=("b", "a")).middle() == "b"
+    assert Choice(values=(False, True)).middle() is False
+    assert Range(low=0.3, high=0.8, step=0.1, log=False, whole=False).middle() == 0.6
+    assert Range(low=1, high=100, step=1, log=True, whole=True).middle() == 10
+    assert Range(low=0.0, high=1.0, step=None, log=False, whole=False).middle() == 0.5
