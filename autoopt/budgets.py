@@ -95,7 +95,10 @@ def parse(text: str, metrics: Mapping[str, Metric]) -> Budget:
         if unit.lower() not in known:
             allowed = ", ".join(repr(u) for u in known if u) or "a bare number"
             raise ConfigError(f"budget {text!r}: expected a unit of {name} ({allowed}), got {unit!r}")
-        return float(match["number"].replace("_", "")) * known[unit.lower()]
+        amount = float(match["number"].replace("_", "")) * known[unit.lower()]
+        if not math.isfinite(amount):
+            raise ConfigError(f"budget {text!r}: expected a finite limit, got {match['number']}")
+        return amount
 
     if match := _ABSOLUTE.fullmatch(bound):
         factor, offset = 0.0, quantity(match)
@@ -118,6 +121,7 @@ def from_short_forms(
     max_size: str | None = None,
     max_latency: str | None = None,
     max_memory: str | None = None,
+    max_flash: str | None = None,
     max_compressed: str | None = None,
     max_accuracy_drop: str | None = None,
 ) -> list[Budget]:
@@ -129,6 +133,7 @@ def from_short_forms(
         max_size: limit of the file's size, such as `300KB`.
         max_latency: such as `2ms`.
         max_memory: of the peak memory.
+        max_flash: of the flash that an NPU's model takes.
         max_compressed: of the size after gzip -9.
         max_accuracy_drop: how much worse than the baseline the quality may be, such as `1%`.
     """
@@ -136,6 +141,7 @@ def from_short_forms(
         "size_bytes": max_size,
         "latency_ms": max_latency,
         "memory_bytes": max_memory,
+        "flash_bytes": max_flash,
         "compressed_bytes": max_compressed,
     }
     texts = [f"{name} <= {limit}" for name, limit in limits.items() if limit is not None]

@@ -129,18 +129,24 @@ def status(study: Path) -> None:
 @click.option("--no-plot", is_flag=True, help="The table alone.")
 @budget_options
 def front(
-    study: Path, csv: bool, everything: bool, no_plot: bool, budgets: tuple[str, ...], **short_forms: str | None
+    study: Path,
+    csv: bool,
+    everything: bool,
+    no_plot: bool,
+    budgets: tuple[str, ...],
+    no_budget: bool,
+    **short_forms: str | None,
 ) -> None:
     """Print the front: the candidates that no other beats on every objective."""
     from autoopt import terminal
 
     results = _load(study)
-    asked = results.asked(budgets, **short_forms)
+    asked = results.asked(budgets, no_budget=no_budget, **short_forms)
     chosen = list(results.candidates) if everything else results.front(asked)
     if wants_json():
-        click.echo(json.dumps(results.rows(chosen)))
+        click.echo(json.dumps(results.rows(chosen, asked)))
     elif csv:
-        click.echo(results.to_csv(chosen), nl=False)
+        click.echo(results.to_csv(chosen, asked), nl=False)
     else:
         terminal.print_front(results, asked, everything=everything, plot=not no_plot)
 
@@ -149,19 +155,17 @@ def front(
 @STUDY
 @click.option("--ask", is_flag=True, help="Ask for one budget after the other; Enter skips one.")
 @budget_options
-def pick(study: Path, ask: bool, budgets: tuple[str, ...], **short_forms: str | None) -> None:
+def pick(study: Path, ask: bool, budgets: tuple[str, ...], no_budget: bool, **short_forms: str | None) -> None:
     """Recommend one candidate inside the budgets (the study's own if none is given)."""
     from autoopt import questions, terminal, words
 
     results = _load(study)
     if ask:
         short_forms |= questions.ask(results, budgets, short_forms)
-    limits = results.asked(budgets, **short_forms)
+    limits = results.asked(budgets, no_budget=no_budget, **short_forms)
     chosen = results.pick_within(limits)
     if wants_json():
-        found = None if chosen.candidate is None else results.rows([chosen.candidate])[0]
-        plain = {"candidate": found, "tied": [c.number for c in chosen.tied], "why": chosen.why}
-        click.echo(json.dumps(plain | {"binding": list(chosen.binding), "nearest": results.rows(chosen.nearest)}))
+        click.echo(json.dumps(terminal.plain_pick(results, chosen, limits)))
     else:
         terminal.print_pick(results, chosen, limits)
         if ask and chosen.candidate is not None:
@@ -198,6 +202,7 @@ def export(
     force: bool,
     no_samples: bool,
     budgets: tuple[str, ...],
+    no_budget: bool,
     **short_forms: str | None,
 ) -> None:
     """Write a candidate's bundle: the model, its card, code that runs it, samples, how to make it again.
@@ -207,11 +212,16 @@ def export(
     from autoopt import terminal
 
     results = _load(study)
+    limits = results.asked(budgets, no_budget=no_budget, **short_forms)
+    if candidate is not None and (no_budget or limits is not results.budgets):
+        raise ConfigError(f"expected a candidate's number or budgets, got both: {candidate} and budgets")
     if candidate is None:
-        limits = results.asked(budgets, **short_forms)
         chosen = results.pick_within(limits)
         if chosen.candidate is None:
-            terminal.print_pick(results, chosen, limits)
+            if wants_json():
+                click.echo(json.dumps(terminal.plain_pick(results, chosen, limits)))
+            else:
+                terminal.print_pick(results, chosen, limits)
             raise SystemExit(1)
         candidate = str(chosen.candidate.number)
     found = results.find(candidate)

@@ -64,6 +64,7 @@ BUDGETS = (
     ("--max-compressed", "Limit of the size after gzip -9."),
     ("--max-latency", "Limit of the latency, such as 2ms."),
     ("--max-memory", "Limit of the peak memory, such as 2MB."),
+    ("--max-flash", "Limit of the flash that an NPU's model takes, such as 1MB."),
     ("--max-accuracy-drop", "How much worse than the baseline the task's metric may be, such as 1%."),
 )
 
@@ -72,6 +73,7 @@ def budget_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The shared budget syntax as options."""
     for name, text in reversed(BUDGETS):
         function = click.option(name, help=text)(function)
+    function = click.option("--no-budget", is_flag=True, help="No limits, not the study's own either.")(function)
     text = "A budget such as 'latency_ms <= 2' or 'accuracy >= baseline - 1%'; may be repeated."
     return click.option("--budget", "-b", "budgets", multiple=True, help=text)(function)
 

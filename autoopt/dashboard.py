@@ -23,6 +23,7 @@ from dash import Input, Output, State, dcc, html
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from autoopt import page, words
+from autoopt.budgets import Budget
 from autoopt.errors import AutooptError, ConfigError, TargetUnavailable
 from autoopt.export import SavedResults
 from autoopt.figures import chosen_axes, front_figure, history_figure
@@ -59,7 +60,8 @@ def serve(studies: Sequence[Path], *, host: str = "127.0.0.1", port: int = 8050)
     except (OSError, OverflowError) as error:
         raise TargetUnavailable(f"can't listen on {host}:{port} ({error}); give another --host or --port") from error
     server = make_server(host, port, app.server, threaded=True, fd=bound.detach())
-    name, number = f"[{host}]" if ":" in host else host, server.socket.getsockname()[1]
+    anywhere = socket.gethostname() if host in ("0.0.0.0", "::") else host  # noqa: S104 - only compared
+    name, number = f"[{anywhere}]" if ":" in anywhere else anywhere, server.socket.getsockname()[1]
     return server, f"http://{name}:{number}/" + (f"?token={token}" if token else "")
 
 
@@ -67,7 +69,9 @@ def application(watched: Watched, token: str) -> dash.Dash:
     """The pages and what they answer."""
     app = dash.Dash("autoopt", title="autoopt", update_title="", serve_locally=True)
     style = resources.files("autoopt").joinpath("page.css").read_text(encoding="utf-8")
-    app.index_string = app.index_string.replace("{%css%}", f"<style>{style}</style>")
+    app.index_string = app.index_string.replace("{%css%}", f"<style>{style}</style>").replace(
+        "<html>", '<html lang="en">'
+    )
     app.layout = _layout(watched)
     _guard(app.server, token)
     limits, states = ({name: kind(f"limit-{name}", "value") for name in LIMITS} for kind in (Input, State))
@@ -107,6 +111,9 @@ def application(watched: Watched, token: str) -> dash.Dash:
 def _guard(server: flask.Flask, token: str) -> None:
     """Let in who knows the token; without one, only pages that this machine's own browser asked for."""
 
+    def cookie() -> str:  # browsers keep one jar for all ports of a machine
+        return f"autoopt-{flask.request.environ.get('SERVER_PORT', '')}"
+
     @server.before_request
     def check() -> Any:
         if not token:
@@ -116,9 +123,11 @@ def _guard(server: flask.Flask, token: str) -> None:
         given = flask.request.args.get("token", "")
         if hmac.compare_digest(given.encode(), token.encode()):
             answer = flask.redirect(flask.request.path)
-            answer.set_cookie("autoopt", token, httponly=True, samesite="Strict")
+            answer.set_cookie(
+                cookie(), token, httponly=True, samesite="Lax"
+            )  # Strict forgets it after a link elsewhere
             return answer
-        known = flask.request.cookies.get("autoopt", "")
+        known = flask.request.cookies.get(cookie(), "")
         return None if hmac.compare_digest(known.encode(), token.encode()) else flask.abort(403)
 
 
@@ -130,6 +139,7 @@ LIMITS = {
     "max_size": "file size at most",
     "max_compressed": "compressed size at most",
     "max_memory": "peak memory at most",
+    "max_flash": "flash at most",
 }
 """The short forms of budgets, as on the command line, with their labels."""
 LIVE = dict.fromkeys(("head", "progress", "running", "pick", "failures", "table", "wrong"), "children") | {
@@ -142,6 +152,7 @@ EXAMPLES = {
     "max_size": "300KB",
     "max_compressed": "100KB",
     "max_memory": "2MB",
+    "max_flash": "1MB",
 }
 
 
@@ -156,7 +167,7 @@ def _layout(watched: Watched) -> html.Div:
     downloads = [part for kind, text in DOWNLOADS.items() for part in (
         html.Button(f"download {text}", id=kind), dcc.Download(id=f"{kind}-file"), html.Span(id=f"{kind}-told", className="flag"))]  # fmt: skip
     parts = [
-        html.Header([html.H1("autoopt"), dcc.Dropdown(studies, 0, id="study", clearable=False), html.P(id="head")]),
+        html.Header([html.H1("autoopt"), dcc.RadioItems(studies, 0, id="study", inline=True), html.P(id="head")]),
         html.Section([html.H2("Now"), html.Div(id="progress"), html.Div(id="running")]),
         html.Section([html.H2("Budget"), html.P("None given: the study's own.", className="soft"), html.Div(boxes, className="boxes"), html.P(id="wrong", className="flag")]),
         html.Section([html.H2("The pick"), html.Div(id="pick"), html.Label(["candidate ", dcc.Input(id="number", placeholder="the pick")]), *downloads]),
@@ -185,26 +196,29 @@ def _shown(watched: Watched, study: int, given: Mapping[str, str | None]) -> dic
     return {
         "head": words.summary(results),
         "wrong": wrong,
-        "pick": _described(results, pick),
+        "pick": _described(results, pick, budgets),
         "front": front_figure(results, *chosen_axes(results), budgets=budgets),
         "history": history_figure(history(results)),
         "failures": html.Ul([html.Li(text) for text in failures]) if failures else "None.",
-        "table": _table(head, table),
+        "table": [_table(head, table), html.P(f"{len(rows)} of {len(results.candidates)}; the report has them all.")],
     }
 
 
 def _pick(results: SavedResults, given: Mapping[str, str | None]) -> tuple[Any, Any, str]:
     """The pick, the budgets it was made for, and what is wrong with the given ones."""
+    asked = {name: text for name, text in given.items() if text and text.strip()}
     try:
-        budgets, wrong = results.asked(**{name: text for name, text in given.items() if text and text.strip()}), ""
+        budgets, wrong = results.asked(no_budget=False, **asked), ""
     except ConfigError as error:
         budgets, wrong = results.budgets, str(error)
     return results.pick_within(budgets), budgets, wrong
 
 
-def _described(results: SavedResults, pick: Any) -> Any:
+def _described(results: SavedResults, pick: Any, budgets: Sequence[Budget]) -> Any:
     if (c := pick.candidate) is None:
-        return [html.P(f"None: {pick.why}."), *(html.P(f"binds: {line}") for line in pick.binding)]
+        near = [f"{c.name} {c.recipe.label()}: {', '.join(words.misses(results, c, budgets))}" for c in pick.nearest]
+        return [html.P(f"None: {pick.why}."), *(html.P(f"binds: {line}") for line in pick.binding),
+                *(html.P(f"nearest: {line}") for line in near)]  # fmt: skip
     lines = [
         [results.metrics[n].label, results.metrics[n].show(m.value), words.interval(results.metrics[n], m), words.change(results, c, n)]
         for n in page.shown_metrics(results)
@@ -235,9 +249,10 @@ def _running(now: Mapping[str, Any]) -> Any:
     return _table([], [[f"#{number}", recipe, job, at] for number, recipe, job, at in now.get("running", ())])
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> html.Table:
-    return html.Table([html.Thead(html.Tr([html.Th(text) for text in head])),
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> html.Div:
+    table = html.Table([html.Thead(html.Tr([html.Th(text) for text in head])),
                        html.Tbody([html.Tr([html.Td(text) for text in row]) for row in rows])])  # fmt: skip
+    return html.Div(table, className="scroll")
 
 
 def _download(results: SavedResults, number: str | None, given: Mapping[str, str | None], kind: str) -> dict[str, Any]:

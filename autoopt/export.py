@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from autoopt import budgets as budget_syntax
 from autoopt import bundle
@@ -16,6 +17,8 @@ from autoopt.metrics import STANDARD, Metric
 from autoopt.results import Results
 from autoopt.store import Store, write_atomically
 from autoopt.task import Manifest
+
+STUDY_FILES = ("study.yaml", "task.py")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +83,15 @@ class SavedResults(Results):
         ours = replace and (target / "card.json").exists()
         if target.exists() and not ours and (not target.is_dir() or any(target.iterdir())):
             raise ConfigError(f"{target}: exists already; give another folder, or --force for an earlier bundle")
+        foreign = sorted(p.name for p in target.iterdir() if p.name not in bundle.NAMES) if target.exists() else []
+        if foreign:
+            raise ConfigError(
+                f"{target}: holds {foreign[0]}, which is of no bundle; move it away, or give another folder"
+            )
         store = Store(self.folder.store())
-        files = bundle.make(self, candidate, file, manifest=self.task(), store=store, samples=samples)
-        for name in ("study.yaml", "task.py"):
-            source = self.folder.path / name
-            if source.is_file():
-                files[name] = source.read_bytes()
+        sources = {path.name: path.read_bytes() for name in STUDY_FILES if (path := self.folder.path / name).is_file()}
+        manifest = self.task()
+        files = bundle.make(self, candidate, file, manifest=manifest, store=store, samples=samples, more=sources)
         _write(files, target)
         return target
 
@@ -115,14 +121,6 @@ def load(study: str | os.PathLike[str]) -> SavedResults:
         ConfigError: if it is no study, or was never run.
     """
     folder = StudyFolder(study)
-    try:
-        header = json.loads(folder.header.read_text(encoding="utf-8"))
-        quality = Metric(**header["quality"])
-    except FileNotFoundError:
-        raise ConfigError(f"{folder.path}: no results yet; run `autoopt run {folder.path}` first") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{folder.header}: can't be read; run `autoopt run {folder.path}` to restore it") from error
-    metrics = {quality.name: quality, **STANDARD}
     found, damaged = [], []
     for path in sorted(folder.candidates.glob("*.json")):
         candidate = read_candidate(path)
@@ -130,17 +128,31 @@ def load(study: str | os.PathLike[str]) -> SavedResults:
             damaged.append(str(path))
         else:
             found.append(candidate)
+    try:
+        header = json.loads(folder.header.read_text(encoding="utf-8"))
+        return _saved(folder, header, tuple(found), tuple(damaged))
+    except FileNotFoundError:
+        raise ConfigError(f"{folder.path}: no results yet; run `autoopt run {folder.path}` first") from None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ConfigError) as error:
+        raise ConfigError(f"{folder.header}: can't be read; run `autoopt run {folder.path}` to restore it") from error
+
+
+def _saved(
+    folder: StudyFolder, header: Mapping[str, Any], candidates: tuple[Candidate, ...], damaged: tuple[str, ...]
+) -> SavedResults:
+    quality = Metric(**header["quality"])
+    metrics = {quality.name: quality, **STANDARD}
     return SavedResults(
-        study=header["study"],
+        study=str(header["study"]),
         metrics=metrics,
         quality=quality.name,
-        objectives=tuple(header["objectives"]),
+        objectives=tuple(metrics[name].name for name in header["objectives"]),
         budgets=tuple(budget_syntax.parse(text, metrics) for text in header["budgets"]),
-        candidates=tuple(found),
-        provenance=header["provenance"],
+        candidates=candidates,
+        provenance=dict(header["provenance"].items()),
         manifest=str(header.get("manifest", "")),
         folder=folder,
-        damaged=tuple(damaged),
+        damaged=damaged,
     )
 
 

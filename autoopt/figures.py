@@ -68,7 +68,10 @@ class Axis(Scale):
     def layout(self) -> dict[str, Any]:
         """Title and ticks."""
         better = "less" if self.metric.direction == "min" else "more"
-        shape: dict[str, Any] = {"title": {"text": f"{escape(self.title)}, {better} is better"}, "automargin": True}
+        shape: dict[str, Any] = {
+            "title": {"text": f"{escape(self.title, quote=False)}, {better} is better"},
+            "automargin": True,
+        }
         if not self.log:
             return shape
         # plotly writes 0.2 as a bare 2 on a logarithmic axis
@@ -223,7 +226,7 @@ def _colouring(results: Results, front: Sequence[Candidate], color: str) -> dict
     if color not in results.metrics or len(values) < len(front) or len(set(values)) < 2:
         return {"color": FLAT}
     axis = Axis.of(results.metrics[color], values)
-    bar = COLOURING["colorbar"] | {"title": {"text": escape(axis.title), "side": "right"}}
+    bar = COLOURING["colorbar"] | {"title": {"text": escape(axis.title, quote=False), "side": "right"}}
     return COLOURING | {"color": axis.values(front), "colorbar": bar}
 
 

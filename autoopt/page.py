@@ -40,6 +40,7 @@ def data(results: Results) -> dict[str, Any]:
         "study": results.study,
         "command": words.command(results, "export"),
         "quality": results.quality,
+        "against": words.against(results, metrics),
         "why": {kind: text.replace("{quality}", results.metrics[results.quality].label) for kind, text in WHY.items()},
         "metrics": {name: _metric(results, name, candidates) for name in metrics},
         "candidates": [
@@ -71,7 +72,8 @@ def shown_metrics(results: Results) -> list[str]:
     """The metrics that any candidate has: the task's own first, then the objectives, then the rest."""
     order = dict.fromkeys((results.quality, *results.objectives, *results.metrics))
     # Latency in ms says the same as its ratio, with a change that people can read.
-    names = [n for n in order if n != "latency_ratio" or n in results.objectives]
+    traded = {*results.objectives, *(budget.metric for budget in results.budgets)}
+    names = [n for n in order if n != "latency_ratio" or n in traded]
     return [n for n in names if n in results.metrics and any(n in c.measurements for c in results.candidates)]
 
 
@@ -88,7 +90,7 @@ def _metric(results: Results, name: str, candidates: Sequence[Candidate]) -> dic
         "direction": metric.direction,
         "unit": axis.unit,
         "factor": axis.factor,
-        "title": escape(axis.title),
+        "title": escape(axis.title, quote=False),
         "layout": axis.layout(),
         "log": axis.log,
         "inner": axis.inner,

@@ -44,7 +44,14 @@ def write(results: Results, path: Path, kind: str = "") -> None:
 def slide(results: Results) -> "go.Figure":
     """The front's figure with the study's name, for a white page."""
     figure = front_figure(results)
-    top = {"text": escape(results.study), "x": 0, "xref": "paper", "y": 0.97, "yanchor": "top", "font": {"size": 20}}
+    top = {
+        "text": escape("".join(c for c in results.study if c.isprintable())),
+        "x": 0,
+        "xref": "paper",
+        "y": 0.97,
+        "yanchor": "top",
+        "font": {"size": 20},
+    }
     return figure.update_layout(
         title=top, paper_bgcolor="#ffffff", plot_bgcolor="#ffffff", margin={"l": 70, "r": 30, "t": 80, "b": 60}
     )
@@ -54,6 +61,7 @@ def _draw(figure: "go.Figure", kind: str) -> bytes:
     try:
         import kaleido
         from choreographer.errors import ChromeNotFoundError, DevtoolsProtocolError
+        from kaleido.errors import KaleidoError
     except ImportError as error:
         raise ConfigError("a picture needs kaleido, which is not installed; pip install 'autoopt[pictures]'") from error
     logging.getLogger("choreographer").setLevel(logging.CRITICAL)  # what matters is in the error
@@ -84,7 +92,7 @@ def _draw(figure: "go.Figure", kind: str) -> bytes:
             f"a picture needs a browser to draw it, and {where}; install one (on Debian: apt install chromium), "
             "or set BROWSER_PATH to a Chrome or Chromium"
         ) from error
-    except (RuntimeError, OSError, DevtoolsProtocolError) as error:
+    except (RuntimeError, OSError, DevtoolsProtocolError, KaleidoError) as error:
         raise TargetUnavailable(
             f"the browser could not draw the picture ({type(error).__name__}); see whether `chromium --headless` runs "
             "here, or set BROWSER_PATH to another Chrome or Chromium"

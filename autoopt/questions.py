@@ -15,6 +15,7 @@ QUESTIONS = {
     "max_size": "size_bytes",
     "max_compressed": "compressed_bytes",
     "max_memory": "memory_bytes",
+    "max_flash": "flash_bytes",
 }
 """What `ask` asks for: a short form of a budget, and the metric that it limits (`` for the task's own)."""
 

@@ -121,8 +121,8 @@ function recall() {
   const numbers = key => (saved.get(key) ?? "").split(",").filter(n => byNumber.has(n)).map(n => byNumber.get(n));
   state.off = (saved.get("off") ?? "").split(",").filter(Boolean).map(Number);
   state.selected = numbers("selected")[0] ?? null;
-  state.compared = numbers("compare").slice(0, 4);
-  for (const axis of ["x", "y", "color"]) if (saved.get(axis) in data.metrics) state[axis] = saved.get(axis);
+  state.compared = [...new Set(numbers("compare"))].slice(0, 4);
+  for (const axis of ["x", "y", "color"]) if (Object.hasOwn(data.metrics, saved.get(axis))) state[axis] = saved.get(axis);
 }
 
 function remember() {
@@ -142,6 +142,7 @@ function budgetOf(limit) {
   const text = state.limits[limit.id].trim();
   if (!NUMBER.test(text)) return null;
   const amount = Number(text) * limit.scale;
+  if (!Number.isFinite(amount)) return null;
   const offset = limit.relative && limit.sense === ">=" ? -amount : amount;
   return {metric: limit.metric, sense: limit.sense, factor: limit.relative ? 1 : 0, offset, text: limit.text + text + limit.suffix};
 }
@@ -163,6 +164,15 @@ function el(tag, attributes = {}, ...children) {
 }
 
 const fill = (id, ...children) => document.getElementById(id).replaceChildren(...children.flat().filter(Boolean));
+
+/** Draws a part anew only if what it shows has changed: else the focus would be lost. */
+const shown = new Map();
+function redraw(id, state, draw) {
+  const key = JSON.stringify(state);
+  if (shown.get(id) === key) return;
+  shown.set(id, key);
+  draw();
+}
 const sentence = text => text.charAt(0).toUpperCase() + text.slice(1) + ".";
 
 // A slider's stops are the values seen: each stop to the right lets more candidates in; the last is no limit.
@@ -267,8 +277,7 @@ function describe(place) {
     (candidate.idle ?? []).map(text => el("p", {class: "soft"}, text)),
     tiles(candidate),
     place === data.baseline ? el("p", {class: "soft"}, "This is the untouched baseline itself.")
-      : data.baseline === null ? el("p", {class: "soft"}, "The baseline has not been measured, so no change can be shown.")
-        : el("p", {class: "soft"}, `Changes are against the baseline, ${name(data.baseline)}.`),
+      : el("p", {class: "soft"}, data.against),
     candidate.sha256 && [
       el("p", {}, "To ship it, run this where the search was run:"), command(`${data.command} ${candidate.number}`),
       el("p", {class: "soft"}, "sha256 of the file: ", el("code", {}, candidate.sha256))],
@@ -417,7 +426,7 @@ function buildTable() {
   for (const place of places) {
     const candidate = candidates[place];
     const box = el("input", {type: "checkbox", "aria-label": `compare #${candidate.number}`, onchange: () => {
-      state.compared = box.checked ? [...state.compared, place].slice(-4) : state.compared.filter(p => p !== place);
+      state.compared = box.checked ? [...state.compared, place] : state.compared.filter(p => p !== place);
       update();
     }});
     const status = el("td"), flags = el("small", {class: "flag"});
@@ -449,6 +458,7 @@ function showTable(statuses, found) {
     row.classList.toggle("picked", place === found.place);
     row.classList.toggle("chosen", place === state.selected);
     box.checked = state.compared.includes(place);
+    box.disabled = !box.checked && state.compared.length >= 4;
   }
   sortTable(statuses);
 }
@@ -464,7 +474,8 @@ function sortTable(statuses = lastStatuses) {
     if (x === undefined || y === undefined) return (x === undefined) - (y === undefined) || a - b;
     return sorting.direction * (typeof x === "string" ? x.localeCompare(y) : x - y) || a - b;
   };
-  fill("rows", [...places].sort(compare).map(place => rows.get(place).row));
+  const order = [...places].sort(compare);
+  redraw("rows", order, () => fill("rows", order.map(place => rows.get(place).row)));
   columns.forEach((column, i) => {
     const head = document.getElementById("heads").children[i + 1];
     if (column === sorting.column) head.setAttribute("aria-sort", sorting.direction === 1 ? "ascending" : "descending");
@@ -505,7 +516,7 @@ function showCompare() {
     line("confirmed", chosen.map(c => c.confirmed || "no")),
     classLines(chosen, line),
   ];
-  fill("compare-body", el("div", {class: "scroll", tabindex: 0}, el("table", {}, el("thead", {}, el("tr", {}, el("th"),
+  fill("compare-body", el("p", {class: "soft"}, data.against), el("div", {class: "scroll", tabindex: 0}, el("table", {}, el("thead", {}, el("tr", {}, el("th"),
     list.map(place => el("th", {scope: "col", class: "words"}, name(place))))), el("tbody", {}, ...body.flat()))));
 }
 
@@ -529,14 +540,16 @@ function update() {
     baseline: data.baseline === null ? [] : [data.baseline], "the pick": found.place === undefined ? [] : [found.place],
     selected: state.selected === null ? [] : [state.selected]};
   showLimits();
-  showPick(found, budgets);
-  showSelected();
+  redraw("pick", [found.place, found.tied, found.binding, found.nearest, budgets], () => showPick(found, budgets));
+  redraw("selected", state.selected, showSelected);
   if (window.Plotly && state.x in data.metrics && state.y in data.metrics) showFigure(groups, budgets);
   showTable(statuses, found);
-  showCompare();
+  redraw("compare", state.compared, showCompare);
   document.getElementById("front-count").textContent =
     `${onFront.size} on the front of ${listOf(found.inside).length} inside the budget; ${candidates.length} candidates in all.`;
-  fill("pick-command", budgets.length ? command([data.pick_command, ...budgets.map(b => `-b '${b.text.replaceAll("'", "'\\''")}'`)].join(" ")) : "");
+  const quoted = budgets.map(b => `-b '${b.text.replaceAll("'", "'\\''")}'`);
+  const asked = [data.pick_command, ...(quoted.length ? quoted : ["--no-budget"])].join(" ");
+  redraw("pick-command", asked, () => fill("pick-command", command(asked)));
   remember();
 }
 

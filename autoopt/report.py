@@ -28,7 +28,7 @@ def write(results: Results, path: Path) -> None:
     Raises:
         TargetUnavailable: if the disk is full or the folder can't be written.
     """
-    write_atomically(path, render(results).encode())
+    write_atomically(path, render(results).encode(errors="replace"))  # a path need not be UTF-8
 
 
 def render(results: Results) -> str:

@@ -231,13 +231,24 @@ class Results:
         parsed = [budget_syntax.parse(text, self.metrics) for text in texts]
         return tuple(parsed + budget_syntax.from_short_forms(self.metrics, self.quality, **short_forms))
 
-    def asked(self, texts: Iterable[str] = (), **short_forms: str | None) -> tuple[Budget, ...]:
+    def asked(
+        self, texts: Iterable[str] = (), *, no_budget: bool = False, **short_forms: str | None
+    ) -> tuple[Budget, ...]:
         """The budgets that someone asks for, in the syntax of `parse_budgets`; the study's own if there are none.
+
+        Args:
+            texts: as of `parse_budgets`.
+            no_budget: none at all, not the study's own either.
+            **short_forms: as of `parse_budgets`.
 
         Raises:
             ConfigError: for a budget that can't be read, or is relative to what the baseline does not have.
         """
         budgets = self.parse_budgets(texts, **short_forms)
+        if no_budget:
+            if budgets:
+                raise ConfigError(f"expected budgets or none, got both: no budget, and {budgets[0].text}")
+            return ()
         if any(not c.failed for c in self.candidates):
             for budget in budgets:
                 budget.bound(self._reference(budget.metric))
@@ -257,7 +268,7 @@ class Results:
         Raises:
             ConfigError: as of `asked`.
         """
-        return self.pick_within(self.asked(texts, **short_forms))
+        return self.pick_within(self.asked(texts, no_budget=False, **short_forms))
 
     def ranking(self) -> Ranking:
         """All that may be picked: measured, and run by the target."""
@@ -342,9 +353,16 @@ class Results:
                 return candidate
         raise ConfigError(f"no candidate {number} in study {self.study}; it has {len(self.candidates)}")
 
-    def rows(self, candidates: Iterable[Candidate] | None = None) -> list[dict[str, Any]]:
-        """One flat row a candidate: number, status, origin, recipe, each metric with low and high, failure."""
-        statuses = self.statuses()
+    def rows(
+        self, candidates: Iterable[Candidate] | None = None, budgets: Iterable[Budget] | None = None
+    ) -> list[dict[str, Any]]:
+        """One flat row a candidate: number, status, origin, recipe, each metric with low and high, failure.
+
+        Args:
+            candidates: all by default.
+            budgets: that the status is told for; the study's own by default.
+        """
+        statuses = self.statuses(budgets)
         return [self._row(c, statuses[c.number]) for c in (self.candidates if candidates is None else candidates)]
 
     def columns(self) -> list[str]:
@@ -370,12 +388,12 @@ class Results:
 
         return pd.DataFrame(self.rows(), columns=self.columns()).set_index("number")
 
-    def to_csv(self, candidates: Iterable[Candidate] | None = None) -> str:
-        """Candidates (all by default) as CSV with a header; columns as in `rows`."""
+    def to_csv(self, candidates: Iterable[Candidate] | None = None, budgets: Iterable[Budget] | None = None) -> str:
+        """Candidates as CSV with a header; columns and arguments as of `rows`."""
         out = io.StringIO()
         writer = csv.DictWriter(out, fieldnames=self.columns())
         writer.writeheader()
-        writer.writerows(self.rows(candidates))
+        writer.writerows(self.rows(candidates, budgets))
         return out.getvalue()
 
     def to_json(self) -> str:

@@ -8,7 +8,7 @@ import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -44,6 +44,15 @@ def columns() -> int:
     return shutil.get_terminal_size((80, 24)).columns
 
 
+def _printable(text: str) -> str:
+    """Names come from others: what would steer the terminal, or turn its direction, is not let through."""
+    return "".join(c if c.isprintable() or c in "\n\N{NO-BREAK SPACE}" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _echo(text: str = "", *, nl: bool = True) -> None:
+    click.echo(_printable(text), nl=nl)
+
+
 def wrap(text: str, width: int, indent: str = "") -> list[str]:
     """Lines of a text that is a list of words: broken after commas if that will do, never within `50 %`.
 
@@ -73,7 +82,7 @@ def _fill(text: str, width: int, indent: str, first: str = "") -> list[str]:
 def _say(text: str, indent: str = "") -> None:
     """A sentence, wrapped for a person; whole where it goes elsewhere, so that it can be searched."""
     for line in _fill(text, columns() if sys.stdout.isatty() else len(text), indent):
-        click.echo(line)
+        _echo(line)
 
 
 def _print_row(
@@ -88,7 +97,7 @@ def _print_row(
             text = lines[place] if place < len(lines) else ""
             room = " " * (width - cell_len(text))
             texts.append(room + text if column in right else text + room)
-        click.echo(click.style(GAP.join(texts).rstrip(), bold=bold))
+        click.echo(click.style(_printable(GAP.join(texts).rstrip()), bold=bold))
 
 
 def print_front(
@@ -104,7 +113,7 @@ def print_front(
     """
     front, statuses = results.front(budgets), results.statuses(budgets)
     candidates = results.candidates if everything else front
-    click.echo(f"{results.study}: {len(front)} of {len(results.candidates)} candidates on the front")
+    _echo(f"{results.study}: {len(front)} of {len(results.candidates)} candidates on the front")
     drawn = ""
     if plot:
         width = min(max(columns(), scatter.NARROWEST), WIDEST_PLOT)
@@ -135,7 +144,7 @@ def _print_table(results: Results, candidates: Sequence[Candidate], statuses: Ma
         _print_row([*([cell] for cell in cells), wrap(what, room, GAP)], widths, right=numbers)
     flags = sorted({flag for c in candidates for flag in results.flags(c)})
     if flags:
-        click.echo(f"* {', '.join(flags)}")
+        _echo(f"* {', '.join(flags)}")
 
 
 def _heading(label: str, values: Sequence[str]) -> list[str]:
@@ -178,7 +187,7 @@ def print_pick(results: Results, pick: Pick, budgets: Sequence[Budget]) -> None:
                 if n in results.objectives or n == "size_bytes"
             )
             _say(f"  nearest: {c.name} {c.recipe.label()}: {shown}", GAP * 2)
-            for line in misses(results, c, budgets):
+            for line in words.misses(results, c, budgets):
                 _say(f"    {line}", GAP * 3)
         return
     c = pick.candidate
@@ -188,7 +197,7 @@ def print_pick(results: Results, pick: Pick, budgets: Sequence[Budget]) -> None:
         if m is None or metric.unit == "ratio":
             continue
         change, interval = words.change(results, c, name), words.interval(metric, m)
-        click.echo(
+        _echo(
             f"  {metric.label:26} {metric.show(m.value):>10}"
             + f"  {change}" * bool(change)
             + f"  ({interval})" * bool(interval)
@@ -202,20 +211,11 @@ def print_pick(results: Results, pick: Pick, budgets: Sequence[Budget]) -> None:
         _say(f"  binds: {line}", GAP * 2)
 
 
-def misses(results: Results, candidate: Candidate, budgets: Sequence[Budget]) -> list[str]:
-    """A line for each budget that a candidate is outside of: by how much, relative to the limit."""
-    lines = []
-    for budget in budgets:
-        metric, margin = results.metrics[budget.metric], results.margins(candidate, [budget])[budget.text]
-        if margin == float("inf"):
-            lines.append(f"misses {budget.text}: {metric.label} was not measured")
-        elif margin > 0 and metric.unit == "fraction":
-            lines.append(f"misses {budget.text} by {margin * 100:.2g} points")
-        elif margin > 0:
-            share = 100 * results.excess(candidate, [budget])
-            lines.append(f"misses {budget.text} by {share:,.0f} %" if share >= 10 else
-                         f"misses {budget.text} by {share:.2g} %")  # fmt: skip
-    return lines
+def plain_pick(results: Results, pick: Pick, budgets: Sequence[Budget]) -> dict[str, Any]:
+    """A pick as plain values, for `--json`."""
+    found = None if pick.candidate is None else results.rows([pick.candidate], budgets)[0]
+    plain = {"candidate": found, "tied": [c.number for c in pick.tied], "why": pick.why}
+    return plain | {"binding": list(pick.binding), "nearest": results.rows(pick.nearest, budgets)}
 
 
 def print_end(results: "SavedResults") -> None:
@@ -223,15 +223,15 @@ def print_end(results: "SavedResults") -> None:
     from autoopt.guard import verdicts
 
     print_front(results)
-    click.echo()
+    _echo()
     pick = results.pick()
     print_pick(results, pick, results.budgets)
     for verdict in verdicts(results):
         if not verdict.worth:
-            click.echo(f"  {verdict.text()}")
-    click.echo(f"\nreport: {results.folder.report}")
+            _echo(f"  {verdict.text()}")
+    _echo(f"\nreport: {results.folder.report}")
     if pick.candidate is not None:
-        click.echo(f"model:  {results.folder.pick / 'model.tflite'}")
+        _echo(f"model:  {results.folder.pick / 'model.tflite'}")
 
 
 def print_status(results: "SavedResults", counts: Mapping[str, int], running: int | None) -> None:
@@ -239,14 +239,14 @@ def print_status(results: "SavedResults", counts: Mapping[str, int], running: in
     from autoopt.progress import duration
 
     state = f"running (process {running})" if running else "not running"
-    click.echo(f"{results.study}: {len(results.candidates)} candidates, {state}")
+    _echo(f"{results.study}: {len(results.candidates)} candidates, {state}")
     for name in ("front", "dominated", "infeasible", "failed"):
-        click.echo(f"  {counts[name]:4d} {name}")
+        _echo(f"  {counts[name]:4d} {name}")
     for stage, reason, names in words.failures(results):
-        click.echo(f"  failed in {stage} ({len(names)}): {reason}")
+        _echo(f"  failed in {stage} ({len(names)}): {reason}")
     time = results.provenance.get("time", {})
     if time:
-        click.echo(
+        _echo(
             f"  {duration(time['jobs_s'])} in jobs, {duration(time['saved_by_store_s'])} saved by the store, "
             f"{duration(time['overhead_s'])} overhead"
         )
@@ -266,10 +266,10 @@ def print_comparison(found: Comparison) -> None:
 
     row("", ([c.name] for c in found.candidates), bold=True)
     row("recipe", ([c.recipe.label()] for c in found.candidates))
-    click.echo()
+    _echo()
     for setting in found.settings:
         row(setting.name, ([value] for value in setting.values))
-    click.echo("\n" * bool(found.settings), nl=False)
+    _echo("\n" * bool(found.settings), nl=False)
     for reading in found.readings:
         ours = reading.metric == found.quality  # its change is told with an interval, in a row of its own
         row(reading.metric.label, (_reading(reading, place, change=not ours) for place in range(n)))
@@ -280,19 +280,19 @@ def print_comparison(found: Comparison) -> None:
             if ours and any(differences):
                 row(f"{GAP}{where}", (_difference(found.quality, d) for d in differences))
     if found.classes:
-        click.echo()
+        _echo()
         row("right, by class", ([] for _ in range(n)))
         for shares in found.classes[:CLASSES]:
             row(f"{GAP}{shares.name}", ([f"{share:.1%}"] for share in shares.shares))
         if len(found.classes) > CLASSES:
-            click.echo(f"{GAP}and {len(found.classes) - CLASSES} more (see --json)")
-    click.echo("\n" * any(found.confirmed), nl=False)
+            _echo(f"{GAP}and {len(found.classes) - CLASSES} more (see --json)")
+    _echo("\n" * any(found.confirmed), nl=False)
     for candidate, text in zip(found.candidates, found.confirmed, strict=True):
         for line in _fill(f"{candidate.name} confirmed: {text}", columns(), GAP) if text else ():
-            click.echo(line)
+            _echo(line)
     flags = sorted({flag for r in found.readings for m in r.measurements if m is not None for flag in m.flags})
     if flags:
-        click.echo(f"* {', '.join(flags)}")
+        _echo(f"* {', '.join(flags)}")
 
 
 def _reading(reading: Reading, place: int, *, change: bool) -> list[str]:
@@ -315,25 +315,25 @@ def print_measured(found: "Report", model: Path, against: Path | None) -> None:
     """What was found of one `.tflite`."""
     from autoopt import standalone
 
-    click.echo(f"{model}: {', '.join(f'{n} {name}' for name, n in found.contents.ops.items())}")
+    _echo(f"{model}: {', '.join(f'{n} {name}' for name, n in found.contents.ops.items())}")
     for kind, ends in (("in", found.contents.inputs), ("out", found.contents.outputs)):
         for end in ends:
-            click.echo(f"  {kind:3}  {end['name']}: {end['dtype']} {' x '.join(map(str, end['shape']))}")
+            _echo(f"  {kind:3}  {end['name']}: {end['dtype']} {' x '.join(map(str, end['shape']))}")
     flags: dict[str, None] = {}
     for name, m in found.measurements.items():
         metric = standalone.METRICS[name]
         label = metric.label if name != "latency_ratio" else f"latency against {against}"
         label = label if name != "agreement" else f"agreement with {against}"
         interval = "" if m.low == m.high else f"  ({metric.show(m.low)} to {metric.show(m.high)})"
-        click.echo(f"  {label:18} {metric.show(m.value):>10}{interval}{'*' if m.flags else ''}")
+        _echo(f"  {label:18} {metric.show(m.value):>10}{interval}{'*' if m.flags else ''}")
         flags |= dict.fromkeys(m.flags)
     if found.difference is not None:
         metric = next(standalone.METRICS[name] for name in ("accuracy", "mae") if name in found.measurements)
         d, low, high = (metric.show_change(x, 0) for x in found.difference)
-        click.echo(f"  difference of {metric.label} against {against}: {d} ({low} to {high})")
+        _echo(f"  difference of {metric.label} against {against}: {d} ({low} to {high})")
     if flags:
-        click.echo(f"* {', '.join(flags)}")
-    click.echo(f"  on {', '.join(f'{name} {value}' for name, value in found.device.items())}")
+        _echo(f"* {', '.join(flags)}")
+    _echo(f"  on {', '.join(f'{name} {value}' for name, value in found.device.items())}")
 
 
 def print_self_test(held: int, wide: int, widths: Sequence[float]) -> None:
@@ -346,20 +346,18 @@ def print_self_test(held: int, wide: int, widths: Sequence[float]) -> None:
     """
     from statistics import median
 
-    click.echo(f"measured {len(widths)} times against itself: the 95 % interval held 1 in {held} of {len(widths)}")
-    click.echo(
-        f"width of the interval: {median(widths):.2%} (middle), {max(widths):.2%} (widest); {wide} flagged as wide"
-    )
+    _echo(f"measured {len(widths)} times against itself: the 95 % interval held 1 in {held} of {len(widths)}")
+    _echo(f"width of the interval: {median(widths):.2%} (middle), {max(widths):.2%} (widest); {wide} flagged as wide")
 
 
 def print_space(found: "SearchSpace") -> None:
     """What a search space holds."""
-    click.echo(found.source)
+    _echo(found.source)
     width = max(map(len, found.knobs))
     for name, knob in found.knobs.items():
         text = {"False, True": "sometimes", "True": "always"}.get(str(knob), str(knob))
-        click.echo(f"  {name:{width}}  {text}")
+        _echo(f"  {name:{width}}  {text}")
     if math.isinf(found.count()):
-        click.echo(f"recipes: without end ({', '.join(found.continuous())} is continuous)")
+        _echo(f"recipes: without end ({', '.join(found.continuous())} is continuous)")
     else:
-        click.echo(f"recipes: {found.count():,.0f}")
+        _echo(f"recipes: {found.count():,.0f}")

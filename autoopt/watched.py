@@ -16,10 +16,10 @@ class Watched:
         self.folders = [StudyFolder(path) for path in paths]
         self._seen: dict[int, tuple[object, SavedResults]] = {}
 
-    def version(self, index: int) -> list[int]:
-        """Changes when the results do."""
+    def version(self, index: int) -> list[str]:
+        """Changes when the results do; texts, for a browser would round the nanoseconds."""
         folder = self.folders[index]
-        return [p.stat().st_mtime_ns if p.exists() else 0 for p in (folder.header, folder.candidates)]
+        return [str(p.stat().st_mtime_ns) if p.exists() else "" for p in (folder.header, folder.candidates)]
 
     def results(self, index: int) -> SavedResults:
         """The results so far.

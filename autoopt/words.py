@@ -2,6 +2,7 @@
 
 import shlex
 from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from autoopt.budgets import Budget
 from autoopt.candidate import Candidate
@@ -83,6 +84,38 @@ def limit(results: Results, budget: Budget) -> float | None:
     baseline = results.reference(budget.metric)
     reference = None if baseline is None else baseline.value(budget.metric)
     return None if budget.factor != 0 and reference is None else budget.bound(reference)
+
+
+def misses(results: Results, candidate: Candidate, budgets: Sequence[Budget]) -> list[str]:
+    """A line for each budget that a candidate is outside of: by how much, relative to the limit."""
+    lines = []
+    for budget in budgets:
+        metric, margin = results.metrics[budget.metric], results.margins(candidate, [budget])[budget.text]
+        if margin == float("inf"):
+            lines.append(f"misses {budget.text}: {metric.label} was not measured")
+        elif margin > 0 and metric.unit == "fraction":
+            lines.append(f"misses {budget.text} by {margin * 100:.2g} points")
+        elif margin > 0:
+            share = 100 * results.excess(candidate, [budget])
+            lines.append(f"misses {budget.text} by {share:,.0f} %" if share >= 10 else
+                         f"misses {budget.text} by {share:.2g} %")  # fmt: skip
+    return lines
+
+
+def against(results: Results, metrics: Iterable[str]) -> str:
+    """What changes are told against, in a sentence."""
+    baseline = results.baseline
+    if baseline is None:
+        return "The baseline has not been measured, so no change can be shown."
+    text = f"Changes are against the baseline, {baseline.name} ({baseline.recipe.label()})"
+    others: dict[int, list[str]] = {}
+    for name in metrics:
+        first = results.reference(name)
+        if first is not None and first is not baseline and name not in UNCOMPARED:
+            others.setdefault(first.number, []).append(results.metrics[name].label)
+    for number, labels in others.items():
+        text += f"; of {', '.join(labels)} against #{number} ({results.find(number).recipe.label()}), for the target can't run the baseline"
+    return f"{text}."
 
 
 def command(results: Results, verb: str, *rest: str) -> str:

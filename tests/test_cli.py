@@ -173,3 +173,37 @@ def test_a_closed_pipe_is_no_error(study: Path) -> None:  # noqa: F811
     command = f"{sys.executable} -m autoopt front {study} --csv | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stderr == ""
+
+
+def test_statuses_are_told_for_the_budgets_that_were_asked_for(study: Path) -> None:  # noqa: F811
+    def statuses(*options: str) -> dict[int, str]:
+        rows = json.loads(cli("front", study, "--all", "--json", *options).stdout)
+        return {row["number"]: row["status"] for row in rows}
+
+    assert statuses()[0] == "infeasible"  # by the study's own budget
+    assert "infeasible" not in statuses("--no-budget").values()
+    assert statuses("--max-latency", "1us")[1] == "infeasible"
+    nearest = json.loads(cli("pick", study, "--json", "--max-latency", "1us").stdout)["nearest"]
+    assert {row["status"] for row in nearest} == {"infeasible"}
+    assert "infeasible" not in cli("front", study, "--all", "--csv", "--no-budget").stdout
+
+
+def test_budgets_and_none_contradict_each_other(study: Path) -> None:  # noqa: F811
+    shown = cli("pick", study, "--no-budget", "--max-latency", "2ms")
+    assert shown.exit_code == 2
+    assert "expected budgets or none, got both" in shown.stderr
+
+
+def test_export_takes_a_number_or_budgets(study: Path, tmp_path: Path) -> None:  # noqa: F811
+    shown = cli("export", study, 1, "--max-latency", "2ms", "--to", tmp_path / "b")
+    assert shown.exit_code == 2
+    assert "expected a candidate's number or budgets, got both" in shown.stderr
+    nothing = cli("export", study, "--max-latency", "1us", "--json", "--to", tmp_path / "b")
+    assert nothing.exit_code == 1
+    assert json.loads(nothing.stdout)["candidate"] is None
+
+
+def test_a_limit_must_be_finite(study: Path) -> None:  # noqa: F811
+    shown = cli("pick", study, "-b", "latency_ms <= 1e400")
+    assert shown.exit_code == 2
+    assert "expected a finite limit, got 1e400" in shown.stderr

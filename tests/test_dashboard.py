@@ -99,7 +99,9 @@ def test_elsewhere_asks_for_the_token(study: Path, start: Callable[..., str]) ->
     code, headers = ask(f"{address}?token={token}")
     assert code == 302
     assert "HttpOnly" in headers
-    assert ask(f"{address}_dash-layout", Cookie=f"autoopt={token}")[0] == 200
+    assert ask(f"{address}_dash-layout", Cookie=headers.partition("Set-Cookie: ")[2].partition(";")[0])[0] == 200
+    # dashboards on other ports share the browser's cookies: each has its own
+    assert f"autoopt-{address.split(':')[2].strip('/')}={token}" in headers
 
 
 def test_a_port_that_is_taken_is_told_in_one_line(study: Path) -> None:
@@ -185,6 +187,17 @@ def test_it_follows_a_running_search(study: Path, start: Callable[..., str], chr
 
 
 @marked
+def test_what_has_not_changed_is_not_drawn_again(study: Path, start: Callable[..., str], chromium: WebDriver) -> None:
+    chromium.get(start(study))
+    wait_for(chromium, "pick", "Why:")
+    time.sleep(0.5)
+    chromium.execute_script("""window.changes = 0;
+        new MutationObserver(() => window.changes++).observe(document.getElementById("table"), {childList: true, subtree: true})""")
+    time.sleep(4.5)  # two ticks
+    assert chromium.execute_script("return window.changes") == 0
+
+
+@marked
 def test_a_search_that_has_only_just_begun(
     tmp_path: Path, study: Path, start: Callable[..., str], chromium: WebDriver
 ) -> None:
@@ -194,11 +207,7 @@ def test_a_search_that_has_only_just_begun(
     wait_for(chromium, "head", "no results yet")
     assert browser.complaints(chromium) == []
     # and over to the other study
-    chromium.find_element(By.ID, "study").click()
-    option = chromium.find_elements(
-        By.XPATH, "//*[@role='option' or contains(@class, 'option')][contains(., 'resnet8')]"
-    )
-    option[-1].click()
+    chromium.find_elements(By.CSS_SELECTOR, "#study input")[1].click()
     wait_for(chromium, "head", "31 candidates")
 
 
@@ -231,6 +240,14 @@ def test_model_and_bundle_can_be_downloaded(
     time.sleep(0.5)
     chromium.find_element(By.ID, "model").click()
     wait_for(chromium, "model-told", "no candidate 399")
+
+
+@marked
+def test_where_nothing_fits_the_nearest_are_told(study: Path, start: Callable[..., str], chromium: WebDriver) -> None:
+    chromium.get(start(study))
+    wait_for(chromium, "pick", "Why:")
+    chromium.find_element(By.ID, "limit-max_size").send_keys("1KB", Keys.ENTER)
+    wait_for(chromium, "pick", "misses size_bytes <= 1KB by")
 
 
 @marked

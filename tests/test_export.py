@@ -135,6 +135,33 @@ def test_a_damaged_candidate_file_is_no_candidate(text: str, tmp_path: Path) -> 
     assert read_candidate(path) is None
 
 
+def test_what_is_of_no_bundle_is_not_swept_away(study: Path, tmp_path: Path) -> None:
+    target = autoopt.load(study).export(1, tmp_path / "bundle")
+    (target / "notes.txt").write_text("precious")
+    with pytest.raises(ConfigError, match=r"holds notes.txt, which is of no bundle"):
+        autoopt.load(study).export(1, target, replace=True)
+    assert (target / "notes.txt").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    "change", [{"objectives": ["nothing"]}, {"objectives": None}, {"provenance": []}, {"budgets": ["x"]}]
+)
+def test_a_header_that_was_tampered_with_is_told_in_one_line(change: dict[str, object], study: Path) -> None:
+    header = json.loads(StudyFolder(study).header.read_text()) | change
+    StudyFolder(study).header.write_text(json.dumps({k: v for k, v in header.items() if v is not None}))
+    with pytest.raises(ConfigError, match=r"can't be read; run `autoopt run .*` to restore it"):
+        autoopt.load(study)
+
+
+@pytest.mark.parametrize("change", [{"number": "12"}, {"seconds": None}])
+def test_a_candidate_of_other_types_is_left_out(change: dict[str, object], study: Path) -> None:
+    path = StudyFolder(study).candidate_file(1)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    results = autoopt.load(study)
+    assert [c.number for c in results.candidates] == [0, 2]
+    assert results.damaged == (str(path),)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
 def test_a_damaged_header_says_how_to_restore_it(text: str, study: Path) -> None:
     StudyFolder(study).header.write_text(text)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from test_comparison import STUDY as COMPARED
 from test_comparison import confirmed, judged
 
-from autoopt import terminal
+from autoopt import terminal, words
 from autoopt.candidate import Candidate
 from autoopt.comparison import compare
 from autoopt.metrics import Measurement
@@ -197,7 +197,7 @@ def test_the_nearest_say_which_budget_they_miss_by_how_much(capsys: pytest.Captu
 def test_who_misses_nothing_fits(value: float, limit: float) -> None:
     study = results(candidate(0, accuracy=0.9, latency_ms=value))
     budgets = study.parse_budgets([f"latency_ms <= {limit!r}"])
-    assert (terminal.misses(study, study.candidates[0], budgets) == []) == study.fits(study.candidates[0], budgets)
+    assert (words.misses(study, study.candidates[0], budgets) == []) == study.fits(study.candidates[0], budgets)
 
 
 def test_what_goes_to_a_file_is_not_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
@@ -262,3 +262,13 @@ def test_anything_measured_can_be_printed(names: list[str], seed: int) -> None:
     study = results(*(candidate(n, **v) for n, v in enumerate(values)), objectives=tuple(names) or ("accuracy",))
     terminal.print_front(study, everything=True, plot=True)
     terminal.print_comparison(compare(study, [0, 1, 2]))
+
+
+def test_names_do_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    evil = "a\x1b[2Jb\u202ec"
+    found = results(candidate(0, "baseline", accuracy=0.9, latency_ms=1.0, size_bytes=5.0), study=evil)
+    terminal.print_front(found, everything=True, plot=False)
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+    assert "\N{REPLACEMENT CHARACTER}[2Jb" in shown

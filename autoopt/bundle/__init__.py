@@ -9,6 +9,7 @@ ends.py       inputs and outputs                 escaping.py  names that others 
 
 import hashlib
 import json
+from collections.abc import Mapping
 
 from autoopt.bundle import card as cards
 from autoopt.bundle import firmware, readme
@@ -24,6 +25,8 @@ from autoopt.store import Store
 from autoopt.task import Manifest
 
 MODEL, SAMPLES, LABELS = "model.tflite", "samples.npz", "labels.txt"
+NAMES = frozenset(readme.FILES) | {"README.md"}
+"""All that a bundle may hold."""
 GUARDED = (MODEL, SAMPLES, LABELS, firmware.SOURCE, firmware.HEADER, firmware.COMPILED)
 """Files whose sha256 the card holds: what is data, and not meant to be edited."""
 
@@ -36,6 +39,7 @@ def make(
     manifest: Manifest | None,
     store: Store,
     samples: bool = True,
+    more: Mapping[str, bytes] | None = None,
 ) -> dict[str, bytes]:
     """The files of a candidate's bundle by name.
 
@@ -46,6 +50,7 @@ def make(
         manifest: of the study's task, None where it is not known any more.
         store: the study's.
         samples: take a few items of the validation data along.
+        more: files of the study to take along, by name.
     """
     card = cards.make_card(results, candidate)
     inputs, outputs = ([End.of(end) for end in card[kind]] for kind in ("inputs", "outputs"))
@@ -76,6 +81,7 @@ def make(
             spans=() if kept is None else tuple(map(End.span, inputs, kept.inputs)),
         )
         files |= _code(interface)
+    files |= more or {}
     files |= {
         "recipe.json": candidate.recipe.to_json().encode(),
         "REPRODUCE.md": readme.reproduce(card).encode(),

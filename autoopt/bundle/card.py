@@ -19,12 +19,16 @@ def make_card(results: Results, candidate: Candidate) -> dict[str, Any]:
     metrics = {}
     for name, measurement in candidate.measurements.items():
         metric = results.metrics[name]
-        metrics[name] = measurement.to_dict() | {"unit": metric.unit, "direction": metric.direction}
+        metrics[name] = measurement.to_dict() | {
+            "unit": metric.unit,
+            "direction": metric.direction,
+            "label": metric.label,
+            "shown": metric.show(measurement.value),
+        }
         first = results.reference(name)
         reference = None if first is None else first.value(name)
         if reference is not None:
-            metrics[name] |= {"baseline": reference, "change": metric.show_change(measurement.value, reference)}
-            metrics[name]["shown"] = metric.show(measurement.value)
+            metrics[name] |= {"baseline": reference, "change": words.change(results, candidate, name)}
     proof = candidate.proof
     return {
         "study": results.study,
@@ -37,6 +41,7 @@ def make_card(results: Results, candidate: Candidate) -> dict[str, Any]:
         "inputs": list(proof.get("inputs", [])),
         "outputs": list(proof.get("outputs", [])),
         "metrics": metrics,
+        "against": words.against(results, metrics),
         "confirmed": _confirmed(results, candidate),
         "classes": [dataclasses.asdict(c) | {"lost": c.dead} for c in results.class_changes(candidate)],
         "lost": list(words.lost(results, candidate)),
@@ -86,19 +91,20 @@ def _head(card: Mapping[str, Any]) -> list[str]:
 
 def _measured(card: Mapping[str, Any]) -> list[str]:
     lines = [
-        "| metric | value | 95 % interval | change from the float32 baseline | how |",
+        "| metric | value | 95 % interval | change | how |",
         "|---|---|---|---|---|",
     ]
     for name, m in card["metrics"].items():
-        metric = Metric(name=name, direction=m["direction"], unit=m["unit"])
+        metric = Metric(name=name, direction=m["direction"], unit=m["unit"], label=m["label"])
         interval = "exact" if m["low"] == m["high"] else f"{metric.show(m['low'])} to {metric.show(m['high'])}"
         flags = f" ({markdown(', '.join(m['flags']))})" if m["flags"] else ""
         lines.append(
-            f"| {metric.label} | {metric.show(m['value'])} | {interval}{flags} | {m.get('change', '')} "
+            f"| {markdown(metric.label)} | {metric.show(m['value'])} | {interval}{flags} | {m.get('change', '')} "
             f"| {markdown(m['how'])} |"
         )
     if card["confirmed"] is not None:
         lines += ["", f"Confirmed: {markdown(card['confirmed']['in_words'])}."]
+    lines += ["", markdown(card["against"])]
     return lines + [f"\n{markdown(text[0].upper() + text[1:])}." for text in card["lost"]]
 
 
