@@ -35,7 +35,7 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 EVERY_MS = 2000
 ROWS = 50
 """Candidates in the table at most: the report has them all."""
-GRAPH = {"showSendToCloud": False, "displaylogo": False}
+GRAPH = {"showSendToCloud": False, "displaylogo": False, "responsive": True}
 
 
 def serve(studies: Sequence[Path], *, host: str = "127.0.0.1", port: int = 8050) -> tuple[BaseWSGIServer, str]:
@@ -231,7 +231,7 @@ def _described(results: SavedResults, pick: Any, budgets: Sequence[Budget]) -> A
         *(html.P(text) for text in told),
         _table(["", "value", "95 % interval", "change"], lines),
         html.Pre(words.export_command(results, c)),
-        html.P(f"sha256 {c.sha256}", className="soft"),
+        html.P(["sha256 ", html.Code(c.sha256)], className="soft"),
     ]
 
 

@@ -250,7 +250,10 @@ def _limits(
     ranges = {}
     for axis, along, over in zip(axes, "xy", "yx", strict=True):
         own = [(b, v) for b, v in limits if b.metric == axis.metric.name and axis.near(v)]
-        ranges[along] = axis.range([*(c.measurements[axis.metric.name].value for c in seen), *(v for _, v in own)])
+        found = [c.measurements[axis.metric.name] for c in seen]
+        ranges[along] = axis.range(
+            [*(end for m in found for end in (m.low, m.high) if end > 0 or not axis.log), *(v for _, v in own)]
+        )
         figure.update_layout({f"{along}axis": axis.layout() | {"range": ranges[along]}})
         for budget, limit in own:
             at = axis.factor * limit

@@ -351,7 +351,8 @@ function errors(list, metric) {
 /** Both ends of an axis: what lies far out is left to a double click, unless it must be seen; as `Axis.range`. */
 function range(metric, list) {
   const {inner, log, factor} = data.metrics[metric];
-  const values = [...inner, ...list.map(place => candidates[place].cells[metric]?.value).filter(v => v != null)];
+  const cells = list.map(place => candidates[place].cells[metric]).filter(Boolean);
+  const values = [...inner, ...cells.flatMap(c => [c.value, c.low ?? c.value, c.high ?? c.value]).filter(v => v > 0 || !log)];
   const ends = values.map(v => log ? Math.log10(factor * v) : factor * v);
   const low = Math.min(...ends), high = Math.max(...ends), space = 0.06 * (high - low) || 0.1 * Math.abs(high) || 1;
   return [low - space, high + space];

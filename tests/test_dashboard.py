@@ -263,6 +263,21 @@ def test_hostile_names_are_shown_and_not_run(tmp_path: Path, start: Callable[...
 
 
 @marked
+def test_a_phone_shows_it_without_scrolling_sideways(
+    study: Path, start: Callable[..., str], chromium: WebDriver
+) -> None:
+    try:
+        phone = {"width": 375, "height": 800, "deviceScaleFactor": 2, "mobile": True}
+        chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+        chromium.get(start(study))
+        wait_for(chromium, "pick", "Why:")
+        time.sleep(1)
+        assert chromium.execute_script("return document.documentElement.scrollWidth") <= 375
+    finally:
+        chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@marked
 def test_watching_changes_nothing(study: Path, start: Callable[..., str], chromium: WebDriver) -> None:
     before = {p: p.stat().st_mtime_ns for p in study.rglob("*")}
     chromium.get(start(study))
