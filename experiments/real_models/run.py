@@ -3,15 +3,20 @@
     python experiments/real_models/run.py [STUDY ...]
 
 Runs `studies/cifar10_resnet8` and `studies/fashion_mnist` (resuming what is there), and writes `README.md`
-beside this file: the front of each, with machine, versions, seeds and where the time went. Needs the
-data that the studies' `task.py` name; without it nothing is written.
+beside this file: the front of each, with machine, versions, seeds and where the time went. Where Debian's chromium
+is installed, report.png shows the first study's report. Needs the data that the studies' `task.py` name; without it
+nothing is written.
 """
 
 import datetime
+import shutil
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import autoopt
+from autoopt.candidate import Candidate
 from autoopt.export import SavedResults
 from autoopt.progress import Plain, duration
 
@@ -21,13 +26,24 @@ STUDIES = ("cifar10_resnet8", "fashion_mnist")
 COLUMNS = ("latency_ms", "size_bytes", "compressed_bytes", "memory_bytes")
 
 
+def confirmed(results: SavedResults, candidate: Candidate) -> str:
+    """The quality on the test split, with its change there."""
+    again, metric, baseline = candidate.confirmation, results.metrics[results.quality], results.baseline
+    if again is None or baseline is None:
+        return "–"
+    found = None if candidate is baseline else results.confirmed_difference(candidate, baseline)
+    change = "" if found is None else f" ({metric.show_change(found[0], 0)})"
+    return metric.show(again.quality.value) + change
+
+
 def section(results: SavedResults) -> list[str]:
     """One study's table, as Markdown."""
     baseline = results.baseline
     assert baseline is not None
     metrics = [results.quality, *COLUMNS]
     titles = [results.metrics[name].label for name in metrics]
-    lines = [f"## {results.study}", "", f"| | recipe | {' | '.join(titles)} |", f"|{'---|' * (len(metrics) + 2)}"]
+    titles.append("confirmed: on the test split")
+    lines = [f"## {results.study}", "", f"| | recipe | {' | '.join(titles)} |", f"|{'---|' * (len(titles) + 2)}"]
     front = results.front()
     reference = [c for c in results.candidates if c.origin != "search" and c not in front]
     picked = results.pick().candidate
@@ -37,6 +53,7 @@ def section(results: SavedResults) -> list[str]:
             m, metric = c.measurements[name], results.metrics[name]
             change = "" if c is baseline else f" ({metric.show_change(m.value, baseline.measurements[name].value)})"
             cells.append(metric.show(m.value) + ("*" if m.flags else "") + change)
+        cells.append(confirmed(results, c))
         mark = "**pick**" if c is picked else results.statuses()[c.number] if c in reference else ""
         lines.append(f"| {c.name} {mark} | {c.recipe.label()} | {' | '.join(cells)} |")
     failed = [c for c in results.candidates if c.failed]
@@ -56,6 +73,16 @@ def section(results: SavedResults) -> list[str]:
     return lines
 
 
+def picture(report: Path) -> None:
+    """Show a report as a person sees it."""
+    if (chromium := shutil.which("chromium")) is None:
+        return
+    flags = "--headless=new --no-sandbox --disable-gpu --no-first-run --hide-scrollbars --virtual-time-budget=10000"
+    with tempfile.TemporaryDirectory() as profile:
+        where = [f"--user-data-dir={profile}", "--window-size=1280,1760", f"--screenshot={HERE / 'report.png'}"]
+        subprocess.run([chromium, *flags.split(), *where, report.as_uri()], check=True, capture_output=True)
+
+
 def main() -> None:
     chosen = sys.argv[1:] or STUDIES
     lines = [
@@ -70,6 +97,7 @@ def main() -> None:
         view = Plain()
         view.note(f"{name}: {datetime.datetime.now(datetime.UTC):%H:%M}")
         lines += section(autoopt.run(ROOT / "studies" / name, view=view))
+    picture(ROOT / "studies" / chosen[0] / "out" / "report.html")
     (HERE / "README.md").write_text("\n".join(lines))
 
 
