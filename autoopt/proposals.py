@@ -134,6 +134,11 @@ class Proposals:
             parameters = self._space.parameters(recipe, self._defaults) or {}
             self._study.enqueue_trial(parameters, user_attrs={"recipe": text, "origin": origin})
 
+    def forget_waiting(self) -> None:
+        """Set aside what was enqueued and not begun."""
+        for _ in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            self._study.tell(self._study.ask(), state=TrialState.FAIL)
+
     def ask(self, seen: Container[str], number: int) -> Proposal | None:
         """A recipe that was not tried yet, or None if none is left.
 

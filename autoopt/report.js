@@ -125,7 +125,15 @@ function recall() {
   for (const axis of ["x", "y", "color"]) if (Object.hasOwn(data.metrics, saved.get(axis))) state[axis] = saved.get(axis);
 }
 
+// Browsers ignore addresses that change too often, as they would while a slider is dragged.
+let remembering;
+
 function remember() {
+  clearTimeout(remembering);
+  remembering = setTimeout(save, 250);
+}
+
+function save() {
   const saved = new URLSearchParams({limits: ""});
   for (const [id, text] of Object.entries(state.limits)) if (text.trim()) saved.set(id, text.trim());
   if (state.off.length) saved.set("off", state.off.join());
@@ -579,4 +587,5 @@ document.getElementById("clear").addEventListener("click", () => {
   update();
 });
 addEventListener("hashchange", start);
+addEventListener("pagehide", save);
 start();

@@ -304,10 +304,14 @@ class Search:
 
     def _enqueue_first(self) -> None:
         """The baseline before all else; its schemes; then what was asked for by name."""
+        if self.recipes:  # what an earlier run left waiting would come before them
+            self.proposals.forget_waiting()
         if not self.seen:
             self.proposals.enqueue(Recipe(seed=self.config.seed), "baseline")
         elif 0 in self.candidates and not self.recipes:
             self._enqueue_schemes()
+            for candidate in self.candidates.values():
+                self._enqueue_siblings(candidate)
         if self.recipes:
             unseen = {r.digest: r for r in self.recipes if r.digest not in self.seen}
             for recipe in unseen.values():
@@ -321,9 +325,14 @@ class Search:
         """
         schemes = dict.fromkeys([self.setting.target.reference, *self._schemes(post_training=True)])
         self._enqueue((Recipe(scheme=name, seed=self.config.seed) for name in schemes), "scheme")
-        if self.config.search.corners:
+        if self.config.search.corners and not self.recipes:
             found = strategy.corners(self.config.space, self._schemes(), self.defaults, self.config.seed)
             self._enqueue(found, "corner")
+
+    def _enqueue_siblings(self, candidate: Candidate) -> None:
+        """Other schemes of a model that is trained now."""
+        if not candidate.failed and self.config.search.siblings and not self.recipes:
+            self._enqueue(strategy.siblings(candidate.recipe, self._schemes(post_training=True)), "sibling")
 
     def _schemes(self, *, post_training: bool = False) -> list[str]:
         """The space's schemes that the target runs."""
@@ -491,8 +500,7 @@ class Search:
         if candidate.failed and running.proposal.recipe in (self.setting.baseline, self.setting.reference):
             what = f"the baseline itself ({candidate.recipe.label()}) can't be measured"
             raise CandidateFailed(candidate.failed_stage, f"{what}: {candidate.reason}")
-        if not candidate.failed and self.config.search.siblings and not self.recipes:
-            self._enqueue(strategy.siblings(candidate.recipe, self._schemes(post_training=True)), "sibling")
+        self._enqueue_siblings(candidate)
         if candidate.origin == "baseline":
             self._write_header()
             self._warn_of_schemes()

@@ -11,12 +11,14 @@ import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import browser
 import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
+from selenium.webdriver.support.wait import WebDriverWait
 from test_report import HOSTILE, failure, hostile, realistic, saved
 
 from autoopt.dashboard import serve
@@ -132,6 +134,15 @@ def wait_for(driver: WebDriver, element: str, words: str) -> None:
         time.sleep(0.1)
 
 
+def drawn(driver: WebDriver, figure: str, what: str) -> list[Any]:
+    """Something of a figure, once it is drawn."""
+    script = (
+        f"const plot = document.querySelector('#{figure} .js-plotly-plot'); return plot && plot.data && plot.{what}"
+    )
+    found: list[Any] = WebDriverWait(driver, 20).until(lambda d: d.execute_script(script))
+    return found
+
+
 def marked(test: Callable[..., None]) -> Callable[..., None]:
     return pytest.mark.browser(browser.needed(test))
 
@@ -148,9 +159,9 @@ def test_pick_front_and_failures_are_those_of_the_results(
     assert pick.sha256 in text(chromium, "pick")
     assert "2 in qat: no QAT config for Multiply" in text(chromium, "failures")
     assert text(chromium, "progress") == "No search is running."
-    names = chromium.execute_script("return document.querySelector('#front .js-plotly-plot').data.map(t => t.name)")
+    names = drawn(chromium, "front", "data.map(trace => trace.name)")
     assert {"front", "baseline", "the pick"} <= set(names)
-    volumes = chromium.execute_script("return document.querySelector('#history .js-plotly-plot').data[0].y")
+    volumes = drawn(chromium, "history", "data[0].y")
     assert volumes == sorted(volumes)
     assert browser.complaints(chromium) == []
     assert {a.split("/")[2].split(":")[0] for a in browser.requests(chromium) if a.startswith("http")} == {"127.0.0.1"}

@@ -1,4 +1,4 @@
-"""How large is the report, how soon is it there, and how fast does it answer?
+"""How large is the report, how soon is it there, how fast does it answer, and what does the dashboard take?
 
     python experiments/report_page/run.py
 
@@ -8,19 +8,24 @@ README.md beside this script.
 
 import argparse
 import datetime
+import json
 import os
 import platform
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import psutil
 from selenium import webdriver
 
 from autoopt.candidate import Candidate
+from autoopt.folder import StudyFolder
 from autoopt.metrics import STANDARD, Measurement, Metric, pack_outcomes, wilson
 from autoopt.recipe import Cluster, Prune, Recipe
 from autoopt.report import write
@@ -28,6 +33,7 @@ from autoopt.results import Results
 from autoopt.targets.runner import processor
 
 HERE = Path(__file__).parent
+CHROMIUM = shutil.which("chromium") or "chromium"
 SIZES = (20, 100, 1000)
 ITEMS = 10_000
 FLAGS = (
@@ -84,6 +90,49 @@ def night(count: int) -> Results:
     )
 
 
+def browser() -> webdriver.Chrome:
+    """A fresh one."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in FLAGS.split():
+        options.add_argument(flag)
+    return webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+
+
+def watching(count: int) -> list[str]:
+    """What the dashboard takes of a processor while a page is open and nothing changes, and for one new candidate."""
+    results = night(count)
+    with tempfile.TemporaryDirectory() as name:
+        folder = StudyFolder(name)
+        folder.candidates.mkdir(parents=True)
+        header = {"study": "made up", "quality": {"name": "accuracy", "direction": "max", "unit": "fraction"},
+                  "objectives": list(results.objectives), "budgets": [], "provenance": {}}  # fmt: skip
+        folder.header.write_text(json.dumps(header))
+        for candidate in results.candidates[:-1]:
+            folder.candidate_file(candidate.number).write_text(json.dumps(candidate.to_dict()))
+        command = [sys.executable, "-m", "autoopt", "dashboard", name, "--port", "0", "--json"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdout is not None
+            process, driver = psutil.Process(server.pid), browser()
+
+            def busy(seconds: float) -> float:
+                before = sum(process.cpu_times()[:2])
+                time.sleep(seconds)
+                return sum(process.cpu_times()[:2]) - before
+
+            try:
+                driver.get(json.loads(server.stdout.readline())["address"])
+                time.sleep(8)
+                idle = busy(20) / 20
+                last = results.candidates[-1]
+                folder.candidate_file(last.number).write_text(json.dumps(last.to_dict()))
+                one = max(0.0, busy(6) - 6 * idle)
+            finally:
+                driver.quit()
+                server.terminate()
+    return [str(count), f"{idle:.1%}", f"{one:.2f} s"]
+
+
 def measured(count: int, repeats: int) -> list[str]:
     """One line of the table."""
     results = night(count)
@@ -93,11 +142,7 @@ def measured(count: int, repeats: int) -> list[str]:
             began = time.perf_counter()
             write(results, path)
             seconds.append(time.perf_counter() - began)
-            options = webdriver.ChromeOptions()
-            options.binary_location = shutil.which("chromium") or ""
-            for flag in FLAGS.split():
-                options.add_argument(flag)
-            driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+            driver = browser()
             try:
                 driver.get(path.as_uri())
                 paint, load = driver.execute_script(LOADED)
@@ -117,18 +162,26 @@ def main() -> None:
     repeats = parser.parse_args().repeats
     rows = [measured(count, repeats) for count in SIZES]
     head = ["candidates", "file", "written in", "first seen after", "complete after", "answers a keystroke in"]
-    browser = os.popen("chromium --version").read().split()[1]  # noqa: S605, S607 - a fixed command
+    chromium = subprocess.run([CHROMIUM, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
+    watched = [watching(count) for count in SIZES]
+    columns = ["candidates", "of one core while nothing changes", "for each candidate that ends"]
     lines = [
         "# The report's page",
         "",
         f"Written by `run.py`; medians of {repeats} fresh browsers (and 7 keystrokes in each). {processor()},",
-        f"{os.cpu_count()} cores; Chromium {browser}, plotly {version('plotly')}, Python {platform.python_version()};",
+        f"{os.cpu_count()} cores; Chromium {chromium}, plotly {version('plotly')}, Python {platform.python_version()};",
         f"{datetime.date.today()}; seed 0. Made-up studies with {ITEMS} validation items, 10 classes, 5 metrics.",
         "",
         *("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)),
         "",
         "The file is plotly (4.8 MB) and what the page shows and decides by. Pick and table stand before plotly is read; the",
         "figure is drawn last.",
+        "",
+        "## The dashboard",
+        "",
+        "Processor time of `autoopt dashboard` with one page open, which asks every two seconds:",
+        "",
+        *("| " + " | ".join(cells) + " |" for cells in (columns, ["---"] * len(columns), *watched)),
         "",
     ]
     (HERE / "README.md").write_text("\n".join(lines))
