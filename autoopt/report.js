@@ -589,3 +589,4 @@ document.getElementById("clear").addEventListener("click", () => {
 addEventListener("hashchange", start);
 addEventListener("pagehide", save);
 start();
+performance.mark("told"); // for experiments/report_page
