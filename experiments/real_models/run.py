@@ -3,16 +3,12 @@
     python experiments/real_models/run.py [STUDY ...]
 
 Runs `studies/cifar10_resnet8` and `studies/fashion_mnist` (resuming what is there), and writes `README.md`
-beside this file: the front of each, with machine, versions, seeds and where the time went. Where Debian's chromium
-is installed, report.png shows the first study's report. Needs the data that the studies' `task.py` name; without it
+beside this file: the front of each, with machine, versions, seeds and where the time went. Needs the data that the studies' `task.py` name; without it
 nothing is written.
 """
 
 import datetime
-import shutil
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import autoopt
@@ -73,16 +69,6 @@ def section(results: SavedResults) -> list[str]:
     return lines
 
 
-def picture(report: Path) -> None:
-    """Show a report as a person sees it."""
-    if (chromium := shutil.which("chromium")) is None:
-        return
-    flags = "--headless=new --no-sandbox --disable-gpu --no-first-run --hide-scrollbars --virtual-time-budget=10000"
-    with tempfile.TemporaryDirectory() as profile:
-        where = [f"--user-data-dir={profile}", "--window-size=1280,1760", f"--screenshot={HERE / 'report.png'}"]
-        subprocess.run([chromium, *flags.split(), *where, report.as_uri()], check=True, capture_output=True)
-
-
 def main() -> None:
     chosen = sys.argv[1:] or STUDIES
     lines = [
@@ -97,7 +83,6 @@ def main() -> None:
         view = Plain()
         view.note(f"{name}: {datetime.datetime.now(datetime.UTC):%H:%M}")
         lines += section(autoopt.run(ROOT / "studies" / name, view=view))
-    picture(ROOT / "studies" / chosen[0] / "out" / "report.html")
     (HERE / "README.md").write_text("\n".join(lines))
 
 

@@ -1,12 +1,13 @@
 """How large is the report, how soon is it there, how fast does it answer, and what does the dashboard take?
 
-    python experiments/report_page/run.py
+    python experiments/report_page/run.py [--picture STUDY]
 
 Draws reports of made-up studies, opens them in Debian's chromium (chromium and chromium-driver), and writes
-README.md beside this script.
+README.md beside this script; or report.png, which shows the report of a study that was run.
 """
 
 import argparse
+import dataclasses
 import datetime
 import json
 import os
@@ -25,6 +26,7 @@ import psutil
 from selenium import webdriver
 
 from autoopt.candidate import Candidate
+from autoopt.export import load
 from autoopt.folder import StudyFolder
 from autoopt.metrics import STANDARD, Measurement, Metric, pack_outcomes, wilson
 from autoopt.recipe import Cluster, Prune, Recipe
@@ -99,6 +101,21 @@ def browser() -> webdriver.Chrome:
     return webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
 
 
+def picture(study: Path) -> None:
+    """Show a real study's report as a person sees it, whatever folder it lies in."""
+    found = load(study)
+    found = dataclasses.replace(found, provenance={**found.provenance, "folder": f"studies/{found.study}"})
+    with tempfile.TemporaryDirectory() as folder:
+        path, driver = Path(folder, "report.html"), browser()
+        write(found, path)
+        try:
+            driver.set_window_size(1280, 1700)
+            driver.get(path.as_uri())
+            driver.save_screenshot(str(HERE / "report.png"))
+        finally:
+            driver.quit()
+
+
 def watching(count: int) -> list[str]:
     """What the dashboard takes of a processor while a page is open and nothing changes, and for one new candidate."""
     results = night(count)
@@ -159,7 +176,12 @@ def measured(count: int, repeats: int) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
-    repeats = parser.parse_args().repeats
+    parser.add_argument("--picture", type=Path)
+    given = parser.parse_args()
+    if given.picture:
+        picture(given.picture)
+        return
+    repeats = given.repeats
     rows = [measured(count, repeats) for count in SIZES]
     head = ["candidates", "file", "written in", "pick and table after", "figure too after", "answers a keystroke in"]
     chromium = subprocess.run([CHROMIUM, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
