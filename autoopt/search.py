@@ -313,10 +313,13 @@ class Search:
             for candidate in self.candidates.values():
                 self._enqueue_siblings(candidate)
         if self.recipes:
-            unseen = {r.digest: r for r in self.recipes if r.digest not in self.seen}
+            # All else is read against these two; the baseline is enqueued already.
+            self._enqueue({self.setting.reference} - {self.setting.baseline}, "scheme")
+            begun = {*self.seen, self.setting.baseline.digest, self.setting.reference.digest}
+            unseen = {r.digest: r for r in self.recipes if r.digest not in begun}
             for recipe in unseen.values():
                 self.proposals.enqueue(recipe, "search")
-            self.trials = len(self.seen) + len(unseen) + (0 if self.seen else 1)
+            self.trials = len(begun) + len(unseen)
 
     def _enqueue_schemes(self) -> None:
         """The reference, then the space's post-training schemes: they cost seconds, and all else is read against them.
@@ -325,7 +328,7 @@ class Search:
         """
         schemes = dict.fromkeys([self.setting.target.reference, *self._schemes(post_training=True)])
         self._enqueue((Recipe(scheme=name, seed=self.config.seed) for name in schemes), "scheme")
-        if self.config.search.corners and not self.recipes:
+        if self.config.search.corners:
             found = strategy.corners(self.config.space, self._schemes(), self.defaults, self.config.seed)
             self._enqueue(found, "corner")
 
@@ -504,7 +507,7 @@ class Search:
         if candidate.origin == "baseline":
             self._write_header()
             self._warn_of_schemes()
-            if not self.recipes or self.setting.reference != self.setting.baseline:
+            if not self.recipes:
                 self._enqueue_schemes()
 
     def _warn_of_schemes(self) -> None:

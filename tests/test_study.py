@@ -199,6 +199,19 @@ def test_a_job_that_goes_wrong_costs_its_candidate_alone(tmp_path: Path, baselin
     assert states.count("PRUNED") == len(FAULTS)
 
 
+def test_recipes_asked_for_by_name_are_made_and_no_others(tmp_path: Path, baseline: Path) -> None:
+    folder = tiny.write(tmp_path / "study", baseline=baseline)
+    named = [autoopt.Recipe(), autoopt.Recipe(scheme="int8")]
+    results = autoopt.run(folder, recipes=named)
+    assert [c.recipe for c in results.candidates] == named
+    assert [c.origin for c in results.candidates] == ["baseline", "search"]
+    # what an earlier run left waiting (the ends of the space) does not come before them
+    autoopt.run(folder, trials=3)
+    pruned = autoopt.Recipe(prune=autoopt.Prune(sparsity=0.4, frequency=2), finetune=_tuning())
+    assert autoopt.run(folder, recipes=[pruned]).candidates[3:] == (autoopt.load(folder).candidates[-1],)
+    assert autoopt.load(folder).candidates[-1].recipe == pruned
+
+
 def _tuning() -> autoopt.Finetune:
     return autoopt.Finetune(epochs=1, learning_rate=0.002, batch_size=32)
 

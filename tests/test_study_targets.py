@@ -155,3 +155,14 @@ def test_confirming_what_was_never_run_is_refused(tmp_path: Path, baseline: Path
     done = tiny.autoopt("confirm", study(tmp_path, baseline, "host", "float32", 1))
     assert done.returncode == 2
     assert "no results yet" in done.stderr
+
+
+def test_a_recipe_by_name_has_something_to_be_read_against(tmp_path: Path, baseline: Path) -> None:
+    """On a target that can't run the float baseline, the reference is made before it."""
+    folder = study(tmp_path, baseline, "vela:ethos-u55-128", "int8_io", 5)
+    tuning = autoopt.Finetune(epochs=1, learning_rate=0.002, batch_size=32)
+    named = autoopt.Recipe(prune=autoopt.Prune(sparsity=0.5, frequency=2), scheme="int8_io", finetune=tuning)
+    results = autoopt.run(folder, recipes=[named])
+    assert [c.origin for c in results.candidates] == ["baseline", "scheme", "search"]
+    assert results.candidates[-1].recipe == named
+    assert "latency_ratio" in results.candidates[-1].measurements
