@@ -24,6 +24,15 @@ _OFFSET = re.compile(rf"baseline(?:\s*(?P<sign>[-+])\s*{_QUANTITY})?")
 _FACTOR = re.compile(rf"(?P<factor>{_NUMBER})\s*(?P<percent>%\s*of\s+|\*\s*)baseline")
 SYNTAX = "'METRIC <= LIMIT' or 'METRIC >= LIMIT', such as 'size_bytes <= 300 KB' or 'accuracy >= baseline - 1%'"
 
+SHORT_FORMS = {
+    "max_latency": "latency_ms",
+    "max_size": "size_bytes",
+    "max_compressed": "compressed_bytes",
+    "max_memory": "memory_bytes",
+    "max_flash": "flash_bytes",
+}
+"""What each short form limits; `max_accuracy_drop` beside them limits the task's own metric."""
+
 UNITS: dict[str, dict[str, float]] = {
     "B": {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 1024, "mib": 1024**2, "gib": 1024**3},
     "ms": {"": 1, "ms": 1, "us": 1e-3, "µs": 1e-3, "s": 1e3},
@@ -138,13 +147,13 @@ def from_short_forms(
         max_accuracy_drop: how much worse than the baseline the quality may be, such as `1%`.
     """
     limits = {
-        "size_bytes": max_size,
-        "latency_ms": max_latency,
-        "memory_bytes": max_memory,
-        "flash_bytes": max_flash,
-        "compressed_bytes": max_compressed,
+        "max_size": max_size,
+        "max_latency": max_latency,
+        "max_memory": max_memory,
+        "max_flash": max_flash,
+        "max_compressed": max_compressed,
     }
-    texts = [f"{name} <= {limit}" for name, limit in limits.items() if limit is not None]
+    texts = [f"{SHORT_FORMS[short]} <= {limit}" for short, limit in limits.items() if limit is not None]
     if max_accuracy_drop is not None:
         better_is_more = metrics[quality].direction == "max"
         texts.append(f"{quality} {'>= baseline -' if better_is_more else '<= baseline +'} {max_accuracy_drop}")

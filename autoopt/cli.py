@@ -11,7 +11,11 @@ from autoopt.commands import main as main
 from autoopt.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from autoopt.budgets import Budget
     from autoopt.export import SavedResults
+    from autoopt.results import Pick, Results
 
 
 @command
@@ -157,19 +161,16 @@ def front(
 @budget_options
 def pick(study: Path, ask: bool, budgets: tuple[str, ...], no_budget: bool, **short_forms: str | None) -> None:
     """Recommend one candidate inside the budgets (the study's own if none is given)."""
-    from autoopt import questions, terminal, words
+    from autoopt import questions, words
 
     results = _load(study)
     if ask:
         short_forms |= questions.ask(results, budgets, short_forms)
     limits = results.asked(budgets, no_budget=no_budget, **short_forms)
     chosen = results.pick_within(limits)
-    if wants_json():
-        click.echo(json.dumps(terminal.plain_pick(results, chosen, limits)))
-    else:
-        terminal.print_pick(results, chosen, limits)
-        if ask and chosen.candidate is not None:
-            click.echo(f"\n{words.export_command(results, chosen.candidate)}")
+    _print_pick(results, chosen, limits)
+    if ask and chosen.candidate is not None and not wants_json():
+        click.echo(f"\n{words.export_command(results, chosen.candidate)}")
     if chosen.candidate is None:
         raise SystemExit(1)
 
@@ -209,8 +210,6 @@ def export(
 
     CANDIDATE is a number; without one, the candidate that `autoopt pick` recommends.
     """
-    from autoopt import terminal
-
     results = _load(study)
     limits = results.asked(budgets, no_budget=no_budget, **short_forms)
     if candidate is not None and (no_budget or limits is not results.budgets):
@@ -218,10 +217,7 @@ def export(
     if candidate is None:
         chosen = results.pick_within(limits)
         if chosen.candidate is None:
-            if wants_json():
-                click.echo(json.dumps(terminal.plain_pick(results, chosen, limits)))
-            else:
-                terminal.print_pick(results, chosen, limits)
+            _print_pick(results, chosen, limits)
             raise SystemExit(1)
         candidate = str(chosen.candidate.number)
     found = results.find(candidate)
@@ -381,6 +377,15 @@ def space(file: str) -> None:
     count, knobs = found.count(), {name: str(knob) for name, knob in found.knobs.items()}
     plain = {"source": found.source, "knobs": knobs, "recipes": None if math.isinf(count) else count}
     click.echo(json.dumps(plain))
+
+
+def _print_pick(results: "Results", chosen: "Pick", limits: "Sequence[Budget]") -> None:
+    from autoopt import terminal
+
+    if wants_json():
+        click.echo(json.dumps(terminal.plain_pick(results, chosen, limits)))
+    else:
+        terminal.print_pick(results, chosen, limits)
 
 
 def _load(study: Path) -> "SavedResults":

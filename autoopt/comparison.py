@@ -188,11 +188,10 @@ def _settings(candidates: tuple[Candidate, ...]) -> tuple[Setting, ...]:
 
 
 def _classes(results: Results, candidates: tuple[Candidate, ...]) -> tuple[ClassShares, ...]:
-    names = results.provenance.get("class_names", ())
     rows = []
     for label, counts in enumerate(zip(*(c.classes for c in candidates), strict=False)):
         if all(n for _, n in counts):
-            name = str(names[label]) if label < len(names) else str(label)
+            name = results.class_name(label)
             rows.append(ClassShares(name=name, items=counts[0][1], shares=tuple(right / n for right, n in counts)))
     differing = (row for row in rows if len(set(row.shares)) > 1)
     return tuple(sorted(differing, key=lambda row: min(row.shares) - row.shares[0]))

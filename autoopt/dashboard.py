@@ -23,12 +23,14 @@ from dash import Input, Output, State, dcc, html
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from autoopt import page, words
-from autoopt.budgets import Budget
+from autoopt.budgets import SHORT_FORMS, Budget
 from autoopt.errors import AutooptError, ConfigError, TargetUnavailable
 from autoopt.export import SavedResults
-from autoopt.figures import chosen_axes, front_figure, history_figure
+from autoopt.figures import front_figure, history_figure
 from autoopt.hypervolume import history
+from autoopt.metrics import STANDARD
 from autoopt.progress import duration
+from autoopt.scale import chosen_axes
 from autoopt.watched import Watched
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -135,11 +137,7 @@ def _guard(server: flask.Flask, token: str) -> None:
 
 LIMITS = {
     "max_accuracy_drop": "quality below baseline by at most",
-    "max_latency": "latency at most",
-    "max_size": "file size at most",
-    "max_compressed": "compressed size at most",
-    "max_memory": "peak memory at most",
-    "max_flash": "flash at most",
+    **{short: f"{STANDARD[name].label} at most" for short, name in SHORT_FORMS.items()},
 }
 """The short forms of budgets, as on the command line, with their labels."""
 LIVE = dict.fromkeys(("head", "progress", "running", "pick", "failures", "table", "wrong"), "children") | {

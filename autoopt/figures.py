@@ -14,7 +14,7 @@ from autoopt.budgets import Budget
 from autoopt.candidate import Candidate
 from autoopt.metrics import Metric
 from autoopt.results import Results
-from autoopt.scale import Scale, fitting
+from autoopt.scale import Scale, chosen_axes, fitting, role_of
 
 GREY, ACCENT, FLAT = "#8a8a8a", "#d55e00", "#3b6ea8"
 """Grey reads on white and on black; vermilion (Okabe and Ito 2008) stands apart from cividis for every eye."""
@@ -143,12 +143,10 @@ def front_figure(
         return figure.update_xaxes(visible=False).update_yaxes(visible=False)
 
     axes = tuple(Axis.of(results.metrics[n], [c.measurements[n].value for c in drawn]) for n in (across, down))
-    statuses, baseline, pick = results.statuses(chosen), results.baseline, results.pick_within(chosen).candidate
+    statuses, pick = results.statuses(chosen), results.pick_within(chosen).candidate
     members: dict[str, list[Candidate]] = {role: [] for role in ROLES}
     for candidate in drawn:
-        status = statuses[candidate.number]
-        role = "baseline" if candidate is baseline else "out of budget" if status == "infeasible" else status
-        members[role].append(candidate)
+        members[role_of(results, statuses, candidate)].append(candidate)
     members["the pick"] = [c for c in drawn if c is pick]
     for role, marker in ROLES.items():
         if not members[role]:
@@ -179,22 +177,6 @@ def history_figure(history: Sequence[tuple[str, float]]) -> go.Figure:
         figure.add_annotation(text="nothing has been finished yet", showarrow=False)
     figure.update_xaxes(title="finished (UTC)")
     return figure.update_yaxes(title="of the box from worst to best (%)", range=[0, 102])
-
-
-def chosen_axes(
-    results: Results, x: str = "latency_ms", y: str | None = None, color: str = "compressed_bytes"
-) -> tuple[str, str, str]:
-    """What is drawn across, upwards and as colour: the wanted metrics, or others where nobody has them."""
-    down = _measured(results, y or results.quality, taken="")
-    across = _measured(results, x, taken=down)
-    return across, down, _measured(results, color, taken="")
-
-
-def _measured(results: Results, wanted: str, *, taken: str) -> str:
-    """`wanted`, or another metric that is not `taken` and that some candidate has."""
-    order = dict.fromkeys((wanted, *results.objectives, *results.metrics))
-    had = {name for c in results.candidates if not c.failed for name in c.measurements}
-    return next((name for name in order if name in had & set(results.metrics) and name != taken), wanted)
 
 
 def front_layout() -> dict[str, Any]:

@@ -239,20 +239,6 @@ def resampled_difference(
     return difference, min(float(low), difference), max(float(high), difference)
 
 
-def paired_difference(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
-    """Difference of two accuracies on the same items, with its 95 % interval.
-
-    Args:
-        a: shape (items,), dtype bool: the first model is right.
-        b: shape (items,), dtype bool: the second model is right, same items, same order.
-
-    Returns:
-        `(share of a) - (share of b)`, and the interval's ends.
-    """
-    value, low, high = paired_differences(a[None], b[None])[0, 0]
-    return float(value), float(low), float(high)
-
-
 def paired_differences(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Differences of accuracies on the same items, each of some against each of others, with 95 % intervals.
 

@@ -12,17 +12,16 @@ from typing import Any
 import numpy as np
 
 from autoopt import words
-from autoopt.budgets import UNITS, Budget
+from autoopt.budgets import SHORT_FORMS, UNITS, Budget
 from autoopt.candidate import Candidate
 from autoopt.comparison import settings
-from autoopt.figures import COLOURING, GREY, ROLES, SHADE, WITH_ERRORS, Axis, chosen_axes, front_layout
+from autoopt.figures import COLOURING, GREY, ROLES, SHADE, WITH_ERRORS, Axis, front_layout
 from autoopt.guard import Effect, effects
 from autoopt.results import WHY, Results
+from autoopt.scale import Scale, chosen_axes, fitting
 
 MAX_CLASS_COUNTS = 50_000
 """Per-class counts beyond this many are left to `autoopt compare`: the page must stay small."""
-LIMITABLE = ("latency_ms", "size_bytes", "compressed_bytes", "memory_bytes", "flash_bytes")
-"""Metrics that have a box, if they were measured, beside the task's own."""
 
 
 def data(results: Results) -> dict[str, Any]:
@@ -175,7 +174,7 @@ def _limits(results: Results) -> tuple[list[dict[str, Any]], list[dict[str, Any]
     for budget in results.budgets:
         box, limit = _box_of(results, budget), words.limit(results, budget)
         if box not in boxes or limit is None or boxes[box]["default"]:
-            others.append(_plain(budget))
+            others.append(dataclasses.asdict(budget))
         else:
             amount = abs(budget.offset) if boxes[box]["relative"] else limit
             boxes[box]["default"] = f"{amount / boxes[box]['scale']:.15g}"
@@ -188,13 +187,13 @@ def _boxes(results: Results) -> list[dict[str, Any]]:
     if found and results.baseline is not None:
         found.insert(0, _a_box(results, results.quality, relative=True))
     # An objective of the user's own kind can be limited too.
-    wanted = dict.fromkeys((*LIMITABLE, *(n for n in results.objectives if n != results.quality)))
+    wanted = dict.fromkeys((*SHORT_FORMS.values(), *(n for n in results.objectives if n != results.quality)))
     return found + [_a_box(results, name) for name in wanted if name in names]
 
 
 def _a_box(results: Results, name: str, *, relative: bool = False) -> dict[str, Any]:
     metric = results.metrics[name]
-    axis = Axis.of(metric, [v for c in results.candidates if (v := c.value(name)) is not None])
+    axis = Scale(**fitting(metric, [v for c in results.candidates if (v := c.value(name)) is not None]))
     more = metric.direction == "max"
     scale = UNITS[metric.unit].get(axis.unit.lower(), 1.0)
     text = f"{name} {'>=' if more else '<='} "
@@ -227,10 +226,6 @@ def _box_of(results: Results, budget: Budget) -> str:
         return budget.metric
     allows_loss = budget.offset <= 0 if more else budget.offset >= 0
     return f"{budget.metric}_change" if budget.factor == 1 and allows_loss else ""
-
-
-def _plain(budget: Budget) -> dict[str, Any]:
-    return dataclasses.asdict(budget)
 
 
 def _figure() -> dict[str, Any]:

@@ -5,18 +5,12 @@ from collections.abc import Mapping, Sequence
 
 import click
 
+from autoopt.budgets import SHORT_FORMS
 from autoopt.errors import ConfigError
 from autoopt.metrics import Metric
 from autoopt.results import Results
 
-QUESTIONS = {
-    "max_accuracy_drop": "",
-    "max_latency": "latency_ms",
-    "max_size": "size_bytes",
-    "max_compressed": "compressed_bytes",
-    "max_memory": "memory_bytes",
-    "max_flash": "flash_bytes",
-}
+QUESTIONS = {"max_accuracy_drop": "", **SHORT_FORMS}
 """What `ask` asks for: a short form of a budget, and the metric that it limits (`` for the task's own)."""
 
 

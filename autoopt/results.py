@@ -208,14 +208,19 @@ class Results:
         """For accuracy, what became of each class on the validation split, the worst first; else empty."""
         if self.baseline is None:
             return []
-        names = self.provenance.get("class_names", ())
         changes = []
         pairs = zip(candidate.classes, self.baseline.classes, strict=False)
         for label, ((right, n), (baseline_right, _)) in enumerate(pairs):
             if n:
-                name = str(names[label]) if label < len(names) else str(label)
-                changes.append(ClassChange(name=name, items=n, share=right / n, baseline=baseline_right / n))
+                changes.append(
+                    ClassChange(name=self.class_name(label), items=n, share=right / n, baseline=baseline_right / n)
+                )
         return sorted(changes, key=lambda change: change.share - change.baseline)
+
+    def class_name(self, label: int) -> str:
+        """A class's name, or its label where the task names none."""
+        names = self.provenance.get("class_names", ())
+        return str(names[label]) if label < len(names) else str(label)
 
     def dead_classes(self, candidate: Candidate) -> list[ClassChange]:
         """Classes that the baseline knew and the candidate has lost, whatever the average says."""

@@ -5,10 +5,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from autoopt.candidate import Candidate
 from autoopt.metrics import Metric
 from autoopt.results import Results
-from autoopt.scale import Scale, fitting
+from autoopt.scale import Scale, fitting, measured, role_of
 
 MARKS = {"dominated": ".", "out of budget": "x", "front": "o", "baseline": "*"}
 """In the order in which they are drawn: a later one covers an earlier one."""
@@ -83,11 +82,12 @@ def draw(results: Results, statuses: Mapping[int, str], width: int, *, colour: b
     Returns:
         lines without a last line break, or `` where fewer than two candidates can be drawn.
     """
-    down, across = results.quality, _across(results)
+    down = results.quality
+    across = measured(results, "latency_ms", taken=down)
     drawn = [c for c in results.candidates if not c.failed and {down, across} <= set(c.measurements)]
     if len(drawn) < 2:
         return ""
-    kinds = {c.number: _kind(results, statuses, c) for c in drawn}
+    kinds = {c.number: role_of(results, statuses, c) for c in drawn}
     anchors = [c for c in drawn if kinds[c.number] in ("front", "baseline")]
     x, y = (
         Axis.of(results.metrics[name], *([c.measurements[name].value for c in some] for some in (drawn, anchors)))
@@ -105,20 +105,6 @@ def draw(results: Results, statuses: Mapping[int, str], width: int, *, colour: b
     more = f", {beyond} more beyond the edges" if beyond else ""
     rows = _canvas(groups, x, y, width, colour)
     return "\n".join([_ends(y.title, legend, width), *rows, f"{x.title}{more}".center(width).rstrip()])
-
-
-def _across(results: Results) -> str:
-    """Latency, or the first other objective that some candidate has."""
-    had = {name for c in results.candidates if not c.failed for name in c.measurements} - {results.quality}
-    order = ("latency_ms", *results.objectives, *results.metrics)
-    return next((name for name in order if name in had), "")
-
-
-def _kind(results: Results, statuses: Mapping[int, str], candidate: Candidate) -> str:
-    if candidate is results.baseline:
-        return "baseline"
-    status = statuses[candidate.number]
-    return "out of budget" if status == "infeasible" else status
 
 
 def _ends(left: str, right: str, width: int) -> str:

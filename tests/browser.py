@@ -1,7 +1,7 @@
 """A real browser for the tests of pages: Debian's chromium, driven by selenium."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,3 +50,19 @@ def requests(driver: WebDriver) -> list[str]:
         if message["method"] == "Network.requestWillBeSent":
             found.append(message["params"]["request"]["url"])
     return found
+
+
+def marked(test: Callable[..., None]) -> Callable[..., None]:
+    """A test that needs the browser."""
+    return pytest.mark.browser(needed(test))
+
+
+@contextmanager
+def phone(driver: WebDriver) -> Iterator[None]:
+    """The browser as narrow as a phone."""
+    screen = {"width": 375, "height": 800, "deviceScaleFactor": 2, "mobile": True}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    try:
+        yield
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

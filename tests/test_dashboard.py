@@ -15,6 +15,7 @@ from typing import Any
 
 import browser
 import pytest
+from browser import marked
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
@@ -141,10 +142,6 @@ def drawn(driver: WebDriver, figure: str, what: str) -> list[Any]:
     )
     found: list[Any] = WebDriverWait(driver, 20).until(lambda d: d.execute_script(script))
     return found
-
-
-def marked(test: Callable[..., None]) -> Callable[..., None]:
-    return pytest.mark.browser(browser.needed(test))
 
 
 @marked
@@ -277,15 +274,11 @@ def test_hostile_names_are_shown_and_not_run(tmp_path: Path, start: Callable[...
 def test_a_phone_shows_it_without_scrolling_sideways(
     study: Path, start: Callable[..., str], chromium: WebDriver
 ) -> None:
-    try:
-        phone = {"width": 375, "height": 800, "deviceScaleFactor": 2, "mobile": True}
-        chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    with browser.phone(chromium):
         chromium.get(start(study))
         wait_for(chromium, "pick", "Why:")
         time.sleep(1)
         assert chromium.execute_script("return document.documentElement.scrollWidth") <= 375
-    finally:
-        chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 @marked

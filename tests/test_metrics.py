@@ -13,7 +13,7 @@ from autoopt.metrics import (
     Measurement,
     Metric,
     pack_outcomes,
-    paired_difference,
+    paired_differences,
     resampled_difference,
     show_bytes,
     unpack_outcomes,
@@ -21,6 +21,11 @@ from autoopt.metrics import (
 )
 
 pairs = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=80).map(lambda x: np.array(x).T)
+
+
+def paired_difference(a, b):
+    """Of two models alone."""
+    return tuple(paired_differences(a[None], b[None])[0, 0])
 
 
 def outcomes(both, only_a, only_b, neither):

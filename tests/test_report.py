@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import browser
 import numpy as np
 import pytest
+from browser import marked
 from click.testing import CliRunner
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -320,10 +321,6 @@ def open_report(chromium, tmp_path):
         page.check()
 
 
-def marked(test):
-    return pytest.mark.browser(browser.needed(test))
-
-
 @marked
 def test_the_pick_is_told_whole(open_report):
     night = realistic()
@@ -562,14 +559,10 @@ def test_a_hostile_page_runs_nothing(open_report, chromium):
 @marked
 def test_a_phone_shows_it_without_scrolling_sideways(open_report, chromium):
     page = open_report(realistic())
-    try:
-        phone = {"width": 375, "height": 800, "deviceScaleFactor": 2, "mobile": True}
-        chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    with browser.phone(chromium):
         chromium.refresh()
         assert page.pick
         assert chromium.execute_script("return document.documentElement.scrollWidth") <= 375
-    finally:
-        chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 @marked
