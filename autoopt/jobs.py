@@ -15,6 +15,7 @@ from autoopt import convert, inspect, measure, models, stages, targets
 from autoopt import task as tasks
 from autoopt.errors import CandidateFailed, ResultLost
 from autoopt.recipe import Recipe
+from autoopt.stages.finetune import Progress
 from autoopt.store import Store
 from autoopt.targets import Target
 from autoopt.task import Manifest, Split
@@ -81,18 +82,43 @@ def read_task(context: Context) -> bytes:
     )
 
 
+def begin_stage(context: Context) -> bytes:
+    """The first epochs of the training stage named by the setting `stage`; what it takes to go on is kept beside.
+
+    Returns:
+        JSON: `epochs`, the loss and quality of each.
+    """
+    name, state, model, _, arguments = _training(context)
+    begun = stages.begin(name, model, **arguments)
+    context.store.put(state, begun.to_bytes())
+    return _json({"epochs": begun.history})
+
+
 def train_stage(context: Context) -> bytes:
-    """Run the training stage named by the setting `stage`: packed model -> packed model."""
+    """Run the training stage named by the setting `stage`: packed model -> packed model.
+
+    It goes on from what `begin_stage` kept, if that is there; the result is the same.
+    """
+    name, state, model, reports, arguments = _training(context)
+    kept = context.store.get(state)
+    begun = None if kept is None else Progress.from_bytes(kept)
+    trained, report = stages.run(name, model, **arguments, begun=begun)
+    packed = models.pack(trained, [*reports, report])
+    context.store.path(state).unlink(missing_ok=True)  # as large as several models, and of no more use
+    return packed
+
+
+def _training(context: Context) -> tuple[str, str, Any, list[dict[str, Any]], dict[str, Any]]:
+    """A stage's name, the key of its state, its model with the reports so far, and what else `stages` asks for."""
     settings = dict(context.settings)
-    name = settings.pop("stage")
+    name, state = settings.pop("stage"), settings.pop("state")
     _limit_threads(context.threads)
     model, reports = models.unpack(context.parents[0])
     if inside := models.nested(model):
         raise CandidateFailed(name, f"tensorflow-model-optimization can't look into the nested model {inside[0]}")
-    trained, report = stages.run(
-        name, model, settings, context.manifest(), context.split("train"), context.split("validation"), context.progress
-    )
-    return models.pack(trained, [*reports, report])
+    data = {part: context.split(part) for part in ("train", "validation")}
+    others = {"settings": settings, "manifest": context.manifest(), "progress": context.progress}
+    return name, state, model, reports, data | others
 
 
 def to_float32(context: Context) -> bytes:
@@ -210,7 +236,8 @@ class Kind:
 
 JOBS: dict[str, Kind] = {
     "task": Kind(body=read_task, cached=False),
-    **{stage: Kind(body=train_stage) for stage in stages.STAGES},
+    "begin": Kind(body=begin_stage),
+    **{stage: Kind(body=train_stage, version=2) for stage in stages.STAGES},
     "float32": Kind(body=to_float32),
     "convert": Kind(body=to_scheme),
     "quantize": Kind(body=quantize, version=2),

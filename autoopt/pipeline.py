@@ -41,6 +41,19 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Gate:
+    """Where training can stop, for what it has come to is known.
+
+    Attributes:
+        after: key of the job that ends there.
+        point: the stage's name, and whether it is `begun` or `done`.
+    """
+
+    after: str
+    point: tuple[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """The jobs behind one candidate, each after its parents.
 
@@ -49,11 +62,13 @@ class Plan:
         file: key of the `.tflite`.
         results: keys of `proof`, `accuracy`, `latency` and `memory`, by name; what the target does not
             measure is left out.
+        gates: where its training can stop, in the order of the jobs.
     """
 
     jobs: tuple[Job, ...]
     file: str
     results: Mapping[str, str]
+    gates: tuple[Gate, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,15 +117,18 @@ def job(
         exclusive: what it has to itself, see `targets.Target`.
     """
     kind = JOBS[name]
-    parts = [name, kind.version, _without_task(settings), parents, salt, library_versions()]
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
-    key = hashlib.sha256(text.encode()).hexdigest()
+    parts = [name, kind.version, _meaningful(settings), parents, salt, library_versions()]
+    key = _digest(parts)
     return Job(name=name, key=key, settings=dict(settings), parents=parents, exclusive=exclusive, cached=kind.cached)
 
 
-def _without_task(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The task's key says where it lies; what it is stands in the salt, its fingerprint."""
-    return {name: value for name, value in settings.items() if name != "task"}
+def _digest(parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _meaningful(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what only says where something lies: the task (its fingerprint is the salt), a training's state."""
+    return {name: value for name, value in settings.items() if name not in ("task", "state")}
 
 
 def library_versions() -> dict[str, str]:
@@ -123,7 +141,7 @@ def library_versions() -> dict[str, str]:
 _versions: dict[str, str] = {}
 
 
-def plan(recipe: Recipe, setting: Setting, *, confirm: bool = False) -> Plan:
+def plan(recipe: Recipe, setting: Setting, *, confirm: bool = False, begin: bool = False) -> Plan:
     """The jobs that make and measure a candidate.
 
     The chain is baseline -> training stages -> float32 -> scheme -> proof -> measurements; a file
@@ -133,8 +151,9 @@ def plan(recipe: Recipe, setting: Setting, *, confirm: bool = False) -> Plan:
         recipe: of the candidate.
         setting: of the study.
         confirm: measure once more, on the test split and with more repeats.
+        begin: have a job of its own for the first epochs of each stage, so that training can stop after them.
     """
-    steps = _Steps(setting)
+    steps = _Steps(setting, begin)
     file, proof = steps.file(recipe)
     split = "test" if confirm else "validation"
     results = {"proof": proof, "accuracy": steps.accuracy(recipe, split)}
@@ -149,15 +168,16 @@ def plan(recipe: Recipe, setting: Setting, *, confirm: bool = False) -> Plan:
             most = (measure.CONFIRM_FEWEST, measure.CONFIRM_MOST) if confirm else (measure.FEWEST, measure.MOST)
             where |= dict(zip(("fewest", "most"), most, strict=True))
             results["latency"] = steps.add("latency", where, file, proof, reference, exclusive=target.exclusive)
-    return Plan(jobs=tuple(steps.jobs.values()), file=file, results=results)
+    return Plan(jobs=tuple(steps.jobs.values()), file=file, results=results, gates=tuple(steps.gates.values()))
 
 
 class _Steps:
     """Collects jobs, each once."""
 
-    def __init__(self, setting: Setting) -> None:
-        self.setting = setting
+    def __init__(self, setting: Setting, begin: bool) -> None:
+        self.setting, self.begin = setting, begin
         self.jobs: dict[str, Job] = {}
+        self.gates: dict[str, Gate] = {}
 
     def add(
         self, name: str, settings: Mapping[str, Any], *parents: str, data: bool = False, exclusive: str = ""
@@ -172,7 +192,7 @@ class _Steps:
         """Keys of a recipe's `.tflite` and of its proof."""
         model = self.setting.model
         for stage, settings in recipe.stages():
-            model = self.add(stage, {"stage": stage, **settings}, model, data=True)
+            model = self.train(stage, {"stage": stage, **settings}, model)
         scheme = recipe.scheme
         if SCHEMES[scheme].qat or scheme == "int16x8":
             file = self.add("convert", {"scheme": scheme}, model, data=scheme == "int16x8")
@@ -181,6 +201,17 @@ class _Steps:
             if scheme != "float32":
                 file = self.add("quantize", {"scheme": scheme}, file, data=True)
         return file, self.add("proof", {"recipe": recipe.to_dict()}, file, model)
+
+    def train(self, stage: str, settings: Mapping[str, Any], model: str) -> str:
+        """Key of the model behind a stage."""
+        state = _digest(["state", job(stage, settings, (model,), salt=self.setting.fingerprint).key])
+        given = {**settings, "state": state}
+        if self.begin and settings["finetune"]["epochs"] > 1:
+            begun = self.add("begin", given, model, data=True)
+            self.gates[begun] = Gate(after=begun, point=(stage, "begun"))
+        model = self.add(stage, given, model, data=True)
+        self.gates[model] = Gate(after=model, point=(stage, "done"))
+        return model
 
     def accuracy(self, recipe: Recipe, split: str) -> str:
         """Key of a recipe's quality; the baseline's stands before all others', which are compared with it."""

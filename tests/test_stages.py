@@ -6,9 +6,10 @@ import tensorflow as tf
 import tf_keras
 import tiny
 
-from autoopt import models
+from autoopt import models, stages
 from autoopt.errors import CandidateFailed
 from autoopt.recipe import INITIALISATIONS, Cluster, Prune
+from autoopt.stages.finetune import Progress, batches
 
 layers = tf_keras.layers
 SHORT = (tiny.split(64, 1), tiny.split(32, 2))
@@ -292,7 +293,40 @@ def test_a_loss_that_is_no_number_fails_the_candidate(parts):
     with pytest.raises(CandidateFailed) as caught:
         tiny.train(single(), chain, told=told, data=SHORT)
     assert caught.value.stage == stage
-    assert caught.value.reason == "the loss became nan in epoch 1, step 1"
+    assert caught.value.reason == "the loss became nan in epoch 1"
+
+
+BOTH = {"prune": PRUNE, "cluster": CLUSTER, "scheme": "qat_int8"}
+
+
+@pytest.mark.parametrize("last", range(3), ids=["prune", "cluster", "qat"])
+def test_going_on_from_the_first_epochs_gives_the_very_same_model(last):
+    chain = tiny.settings(epochs=3, **BOTH)
+    model, _ = tiny.train(dense(), chain[:last], data=SHORT)
+    start = models.pack(model)
+    name, values = chain[last]
+    told, quiet = tiny.manifest(), lambda _: None
+    at_once, report = stages.run(name, models.unpack(start)[0], values, told, *SHORT, quiet)
+    begun = stages.begin(name, models.unpack(start)[0], values, told, *SHORT, quiet)
+    assert len(begun.history) == report["judged_epoch"] < 3
+    assert begun.history == report["epochs"][: len(begun.history)]
+    kept = Progress.from_bytes(begun.to_bytes())
+    heard = []
+    resumed, again = stages.run(name, models.unpack(start)[0], values, told, *SHORT, heard.append, begun=kept)
+    assert heard[0] == f"epoch {report['judged_epoch'] + 1}/3"
+    assert again["epochs"] == report["epochs"]
+    assert all(np.array_equal(a, b) for a, b in zip(at_once.get_weights(), resumed.get_weights(), strict=True))
+
+
+def test_every_epoch_sees_all_data_in_an_order_of_its_own():
+    data = tiny.split(50, 1)
+    seen = np.concatenate([x.numpy() for x, _ in batches(data, 16, range(2), seed=3)])
+    first, second = seen[:50], seen[50:]
+    for epoch in (first, second):
+        assert sorted(map(bytes, epoch)) == sorted(map(bytes, data.inputs[tiny.INPUT]))
+    assert not np.array_equal(first, second)
+    alone = np.concatenate([x.numpy() for x, _ in batches(data, 16, range(1, 2), seed=3)])
+    assert np.array_equal(alone, second)
 
 
 def test_a_metric_that_is_no_number_fails_the_candidate():

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from autoopt.errors import CandidateFailed
 from autoopt.stages import cluster, finetune, prune, qat
+from autoopt.stages.finetune import Progress
 from autoopt.stages.wrapped import Wrapped, keep_skipped
 from autoopt.task import Manifest, Split
 
@@ -32,6 +33,7 @@ def run(
     train: Split,
     validation: Split,
     progress: Callable[[str], None],
+    begun: Progress | None = None,
 ) -> tuple[Any, dict[str, Any]]:
     """Run one stage.
 
@@ -43,6 +45,7 @@ def run(
         train: data to train on.
         validation: data to choose the best epoch on.
         progress: told `epoch 1/3` and its like.
+        begun: what `begin` gave for the same stage, to go on from.
 
     Returns:
         the new model and its report, plain values.
@@ -50,12 +53,54 @@ def run(
     Raises:
         CandidateFailed: if tfmot refuses the model, or training goes wrong.
     """
+    started = time.monotonic()
+    wrapped = _wrap(name, model, settings, train)
+    trained = finetune.fit(
+        name, wrapped, settings["finetune"], manifest, train, validation, progress, seed=settings["seed"], begun=begun
+    )
+    result = wrapped.unwrap(wrapped.model)
+    report = {
+        "stage": name,
+        "touched": wrapped.describe(result),
+        "skipped": wrapped.skipped,
+        "epochs": trained.history,
+        "best_epoch": trained.best,
+        "judged_epoch": _judged(wrapped, settings),
+        "seconds": round(time.monotonic() - started, 3),
+    }
+    return result, report
+
+
+def begin(
+    name: str,
+    model: Any,
+    settings: dict[str, Any],
+    manifest: Manifest,
+    train: Split,
+    validation: Split,
+    progress: Callable[[str], None],
+) -> Progress:
+    """Run a stage's first epochs: until its technique is in force, so that its quality says something.
+
+    Arguments and errors are those of `run`.
+    """
+    wrapped = _wrap(name, model, settings, train)
+    until = _judged(wrapped, settings)
+    tuning, seed = settings["finetune"], settings["seed"]
+    return finetune.fit(name, wrapped, tuning, manifest, train, validation, progress, seed=seed, until=until)
+
+
+def _judged(wrapped: Wrapped, settings: dict[str, Any]) -> int:
+    """The first epoch (counting from 1) whose quality is the technique's."""
+    return min(wrapped.first_epoch + 1, int(settings["finetune"]["epochs"]))
+
+
+def _wrap(name: str, model: Any, settings: dict[str, Any], train: Split) -> Wrapped:
+    """The model with the stage's technique in the loop."""
     import tf_keras
 
-    started = time.monotonic()
     tf_keras.utils.set_random_seed(settings["seed"])
-    tuning = settings["finetune"]
-    steps = -(-len(train) // tuning["batch_size"])
+    steps = -(-len(train) // settings["finetune"]["batch_size"])
     try:
         wrapped = STAGES[name](model, settings, steps)
     except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
@@ -64,14 +109,4 @@ def run(
     if not wrapped.touched:
         raise CandidateFailed(name, "no layer of this model can take it")
     wrapped.callbacks.append(keep_skipped(wrapped, settings))
-    epochs, best = finetune.fit(name, wrapped, tuning, manifest, train, validation, progress)
-    result = wrapped.unwrap(wrapped.model)
-    report = {
-        "stage": name,
-        "touched": wrapped.describe(result),
-        "skipped": wrapped.skipped,
-        "epochs": epochs,
-        "best_epoch": best,
-        "seconds": round(time.monotonic() - started, 3),
-    }
-    return result, report
+    return wrapped

@@ -1,8 +1,16 @@
-"""Fine-tuning shared by all stages: cosine learning rate, best epoch by validation, stop on divergence."""
+"""Fine-tuning shared by all stages: cosine learning rate, best epoch by validation, stop on divergence.
 
+It can stop after an epoch and go on from there in another process, as if it had never stopped.
+"""
+
+import io
+import json
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from autoopt import measure
 from autoopt.errors import CandidateFailed
@@ -13,6 +21,47 @@ DIVERGED = 10.0
 """A loss this many times the worst before it has diverged, once the technique is in force: masks alone raise it."""
 LOW = 0.1
 """A loss under this is too small to be a measure for others."""
+GLANCE = 50
+"""Steps between two looks at the loss: each look makes the device wait for Python."""
+
+Arrays = list[np.ndarray]
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """How far a training has come, and what it takes to go on with it.
+
+    Attributes:
+        history: loss and quality of each epoch that is done.
+        best: the best epoch (counting from 1) since the technique is in force; 0 before.
+        best_weights: of that epoch, in the order of `get_weights`.
+        weights: of the model now, with the technique's own variables; None before the first epoch.
+        optimizer: its variables.
+    """
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: int = 0
+    best_weights: Arrays = field(default_factory=list)
+    weights: Arrays | None = None
+    optimizer: Arrays = field(default_factory=list)
+
+    def to_bytes(self) -> bytes:
+        """`from_bytes` is the inverse."""
+        latest = self.best == len(self.history)  # the same weights once are enough
+        meta = {"history": self.history, "best": self.best}
+        groups = {"w": self.weights or [], "o": self.optimizer, "b": [] if latest else self.best_weights}
+        arrays: dict[str, Any] = {f"{kind}{i:05}": a for kind, group in groups.items() for i, a in enumerate(group)}
+        out = io.BytesIO()
+        np.savez(out, meta=np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8), **arrays)
+        return out.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Progress":
+        """What `to_bytes` made."""
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            meta = json.loads(arrays["meta"].tobytes())
+            groups = {k: [arrays[n] for n in sorted(arrays.files) if n[0] == k and n != "meta"] for k in "wob"}
+        return cls(**meta, weights=groups["w"], optimizer=groups["o"], best_weights=groups["b"] or groups["w"])
 
 
 def fit(
@@ -23,8 +72,15 @@ def fit(
     train: Split,
     validation: Split,
     progress: Callable[[str], None],
-) -> tuple[list[dict[str, float]], int]:
-    """Train `wrapped.model` in place and leave it with the weights of its best epoch.
+    *,
+    seed: int,
+    begun: Progress | None = None,
+    until: int | None = None,
+) -> Progress:
+    """Train `wrapped.model` in place; after the last epoch it is left with the weights of its best one.
+
+    Going on from an epoch gives the same weights as never having stopped, but for layers that draw random
+    numbers of their own (dropout).
 
     Args:
         stage: for messages.
@@ -34,9 +90,9 @@ def fit(
         train: data to train on.
         validation: data to choose the best epoch on.
         progress: told `epoch 1/3` and its like.
-
-    Returns:
-        loss and quality of each epoch, and the best epoch (counting from 1).
+        seed: of the order of the data.
+        begun: where to go on from.
+        until: the epoch after which to stop, instead of the last.
 
     Raises:
         CandidateFailed: if the loss or the quality is no finite number, or the loss explodes.
@@ -47,45 +103,91 @@ def fit(
     steps = -(-len(train) // tuning["batch_size"])
     rate = tf_keras.optimizers.schedules.CosineDecay(tuning["learning_rate"], decay_steps=steps * epochs)
     model.compile(optimizer=tf_keras.optimizers.Adam(rate), loss=manifest.loss_function())
-    history: list[dict[str, float]] = []
+    now = begun or Progress()
+    if now.weights is not None:
+        model.set_weights(now.weights)
+        model.optimizer.build(model.trainable_variables)
+        for variable, kept in zip(model.optimizer.variables, now.optimizer, strict=True):
+            variable.assign(kept)
     quality = manifest.quality
-    best: tuple[float, int, list[Any]] | None = None
 
     class Watch(tf_keras.callbacks.Callback):  # type: ignore[misc]
+        _supports_tf_logs = True  # Keras' own switch: do not turn every step's logs into numbers
+
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             progress(f"epoch {epoch + 1}/{epochs}")
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            if not math.isfinite(loss := logs["loss"]):
-                raise CandidateFailed(stage, f"the loss became {loss} in epoch {len(history) + 1}, step {batch + 1}")
+            if batch % GLANCE == 0:
+                self._finite(float(logs["loss"]))
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            nonlocal best
-            outputs = model.predict(feed(validation), batch_size=256, verbose=0)
-            value = measure.quality_value(manifest, validation.labels, outputs)
-            history.append({"loss": float(logs["loss"]), quality.name: value})
+            loss = self._finite(float(logs["loss"]))
+            value = measure.quality_value(manifest, validation.labels, _outputs(model, validation))
             if not math.isfinite(value):
                 raise CandidateFailed(stage, f"{quality.name} on validation is {value} after epoch {epoch + 1}")
-            worst = max((h["loss"] for h in history[:epoch]), default=math.inf)
-            if epoch > wrapped.first_epoch and logs["loss"] > DIVERGED * max(worst, LOW):
+            worst = max((h["loss"] for h in now.history), default=math.inf)
+            if epoch > wrapped.first_epoch and loss > DIVERGED * max(worst, LOW):
                 raise CandidateFailed(
-                    stage, f"diverged: loss {worst:.3g} at most before, {logs['loss']:.3g} after epoch {epoch + 1}"
+                    stage, f"diverged: loss {worst:.3g} at most before, {loss:.3g} after epoch {epoch + 1}"
                 )
-            score = -quality.sign * value
-            if epoch >= min(wrapped.first_epoch, epochs - 1) and (best is None or score >= best[0]):
-                best = (score, epoch + 1, model.get_weights())
+            now.history.append({"loss": loss, quality.name: value})
+            now.weights = model.get_weights()
+            before = now.history[now.best - 1][quality.name] if now.best else value
+            if epoch >= min(wrapped.first_epoch, epochs - 1) and quality.sign * value <= quality.sign * before:
+                now.best, now.best_weights = epoch + 1, now.weights
 
-    model.fit(
-        feed(train),
-        train.labels,
-        batch_size=tuning["batch_size"],
-        epochs=epochs,
-        callbacks=[*wrapped.callbacks, Watch()],
-        verbose=0,
+        def _finite(self, loss: float) -> float:
+            if not math.isfinite(loss):
+                raise CandidateFailed(stage, f"the loss became {loss} in epoch {len(now.history) + 1}")
+            return loss
+
+    first, last = len(now.history), epochs if until is None else min(until, epochs)
+    if first < last:
+        model.fit(
+            batches(train, tuning["batch_size"], range(first, last), seed),
+            steps_per_epoch=steps,
+            initial_epoch=first,
+            epochs=last,
+            callbacks=[*wrapped.callbacks, Watch()],
+            verbose=0,
+        )
+    now.optimizer = [variable.numpy() for variable in model.optimizer.variables]
+    if len(now.history) == epochs:
+        model.set_weights(now.best_weights)  # the last epoch always qualifies
+    return now
+
+
+def batches(split: Split, size: int, epochs: range, seed: int) -> Any:
+    """A split's shuffled batches as a `tf.data.Dataset`, one epoch after the other.
+
+    An epoch's order follows from its number and the seed alone, whatever came before it.
+    """
+    import tensorflow as tf
+
+    data = (feed(split), split.labels)
+
+    def order(epoch: Any) -> Any:
+        numbers = tf.random.experimental.stateless_shuffle(tf.range(len(split)), [seed, epoch])
+        return tf.data.Dataset.from_tensor_slices(numbers).batch(size)
+
+    # The arrays come in as a dataset: as constants of the graph they would be copied into it.
+    numbers = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(order)
+    together = tf.data.Dataset.zip((numbers, tf.data.Dataset.from_tensors(data).repeat()))
+    gathered = together.map(
+        lambda chosen, arrays: tf.nest.map_structure(lambda array: tf.gather(array, chosen), arrays),
+        num_parallel_calls=1,
     )
-    assert best is not None  # the last epoch always qualifies
-    model.set_weights(best[2])
-    return history, best[1]
+    return gathered.prefetch(2)
+
+
+def _outputs(model: Any, split: Split, size: int = 256) -> np.ndarray:
+    """What `predict` gives, without the pipeline that it builds each time (as long as many steps of a small model)."""
+    chunks = [
+        model.predict_on_batch([array[i : i + size] for array in split.inputs.values()])
+        for i in range(0, len(split), size)
+    ]
+    return np.concatenate(chunks)
 
 
 def feed(split: Split) -> Any:

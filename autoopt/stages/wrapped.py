@@ -98,6 +98,8 @@ def keep_skipped(wrapped: Wrapped, settings: dict[str, Any]) -> Any:
     held = [Keeping(k, clusters) for layer in wrapped.model.layers if layer.name in names for k in kernels(layer)]
 
     class Keep(tf_keras.callbacks.Callback):  # type: ignore[misc]
+        _supports_tf_logs = True  # it reads none
+
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             for keeping in held:
                 keeping.restore()
