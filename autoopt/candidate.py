@@ -55,6 +55,46 @@ def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Skipped:
+    """A recipe that was not trained, or not to its end, for that could not pay.
+
+    Attributes:
+        number: of the trial, unique in the study.
+        recipe: that would have made it.
+        origin: as of `Candidate`.
+        kind: `over budget` or `dominated`.
+        reason: a line for people.
+        point: how far its training had come: the stage, and `begun` or `done`; None if it had not begun.
+        score: the quality there, more is better.
+        seconds: spent on finding out.
+    """
+
+    number: int
+    recipe: Recipe
+    origin: str
+    kind: str
+    reason: str
+    point: tuple[str, str] | None = None
+    score: float | None = None
+    seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """As people refer to it: `#7`."""
+        return f"#{self.number}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)} | {"recipe": self.recipe.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`."""
+        point = None if values["point"] is None else (str(values["point"][0]), str(values["point"][1]))
+        return cls(**{**values, "recipe": Recipe.from_dict(values["recipe"]), "point": point})
+
+
+@dataclass(frozen=True, kw_only=True)
 class Candidate:
     """One recipe and what became of it.
 

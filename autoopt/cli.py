@@ -93,6 +93,8 @@ def _end(results: "SavedResults") -> None:
         click.echo(results.to_json())
     else:
         terminal.print_end(results)
+    if results.budgets and results.pick().candidate is None:
+        raise SystemExit(1)
 
 
 def _read_recipe(path: Path) -> Any:

@@ -185,6 +185,7 @@ def _shown(watched: Watched, study: int, given: Mapping[str, str | None]) -> dic
         return nothing | {"head": str(error), "front": go.Figure(), "history": go.Figure()}
     pick, budgets, wrong = _pick(results, given)
     failures = [f"{len(names)} in {stage}: {reason}" for stage, reason, names in words.failures(results)]
+    failures += [f"{len(names)} recipes not trained, or not to the end: {kind}" for kind, names in words.skips(results)]
     statuses, order = results.statuses(budgets), ("front", "dominated", "infeasible", "failed")
     rows = sorted(results.candidates, key=lambda c: (order.index(statuses[c.number]), -c.number))[:ROWS]
     names = page.shown_metrics(results)

@@ -10,7 +10,7 @@ from typing import Any
 
 from autoopt import budgets as budget_syntax
 from autoopt import bundle
-from autoopt.candidate import Candidate
+from autoopt.candidate import Candidate, Skipped
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.folder import StudyFolder
 from autoopt.metrics import STANDARD, Metric
@@ -149,11 +149,20 @@ def _saved(
         objectives=tuple(metrics[name].name for name in header["objectives"]),
         budgets=tuple(budget_syntax.parse(text, metrics) for text in header["budgets"]),
         candidates=candidates,
+        skipped=tuple(s for path in sorted(folder.skipped.glob("*.json")) if (s := read_skipped(path)) is not None),
         provenance=dict(header["provenance"].items()),
         manifest=str(header.get("manifest", "")),
         folder=folder,
         damaged=damaged,
     )
+
+
+def read_skipped(path: Path) -> Skipped | None:
+    """A skipped recipe from its file, or None likewise."""
+    try:
+        return Skipped.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError):
+        return None
 
 
 def read_candidate(path: Path) -> Candidate | None:

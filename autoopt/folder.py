@@ -133,6 +133,11 @@ class StudyFolder:
         return self.out / "candidates"
 
     @property
+    def skipped(self) -> Path:
+        """A JSON file a recipe that was not trained."""
+        return self.out / "skipped"
+
+    @property
     def report(self) -> Path:
         """The HTML report."""
         return self.out / "report.html"
@@ -161,6 +166,10 @@ class StudyFolder:
     def candidate_file(self, number: int) -> Path:
         """Where a candidate's JSON is."""
         return self.candidates / f"{number:05d}.json"
+
+    def skipped_file(self, number: int) -> Path:
+        """Where it is written down why a recipe was not trained."""
+        return self.skipped / f"{number:05d}.json"
 
     def lock(self) -> Any:
         """Hold the study: one driver at a time. Keep the value; it lets go when closed.

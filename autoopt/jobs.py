@@ -121,6 +121,26 @@ def _training(context: Context) -> tuple[str, str, Any, list[dict[str, Any]], di
     return name, state, model, reports, data | others
 
 
+def one_shot(context: Context) -> bytes:
+    """Packed model -> packed model with the masks and centroids of the setting `stages`, not trained."""
+    model, reports = models.unpack(context.parents[0])
+    for name, settings in context.settings["stages"]:
+        if inside := models.nested(model):
+            raise CandidateFailed(name, f"tensorflow-model-optimization can't look into the nested model {inside[0]}")
+        model = stages.one_shot(name, model, dict(settings))
+    return models.pack(model, reports)
+
+
+def weigh(context: Context) -> bytes:
+    """Bytes of a `.tflite`, unproven.
+
+    Returns:
+        JSON: `size_bytes`, `compressed_bytes`.
+    """
+    [file] = context.parents
+    return _json({"size_bytes": len(file), "compressed_bytes": measure.compressed_bytes(file)})
+
+
 def to_float32(context: Context) -> bytes:
     """Packed model -> float32 `.tflite`."""
     return convert.float32(models.unpack(context.parents[0])[0])
@@ -236,6 +256,8 @@ class Kind:
 
 JOBS: dict[str, Kind] = {
     "task": Kind(body=read_task, cached=False),
+    "one_shot": Kind(body=one_shot),
+    "weigh": Kind(body=weigh),
     "begin": Kind(body=begin_stage),
     **{stage: Kind(body=train_stage, version=2) for stage in stages.STAGES},
     "float32": Kind(body=to_float32),

@@ -4,6 +4,7 @@ Each job's key is the SHA-256 of everything its result follows from, so that equ
 recipes are one job, in memory and in the store.
 """
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from typing import Any
 
 from autoopt import measure
 from autoopt.jobs import JOBS
-from autoopt.recipe import SCHEMES, Recipe
+from autoopt.recipe import AFTER_TRAINING, SCHEMES, Finetune, Recipe
 from autoopt.targets import Target
 
 LIBRARIES = ("ai-edge-litert", "litert-quantizer", "numpy", "tensorflow", "tensorflow-model-optimization", "tf-keras")
@@ -157,18 +158,37 @@ def plan(recipe: Recipe, setting: Setting, *, confirm: bool = False, begin: bool
     file, proof = steps.file(recipe)
     split = "test" if confirm else "validation"
     results = {"proof": proof, "accuracy": steps.accuracy(recipe, split)}
-    target = setting.target
-    if not target.refuses(recipe.scheme):
-        where = {"target": target.name, "threads": setting.threads, "machine": setting.machine}
-        if "memory_bytes" in target.measures and not confirm:
-            alone = "" if target.exclusive == "machine" else target.exclusive
-            results["memory"] = steps.add("memory", where, file, proof, exclusive=alone)
-        if "latency_ms" in target.measures:
-            reference, _ = steps.file(setting.reference)
-            most = (measure.CONFIRM_FEWEST, measure.CONFIRM_MOST) if confirm else (measure.FEWEST, measure.MOST)
-            where |= dict(zip(("fewest", "most"), most, strict=True))
-            results["latency"] = steps.add("latency", where, file, proof, reference, exclusive=target.exclusive)
+    if not setting.target.refuses(recipe.scheme):
+        results |= steps.measurements(file, proof, confirm=confirm)
     return Plan(jobs=tuple(steps.jobs.values()), file=file, results=results, gates=tuple(steps.gates.values()))
+
+
+def probe(recipe: Recipe, setting: Setting) -> Plan:
+    """The jobs that show a recipe's cheap metrics before it is trained.
+
+    The one-shot file has its masks and centroids, and the post-training form of its scheme. Where the target
+    computes its metrics from the very file, it does so; other metrics a file has in common with its scheme.
+
+    Args:
+        recipe: that prunes or clusters.
+        setting: of the study.
+    """
+    steps = _Steps(setting, begin=False)
+    # How long it would train, and when it would prune, makes no difference here.
+    tuning = dataclasses.asdict(Finetune())
+    chain = [(name, {**settings, "finetune": tuning}) for name, settings in recipe.stages() if name != "qat"]
+    for _, settings in chain:
+        settings.update({name: value for name, value in ALIKE.items() if name in settings})
+    model = steps.add("one_shot", {"stages": chain}, setting.model)
+    file = steps.convert(model, AFTER_TRAINING.get(recipe.scheme, recipe.scheme))
+    results = {"weigh": steps.add("weigh", {}, file)}
+    if setting.target.exact:
+        results |= steps.measurements(file, file)
+    return Plan(jobs=tuple(steps.jobs.values()), file=file, results=results)
+
+
+ALIKE = {"schedule": "constant", "begin": 0.0, "end": 1.0, "frequency": 1}
+"""Of pruning, what makes no difference to a one-shot model."""
 
 
 class _Steps:
@@ -193,14 +213,15 @@ class _Steps:
         model = self.setting.model
         for stage, settings in recipe.stages():
             model = self.train(stage, {"stage": stage, **settings}, model)
-        scheme = recipe.scheme
-        if SCHEMES[scheme].qat or scheme == "int16x8":
-            file = self.add("convert", {"scheme": scheme}, model, data=scheme == "int16x8")
-        else:
-            file = self.add("float32", {}, model)
-            if scheme != "float32":
-                file = self.add("quantize", {"scheme": scheme}, file, data=True)
+        file = self.convert(model, recipe.scheme)
         return file, self.add("proof", {"recipe": recipe.to_dict()}, file, model)
+
+    def convert(self, model: str, scheme: str) -> str:
+        """Key of a model's `.tflite` in a scheme."""
+        if SCHEMES[scheme].qat or scheme == "int16x8":
+            return self.add("convert", {"scheme": scheme}, model, data=scheme == "int16x8")
+        file = self.add("float32", {}, model)
+        return file if scheme == "float32" else self.add("quantize", {"scheme": scheme}, file, data=True)
 
     def train(self, stage: str, settings: Mapping[str, Any], model: str) -> str:
         """Key of the model behind a stage."""
@@ -212,6 +233,20 @@ class _Steps:
         model = self.add(stage, given, model, data=True)
         self.gates[model] = Gate(after=model, point=(stage, "done"))
         return model
+
+    def measurements(self, file: str, proof: str, *, confirm: bool = False) -> dict[str, str]:
+        """Keys of what the target measures of a file, by name, once it is proven."""
+        setting, target, results = self.setting, self.setting.target, {}
+        where = {"target": target.name, "threads": setting.threads, "machine": setting.machine}
+        if "memory_bytes" in target.measures and not confirm:
+            alone = "" if target.exclusive == "machine" else target.exclusive
+            results["memory"] = self.add("memory", where, file, proof, exclusive=alone)
+        if "latency_ms" in target.measures:
+            reference, _ = self.file(setting.reference)
+            most = (measure.CONFIRM_FEWEST, measure.CONFIRM_MOST) if confirm else (measure.FEWEST, measure.MOST)
+            where |= dict(zip(("fewest", "most"), most, strict=True))
+            results["latency"] = self.add("latency", where, file, proof, reference, exclusive=target.exclusive)
+        return results
 
     def accuracy(self, recipe: Recipe, split: str) -> str:
         """Key of a recipe's quality; the baseline's stands before all others', which are compared with it."""

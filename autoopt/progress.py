@@ -41,6 +41,7 @@ class Snapshot:
         metrics: by name.
         budgets: of the study.
         quality: name of the task's metric.
+        skipped: recipes that were not trained, or not to their end, for that could not pay.
     """
 
     done: int
@@ -55,6 +56,7 @@ class Snapshot:
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     budgets: tuple[Budget, ...] = ()
     quality: str = ""
+    skipped: int = 0
 
     def front(self) -> list[Candidate]:
         """The front so far."""
@@ -193,7 +195,8 @@ class Live(Silent):
         from rich.text import Text
 
         left = snapshot.left_s()
-        counts = f"{snapshot.done} of {snapshot.total} candidates, {snapshot.failed} failed"
+        skipped = f", {snapshot.skipped} recipes skipped" if snapshot.skipped else ""
+        counts = f"{snapshot.done} of {snapshot.total} candidates, {snapshot.failed} failed{skipped}"
         times = f"{duration(snapshot.elapsed_s)} gone" + ("" if left is None else f", about {duration(left)} left")
         head = Text(f"{counts} · {times} · {snapshot.hits} results from the store")
         bar = Table.grid()  # a bar by itself ends without a line break
@@ -275,8 +278,9 @@ def describe(candidate: Candidate, metrics: Mapping[str, Metric], baseline: Cand
 def summary(snapshot: Snapshot, spent: Spending, why: str) -> str:
     """How a run ended and where its time went."""
     share = spent.overhead / spent.wall if spent.wall else 0.0
+    skipped = f"{snapshot.skipped} recipes skipped, " if snapshot.skipped else ""
     return (
-        f"{why or 'done'}: {snapshot.done} candidates, {snapshot.failed} failed, in {duration(spent.wall)}. "
+        f"{why or 'done'}: {snapshot.done} candidates, {snapshot.failed} failed, {skipped}in {duration(spent.wall)}. "
         f"In jobs {spent.jobs:.1f} s, saved by the store {spent.saved:.1f} s ({spent.hits} results), "
         f"overhead {spent.overhead:.1f} s ({share:.1%} of the time)."
     )

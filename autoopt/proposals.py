@@ -23,7 +23,7 @@ from autoopt.metrics import Metric
 from autoopt.recipe import Finetune, Recipe
 from autoopt.space import SearchSpace
 
-DUPLICATES_IN_A_ROW = 20
+DUPLICATES_IN_A_ROW = 8
 """After so many recipes seen before, the sampler is set aside and unseen ones are drawn at random."""
 RANDOM_DRAWS = 2000
 Trial = optuna.trial.Trial

@@ -46,6 +46,10 @@ SCHEMES: dict[str, Scheme] = {
 }
 
 
+AFTER_TRAINING = {"qat_int8": "int8", "qat_int8_io": "int8_io"}
+"""The post-training scheme that stores a model as a quantization-aware one does."""
+
+
 def parse_structure(text: str) -> tuple[str, int, int]:
     """Split a sparsity pattern's name.
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from autoopt import budgets as budget_syntax
 from autoopt.budgets import Budget
-from autoopt.candidate import Candidate
+from autoopt.candidate import Candidate, Skipped
 from autoopt.errors import ConfigError
 from autoopt.metrics import Metric, difference
 from autoopt.ranking import Ranking, non_dominated
@@ -87,6 +87,7 @@ class Results:
         objectives: names of the metrics that the front is drawn over.
         budgets: the study's own limits.
         candidates: in the order of their numbers.
+        skipped: recipes that were not trained, or not to their end, for that could not pay.
         provenance: where and how it was measured, plain values.
     """
 
@@ -96,6 +97,7 @@ class Results:
     objectives: tuple[str, ...]
     budgets: tuple[Budget, ...] = ()
     candidates: tuple[Candidate, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property

@@ -9,28 +9,28 @@ import dataclasses
 import json
 import math
 import os
-import signal
-import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from autoopt import assemble, confirmation, pipeline, provenance, strategy, terms
-from autoopt.candidate import Candidate
+from autoopt.candidate import Candidate, Skipped
 from autoopt.engine import Engine, default_job_bytes, default_slots
 from autoopt.errors import CandidateFailed, ConfigError, TargetUnavailable
-from autoopt.export import read_candidate
 from autoopt.folder import StudyConfig, StudyFolder
-from autoopt.pipeline import Plan, Setting
+from autoopt.foresight import Foresight
+from autoopt.interrupts import two_steps
+from autoopt.ledger import Ledger
+from autoopt.pipeline import Gate, Plan, Setting
 from autoopt.process import Outcome, Workplace
 from autoopt.progress import Snapshot, View, duration
 from autoopt.proposals import Proposal, Proposals, one_line_errors
+from autoopt.prospects import CHEAP, Verdict
 from autoopt.recipe import SCHEMES, Finetune, Recipe
-from autoopt.results import Results
+from autoopt.running import Running
 from autoopt.spent import Spent
 from autoopt.store import Store, write_atomically
 from autoopt.strategy import Waiting
@@ -48,27 +48,11 @@ INTERRUPTED = "interrupted"
 ALL_DONE = "all trials are done"
 EXHAUSTED = "the space is exhausted: every recipe in it has been tried"
 CONFIRMING = "confirmed"
-
-
-@dataclass
-class Running:
-    """A candidate that is being made, or measured again.
-
-    Attributes:
-        proposal: its recipe and where that came from.
-        plan: its jobs.
-        attempts: how often its machine was lost.
-        outcomes: of its jobs that have ended.
-        again_at: when to try again, where the target does not answer; 0 while it is at work.
-        confirming: whether it is measured again.
-    """
-
-    proposal: Proposal
-    plan: Plan
-    attempts: int = 0
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
-    again_at: float = 0.0
-    confirming: bool = False
+FAIR_SHARE = 40
+"""Recipes of a space that are all over a budget before it counts as one that nothing can meet."""
+IN_A_ROW = 100
+"""Proposals that could not pay, one after the other, after which nothing better is expected."""
+HOPELESS = f"the last {IN_A_ROW} proposals could not reach the front"
 
 
 class Search:
@@ -101,7 +85,7 @@ class Search:
         self.started = time.time()
         self.running: dict[int, Running] = {}
         self.pool: list[Waiting[Proposal]] = []
-        self.candidates: dict[int, Candidate] = {}
+        self.skipped_now: list[Skipped] = []
         self.seen: dict[str, int] = {}
         self.counted: set[str] = set()
         self.stopping = ""
@@ -110,7 +94,9 @@ class Search:
         self.task: dict[str, Any] = {}
         self.device: dict[str, Any] = {}
         self.setting: Setting
+        self.ledger: Ledger
         self.proposals: Proposals
+        self.foresight: Foresight
         self.engine: Engine
 
     # ---- the whole run
@@ -128,7 +114,7 @@ class Search:
         )
         workplace.claim()
         with (
-            self._interrupts(),
+            two_steps(self._stop),
             one_line_errors(self.folder.database),
             Engine(workplace, slots, self.scheduler) as self.engine,
         ):
@@ -136,6 +122,8 @@ class Search:
                 self.device = self.config.target.describe()
                 self._read_task()
                 self.proposals = self._open()
+                schemes = self._schemes(post_training=True)
+                self.foresight = Foresight(self.config.search, self.setting, self.store, self.ledger.terms, schemes)
                 self.opened = True
                 self._resume()
                 if not self.confirm_only:
@@ -149,27 +137,12 @@ class Search:
                     self._write_header()
         self.view.finish(self._snapshot(), self.spent, self.stopping)
 
-    @contextlib.contextmanager
-    def _interrupts(self) -> Iterator[None]:
-        """Ctrl-C once: begin nothing new; twice: end the jobs. Only where signals can be had."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def interrupt(_number: int, _frame: object) -> None:
-            if self.stopping == INTERRUPTED:
-                raise KeyboardInterrupt
-            self.stopping = INTERRUPTED
+    def _stop(self) -> bool:
+        """Begin nothing new; whether that was so already."""
+        before, self.stopping = self.stopping, INTERRUPTED
+        if before != INTERRUPTED:
             self.view.note("stopping: running candidates finish first; press Ctrl-C again to stop at once")
-
-        before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        except KeyboardInterrupt:
-            raise TargetUnavailable("stopped; run the same command again to go on") from None
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        return before == INTERRUPTED
 
     def _read_task(self) -> None:
         """Run the user's task in a job, and take over what it found."""
@@ -199,8 +172,7 @@ class Search:
             seed=self.config.seed,
         )
         found = terms.settle(self.config, self.task["metric"], f"{self.folder.path}/study.yaml")
-        self.quality, self.metrics = found.quality, found.metrics
-        self.objectives, self.budgets = found.objectives, found.budgets
+        self.ledger = Ledger(self.folder, found)
         self.defaults = Finetune(**self.task["finetune"])
 
     def _machine(self) -> str:
@@ -252,13 +224,18 @@ class Search:
         self._submit(running)
 
     def _submit(self, running: Running) -> None:
+        """Begin its jobs, as far as the next gate."""
         self.running[running.proposal.number] = running
         for job in running.plan.jobs:
-            self.engine.submit(job)
+            if job.key not in running.submitted:
+                running.submitted.append(job.key)
+                self.engine.submit(job)
+            if running.gates and job.key == running.gates[0].after:
+                break
 
     def _fill(self) -> None:
         """Begin candidates as long as there is room, something to do, and no reason to stop."""
-        baseline_first = 0 not in self.candidates
+        baseline_first = 0 not in self.ledger.candidates
         waiting = sum(running.again_at > 0 for running in self.running.values())
         room = 1 if baseline_first else self.engine.slots + 1 + min(waiting, self.engine.slots)
         while len(self.running) < room and not self.stopping:
@@ -266,22 +243,23 @@ class Search:
                 self.stopping = EXHAUSTED if self._may_begin() else ALL_DONE
 
     def _may_begin(self) -> bool:
-        return len(self.candidates) + len(self.running) + len(self.pool) < self.trials
+        return len(self.ledger.candidates) + len(self.running) + len(self.pool) < self.trials
 
     # ---- what was begun before, what comes next
 
     def _open(self) -> Proposals:
+        terms = self.ledger.terms
         proposals = Proposals(
             self.folder.database,
             self.config.space,
             self.defaults,
-            [self.metrics[name] for name in self.objectives],
+            [terms.metrics[name] for name in terms.objectives],
             self.config.sampler,
             self.config.seed,
         )
         facts = {
             "task": self.task["fingerprint"],
-            "objectives": list(self.objectives),
+            "objectives": list(terms.objectives),
             "target": f"{self.config.target.name}, {self.config.threads} threads",
         }
         proposals.require_same(facts, self.folder.path)
@@ -289,17 +267,22 @@ class Search:
 
     def _resume(self) -> None:
         """Take up what an earlier run left: finished candidates, and trials that were running."""
+        unfinished = []
         for proposal in self.proposals.earlier():
             self.seen[proposal.recipe.digest] = proposal.number
-            candidate = read_candidate(self.folder.candidate_file(proposal.number))
-            if candidate is None:  # not finished, or its file was damaged: the store has what was done
-                self._launch(proposal, proposal.attempts)
+            found = self.ledger.recall(proposal.number)
+            if found is None:
+                unfinished.append(proposal)
+            elif isinstance(found, Candidate):
+                self._tell(proposal, found)
             else:
-                self.candidates[proposal.number] = candidate
-                self._tell(proposal, candidate)
-        if self.candidates or self.running:
+                self._tell_skipped(proposal)
+        self.foresight.learn(self.ledger.candidates.values())
+        for proposal in unfinished:  # the store has what was done
+            self._launch(proposal, proposal.attempts)
+        if self.ledger.candidates or self.running:
             self.view.note(
-                f"going on: {len(self.candidates)} candidates are done, {len(self.running)} were interrupted"
+                f"going on: {len(self.ledger.candidates)} candidates are done, {len(self.running)} were interrupted"
             )
 
     def _enqueue_first(self) -> None:
@@ -308,9 +291,9 @@ class Search:
             self.proposals.forget_waiting()
         if not self.seen:
             self.proposals.enqueue(Recipe(seed=self.config.seed), "baseline")
-        elif 0 in self.candidates and not self.recipes:
+        elif 0 in self.ledger.candidates and not self.recipes:
             self._enqueue_schemes()
-            for candidate in self.candidates.values():
+            for candidate in self.ledger.candidates.values():
                 self._enqueue_siblings(candidate)
         if self.recipes:
             # All else is read against these two; the baseline is enqueued already.
@@ -353,7 +336,10 @@ class Search:
 
         What is enqueued goes first. Of the sampler's proposals a few wait, and the cheapest goes next.
         """
-        most = strategy.POOL if self.config.search.sharing and 0 in self.candidates else 1
+        if (again := self._revived()) is not None:
+            self._launch(again)
+            return True
+        most = strategy.POOL if self.config.search.sharing and 0 in self.ledger.candidates else 1
         while len(self.pool) < most and self._may_begin():
             proposal = self.proposals.ask(self.seen, len(self.seen))
             if proposal is None:
@@ -365,29 +351,23 @@ class Search:
             self.pool.append(Waiting(proposal=proposal))
         if not self.pool:
             return False
-        chosen, self.pool = strategy.next_of(self.pool, self._training_left)
+        chosen, self.pool = strategy.next_of(self.pool, lambda proposal: self.foresight.training_s(proposal.recipe))
         self._launch(chosen)
         return True
 
-    def _training_left(self, proposal: Proposal) -> float:
-        """Epochs that a recipe must be trained for beyond what the store holds."""
-        jobs = pipeline.plan(proposal.recipe, self.setting).jobs
-        stages = [job for job in jobs if "finetune" in job.settings]
-        return float(sum(job.settings["finetune"]["epochs"] for job in stages if self.store.seconds(job.key) is None))
+    def _revived(self) -> Proposal | None:
+        """A recipe that was skipped by a margin that later results have exceeded."""
+        idle = (s for number, s in self.ledger.skipped.items() if number not in self.running)
+        found = self.foresight.revived(idle)
+        if found is None:
+            return None
+        self.view.note(f"{found.name} is taken up again: it may reach the front after all")
+        return Proposal(number=found.number, recipe=found.recipe, origin=found.origin, trial=None)
 
     def _tell(self, proposal: Proposal, candidate: Candidate) -> None:
         if proposal.trial is None:
             return
-        reference = self.candidates.get(0, candidate)
-        excesses = {}
-        for budget in self.budgets:
-            value, base = candidate.value(budget.metric), reference.value(budget.metric)
-            if value is not None:
-                scale = abs(budget.bound(base)) or 1.0  # budgets of all units weigh alike
-                excesses[budget.text] = budget.margin(value, base) / scale
-        values = [candidate.value(o) for o in self.objectives]
-        known = None if candidate.failed else [v for v in values if v is not None]
-        self.proposals.tell(proposal.trial, known if known and len(known) == len(values) else None, excesses)
+        self.proposals.tell(proposal.trial, *self.ledger.told(candidate))
 
     # ---- candidates: launching, collecting, keeping
 
@@ -399,13 +379,30 @@ class Search:
             self.running[proposal.number] = running
             self._finish(running, self._failed(running, "target", refused))
             return
-        running = Running(proposal=proposal, plan=pipeline.plan(proposal.recipe, self.setting), attempts=attempts)
+        running = Running(proposal=proposal, plan=NOTHING, attempts=attempts)
+        if self.recipes:  # asked for by name
+            self._make(running)
+        elif (verdict := self.foresight.verdict(proposal.recipe)) is not None:
+            self.running[proposal.number] = running
+            self._skip(running, verdict)
+        elif (plan := self.foresight.probe(proposal.recipe)) is not None:
+            running.plan, running.probing = plan, True
+            self._submit(running)
+        else:
+            self._make(running)
+
+    def _make(self, running: Running) -> None:
+        """Begin to train, convert and measure."""
+        recipe = running.proposal.recipe
+        running.probing = False
+        running.plan = pipeline.plan(recipe, self.setting, begin=not self.recipes and self.foresight.begins(recipe))
+        running.gates = [] if self.recipes else self.foresight.gates(recipe, running.plan)
         self._submit(running)
 
     def _collect(self, running: Running) -> None:
         """Note which of a candidate's jobs have ended; finish it when all have, or one went wrong."""
         for job in running.plan.jobs:
-            if job.key in running.outcomes:
+            if job.key in running.outcomes or job.key not in running.submitted:
                 continue
             outcome = self.engine.outcome(job.key)
             if outcome is None:
@@ -426,14 +423,81 @@ class Search:
             if outcome.state in ("failed", "config"):
                 self._give_up(running, outcome.stage or outcome.name, outcome.reason)
                 return
-        if len(running.outcomes) == len(running.plan.jobs):
-            (self._finish_confirmed if running.confirming else self._finish_made)(running)
+        if running.gates and running.gates[0].after in running.outcomes:
+            self._judge(running, running.gates.pop(0))
+        elif all(job.key in running.outcomes for job in running.plan.jobs):
+            if running.probing:
+                self._probed(running)
+            else:
+                (self._finish_confirmed if running.confirming else self._finish_made)(running)
+
+    def _judge(self, running: Running, gate: Gate) -> None:
+        """Stop a training that can't pay any more; else go on to the next gate."""
+        verdict = self.foresight.stop(running.proposal.recipe, gate)
+        if verdict is None:
+            self._submit(running)
+        else:
+            self._skip(running, verdict)
+
+    def _probed(self, running: Running) -> None:
+        """The one-shot file is there: is it worth to train?"""
+        recipe = running.proposal.recipe
+        self.foresight.probed(recipe, running.plan, running.outcomes.values())
+        verdict = self.foresight.verdict(recipe)
+        if verdict is None:
+            self._make(running)
+        else:
+            self._skip(running, verdict)
+
+    def _skip(self, running: Running, verdict: Verdict) -> None:
+        """Write down that a recipe is not trained, or no further, and why; nothing counts it as a trial."""
+        p = running.proposal
+        seconds = sum(o.seconds for o in running.outcomes.values() if not o.cached)
+        skipped = Skipped(
+            number=p.number,
+            recipe=p.recipe,
+            origin=p.origin,
+            kind=verdict.kind,
+            reason=verdict.reason,
+            point=verdict.point,
+            score=verdict.score,
+            seconds=seconds,
+        )
+        self.ledger.skip(skipped)
+        self.skipped_now.append(skipped)
+        self._end(running)
+        self._tell_skipped(p)
+        self.view.note(
+            f"{skipped.name} {p.recipe.label()}: not trained{' to the end' * bool(verdict.point)}: {verdict.reason}"
+        )
+        if verdict.point is None and self.config.search.siblings:  # others of its schemes may well pay
+            found = strategy.siblings(p.recipe, self._schemes(post_training=True))
+            self._enqueue((r for r in found if self.foresight.verdict(r) is None), "sibling")
+        self._give_up_hope()
+
+    def _tell_skipped(self, proposal: Proposal) -> None:
+        if proposal.trial is not None:
+            self.proposals.tell(proposal.trial, None, {})
+
+    def _give_up_hope(self) -> None:
+        """End early where budgets can't be met, or nothing more can reach the front."""
+        results = self.ledger.results()
+        over = sum(skipped.kind == "over budget" for skipped in results.skipped)
+        cheap = [budget for budget in results.budgets if budget.metric in CHEAP]
+        meets = any(results.fits(c, cheap) for c in results.candidates)
+        if over >= FAIR_SHARE and not meets and not self.stopping:
+            limits = ", ".join(budget.text for budget in cheap)
+            self.stopping = f"nothing seems to meet {limits}: {over} recipes from all over the space can't"
+        elif len(self.skipped_now) >= IN_A_ROW and not self.stopping:
+            self.stopping = HOPELESS
 
     def _give_up(self, running: Running, stage: str, reason: str) -> None:
         """A candidate failed; one that was only to be confirmed stays what it was."""
         if running.confirming:
             self.view.note(f"#{running.proposal.number} can't be confirmed: {stage}: {reason}")
             self._end(running)
+        elif running.probing:  # training shows for sure
+            self._make(running)
         else:
             self._finish(running, self._failed(running, stage, reason))
 
@@ -451,7 +515,7 @@ class Search:
     def _reference(self) -> Candidate | None:
         """The candidate that latencies are relative to, once it is measured."""
         number = self.seen.get(self.setting.reference.digest)
-        return None if number is None else self.candidates.get(number)
+        return None if number is None else self.ledger.candidates.get(number)
 
     def _count(self, outcome: Outcome) -> Outcome:
         """Count an outcome once; for a second candidate that shares the job it is saved time."""
@@ -491,15 +555,17 @@ class Search:
         self._release(running)
 
     def _release(self, running: Running) -> None:
-        for job in running.plan.jobs:
-            self.engine.release(job.key)
+        for key in running.submitted:
+            self.engine.release(key)
+        running.submitted = []
 
     def _finish(self, running: Running, candidate: Candidate) -> None:
         candidate = dataclasses.replace(candidate, finished=datetime.now(UTC).isoformat(timespec="seconds"))
         self._keep(candidate)
         self._end(running)
         self._tell(running.proposal, candidate)
-        self.view.candidate(candidate, self.metrics, self.candidates.get(0))
+        self.skipped_now = []
+        self.view.candidate(candidate, self.ledger.terms.metrics, self.ledger.candidates.get(0))
         if candidate.failed and running.proposal.recipe in (self.setting.baseline, self.setting.reference):
             what = f"the baseline itself ({candidate.recipe.label()}) can't be measured"
             raise CandidateFailed(candidate.failed_stage, f"{what}: {candidate.reason}")
@@ -533,7 +599,7 @@ class Search:
             plan=running.plan,
             store=self.store,
             setting=self.setting,
-            quality=self.quality.name,
+            quality=self.ledger.terms.quality.name,
             reference=self._other_than(p.recipe),
         )
 
@@ -545,7 +611,7 @@ class Search:
 
     def _confirm(self) -> None:
         """Measure front and near-ties again: more repeats, and the test split, which the search never saw."""
-        chosen = [c for c in confirmation.choose(self._results()) if c.confirmation is None]
+        chosen = [c for c in confirmation.choose(self.ledger.results()) if c.confirmation is None]
         if not chosen:
             return
         what = "a candidate" if len(chosen) == 1 else f"{len(chosen)} candidates"
@@ -561,13 +627,13 @@ class Search:
                 raise TargetUnavailable("stopped while confirming; `autoopt confirm` goes on with it")
         self.stopping = before or CONFIRMING
         if (reference := self._reference()) is not None:
-            for candidate in self.candidates.values():
+            for candidate in self.ledger.candidates.values():
                 self._keep(assemble.rescaled(candidate, reference))
 
     def _finish_confirmed(self, running: Running) -> None:
         number = running.proposal.number
         candidate = assemble.confirmed(
-            self.candidates[number],
+            self.ledger.candidates[number],
             plan=running.plan,
             store=self.store,
             setting=self.setting,
@@ -578,20 +644,8 @@ class Search:
 
     def _keep(self, candidate: Candidate) -> None:
         """Write a candidate down."""
-        if self.candidates.get(candidate.number) != candidate:
-            text = json.dumps(candidate.to_dict())
-            write_atomically(self.folder.candidate_file(candidate.number), text.encode())
-            self.candidates = {**self.candidates, candidate.number: candidate}
-
-    def _results(self) -> Results:
-        return Results(
-            study=self.folder.name,
-            metrics=self.metrics,
-            quality=self.quality.name,
-            objectives=self.objectives,
-            budgets=self.budgets,
-            candidates=tuple(self.candidates[number] for number in sorted(self.candidates)),
-        )
+        self.ledger.keep(candidate)
+        self.foresight.learn(self.ledger.candidates.values())
 
     # ---- for people
 
@@ -603,18 +657,12 @@ class Search:
         now = {"jobs_s": self.spent.jobs, "saved_by_store_s": self.spent.saved, "overhead_s": self.spent.overhead}
         ended = self.spent.wall > 0  # while it runs, what earlier runs spent is all that is known
         spent = {name: round(before.get(name, 0.0) + seconds, 1) for name, seconds in now.items()} if ended else before
-        quality = {"name": self.quality.name, "direction": self.quality.direction, "unit": self.quality.unit}
-        header = {
-            "study": self.folder.name,
-            "quality": quality,
-            "objectives": list(self.objectives),
-            "budgets": [b.text for b in self.budgets],
-            "manifest": self.task["manifest"],
-            "provenance": provenance.describe(self.folder, self.config, self.task, self.device) | {"time": spent},
-        }
-        write_atomically(self.folder.header, json.dumps(header, indent=1).encode())
+        facts = provenance.describe(self.folder, self.config, self.task, self.device) | {"time": spent}
+        self.ledger.write_header(self.task["manifest"], facts)
 
     def _snapshot(self) -> Snapshot:
+        terms = self.ledger.terms if self.opened else None
+        candidates = tuple(self.ledger.candidates.values()) if self.opened else ()
         notes = self.engine.running()
         rows = []
         for running in self.running.values():
@@ -626,16 +674,17 @@ class Search:
                     rows.append((running.proposal.number, running.proposal.recipe.label(), job.name, notes[job.key]))
                     break
         return Snapshot(
-            done=len(self.candidates),
-            failed=sum(c.failed for c in self.candidates.values()),
+            done=len(candidates),
+            failed=sum(c.failed for c in candidates),
+            skipped=len(self.ledger.skipped) if self.opened else 0,
             total=self.trials,
             running=tuple(rows),
             hits=self.spent.hits,
             elapsed_s=time.time() - self.started,
             hours=self.hours,
-            candidates=tuple(self.candidates.values()),
-            objectives=self.objectives if self.opened else (),
-            metrics=self.metrics if self.opened else {},
-            budgets=self.budgets if self.opened else (),
-            quality=self.quality.name if self.opened else "",
+            candidates=candidates,
+            objectives=terms.objectives if terms else (),
+            metrics=terms.metrics if terms else {},
+            budgets=terms.budgets if terms else (),
+            quality=terms.quality.name if terms else "",
         )

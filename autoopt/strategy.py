@@ -30,11 +30,15 @@ class Strategy:
         siblings: once a model is trained, all its post-training schemes are tried: seconds each.
         corners: the ends of the space are tried before the sampler is asked.
         sharing: of several proposals the one whose training is done already goes first.
+        skipping: what can't fit the budgets or reach the front is not trained.
+        halving: a training that turns out so is stopped at the end of a stage, or after its first epochs.
     """
 
     siblings: bool = True
     corners: bool = True
     sharing: bool = True
+    skipping: bool = True
+    halving: bool = True
 
 
 def siblings(recipe: Recipe, schemes: Iterable[str]) -> list[Recipe]:

@@ -242,6 +242,8 @@ def print_status(results: "SavedResults", counts: Mapping[str, int], running: in
     _echo(f"{results.study}: {len(results.candidates)} candidates, {state}")
     for name in ("front", "dominated", "infeasible", "failed"):
         _echo(f"  {counts[name]:4d} {name}")
+    for kind, names in words.skips(results):
+        _echo(f"  {len(names):4d} recipes not trained, or not to the end: {kind}")
     for stage, reason, names in words.failures(results):
         _echo(f"  failed in {stage} ({len(names)}): {reason}")
     time = results.provenance.get("time", {})

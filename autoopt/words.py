@@ -138,6 +138,14 @@ def failures(results: Results) -> list[tuple[str, str, list[str]]]:
     return [(*key, names) for key, names in sorted(groups.items(), key=lambda item: -len(item[1]))]
 
 
+def skips(results: Results) -> list[tuple[str, list[str]]]:
+    """Why recipes were not trained, or not to the end, in a word, and which."""
+    groups: dict[str, list[str]] = {}
+    for skipped in results.skipped:
+        groups.setdefault(skipped.kind, []).append(skipped.name)
+    return sorted(groups.items(), key=lambda item: -len(item[1]))
+
+
 def summary(results: Results) -> str:
     """How many candidates there are, and what became of them."""
     if not results.candidates:
@@ -145,6 +153,8 @@ def summary(results: Results) -> str:
     counts, n = Counter(results.statuses().values()), len(results.candidates)
     words = {"front": "on the front", "dominated": "dominated", "infeasible": "outside the budgets", "failed": "failed"}
     parts = [f"{counts[status]} {text}" for status, text in words.items() if counts[status]]
+    if results.skipped:
+        parts.append(f"and {len(results.skipped)} recipe{'' if len(results.skipped) == 1 else 's'} skipped untrained")
     hours = sum(c.seconds for c in results.candidates) / 3600
     work = f"; {hours:.1f} hours of work" if hours >= 0.1 else ""
     return f"{n} candidate{'' if n == 1 else 's'}: {', '.join(parts)}{work}."

@@ -54,7 +54,7 @@ def run(
         CandidateFailed: if tfmot refuses the model, or training goes wrong.
     """
     started = time.monotonic()
-    wrapped = _wrap(name, model, settings, train)
+    wrapped = _wrap(name, model, settings, len(train))
     trained = finetune.fit(
         name, wrapped, settings["finetune"], manifest, train, validation, progress, seed=settings["seed"], begun=begun
     )
@@ -67,6 +67,8 @@ def run(
         "best_epoch": trained.best,
         "judged_epoch": _judged(wrapped, settings),
         "seconds": round(time.monotonic() - started, 3),
+        # The first epoch also builds the graph; where it is the only one, it is all that is known.
+        "epoch_seconds": round(min(trained.seconds, default=0.0), 3),
     }
     return result, report
 
@@ -84,10 +86,28 @@ def begin(
 
     Arguments and errors are those of `run`.
     """
-    wrapped = _wrap(name, model, settings, train)
+    wrapped = _wrap(name, model, settings, len(train))
     until = _judged(wrapped, settings)
     tuning, seed = settings["finetune"], settings["seed"]
     return finetune.fit(name, wrapped, tuning, manifest, train, validation, progress, seed=seed, until=until)
+
+
+def one_shot(name: str, model: Any, settings: dict[str, Any]) -> Any:
+    """A model with a stage's masks or centroids, not trained: what it weighs, not what it is worth.
+
+    Args:
+        name: `prune` or `cluster`.
+        model: tf_keras model; it is used up.
+        settings: of the stage, with `finetune` and `seed`.
+
+    Raises:
+        CandidateFailed: as of `run`.
+    """
+    at_once = {"schedule": "constant", "begin": 0.0, "frequency": 1} if name == "prune" else {}
+    wrapped = _wrap(name, model, settings | at_once)
+    if name == "prune":
+        prune.apply(wrapped.model)
+    return wrapped.unwrap(wrapped.model)
 
 
 def _judged(wrapped: Wrapped, settings: dict[str, Any]) -> int:
@@ -95,12 +115,12 @@ def _judged(wrapped: Wrapped, settings: dict[str, Any]) -> int:
     return min(wrapped.first_epoch + 1, int(settings["finetune"]["epochs"]))
 
 
-def _wrap(name: str, model: Any, settings: dict[str, Any], train: Split) -> Wrapped:
-    """The model with the stage's technique in the loop."""
+def _wrap(name: str, model: Any, settings: dict[str, Any], items: int = 1) -> Wrapped:
+    """The model with the stage's technique in the loop, to be trained on so many items."""
     import tf_keras
 
     tf_keras.utils.set_random_seed(settings["seed"])
-    steps = -(-len(train) // settings["finetune"]["batch_size"])
+    steps = -(-items // settings["finetune"]["batch_size"])
     try:
         wrapped = STAGES[name](model, settings, steps)
     except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:

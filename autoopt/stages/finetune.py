@@ -6,6 +6,7 @@ It can stop after an epoch and go on from there in another process, as if it had
 import io
 import json
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,6 +38,7 @@ class Progress:
         best_weights: of that epoch, in the order of `get_weights`.
         weights: of the model now, with the technique's own variables; None before the first epoch.
         optimizer: its variables.
+        seconds: of each epoch that was trained in this process.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)
@@ -44,6 +46,7 @@ class Progress:
     best_weights: Arrays = field(default_factory=list)
     weights: Arrays | None = None
     optimizer: Arrays = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
 
     def to_bytes(self) -> bytes:
         """`from_bytes` is the inverse."""
@@ -115,6 +118,7 @@ def fit(
         _supports_tf_logs = True  # Keras' own switch: do not turn every step's logs into numbers
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            self.began = time.monotonic()
             progress(f"epoch {epoch + 1}/{epochs}")
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -136,6 +140,7 @@ def fit(
             before = now.history[now.best - 1][quality.name] if now.best else value
             if epoch >= min(wrapped.first_epoch, epochs - 1) and quality.sign * value <= quality.sign * before:
                 now.best, now.best_weights = epoch + 1, now.weights
+            now.seconds.append(time.monotonic() - self.began)
 
         def _finite(self, loss: float) -> float:
             if not math.isfinite(loss):

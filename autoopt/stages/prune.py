@@ -64,6 +64,15 @@ def wrap(model: Any, settings: dict[str, Any], steps_per_epoch: int) -> Wrapped:
     )
 
 
+def apply(model: Any) -> None:
+    """Set the masks of a wrapped model, and its weights by them, without a step of training."""
+    for layer in model.layers:
+        if hasattr(layer, "pruning_obj"):
+            layer.pruning_step.assign(layer.pruning_obj._pruning_schedule.begin_step)
+            layer.pruning_obj.conditional_mask_update()
+            layer.pruning_obj.weight_mask_op()
+
+
 def _prunable(layer: Any) -> list[Any]:
     """The kernels that tfmot prunes in a layer that it supports."""
     from tensorflow_model_optimization.python.core.sparsity.keras.prune_registry import PruneRegistry

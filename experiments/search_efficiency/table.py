@@ -3,7 +3,8 @@
     python experiments/search_efficiency/table.py
 
 Resumable: stopped at any moment, the same command goes on. Writes table.csv beside this script: each recipe
-with its objectives, and its jobs with the seconds that each took.
+with its objectives, what its one-shot file weighs, the accuracy at the points of its training, and its jobs with
+the seconds that each took.
 """
 
 import csv
@@ -11,9 +12,11 @@ import itertools
 import json
 from pathlib import Path
 
+from autoopt import process
 from autoopt.folder import StudyFolder
 from autoopt.knobs import Choice
-from autoopt.pipeline import plan
+from autoopt.pipeline import plan, probe
+from autoopt.process import Workplace
 from autoopt.progress import Plain
 from autoopt.recipe import Finetune, Recipe
 from autoopt.search import Search
@@ -37,6 +40,26 @@ def everything(space: SearchSpace, defaults: Finetune, seed: int) -> list[Recipe
     return list(found)
 
 
+def one_shots(search: Search, recipes: list[Recipe]) -> dict[str, int]:
+    """Bytes after gzip of each recipe's one-shot file, by the recipe's digest."""
+    workplace = Workplace(
+        store=str(search.store.root.resolve()), mark="table", threads=2, job_seconds=600, job_bytes=8 << 30
+    )
+    workplace.claim()
+    found = {}
+    for number, recipe in enumerate(recipes):
+        if recipe.prune or recipe.cluster:
+            made = probe(recipe, search.setting)
+            for job in made.jobs:
+                outcome = process.run(job, workplace, lambda: False)
+                assert outcome.state == "done", outcome.reason
+            data = search.store.get(made.results["weigh"])
+            assert data is not None
+            found[recipe.digest] = json.loads(data)["compressed_bytes"]
+            print(f"one-shot file {number + 1} of {len(recipes)}: {found[recipe.digest]} bytes", flush=True)
+    return found
+
+
 def main() -> None:
     folder = StudyFolder(STUDY)
     config = folder.config()
@@ -44,17 +67,24 @@ def main() -> None:
     with folder.lock(), Plain() as view:
         search = Search(folder, config, view, trials=None, hours=None, scheduler=None, store=None, recipes=recipes)
         search.run()
+    weights = one_shots(search, recipes)
     with open(HERE / "table.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["number", "recipe", *search.objectives, "failed", "jobs"])
-        for number, candidate in sorted(search.candidates.items()):
+        objectives = search.ledger.terms.objectives
+        writer.writerow(["number", "recipe", *objectives, "one_shot_bytes", "reached", "failed", "jobs"])
+        for number, candidate in sorted(search.ledger.candidates.items()):
             jobs = [
                 [job.key[:12], job.name, search.store.seconds(job.key)]
                 for job in plan(candidate.recipe, search.setting).jobs
             ]
-            values = [candidate.value(name) for name in search.objectives]
+            values = [candidate.value(name) for name in objectives]
+            reached = {
+                report["stage"]: [report["epochs"][report[at] - 1]["accuracy"] for at in ("judged_epoch", "best_epoch")]
+                for report in candidate.report
+            }
             failed = f"{candidate.failed_stage}: {candidate.reason}" if candidate.failed else ""
-            writer.writerow([number, candidate.recipe.to_json(), *values, failed, json.dumps(jobs)])
+            row = [number, candidate.recipe.to_json(), *values, weights.get(candidate.recipe.digest, "")]
+            writer.writerow([*row, json.dumps(reached), failed, json.dumps(jobs)])
 
 
 if __name__ == "__main__":

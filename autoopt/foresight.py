@@ -1,0 +1,169 @@
+"""Decides which of a recipe's jobs are worth doing, with what the study knows so far (see `prospects`)."""
+
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+
+from autoopt import models, pipeline, strategy
+from autoopt.candidate import Candidate, Skipped
+from autoopt.pipeline import Gate, Plan, Setting
+from autoopt.process import Outcome
+from autoopt.prospects import Prospects, Verdict
+from autoopt.recipe import Recipe
+from autoopt.stages import STAGES
+from autoopt.store import Store
+from autoopt.strategy import Strategy
+from autoopt.terms import Terms
+
+PROBE_PAYS = 2.0
+"""So many times as long as a probe takes must be the training that it may save."""
+STOP_PAYS = 2.0
+"""So many times as long as going on later costs must be the epochs that stopping may save."""
+
+
+class Foresight:
+    """What the study knows about recipes that are not done.
+
+    Args:
+        use: which devices.
+        setting: of the study.
+        store: where results lie.
+        terms: that the study is judged by.
+        schemes: post-training ones of the space, that the target runs.
+    """
+
+    def __init__(
+        self,
+        use: Strategy,
+        setting: Setting,
+        store: Store,
+        terms: Terms,
+        schemes: Sequence[str],
+    ) -> None:
+        self._use, self._setting, self._store = use, setting, store
+        self._terms, self._schemes = terms, schemes
+        self._candidates: tuple[Candidate, ...] = ()
+        self._prospects: Prospects | None = None
+        self._none_revived = False
+        self._one_shot: dict[str, dict[str, float]] = {}
+        self._probe_s: list[float] = []
+
+    def learn(self, candidates: Iterable[Candidate]) -> None:
+        """Take over what is done by now."""
+        self._candidates, self._prospects, self._none_revived = tuple(candidates), None, False
+
+    @property
+    def prospects(self) -> Prospects:
+        """The bounds by what is done."""
+        if self._prospects is None:
+            self._prospects = Prospects(self._candidates, self._terms, exact=self._setting.target.exact)
+        return self._prospects
+
+    # ---- before training
+
+    def verdict(self, recipe: Recipe) -> Verdict | None:
+        """Why training a recipe can't pay; None if it can."""
+        if not self._use.skipping or not self.training_s(recipe):
+            return None
+        return self.prospects.verdict(recipe, self._one_shot.get(recipe.digest))
+
+    def probe(self, recipe: Recipe) -> Plan | None:
+        """The jobs of its one-shot file, where that can show that the training can't pay, and costs much less."""
+        if not self._use.skipping or recipe.digest in self._one_shot or not (recipe.prune or recipe.cluster):
+            return None
+        decisive = {*self._terms.objectives, *(budget.metric for budget in self._terms.budgets)}
+        shown = {
+            "size_bytes",
+            "compressed_bytes",
+            *(self._setting.target.measures if self._setting.target.exact else ()),
+        }
+        if not self.prospects.tells(recipe, decisive & shown):
+            return None
+        plan = pipeline.probe(recipe, self._setting)
+        ready = all(self._store.seconds(job.key) is not None for job in plan.jobs)
+        return plan if ready or self.training_s(recipe) > PROBE_PAYS * self._probe_seconds() else None
+
+    def probed(self, recipe: Recipe, plan: Plan, outcomes: Iterable[Outcome]) -> None:
+        """Take over what a probe has shown."""
+        read = {name: self._store.get(key) for name, key in plan.results.items()}
+        found = {name: json.loads(data) for name, data in read.items() if data is not None}
+        shown: dict[str, float] = dict(found.get("weigh", {}))
+        for reading in found.get("memory", {}).get("readings", ())[:1]:
+            shown |= reading
+        if processes := found.get("latency", {}).get("processes"):
+            shown["latency_ms"] = min(ns for one in processes for rounds in one for ns, _ in rounds) / 1e6
+        self._one_shot[recipe.digest] = shown
+        self._probe_s.append(sum(outcome.seconds for outcome in outcomes))
+
+    def _probe_seconds(self) -> float:
+        """What a probe costs: as the last ones did, or twice what making the baseline's file took."""
+        if self._probe_s:
+            return statistics.median(self._probe_s)
+        jobs = pipeline.plan(self._setting.baseline, self._setting).jobs
+        return 2 * next((self._store.seconds(job.key) or 0.0 for job in jobs if job.name == "float32"), 0.0)
+
+    def revived(self, skipped: Iterable[Skipped]) -> Skipped | None:
+        """One of the dominated recipes that may reach the front after all, by what was learnt since they were skipped."""
+        if self._none_revived:  # nothing was learnt since the last look
+            return None
+        for one in skipped:
+            shown = self._one_shot.get(one.recipe.digest)
+            if one.kind == "dominated" and not self.prospects.verdict(one.recipe, shown, one.point, one.score):
+                return one
+        self._none_revived = True
+        return None
+
+    # ---- while training
+
+    def gates(self, recipe: Recipe, plan: Plan) -> list[Gate]:
+        """Where to judge a training again: not after its last stage, when all is paid for."""
+        if not self._use.halving:
+            return []
+        names = [name for name, _ in recipe.stages()]
+        return [gate for gate in plan.gates if names and gate.point != (names[-1], "done")]
+
+    def begins(self, recipe: Recipe) -> bool:
+        """Whether stopping after the first epochs can save more than going on later costs."""
+        reports = [r for c in self._candidates for r in c.report if r.get("epoch_seconds")]
+        if not self._use.halving or recipe.finetune is None or not reports:
+            return False
+        epoch_s = statistics.median(r["epoch_seconds"] for r in reports)
+        beside_s = statistics.median(r["seconds"] - len(r["epochs"]) * r["epoch_seconds"] for r in reports)
+        return bool((recipe.finetune.epochs - 1) * epoch_s > STOP_PAYS * beside_s)
+
+    def stop(self, recipe: Recipe, gate: Gate) -> Verdict | None:
+        """Why going on with a training can't pay, for any scheme of its model; None if it can."""
+        score = self._score_at(gate)
+        if score is None:
+            return None
+        first: Verdict | None = None
+        schemes = self._schemes if self._use.siblings else ()
+        for one in (recipe, *strategy.siblings(recipe, schemes)):
+            verdict = self.prospects.verdict(one, self._one_shot.get(one.digest), gate.point, score)
+            if verdict is None:
+                return None
+            first = first or verdict
+        return first
+
+    def _score_at(self, gate: Gate) -> float | None:
+        data = self._store.get(gate.after)
+        if data is None:
+            return None
+        stage, how = gate.point
+        if how == "done":
+            return self.prospects.reached(models.reports_of(data), gate.point)
+        epochs = json.loads(data)["epochs"]
+        report = {"stage": stage, "epochs": epochs, "judged_epoch": len(epochs)}
+        return self.prospects.reached([report], gate.point)
+
+    # ---- what training costs
+
+    def training_s(self, recipe: Recipe) -> float:
+        """Seconds of training that a recipe needs beyond what the store holds; epochs where no second is known."""
+        known = [r["seconds"] / len(r["epochs"]) for c in self._candidates for r in c.report]
+        return sum(self._stages_left(recipe)) * (statistics.median(known) if known else 1.0)
+
+    def _stages_left(self, recipe: Recipe) -> list[int]:
+        jobs = pipeline.plan(recipe, self._setting).jobs
+        stages = [job for job in jobs if job.name in STAGES]
+        return [job.settings["finetune"]["epochs"] for job in stages if self._store.seconds(job.key) is None]

@@ -1,0 +1,243 @@
+"""What a recipe can hope for before it is trained: whether its training can pay, judged by the study's own results.
+
+Two kinds of bounds, both optimistic. *Cheap* metrics (size, download, latency, memory) hardly depend on how long a
+model trains: candidates of the same scheme have them already, or the one-shot file, of masks and centroids without
+training, shows them. *Quality* is bounded from above by what milder relatives reached, and by how far training has
+come, plus margins that no candidate of this study has exceeded.
+"""
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from autoopt.candidate import Candidate
+from autoopt.recipe import SCHEMES, Recipe
+from autoopt.terms import Terms
+
+ONE_SHOT_MARGIN = 0.2
+"""How much smaller than its one-shot file, as a share, a trained file may come out after gzip.
+
+Stated and tested: see `experiments/search_efficiency`, where no trained file was that much smaller."""
+ENOUGH = 16
+"""Candidates without which a margin is not believed."""
+CHEAP = ("size_bytes", "compressed_bytes", "latency_ms", "latency_ratio", "memory_bytes", "flash_bytes")
+"""Metrics that hardly depend on how long a model is trained; less is better of each."""
+BY_WEIGHTS = ("compressed_bytes",)
+"""Those that follow from the values of the weights, on every target."""
+UNKNOWN = 1e18
+"""Stands for a figure that is not measured yet and may be as large as it likes."""
+PRECISION = {"float32": 0, "float16": 0, "int16x8": 1, "dynamic": 1, "int8": 2, "int8_io": 2}
+"""Post-training schemes, the mildest first."""
+Point = tuple[str, str]
+"""A stage, and whether it is `begun` or `done`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Why training a recipe can't pay.
+
+    Attributes:
+        kind: `over budget` or `dominated`.
+        reason: a line for people.
+        point: how far its training had come, or None.
+        score: reached there.
+    """
+
+    kind: str
+    reason: str
+    point: Point | None = None
+    score: float | None = None
+
+
+def milder(a: Recipe, b: Recipe) -> bool:
+    """Whether `a` takes no more from the model than `b` does, in every technique, and trains it no less."""
+    return a != b and _prunes_less(a, b) and _clusters_less(a, b) and _stores_more(a, b) and _trains_more(a, b)
+
+
+def _prunes_less(a: Recipe, b: Recipe) -> bool:
+    if a.prune is None or b.prune is None:
+        return a.prune is None
+    return a.prune.structure == b.prune.structure and a.prune.sparsity <= b.prune.sparsity
+
+
+def _clusters_less(a: Recipe, b: Recipe) -> bool:
+    if a.cluster is None or b.cluster is None:
+        return a.cluster is None
+    return a.cluster.number >= b.cluster.number and a.cluster.per_channel >= b.cluster.per_channel
+
+
+def _stores_more(a: Recipe, b: Recipe) -> bool:
+    if SCHEMES[a.scheme].qat or SCHEMES[b.scheme].qat:
+        return a.scheme == b.scheme or (not a.trains and PRECISION[a.scheme] == 0)
+    return PRECISION[a.scheme] <= PRECISION[b.scheme]
+
+
+def _trains_more(a: Recipe, b: Recipe) -> bool:
+    return a.finetune is None or (b.finetune is not None and a.finetune.epochs >= b.finetune.epochs)
+
+
+class Prospects:
+    """Bounds for recipes, from candidates that are done.
+
+    Args:
+        candidates: measured ones; the baseline among them.
+        terms: that the study is judged by.
+        exact: whether the target computes its metrics from the very file, so that only a file shows them.
+    """
+
+    def __init__(
+        self,
+        candidates: Iterable[Candidate],
+        terms: Terms,
+        *,
+        exact: bool,
+    ) -> None:
+        self.metrics, self.quality = terms.metrics, terms.quality.name
+        self.objectives, self.budgets = terms.objectives, terms.budgets
+        self.candidates = [c for c in candidates if not c.failed and c.value(self.quality) is not None]
+        self.exact = exact
+        self.baseline = next((c for c in self.candidates if not c.recipe.trains and c.recipe.scheme == "float32"), None)
+        self._scores = {c.number: self._score(c.measurements[self.quality].value) for c in self.candidates}
+        self._margin = self._relatives_margin()
+
+    # ---- quality, as a score: more is better
+
+    def _score(self, value: float) -> float:
+        return -self.metrics[self.quality].sign * value
+
+    def _typical(self, recipe: Recipe, among: Iterable[Candidate]) -> float | None:
+        """The median score of a recipe's milder relatives (of two the better: one may have diverged)."""
+        found = [self._scores[c.number] for c in among if milder(c.recipe, recipe)]
+        return statistics.median_high(found) if found else None
+
+    def _relatives_margin(self) -> float:
+        """By how much a candidate has been better than its milder relatives' median, at most."""
+        trained = [c for c in self.candidates if c.recipe.trains]
+        gains = []
+        for c in trained:
+            if (typical := self._typical(c.recipe, self.candidates)) is not None:
+                gains.append(self._scores[c.number] - typical)
+        return max(0.0, *gains) if len(gains) >= ENOUGH else math.inf
+
+    def _training_margin(self, point: Point) -> float:
+        """By how much a candidate has been better in the end than at a point of its training, at most."""
+        gains = []
+        for c in self.candidates:
+            if (there := self.reached(c.report, point)) is not None:
+                gains.append(self._scores[c.number] - there)
+        return max(gains) if len(gains) >= ENOUGH else math.inf
+
+    def reached(self, reports: Iterable[Mapping[str, object]], point: Point) -> float | None:
+        """The score at a point of a training, by the reports of its stages; None if it did not pass there."""
+        stage, how = point
+        for report in reports:
+            if report["stage"] == stage:
+                epochs, number = report["epochs"], report.get("judged_epoch" if how == "begun" else "best_epoch")
+                if isinstance(epochs, Sequence) and isinstance(number, int):
+                    return self._score(epochs[number - 1][self.quality])
+        return None
+
+    def hope(self, recipe: Recipe, point: Point | None = None, score: float | None = None) -> float:
+        """The best score that a recipe may reach.
+
+        Args:
+            recipe: not trained yet, or half.
+            point: how far its training has come.
+            score: reached there.
+        """
+        typical = self._typical(recipe, self.candidates)
+        bounds = [math.inf if typical is None else typical + self._margin]
+        if point is not None and score is not None:
+            bounds.append(score + self._training_margin(point))
+        return min(bounds)
+
+    # ---- what is cheap to know
+
+    def floors(self, recipe: Recipe, one_shot: Mapping[str, float] | None = None) -> dict[str, float]:
+        """The least that each cheap metric may come to, for which that is known.
+
+        Args:
+            recipe: not trained yet.
+            one_shot: metrics of its file of masks and centroids without training.
+        """
+        found: dict[str, float] = {}
+        for name in CHEAP:
+            if seen := [c for c in self._alike(recipe, name) if c.value(name) is not None]:
+                slack = 1 - ONE_SHOT_MARGIN if self._by_weights(name) else 1.0
+                found[name] = slack * min(c.measurements[name].low for c in seen)
+        for name, value in (one_shot or {}).items():
+            known = value * (1 - ONE_SHOT_MARGIN if self._by_weights(name) else 1.0)
+            found[name] = max(known, found.get(name, known))
+        return found
+
+    def _by_weights(self, metric: str) -> bool:
+        return metric in BY_WEIGHTS or self.exact
+
+    def _alike(self, recipe: Recipe, metric: str) -> list[Candidate]:
+        """Candidates that have the metric in common with a recipe: all of its scheme, or also of its weights."""
+        same = [c for c in self.candidates if c.recipe.scheme == recipe.scheme]
+        if not self._by_weights(metric):
+            return same
+        return [c for c in same if (c.recipe.prune, c.recipe.cluster) == (recipe.prune, recipe.cluster)]
+
+    # ---- whether it can pay
+
+    def verdict(
+        self,
+        recipe: Recipe,
+        one_shot: Mapping[str, float] | None = None,
+        point: Point | None = None,
+        score: float | None = None,
+    ) -> Verdict | None:
+        """Why training a recipe, or going on with it, can't pay; None if it can.
+
+        Args:
+            recipe: not trained yet, or half.
+            one_shot: as of `floors`.
+            point: as of `hope`.
+            score: as of `hope`.
+        """
+        floors, hope = self.floors(recipe, one_shot), self.hope(recipe, point, score)
+        found = self._over_budget(floors, hope) or self._dominated(recipe, floors, hope)
+        return None if found is None else dataclasses.replace(found, point=point, score=score)
+
+    def _over_budget(self, floors: Mapping[str, float], hope: float) -> Verdict | None:
+        best = {**floors, **({self.quality: self._score(hope)} if math.isfinite(hope) else {})}
+        for budget in self.budgets:
+            base = None if self.baseline is None else self.baseline.value(budget.metric)
+            value = best.get(budget.metric)
+            if value is None or (budget.factor != 0 and base is None):
+                continue
+            if budget.margin(value, base) > 0:
+                shown = self.metrics[budget.metric].show(value)
+                bound = "at most" if budget.sense == ">=" else "at least"
+                return Verdict(kind="over budget", reason=f"{bound} {shown}, outside {budget.text}")
+        return None
+
+    def _dominated(self, recipe: Recipe, floors: Mapping[str, float], hope: float) -> Verdict | None:
+        if not math.isfinite(hope) or self.quality not in self.objectives:
+            return None
+        for c in self.candidates:
+            if (
+                not c.refused
+                and self._scores[c.number] >= hope
+                and all(self._no_worse(c, recipe, name, floors) for name in self.objectives if name != self.quality)
+            ):
+                best = self.metrics[self.quality].show(self._score(hope))
+                return Verdict(kind="dominated", reason=f"at best {best}, which {c.name} beats at no more cost")
+        return None
+
+    def _no_worse(self, c: Candidate, recipe: Recipe, metric: str, floors: Mapping[str, float]) -> bool:
+        """Whether a candidate is at least as good in a metric as a recipe can come to be."""
+        value = c.value(metric)
+        if value is None or metric not in CHEAP:
+            return False
+        if c.recipe.scheme == recipe.scheme and not self._by_weights(metric):
+            return True  # the same program: what differs between their readings is noise
+        return metric in floors and value <= floors[metric]
+
+    def tells(self, recipe: Recipe, names: Iterable[str]) -> bool:
+        """Whether knowing some metrics of the one-shot file could show that the recipe's training can't pay."""
+        return self.verdict(recipe, dict.fromkeys(names, UNKNOWN)) is not None
