@@ -23,9 +23,8 @@ from autoopt.metrics import Metric
 from autoopt.recipe import Finetune, Recipe
 from autoopt.space import SearchSpace
 
-DUPLICATES_IN_A_ROW = 8
-"""After so many recipes seen before, the sampler is set aside and unseen ones are drawn at random."""
 RANDOM_DRAWS = 2000
+"""Tries to find a recipe that was not seen before; a space is exhausted after them."""
 Trial = optuna.trial.Trial
 
 
@@ -146,22 +145,21 @@ class Proposals:
             seen: digests of the recipes that were tried.
             number: for its candidate.
         """
-        for attempt in range(DUPLICATES_IN_A_ROW + 2):
-            if attempt >= DUPLICATES_IN_A_ROW:
-                unseen = self._unseen(seen, number)
-                if unseen is None:
-                    return None
+        trial = self._study.ask()
+        recipe, origin = self._recipe_of(trial)
+        while recipe.digest in seen:
+            # FAIL is invisible to the samplers: a copy must not weigh twice.
+            self._study.tell(trial, state=TrialState.FAIL)
+            unseen = self._near(recipe, seen, number)
+            if unseen is None:
+                return None
+            if not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
                 self.enqueue(unseen, "search")
             trial = self._study.ask()
             recipe, origin = self._recipe_of(trial)
-            if recipe.digest in seen:
-                # FAIL is invisible to the samplers: a copy must not weigh twice.
-                self._study.tell(trial, state=TrialState.FAIL)
-                continue
-            for name, value in (("origin", origin), ("recipe", recipe.to_json()), ("candidate", number)):
-                trial.set_user_attr(name, value)
-            return Proposal(number=number, recipe=recipe, origin=origin, trial=trial)
-        return None
+        for name, value in (("origin", origin), ("recipe", recipe.to_json()), ("candidate", number)):
+            trial.set_user_attr(name, value)
+        return Proposal(number=number, recipe=recipe, origin=origin, trial=trial)
 
     def _recipe_of(self, trial: Trial) -> tuple[Recipe, str]:
         given = trial.user_attrs.get("recipe")
@@ -172,12 +170,27 @@ class Proposals:
             self._space.sample(trial, self._defaults, self._seed)  # tells Optuna the parameters
         return recipe, trial.user_attrs["origin"]
 
-    def _unseen(self, seen: Container[str], number: int) -> Recipe | None:
+    def _near(self, recipe: Recipe, seen: Container[str], number: int) -> Recipe | None:
+        """A recipe that was not tried yet: like this one but for a knob or a few, if there is such a one.
+
+        Asking again until something new comes would cost more, and samplers repeat themselves in small spaces.
+        """
         rng = random.Random(f"{self._seed} {number}")
-        for _ in range(RANDOM_DRAWS):
-            recipe = self._space.random(rng, self._defaults, self._seed)
-            if recipe.digest not in seen:
-                return recipe
+        given = self._space.parameters(recipe, self._defaults) or {}
+        for draw in range(RANDOM_DRAWS):
+            # First one knob is drawn anew, later more and more, in the end all.
+            share = 2 * draw * len(given) // RANDOM_DRAWS
+            if share >= len(given):
+                found = self._space.random(rng, self._defaults, self._seed)
+            else:
+                kept = set(rng.sample(sorted(given), len(given) - max(1, share)))
+                found = self._space.build(
+                    lambda name, knob: given[name] if name in kept else knob.random(rng),  # noqa: B023 - used at once
+                    self._defaults,
+                    self._seed,
+                )
+            if found.digest not in seen:
+                return found
         return None
 
     def tell(self, trial: Trial, values: Sequence[float] | None, excesses: Mapping[str, float]) -> None:

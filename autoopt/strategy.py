@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from autoopt.knobs import Knob, Value
-from autoopt.recipe import Finetune, Recipe
+from autoopt.recipe import SCHEMES, Finetune, Recipe
 from autoopt.space import Choose, SearchSpace
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ class Strategy:
 
     Attributes:
         siblings: once a model is trained, all its post-training schemes are tried: seconds each.
-        corners: the ends of the space are tried before the sampler is asked.
+        corners: centre and ends of the space are tried before the sampler is asked.
         sharing: of several proposals the one whose training is done already goes first.
         skipping: what can't fit the budgets or reach the front is not trained.
         halving: a training that turns out so is stopped at the end of a stage, or after its first epochs.
@@ -54,9 +54,9 @@ def siblings(recipe: Recipe, schemes: Iterable[str]) -> list[Recipe]:
 
 
 def corners(space: SearchSpace, schemes: Collection[str], defaults: Finetune, seed: int = 0) -> list[Recipe]:
-    """The ends of the space: what should be smallest, and what should lose least.
+    """The centre and the ends of the space: a bit of all, what should be smallest, and what should lose least.
 
-    The fastest end needs no seed: on a target where only the scheme decides the speed, the baseline's own
+    The centre comes first: of one training it brings the most. The fastest end needs no seed: on a target where only the scheme decides the speed, the baseline's own
     schemes are that end.
 
     Args:
@@ -71,21 +71,26 @@ def corners(space: SearchSpace, schemes: Collection[str], defaults: Finetune, se
     strong: dict[str, Value] = {"prune": True, "cluster": True, "scheme": by_size[0]}
     # The mildest technique alone: clusters by the hundred lose less than any pruning that pays.
     mild: dict[str, Value] = {"prune": "cluster" not in space.knobs, "cluster": True, "scheme": by_size[-1]}
+    plain = [name for name in by_size if not SCHEMES[name].qat] or by_size
+    middle: dict[str, Value] = {"prune": True, "cluster": True, "scheme": plain[len(plain) // 2]}
     found = [
-        space.build(_toward(strong, high=("prune.sparsity",), low=("cluster.number",)), defaults, seed),
-        space.build(_toward(mild, high=("cluster.number",), low=("prune.sparsity",)), defaults, seed),
+        space.build(_toward(middle), defaults, seed),
+        space.build(
+            _toward(strong, high=("prune.sparsity", "finetune.epochs"), low=("cluster.number",)), defaults, seed
+        ),
+        space.build(_toward(mild, high=("cluster.number", "finetune.epochs"), low=("prune.sparsity",)), defaults, seed),
     ]
     return [recipe for recipe in dict.fromkeys(found) if recipe.trains]
 
 
-def _toward(wanted: Mapping[str, Value], *, high: Sequence[str], low: Sequence[str]) -> Choose:
-    """Chooses the ends that are named, long training, and the middle of all else."""
+def _toward(wanted: Mapping[str, Value], *, high: Sequence[str] = (), low: Sequence[str] = ()) -> Choose:
+    """Chooses what is wanted, the ends that are named, and the middle of all else."""
 
     def choose(name: str, knob: Knob) -> Value:
         if name in wanted and wanted[name] in knob:
             return wanted[name]
         values = list(knob.extremes())
-        if name in (*high, "finetune.epochs"):
+        if name in high:
             return max(values)
         if name in low:
             return min(values)

@@ -38,22 +38,25 @@ def test_what_was_trained_for_its_own_scheme_alone_has_no_siblings(scheme: str) 
     assert strategy.siblings(Recipe(scheme=scheme), ["float32", "int8"]) == []
 
 
-def test_corners_are_the_ends_of_the_space() -> None:
-    smallest, mildest = strategy.corners(space(), list(FULL["scheme"]), DEFAULTS, seed=5)  # type: ignore[arg-type]
+def test_corners_are_the_centre_and_the_ends_of_the_space() -> None:
+    centre, smallest, mildest = strategy.corners(space(), list(FULL["scheme"]), DEFAULTS, seed=5)  # type: ignore[arg-type]
     assert smallest.prune is not None
     assert smallest.cluster is not None
     assert (smallest.prune.sparsity, smallest.cluster.number, smallest.scheme) == (0.8, 8, "int8")
     assert mildest.prune is None
     assert mildest.cluster is not None
     assert (mildest.cluster.number, mildest.scheme) == (64, "float32")
+    assert centre.prune is not None
+    assert centre.cluster is not None
+    assert (centre.prune.sparsity, centre.cluster.number, centre.scheme) == (0.6, 16, "dynamic")
     assert {r.finetune.epochs for r in (smallest, mildest) if r.finetune} == {4}
     assert smallest.finetune is not None
     assert smallest.finetune.learning_rate == pytest.approx(0.001)
-    assert {r.seed for r in (smallest, mildest)} == {5}
+    assert {r.seed for r in (centre, smallest, mildest)} == {5}
 
 
 def test_without_clusters_the_mildest_end_prunes_least() -> None:
-    _, mildest = strategy.corners(space(cluster=None), ["float32", "int8"], DEFAULTS)
+    _, _, mildest = strategy.corners(space(cluster=None), ["float32", "int8"], DEFAULTS)
     assert mildest.prune is not None
     assert mildest.prune.sparsity == 0.3
 

@@ -23,12 +23,6 @@ import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras
 from table import HERE, STUDY
-from tensorflow_model_optimization.python.core.quantization.keras.collaborative_optimizations.cluster_preserve.default_8bit_cluster_preserve_quantize_scheme import (
-    Default8BitClusterPreserveQuantizeScheme,
-)
-from tensorflow_model_optimization.python.core.quantization.keras.collaborative_optimizations.prune_preserve.default_8bit_prune_preserve_quantize_scheme import (
-    Default8BitPrunePreserveQuantizeScheme,
-)
 
 from autoopt import task as tasks
 
@@ -73,8 +67,11 @@ def compress(trial: optuna.Trial, data: Data) -> Any:
             model = tfmot.quantization.keras.quantize_model(model)
         else:
             annotated = tfmot.quantization.keras.quantize_annotate_model(model)
+            combine = tfmot.experimental.combine
             keep = (
-                Default8BitClusterPreserveQuantizeScheme(prune) if cluster else Default8BitPrunePreserveQuantizeScheme()
+                combine.Default8BitClusterPreserveQuantizeScheme(prune)
+                if cluster
+                else combine.Default8BitPrunePreserveQuantizeScheme()
             )
             model = tfmot.quantization.keras.quantize_apply(annotated, keep)
         model = fit(model, data, trial)
