@@ -41,9 +41,29 @@ def test_post_training_schemes_share_the_float32_file() -> None:
     assert plans[0].file in plans[2].jobs[1].parents
 
 
-@given(recipes)
-def test_every_job_follows_its_parents(recipe: Recipe) -> None:
-    plan = pipeline.plan(recipe, SETTING)
+def test_a_probe_trains_nothing_and_does_not_depend_on_how_long_training_would_take() -> None:
+    def probe(**changes: object) -> pipeline.Plan:
+        given = {"prune": Prune(sparsity=0.5), "cluster": Cluster(number=8), "scheme": "qat_int8"} | changes
+        return pipeline.probe(Recipe(**given), SETTING)  # type: ignore[arg-type]
+
+    plan = probe()
+    assert [job.name for job in plan.jobs] == ["one_shot", "float32", "quantize", "weigh"]
+    assert probe(finetune=Finetune(epochs=9)) == plan
+    assert probe(prune=Prune(sparsity=0.5, schedule="constant", begin=0.2)) == plan
+    assert probe(scheme="int8") == plan
+    assert probe(prune=Prune(sparsity=0.6)).file != plan.file
+
+
+def test_where_the_target_reads_the_file_a_probe_measures_too() -> None:
+    setting = dataclasses.replace(SETTING, target=targets.find("vela:ethos-u55-128"))
+    plan = pipeline.probe(Recipe(prune=Prune(sparsity=0.5), scheme="int8_io"), setting)
+    assert {"memory", "latency"} <= {job.name for job in plan.jobs}
+    assert set(plan.results) == {"weigh", "memory", "latency"}
+
+
+@given(recipes, st.booleans())
+def test_every_job_follows_its_parents(recipe: Recipe, begin: bool) -> None:
+    plan = pipeline.plan(recipe, SETTING, begin=begin)
     ready = {SETTING.model}
     for job in plan.jobs:
         assert set(job.parents) <= ready

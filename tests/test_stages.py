@@ -318,6 +318,27 @@ def test_going_on_from_the_first_epochs_gives_the_very_same_model(last):
     assert all(np.array_equal(a, b) for a, b in zip(at_once.get_weights(), resumed.get_weights(), strict=True))
 
 
+def test_one_shot_models_have_masks_and_centroids_and_lose_no_more():
+    chain = tiny.settings(prune=PRUNE, cluster=CLUSTER)
+    before, model = kernels(dense())["hidden"], dense()
+    for name, values in chain:
+        model = stages.one_shot(name, model, dict(values))
+    assert [type(layer) for layer in model.layers] == [type(layer) for layer in dense().layers]
+    after = kernels(model)["hidden"]
+    assert (after == 0).mean() == pytest.approx(PRUNE.sparsity, abs=0.01)
+    assert len(np.unique(after)) <= CLUSTER.number
+    gone = after == 0
+    assert np.abs(before[gone]).max() <= np.abs(before[~gone]).min()
+    assert np.abs(after - before).max() < np.abs(before).max()
+
+
+@pytest.mark.parametrize("structure", ["2:4", "1x4"])
+def test_one_shot_models_have_the_pattern(structure):
+    [(name, values)] = tiny.settings(prune=Prune(sparsity=0.5, structure=structure))
+    model = stages.one_shot(name, convolutions_and_dense(), dict(values))
+    assert (kernels(model)["hidden"] == 0).mean() == pytest.approx(0.5, abs=0.02)
+
+
 def test_every_epoch_sees_all_data_in_an_order_of_its_own():
     data = tiny.split(50, 1)
     seen = np.concatenate([x.numpy() for x, _ in batches(data, 16, range(2), seed=3)])

@@ -1,0 +1,69 @@
+"""What became of each recipe, in memory and on disk."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from builders import METRICS, candidate, failed
+
+from autoopt import budgets
+from autoopt.candidate import Skipped
+from autoopt.folder import StudyFolder
+from autoopt.ledger import Ledger
+from autoopt.recipe import Prune, Recipe
+from autoopt.terms import Terms
+
+TERMS = Terms(
+    quality=METRICS["accuracy"],
+    metrics=METRICS,
+    objectives=("accuracy", "size_bytes"),
+    budgets=(budgets.parse("size_bytes <= 0.5 * baseline", METRICS),),
+)
+BASELINE = candidate(0, origin="baseline", accuracy=0.9, size_bytes=1000.0)
+SMALL = candidate(1, accuracy=0.8, size_bytes=250.0)
+SKIPPED = Skipped(
+    number=2, recipe=Recipe(prune=Prune(sparsity=0.5)), origin="search", kind="dominated", reason="at best 80 %",
+    point=("prune", "begun"), score=0.7, seconds=3.0,
+)  # fmt: skip
+
+
+def ledger(path: Path) -> Ledger:
+    return Ledger(StudyFolder(path), TERMS)
+
+
+def test_another_run_recalls_what_was_kept(tmp_path: Path) -> None:
+    first = ledger(tmp_path)
+    first.keep(BASELINE)
+    first.keep(SMALL)
+    first.skip(SKIPPED)
+    again = ledger(tmp_path)
+    assert [again.recall(n) for n in range(4)] == [BASELINE, SMALL, SKIPPED, None]
+    assert again.results() == first.results()
+    assert again.results().candidates == (BASELINE, SMALL)
+    assert again.results().skipped == (SKIPPED,)
+
+
+def test_what_is_made_after_all_is_skipped_no_more(tmp_path: Path) -> None:
+    kept = ledger(tmp_path)
+    kept.skip(SKIPPED)
+    made = dataclasses.replace(SMALL, number=SKIPPED.number)
+    kept.keep(made)
+    assert kept.skipped == {}
+    assert ledger(tmp_path).recall(SKIPPED.number) == made
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"number": 2}', '{"number": 2, "recipe": {"scheme": "int3"}}'])
+def test_a_damaged_file_counts_as_absent(tmp_path: Path, text: str) -> None:
+    kept = ledger(tmp_path)
+    kept.skip(SKIPPED)
+    kept.folder.skipped_file(SKIPPED.number).write_text(text)
+    assert ledger(tmp_path).recall(SKIPPED.number) is None
+
+
+def test_a_sampler_is_told_objectives_and_how_far_outside(tmp_path: Path) -> None:
+    kept = ledger(tmp_path)
+    kept.keep(BASELINE)
+    assert kept.told(BASELINE) == ([0.9, 1000.0], {"size_bytes <= 0.5 * baseline": 1.0})
+    assert kept.told(SMALL) == ([0.8, 250.0], {"size_bytes <= 0.5 * baseline": -0.5})
+    assert kept.told(failed(3)) == (None, {})
+    assert kept.told(candidate(4, accuracy=0.9)) == (None, {})

@@ -1,0 +1,46 @@
+"""What the sampler proposes, and what is proposed in its place."""
+
+from pathlib import Path
+
+import pytest
+
+from autoopt.metrics import STANDARD
+from autoopt.proposals import Proposals
+from autoopt.recipe import Finetune
+from autoopt.space import parse
+
+SPACE = {
+    "prune": {"sparsity": [0.3, 0.5, 0.7], "frequency": 10},
+    "cluster": {"number": [8, 16]},
+    "scheme": ["float32", "int8"],
+}
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
+def test_every_recipe_is_proposed_once_and_then_none(tmp_path: Path, sampler: str) -> None:
+    space = parse(SPACE, "test")
+    metrics = [STANDARD["size_bytes"], STANDARD["latency_ms"]]
+    proposals = Proposals(tmp_path / "study.db", space, Finetune(), metrics, sampler, seed=0)
+    seen: dict[str, int] = {}
+    while (proposal := proposals.ask(seen, len(seen))) is not None:
+        assert proposal.recipe.digest not in seen
+        assert proposal.number == len(seen)
+        seen[proposal.recipe.digest] = proposal.number
+        assert proposal.trial is not None
+        proposals.tell(proposal.trial, [float(len(seen)), 1.0], {})
+    assert len(seen) == space.count() == 4 * 3 * 2
+
+
+def test_in_place_of_a_repeated_recipe_comes_one_like_it(tmp_path: Path) -> None:
+    space = parse(SPACE, "test")
+    proposals = Proposals(tmp_path / "study.db", space, Finetune(), [STANDARD["size_bytes"]], "tpe", seed=0)
+    first = proposals.ask({}, 0)
+    assert first is not None
+    proposals.enqueue(first.recipe, "search")
+    second = proposals.ask({first.recipe.digest: 0}, 1)
+    assert second is not None
+    one, two = (space.parameters(p.recipe, Finetune()) for p in (first, second))
+    assert one is not None
+    assert two is not None
+    shared = set(one) & set(two)
+    assert sum(one[name] != two[name] for name in shared) == 1
