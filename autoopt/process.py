@@ -45,7 +45,7 @@ class Workplace:
 
     Attributes:
         store: the store's folder.
-        mark: what the driver wrote into the store's folder; tells a shared folder from a namesake.
+        mark: name of a file that the driver left in the store's folder; tells a shared folder from a namesake.
         threads: that a job may use.
         job_seconds: after which a job is ended; time in which it is frozen doesn't count.
         job_bytes: resident memory, with its children's, over which it is ended.
@@ -57,15 +57,23 @@ class Workplace:
     job_seconds: float
     job_bytes: int
 
-    def claim(self) -> None:
-        """Leave the mark in the store, for workers to see."""
-        write_atomically(Path(self.store, "mark"), self.mark.encode())
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Leave the mark in the store, for workers to see, as long as this lasts."""
+        mark = self._mark()
+        write_atomically(mark, b"")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                mark.unlink(missing_ok=True)
 
     def is_here(self) -> bool:
         """Whether the store of this name is the driver's."""
-        with contextlib.suppress(OSError):
-            return Path(self.store, "mark").read_text(encoding="utf-8") == self.mark
-        return False
+        return self._mark().exists()
+
+    def _mark(self) -> Path:
+        return Path(self.store, "marks", self.mark)
 
     def log(self, key: str) -> Path:
         """Where a job's output goes."""

@@ -112,8 +112,8 @@ class Search:
             job_seconds=limits.job_seconds,
             job_bytes=limits.job_bytes or default_job_bytes(slots),
         )
-        workplace.claim()
         with (
+            workplace.claimed(),
             two_steps(self._stop),
             one_line_errors(self.folder.database),
             Engine(workplace, slots, self.scheduler) as self.engine,

@@ -30,9 +30,10 @@ def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
 
 
 def workplace(folder: Path) -> Workplace:
-    place = Workplace(store=str(folder), mark="here", threads=1, job_seconds=60, job_bytes=4 << 30)
-    place.claim()
-    return place
+    """As `claimed` leaves it, for as long as the test lasts."""
+    (folder / "marks").mkdir(parents=True, exist_ok=True)
+    (folder / "marks" / "here").touch()
+    return Workplace(store=str(folder), mark="here", threads=1, job_seconds=60, job_bytes=4 << 30)
 
 
 def settle(engine: Engine, key: str) -> autoopt.process.Outcome:
@@ -77,6 +78,20 @@ def test_what_the_store_holds_is_not_made_again(tmp_path: Path) -> None:
         engine.submit(job)
         outcome = settle(engine, job.key)
     assert (outcome.state, outcome.cached, outcome.seconds) == ("done", True, 12.5)
+
+
+def test_two_studies_at_once_share_a_store(tmp_path: Path) -> None:
+    one, two = (
+        Workplace(store=str(tmp_path), mark=mark, threads=1, job_seconds=60, job_bytes=4 << 30) for mark in ("a", "b")
+    )
+    with one.claimed():
+        with two.claimed():
+            assert one.is_here()
+            assert two.is_here()
+        assert one.is_here()
+        assert not two.is_here()
+    assert not one.is_here()
+    assert list((tmp_path / "marks").iterdir()) == []
 
 
 def test_a_store_that_is_not_shared_is_noticed(tmp_path: Path) -> None:

@@ -45,18 +45,18 @@ def one_shots(search: Search, recipes: list[Recipe]) -> dict[str, int]:
     workplace = Workplace(
         store=str(search.store.root.resolve()), mark="table", threads=2, job_seconds=600, job_bytes=8 << 30
     )
-    workplace.claim()
     found = {}
-    for number, recipe in enumerate(recipes):
-        if recipe.prune or recipe.cluster:
-            made = probe(recipe, search.setting)
-            for job in made.jobs:
-                outcome = process.run(job, workplace, lambda: False)
-                assert outcome.state == "done", outcome.reason
-            data = search.store.get(made.results["weigh"])
-            assert data is not None
-            found[recipe.digest] = json.loads(data)["compressed_bytes"]
-            print(f"one-shot file {number + 1} of {len(recipes)}: {found[recipe.digest]} bytes", flush=True)
+    with workplace.claimed():
+        for number, recipe in enumerate(recipes):
+            if recipe.prune or recipe.cluster:
+                made = probe(recipe, search.setting)
+                for job in made.jobs:
+                    outcome = process.run(job, workplace, lambda: False)
+                    assert outcome.state == "done", outcome.reason
+                data = search.store.get(made.results["weigh"])
+                assert data is not None
+                found[recipe.digest] = json.loads(data)["compressed_bytes"]
+                print(f"one-shot file {number + 1} of {len(recipes)}: {found[recipe.digest]} bytes", flush=True)
     return found
 
 
