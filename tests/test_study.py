@@ -118,11 +118,11 @@ def test_more_trials_go_on_from_where_it_stopped(copy: Path) -> None:
     assert len(after.candidates) == TRIALS + 1
     assert after.candidates[:TRIALS] == before.candidates
     assert len({c.recipe.digest for c in after.candidates}) == TRIALS + 1
-    sibling = after.candidates[TRIALS]
-    assert sibling.origin == "sibling"
-    trained = [c for c in before.candidates if c.report and c.report == sibling.report]
-    assert trained, "a sibling's model was trained for another candidate"
-    assert sibling.seconds_saved >= sum(stage["seconds"] for stage in sibling.report)
+    shared = after.candidates[TRIALS]
+    assert shared.origin in ("corner", "sibling")
+    trained = [c for c in before.candidates if c.report and c.report == shared.report]
+    assert trained, "its model was trained for another candidate"
+    assert shared.seconds_saved >= sum(stage["seconds"] for stage in shared.report)
 
 
 @pytest.mark.slow
