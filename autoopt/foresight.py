@@ -163,6 +163,11 @@ class Foresight:
         known = [r["seconds"] / len(r["epochs"]) for c in self._candidates for r in c.report]
         return sum(self._stages_left(recipe)) * (statistics.median(known) if known else 1.0)
 
+    def share_left(self, recipe: Recipe) -> float:
+        """Which share of its training is not in the store: 0 if it has all of it, or needs none."""
+        total = sum(settings["finetune"]["epochs"] for _, settings in recipe.stages())
+        return sum(self._stages_left(recipe)) / total if total else 0.0
+
     def _stages_left(self, recipe: Recipe) -> list[int]:
         jobs = pipeline.plan(recipe, self._setting).jobs
         stages = [job for job in jobs if job.name in STAGES]

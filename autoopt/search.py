@@ -334,7 +334,7 @@ class Search:
     def _begin(self) -> bool:
         """Launch a recipe not seen before; False if there is none left.
 
-        What is enqueued goes first. Of the sampler's proposals a few wait, and the cheapest goes next.
+        What is enqueued goes first. Of the sampler's proposals a few wait, and the one that shares most goes next.
         """
         if (again := self._revived()) is not None:
             self._launch(again)
@@ -351,7 +351,7 @@ class Search:
             self.pool.append(Waiting(proposal=proposal))
         if not self.pool:
             return False
-        chosen, self.pool = strategy.next_of(self.pool, lambda proposal: self.foresight.training_s(proposal.recipe))
+        chosen, self.pool = strategy.next_of(self.pool, lambda proposal: self.foresight.share_left(proposal.recipe))
         self._launch(chosen)
         return True
 

@@ -15,7 +15,7 @@ from autoopt.space import Choose, SearchSpace
 T = TypeVar("T")
 
 POOL = 3
-"""Proposals of the sampler that wait, of which the one with the least training to do is tried first."""
+"""Proposals of the sampler that wait, of which the one with most of its training done already is tried first."""
 PATIENCE = 4
 """A proposal that others went before so often is next, whatever it costs."""
 SMALL = ("int8_io", "int8", "qat_int8_io", "qat_int8", "dynamic", "int16x8", "float16", "float32")
@@ -117,7 +117,7 @@ def next_of(pool: Sequence[Waiting[T]], work: Callable[[T], float]) -> tuple[T, 
 
     Args:
         pool: one or more, the oldest first.
-        work: what a proposal costs, in any unit.
+        work: what a proposal costs, in any unit; of equal ones the oldest goes first.
 
     Returns:
         the chosen one, and the others.

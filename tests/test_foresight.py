@@ -259,3 +259,6 @@ def test_what_is_left_to_train_is_told_in_seconds(tmp_path: Path) -> None:
     store.put(pipeline.plan(RECIPE, SETTING).jobs[0].key, b"model")
     assert found.training_s(RECIPE) == pytest.approx(4 * 12.5)
     assert found.training_s(Recipe()) == 0
+    assert found.share_left(RECIPE) == 0.5
+    assert found.share_left(Recipe(prune=Prune(sparsity=0.7))) == 1
+    assert found.share_left(Recipe(scheme="int8")) == 0
