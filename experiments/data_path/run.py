@@ -85,7 +85,7 @@ def large() -> Any:
 
 
 MODELS: dict[str, tuple[Callable[[], Any], int]] = {
-    "CNN, 8x8 (digits)": (small, 4000),
+    "CNN, 8x8 (digits)": (small, 12000),
     "CNN, 28x28": (middle, 4000),
     "ResNet-8, 32x32x3": (large, 1280),
 }

@@ -48,13 +48,19 @@ from autoopt.strategy import Strategy
 from autoopt.targets.runner import processor
 
 STORE = STUDY / "out" / "store"
-ALL = Strategy()
+USUAL = Strategy()
 OFF = Strategy(**{field.name: False for field in dataclasses.fields(Strategy)})
 METHODS: Mapping[str, tuple[str, Strategy]] = {
-    "autoopt": ("tpe", ALL),
-    **{f"without {f.name}": ("tpe", dataclasses.replace(ALL, **{f.name: False})) for f in dataclasses.fields(ALL)},
-    "with NSGA-II": ("nsga2", ALL),
-    "with random choice": ("random", ALL),
+    "autoopt": ("tpe", USUAL),
+    **{
+        f"{'without' if getattr(USUAL, f.name) else 'with'} {f.name}": (
+            "tpe",
+            dataclasses.replace(USUAL, **{f.name: not getattr(USUAL, f.name)}),
+        )
+        for f in dataclasses.fields(USUAL)
+    },
+    "with NSGA-II": ("nsga2", USUAL),
+    "with random choice": ("random", USUAL),
     "TPE alone": ("tpe", OFF),
     "random alone": ("random", OFF),
 }
