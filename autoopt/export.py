@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from autoopt import budgets as budget_syntax
 from autoopt import bundle
@@ -18,6 +18,7 @@ from autoopt.results import Results
 from autoopt.store import Store, write_atomically
 from autoopt.task import Manifest
 
+T = TypeVar("T", Candidate, Skipped)
 STUDY_FILES = ("study.yaml", "task.py")
 
 
@@ -157,17 +158,18 @@ def _saved(
     )
 
 
-def read_skipped(path: Path) -> Skipped | None:
-    """A skipped recipe from its file, or None likewise."""
-    try:
-        return Skipped.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError):
-        return None
-
-
 def read_candidate(path: Path) -> Candidate | None:
     """A candidate from its file, or None if that is absent, cut short or damaged."""
+    return _read(path, Candidate)
+
+
+def read_skipped(path: Path) -> Skipped | None:
+    """A skipped recipe from its file, or None likewise."""
+    return _read(path, Skipped)
+
+
+def _read(path: Path, kind: type[T]) -> T | None:
     try:
-        return Candidate.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        return kind.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError):
         return None

@@ -8,7 +8,7 @@ from autoopt import models, pipeline, strategy
 from autoopt.candidate import Candidate, Skipped
 from autoopt.pipeline import Gate, Plan, Setting
 from autoopt.process import Outcome
-from autoopt.prospects import Prospects, Verdict
+from autoopt.prospects import Point, Prospects, Verdict
 from autoopt.recipe import Recipe
 from autoopt.stages import STAGES
 from autoopt.store import Store
@@ -63,9 +63,10 @@ class Foresight:
 
     def verdict(self, recipe: Recipe) -> Verdict | None:
         """Why training a recipe can't pay; None if it can."""
-        if not self._use.skipping or not self.training_s(recipe):
-            return None
-        return self.prospects.verdict(recipe, self._one_shot.get(recipe.digest))
+        return self._verdict(recipe) if self._use.skipping and self._stages_left(recipe) else None
+
+    def _verdict(self, recipe: Recipe, point: Point | None = None, score: float | None = None) -> Verdict | None:
+        return self.prospects.verdict(recipe, self._one_shot.get(recipe.digest), point, score)
 
     def probe(self, recipe: Recipe) -> Plan | None:
         """The jobs of its one-shot file, where that can show that the training can't pay, and costs much less."""
@@ -107,20 +108,16 @@ class Foresight:
         if self._none_revived:  # nothing was learnt since the last look
             return None
         for one in skipped:
-            shown = self._one_shot.get(one.recipe.digest)
-            if one.kind == "dominated" and not self.prospects.verdict(one.recipe, shown, one.point, one.score):
+            if one.kind == "dominated" and self._verdict(one.recipe, one.point, one.score) is None:
                 return one
         self._none_revived = True
         return None
 
     # ---- while training
 
-    def gates(self, recipe: Recipe, plan: Plan) -> list[Gate]:
+    def gates(self, plan: Plan) -> list[Gate]:
         """Where to judge a training again: not after its last stage, when all is paid for."""
-        if not self._use.halving:
-            return []
-        names = [name for name, _ in recipe.stages()]
-        return [gate for gate in plan.gates if names and gate.point != (names[-1], "done")]
+        return list(plan.gates[:-1]) if self._use.halving else []
 
     def begins(self, recipe: Recipe) -> bool:
         """Whether stopping after the first epochs can save more than going on later costs."""
@@ -139,7 +136,7 @@ class Foresight:
         first: Verdict | None = None
         schemes = self._schemes if self._use.siblings else ()
         for one in (recipe, *strategy.siblings(recipe, schemes)):
-            verdict = self.prospects.verdict(one, self._one_shot.get(one.digest), gate.point, score)
+            verdict = self._verdict(one, gate.point, score)
             if verdict is None:
                 return None
             first = first or verdict

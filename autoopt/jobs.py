@@ -13,7 +13,7 @@ from typing import Any
 
 from autoopt import convert, inspect, measure, models, stages, targets
 from autoopt import task as tasks
-from autoopt.errors import CandidateFailed, ResultLost
+from autoopt.errors import ResultLost
 from autoopt.recipe import Recipe
 from autoopt.stages.finetune import Progress
 from autoopt.store import Store
@@ -114,8 +114,6 @@ def _training(context: Context) -> tuple[str, str, Any, list[dict[str, Any]], di
     name, state = settings.pop("stage"), settings.pop("state")
     _limit_threads(context.threads)
     model, reports = models.unpack(context.parents[0])
-    if inside := models.nested(model):
-        raise CandidateFailed(name, f"tensorflow-model-optimization can't look into the nested model {inside[0]}")
     data = {part: context.split(part) for part in ("train", "validation")}
     others = {"settings": settings, "manifest": context.manifest(), "progress": context.progress}
     return name, state, model, reports, data | others
@@ -125,8 +123,6 @@ def one_shot(context: Context) -> bytes:
     """Packed model -> packed model with the masks and centroids of the setting `stages`, not trained."""
     model, reports = models.unpack(context.parents[0])
     for name, settings in context.settings["stages"]:
-        if inside := models.nested(model):
-            raise CandidateFailed(name, f"tensorflow-model-optimization can't look into the nested model {inside[0]}")
         model = stages.one_shot(name, model, dict(settings))
     return models.pack(model, reports)
 

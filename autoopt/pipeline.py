@@ -15,6 +15,7 @@ from typing import Any
 from autoopt import measure
 from autoopt.jobs import JOBS
 from autoopt.recipe import AFTER_TRAINING, SCHEMES, Finetune, Recipe
+from autoopt.stages.prune import AT_ONCE
 from autoopt.targets import Target
 
 LIBRARIES = ("ai-edge-litert", "litert-quantizer", "numpy", "tensorflow", "tensorflow-model-optimization", "tf-keras")
@@ -176,19 +177,14 @@ def probe(recipe: Recipe, setting: Setting) -> Plan:
     steps = _Steps(setting, begin=False)
     # How long it would train, and when it would prune, makes no difference here.
     tuning = dataclasses.asdict(Finetune())
-    chain = [(name, {**settings, "finetune": tuning}) for name, settings in recipe.stages() if name != "qat"]
-    for _, settings in chain:
-        settings.update({name: value for name, value in ALIKE.items() if name in settings})
+    alike: dict[str, dict[str, Any]] = {"prune": AT_ONCE, "cluster": {}}
+    chain = [(name, {**s, **alike[name], "finetune": tuning}) for name, s in recipe.stages() if name in alike]
     model = steps.add("one_shot", {"stages": chain}, setting.model)
     file = steps.convert(model, AFTER_TRAINING.get(recipe.scheme, recipe.scheme))
     results = {"weigh": steps.add("weigh", {}, file)}
     if setting.target.exact:
         results |= steps.measurements(file, file)
     return Plan(jobs=tuple(steps.jobs.values()), file=file, results=results)
-
-
-ALIKE = {"schedule": "constant", "begin": 0.0, "end": 1.0, "frequency": 1}
-"""Of pruning, what makes no difference to a one-shot model."""
 
 
 class _Steps:

@@ -85,7 +85,7 @@ class Search:
         self.started = time.time()
         self.running: dict[int, Running] = {}
         self.pool: list[Waiting[Proposal]] = []
-        self.skipped_now: list[Skipped] = []
+        self.skipped_in_a_row = 0
         self.seen: dict[str, int] = {}
         self.counted: set[str] = set()
         self.stopping = ""
@@ -396,7 +396,7 @@ class Search:
         recipe = running.proposal.recipe
         running.probing = False
         running.plan = pipeline.plan(recipe, self.setting, begin=not self.recipes and self.foresight.begins(recipe))
-        running.gates = [] if self.recipes else self.foresight.gates(recipe, running.plan)
+        running.gates = [] if self.recipes else self.foresight.gates(running.plan)
         self._submit(running)
 
     def _collect(self, running: Running) -> None:
@@ -457,14 +457,11 @@ class Search:
             number=p.number,
             recipe=p.recipe,
             origin=p.origin,
-            kind=verdict.kind,
-            reason=verdict.reason,
-            point=verdict.point,
-            score=verdict.score,
             seconds=seconds,
+            **dataclasses.asdict(verdict),
         )
         self.ledger.skip(skipped)
-        self.skipped_now.append(skipped)
+        self.skipped_in_a_row += 1
         self._end(running)
         self._tell_skipped(p)
         self.view.note(
@@ -488,7 +485,7 @@ class Search:
         if over >= FAIR_SHARE and not meets and not self.stopping:
             limits = ", ".join(budget.text for budget in cheap)
             self.stopping = f"nothing seems to meet {limits}: {over} recipes from all over the space can't"
-        elif len(self.skipped_now) >= IN_A_ROW and not self.stopping:
+        elif self.skipped_in_a_row >= IN_A_ROW and not self.stopping:
             self.stopping = HOPELESS
 
     def _give_up(self, running: Running, stage: str, reason: str) -> None:
@@ -564,7 +561,7 @@ class Search:
         self._keep(candidate)
         self._end(running)
         self._tell(running.proposal, candidate)
-        self.skipped_now = []
+        self.skipped_in_a_row = 0
         self.view.candidate(candidate, self.ledger.terms.metrics, self.ledger.candidates.get(0))
         if candidate.failed and running.proposal.recipe in (self.setting.baseline, self.setting.reference):
             what = f"the baseline itself ({candidate.recipe.label()}) can't be measured"

@@ -125,6 +125,7 @@ def next_of(pool: Sequence[Waiting[T]], work: Callable[[T], float]) -> tuple[T, 
         the chosen one, and the others.
     """
     oldest = pool[0]
-    chosen = oldest if oldest.passed >= PATIENCE else min(pool, key=lambda waiting: work(waiting.proposal))
+    alone = len(pool) == 1  # then its work, which has to be read from the store, is of no interest
+    chosen = oldest if alone or oldest.passed >= PATIENCE else min(pool, key=lambda waiting: work(waiting.proposal))
     others = [dataclasses.replace(w, passed=w.passed + 1) for w in pool if w is not chosen]
     return chosen.proposal, others

@@ -201,7 +201,7 @@ def at_first_gate(tmp_path: Path, score: float, **use: bool) -> prospects.Verdic
     store = Store(tmp_path)
     found = knowing(store, *DONE, **use)
     plan = pipeline.plan(RECIPE, SETTING, begin=True)
-    gate = found.gates(RECIPE, plan)[0]
+    gate = found.gates(plan)[0]
     assert gate.point == ("prune", "begun")
     store.put(gate.after, json.dumps({"epochs": [{"accuracy": score}]}).encode())
     for one in (RECIPE, dataclasses.replace(RECIPE, scheme="int8")):
@@ -223,7 +223,7 @@ def test_a_promising_training_goes_on(tmp_path: Path) -> None:
 def test_a_training_goes_on_for_the_sake_of_a_sibling(tmp_path: Path) -> None:
     store = Store(tmp_path)
     found = knowing(store, *DONE)
-    gate = found.gates(RECIPE, pipeline.plan(RECIPE, SETTING, begin=True))[0]
+    gate = found.gates(pipeline.plan(RECIPE, SETTING, begin=True))[0]
     store.put(gate.after, json.dumps({"epochs": [{"accuracy": 0.5}]}).encode())
     found._one_shot[RECIPE.digest] = {"compressed_bytes": 2000.0}
     assert found.stop(RECIPE, gate) is None  # its int8 file may be the smallest of all
@@ -231,10 +231,10 @@ def test_a_training_goes_on_for_the_sake_of_a_sibling(tmp_path: Path) -> None:
 
 def test_gates_stand_after_the_first_epochs_and_after_each_stage_but_the_last(tmp_path: Path) -> None:
     found = knowing(Store(tmp_path), *DONE)
-    points = [gate.point for gate in found.gates(RECIPE, pipeline.plan(RECIPE, SETTING, begin=True))]
+    points = [gate.point for gate in found.gates(pipeline.plan(RECIPE, SETTING, begin=True))]
     assert points == [("prune", "begun"), ("prune", "done"), ("cluster", "begun")]
-    assert [g.point for g in found.gates(RECIPE, pipeline.plan(RECIPE, SETTING))] == [("prune", "done")]
-    assert knowing(Store(tmp_path), *DONE, halving=False).gates(RECIPE, pipeline.plan(RECIPE, SETTING)) == []
+    assert [g.point for g in found.gates(pipeline.plan(RECIPE, SETTING))] == [("prune", "done")]
+    assert knowing(Store(tmp_path), *DONE, halving=False).gates(pipeline.plan(RECIPE, SETTING)) == []
 
 
 def test_first_epochs_are_a_job_of_their_own_only_where_epochs_are_long(tmp_path: Path) -> None:

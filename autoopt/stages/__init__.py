@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from autoopt import models
 from autoopt.errors import CandidateFailed
 from autoopt.stages import cluster, finetune, prune, qat
 from autoopt.stages.finetune import Progress
@@ -103,8 +104,7 @@ def one_shot(name: str, model: Any, settings: dict[str, Any]) -> Any:
     Raises:
         CandidateFailed: as of `run`.
     """
-    at_once = {"schedule": "constant", "begin": 0.0, "frequency": 1} if name == "prune" else {}
-    wrapped = _wrap(name, model, settings | at_once)
+    wrapped = _wrap(name, model, settings | (prune.AT_ONCE if name == "prune" else {}))
     if name == "prune":
         prune.apply(wrapped.model)
     return wrapped.unwrap(wrapped.model)
@@ -119,6 +119,8 @@ def _wrap(name: str, model: Any, settings: dict[str, Any], items: int = 1) -> Wr
     """The model with the stage's technique in the loop, to be trained on so many items."""
     import tf_keras
 
+    if inside := models.nested(model):
+        raise CandidateFailed(name, f"tensorflow-model-optimization can't look into the nested model {inside[0]}")
     tf_keras.utils.set_random_seed(settings["seed"])
     steps = -(-items // settings["finetune"]["batch_size"])
     try:

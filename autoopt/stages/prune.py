@@ -5,6 +5,8 @@ from typing import Any
 from autoopt.recipe import parse_structure
 from autoopt.stages.wrapped import Wrapped, clone, kernels
 
+AT_ONCE = {"schedule": "constant", "begin": 0.0, "end": 1.0, "frequency": 1}
+"""Settings that make the whole mask at the first step."""
 M_BY_N = ("Conv2D", "Dense", "SeparableConv2D")
 """Layers of which tfmot's M:N groups run along the input channels, as TFLite stores them."""
 
