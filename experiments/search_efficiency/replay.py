@@ -2,6 +2,7 @@
 
     python experiments/search_efficiency/table.py           # first: makes every recipe once
     python experiments/search_efficiency/hand_written.py    # then: how long does a plain script take a trial?
+    pip install torch                                       # for Optuna's Gaussian process, which autoopt does not need
     python experiments/search_efficiency/replay.py [--seeds 4]
 
 autoopt itself runs, on a store that holds every result, so that a job takes no time; the clock then counts the
@@ -22,6 +23,7 @@ import platform
 import shutil
 import statistics
 import tempfile
+import warnings
 from collections.abc import Container, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -60,8 +62,10 @@ METHODS: Mapping[str, tuple[str, Strategy]] = {
         for f in dataclasses.fields(USUAL)
     },
     "with NSGA-II": ("nsga2", USUAL),
+    "with GP": ("gp", USUAL),
     "with random choice": ("random", USUAL),
     "TPE alone": ("tpe", OFF),
+    "GP alone": ("gp", OFF),
     "random alone": ("random", OFF),
 }
 PALETTE = qualitative.Dark24
@@ -171,6 +175,7 @@ class Veiled(Store):
 class Replay(Search):
     """A search whose sampler has a seed of its own: the recipes' seed must be the table's. It keeps the time."""
 
+    sampler_name = ""
     sampler_seed = 0
     watch: Watch
 
@@ -183,23 +188,32 @@ class Replay(Search):
 
     def _open(self) -> Proposals:
         made = super()._open()
-        made._study.sampler = _sampler(self.config.sampler, self.sampler_seed)
+        made._study.sampler = sampler(self.sampler_name, self.sampler_seed)
         return made
 
 
-def autoopt_curve(watch: Watch, sampler: str, strategy: Strategy, seed: int, trials: int) -> tuple[Curve, int]:
+def sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
+    """One of autoopt's samplers, or the Gaussian process, which needs torch."""
+    if name != "gp":
+        return _sampler(name, seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.GPSampler(seed=seed)
+
+
+def autoopt_curve(watch: Watch, name: str, strategy: Strategy, seed: int, trials: int) -> tuple[Curve, int]:
     """The curve of one search by autoopt, and how many recipes it skipped."""
-    with tempfile.TemporaryDirectory() as name:
-        path = Path(name, "digits")
+    with tempfile.TemporaryDirectory() as parent:
+        path = Path(parent, "digits")
         shutil.copytree(STUDY, path, ignore=shutil.ignore_patterns("out", "task.py"))
         (path / "task.py").write_text(
             f"import runpy\ntask = runpy.run_path({str(STUDY / 'task.py')!r})['task']\n", encoding="utf-8"
         )
         folder = StudyFolder(path)
-        config = dataclasses.replace(folder.config(), sampler=sampler, search=strategy)
+        config = dataclasses.replace(folder.config(), search=strategy)
         with folder.lock(), watch:
             search = Replay(folder, config, watch, trials=trials, hours=None, scheduler=None, store=STORE, recipes=())
-            search.sampler_seed, search.watch = seed, watch
+            search.sampler_name, search.sampler_seed, search.watch = name, seed, watch
             search.store = veiled = Veiled(search.store.root)
             veiled.made = search.counted
             search.run()
@@ -260,8 +274,8 @@ def one_seed(seed: int) -> dict[str, tuple[Curve, int]]:
         HAND: (hand_written_curve(Watch(rows, volumes), seconds, seed, 8 * len(rows)), 0),
         ORACLE: (oracle_curve(Watch(rows, volumes)), 0),
     }
-    for method, (sampler, strategy) in METHODS.items():
-        found[method] = autoopt_curve(Watch(rows, volumes), sampler, strategy, seed, len(rows))
+    for method, (name, strategy) in METHODS.items():
+        found[method] = autoopt_curve(Watch(rows, volumes), name, strategy, seed, len(rows))
         curve, skipped = found[method]
         told = f"95 % after {reached(curve, GOAL):.0f} s; {curve[-1][1]:.2%} in {curve[-1][0]:.0f} s, {skipped} skipped"
         print(f"seed {seed}, {method}: {told}", flush=True)
