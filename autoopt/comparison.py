@@ -9,7 +9,7 @@ from autoopt import words
 from autoopt.candidate import Candidate
 from autoopt.errors import ConfigError
 from autoopt.metrics import Measurement, Metric
-from autoopt.recipe import SCHEMES, Cluster, Finetune, Prune, Recipe
+from autoopt.recipe import SCHEMES, Channels, Cluster, Finetune, Prune, Quantize, Recipe
 from autoopt.results import Results
 
 FEWEST, MOST = 2, 4
@@ -198,11 +198,20 @@ def _classes(results: Results, candidates: tuple[Candidate, ...]) -> tuple[Class
 
 
 def settings(recipe: Recipe) -> dict[str, str]:
-    """Every knob of a recipe in words, in the order of the pipeline; what does not apply is left out.
+    """Every knob of a recipe in words, in the order of the pipeline.
+
+    What does not apply is left out, and so are rarer knobs where they are as usual.
 
     Two recipes differ exactly if these do.
     """
     found: dict[str, str] = {}
+    if recipe.channels is not None:
+        found |= {
+            "channels removed": _percent(recipe.channels.ratio),
+            "channel importance": recipe.channels.importance,
+            "channel scope": recipe.channels.scope,
+            "channel multiple": str(recipe.channels.multiple),
+        }
     if recipe.prune is not None:
         p = recipe.prune
         found |= {
@@ -214,6 +223,8 @@ def settings(recipe: Recipe) -> dict[str, str]:
         if p.schedule != "constant":  # which has its sparsity from the beginning on
             found["prune end"] = f"{_percent(p.end)} of the training"
         found["prune frequency"] = "every step" if p.frequency == 1 else f"every {p.frequency} steps"
+        if p.allocation != "uniform":
+            found["prune allocation"] = p.allocation
     if recipe.cluster is not None:
         found |= {
             "clusters": str(recipe.cluster.number),
@@ -221,12 +232,27 @@ def settings(recipe: Recipe) -> dict[str, str]:
             "clusters per channel": "yes" if recipe.cluster.per_channel else "no",
         }
     found["scheme"] = SCHEMES[recipe.scheme].label
-    if recipe.finetune is not None:
-        found |= {
-            "epochs": str(recipe.finetune.epochs),
-            "learning rate": f"{recipe.finetune.learning_rate:g}",
-            "batch size": str(recipe.finetune.batch_size),
+    if recipe.quantize is not None:
+        q = recipe.quantize
+        unusual = {
+            "layers in float": (str(q.keep), q.keep),
+            "ends in float": ("yes", q.keep_ends),
+            "weight scales": (f"per {q.granularity}", q.granularity != "channel"),
+            "ranges": (q.ranges, q.ranges != "minmax"),
+            "equalized": ("yes", q.equalize),
+            "bias corrected": ("yes", q.correct_bias),
+            "int4 dense": ("yes", q.int4_dense),
         }
+        found |= {name: text for name, (text, shown) in unusual.items() if shown}
+    if recipe.finetune is not None:
+        f = recipe.finetune
+        found |= {"epochs": str(f.epochs), "learning rate": f"{f.learning_rate:g}", "batch size": str(f.batch_size)}
+        if f.distillation:
+            found |= {"distillation": _percent(f.distillation), "temperature": f"{f.temperature:g}"}
+        if f.averaging:
+            found["weight averaging"] = f"{f.averaging:g}"
+        if f.recalibrate:
+            found["batch norm recalibrated"] = "yes"
     return found | {"seed": str(recipe.seed)}
 
 
@@ -234,5 +260,20 @@ def _percent(share: float) -> str:
     return f"{share * 100:.10g} %"  # as many digits as a recipe keeps
 
 
-_FULL = Recipe(prune=Prune(sparsity=0.5), cluster=Cluster(number=16), finetune=Finetune())
+_FULL = Recipe(
+    channels=Channels(ratio=0.5),
+    prune=Prune(sparsity=0.5, allocation="global"),
+    cluster=Cluster(number=16),
+    scheme="int8",
+    quantize=Quantize(
+        keep=1,
+        keep_ends=True,
+        granularity="tensor",
+        ranges="mse",
+        equalize=True,
+        correct_bias=True,
+        int4_dense=True,
+    ),
+    finetune=Finetune(distillation=1.0, averaging=0.9, recalibrate=True),
+)
 """A recipe with every knob: all names, in their order."""

@@ -2,9 +2,9 @@
 
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 
-from autoopt import models, pipeline, strategy
+from autoopt import models, pipeline
 from autoopt.candidate import Candidate, Skipped
 from autoopt.pipeline import Gate, Plan, Setting
 from autoopt.process import Outcome
@@ -29,7 +29,7 @@ class Foresight:
         setting: of the study.
         store: where results lie.
         terms: that the study is judged by.
-        schemes: post-training ones of the space, that the target runs.
+        siblings: gives what shares all of a recipe's training, see `strategy.siblings`.
     """
 
     def __init__(
@@ -38,10 +38,10 @@ class Foresight:
         setting: Setting,
         store: Store,
         terms: Terms,
-        schemes: Sequence[str],
+        siblings: Callable[[Recipe], list[Recipe]],
     ) -> None:
         self._use, self._setting, self._store = use, setting, store
-        self._terms, self._schemes = terms, schemes
+        self._terms, self._siblings = terms, siblings
         self._candidates: tuple[Candidate, ...] = ()
         self._prospects: Prospects | None = None
         self._none_revived = False
@@ -70,13 +70,13 @@ class Foresight:
 
     def probe(self, recipe: Recipe) -> Plan | None:
         """The jobs of its one-shot file, where that can show that the training can't pay, and costs much less."""
-        if not self._use.skipping or recipe.digest in self._one_shot or not (recipe.prune or recipe.cluster):
+        if not self._use.skipping or recipe.digest in self._one_shot or not recipe.compresses:
             return None
         decisive = {*self._terms.objectives, *(budget.metric for budget in self._terms.budgets)}
         shown = {
             "size_bytes",
             "compressed_bytes",
-            *(self._setting.target.measures if self._setting.target.exact else ()),
+            *(self._setting.target.measures if pipeline.shows_all(recipe, self._setting) else ()),
         }
         if not self.prospects.tells(recipe, decisive & shown):
             return None
@@ -134,8 +134,7 @@ class Foresight:
         if score is None:
             return None
         first: Verdict | None = None
-        schemes = self._schemes if self._use.siblings else ()
-        for one in (recipe, *strategy.siblings(recipe, schemes)):
+        for one in (recipe, *(self._siblings(recipe) if self._use.siblings else ())):
             verdict = self._verdict(one, gate.point, score)
             if verdict is None:
                 return None

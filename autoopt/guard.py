@@ -85,6 +85,8 @@ def techniques(recipe: Recipe) -> list[str]:
 
 
 def _without_each(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
+    if recipe.channels is not None:
+        yield "removing channels", dataclasses.replace(recipe, channels=None)
     if recipe.prune is not None:
         yield "pruning", dataclasses.replace(recipe, prune=None)
     if recipe.cluster is not None:
@@ -94,6 +96,8 @@ def _without_each(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
         yield "quantization-aware training", dataclasses.replace(recipe, scheme=recipe.scheme.removeprefix("qat_"))
     elif recipe.scheme != "float32":
         yield f"{scheme.label} quantization", dataclasses.replace(recipe, scheme="float32")
+    if recipe.quantize is not None:
+        yield recipe.quantize.label(), dataclasses.replace(recipe, quantize=None)
 
 
 def _effect(results: Results, technique: str, candidate: Candidate, twin: Candidate) -> Effect:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from autoopt.errors import CandidateFailed
-from autoopt.recipe import SCHEMES, Recipe, parse_structure
+from autoopt.recipe import MOST_SPARSE, SCHEMES, Prune, Recipe, parse_structure
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "FLOAT32": np.dtype(np.float32), "FLOAT16": np.dtype(np.float16), "INT32": np.dtype(np.int32),
@@ -223,6 +223,8 @@ def prove(contents: Contents, recipe: Recipe, reports: Sequence[Mapping[str, Any
         raise CandidateFailed("proof", "the file holds NaN or infinite weights")
     _prove_scheme(contents, recipe.scheme)
     by_stage = {report["stage"]: report for report in reports}
+    if recipe.channels is not None:
+        _matches(contents, by_stage["channels"]["touched"])  # kernels of the smaller shape
     if recipe.prune is not None:
         _prove_sparsity(contents, by_stage["prune"], recipe)
     if recipe.cluster is not None:
@@ -280,9 +282,12 @@ def _dimensions(shape: Sequence[int]) -> tuple[int, ...]:
 def _prove_sparsity(contents: Contents, report: Mapping[str, Any], recipe: Recipe) -> None:
     assert recipe.prune is not None
     kind, most, of = parse_structure(recipe.prune.structure)
+    each = kind == "unstructured" and recipe.prune.allocation == "uniform"
+    if kind == "unstructured" and not each:
+        _prove_overall_sparsity(report["touched"], recipe.prune)
     used: Counter[str] = Counter()
     for kernel, found in sorted(_matches(contents, report["touched"]), key=lambda pair: -pair[0]["sparsity"]):
-        if kind == "unstructured" and kernel["sparsity"] < recipe.prune.sparsity - _granularity(kernel["shape"]):
+        if each and kernel["sparsity"] < recipe.prune.sparsity - _granularity(kernel["shape"]):
             raise CandidateFailed(
                 "proof",
                 f"pruning did not reach {recipe.prune.sparsity:.1%} in {kernel['layer']}: {kernel['sparsity']:.1%}",
@@ -298,6 +303,15 @@ def _prove_sparsity(contents: Contents, report: Mapping[str, Any], recipe: Recip
             )
         if kind == "m_by_n" and not m_by_n_holds(best.values, most, of):
             raise CandidateFailed("proof", f"the {most}:{of} pattern was lost in {kernel['layer']}")
+
+
+def _prove_overall_sparsity(touched: Sequence[Mapping[str, Any]], prune: Prune) -> None:
+    """Check what layers with different shares of zeros have together."""
+    sizes = [math.prod(kernel["shape"]) for kernel in touched]
+    zeros = sum(kernel["sparsity"] * size for kernel, size in zip(touched, sizes, strict=True))
+    # Each kernel's share is exact to one of its weights.
+    if zeros + len(sizes) < min(prune.sparsity, MOST_SPARSE) * sum(sizes):
+        raise CandidateFailed("proof", f"pruning did not reach {prune.sparsity:.1%}: {zeros / sum(sizes):.1%}")
 
 
 def _granularity(shape: Sequence[int]) -> float:

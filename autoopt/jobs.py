@@ -5,17 +5,20 @@ To add one: write a function like these and list it in `JOBS`; raise its version
 
 import dataclasses
 import hashlib
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from autoopt import convert, inspect, measure, models, stages, targets
 from autoopt import task as tasks
 from autoopt.errors import ResultLost
 from autoopt.recipe import Recipe
-from autoopt.stages.finetune import Progress
+from autoopt.stages.finetune import Progress, Training, outputs
 from autoopt.store import Store
 from autoopt.targets import Target
 from autoopt.task import Manifest, Split
@@ -88,8 +91,8 @@ def begin_stage(context: Context) -> bytes:
     Returns:
         JSON: `epochs`, the loss and quality of each.
     """
-    name, state, model, _, arguments = _training(context)
-    begun = stages.begin(name, model, **arguments)
+    name, state, model, _, settings = _stage(context)
+    begun = stages.begin(name, model, settings, _training(context))
     context.store.put(state, begun.to_bytes())
     return _json({"epochs": begun.history})
 
@@ -99,31 +102,55 @@ def train_stage(context: Context) -> bytes:
 
     It goes on from what `begin_stage` kept, if that is there; the result is the same.
     """
-    name, state, model, reports, arguments = _training(context)
+    name, state, model, reports, settings = _stage(context)
     kept = context.store.get(state)
     begun = None if kept is None else Progress.from_bytes(kept)
-    trained, report = stages.run(name, model, **arguments, begun=begun)
+    trained, report = stages.run(name, model, settings, _training(context), begun)
     packed = models.pack(trained, [*reports, report])
     context.store.path(state).unlink(missing_ok=True)  # as large as several models, and of no more use
     return packed
 
 
-def _training(context: Context) -> tuple[str, str, Any, list[dict[str, Any]], dict[str, Any]]:
-    """A stage's name, the key of its state, its model with the reports so far, and what else `stages` asks for."""
+def _stage(context: Context) -> tuple[str, str, Any, list[dict[str, Any]], dict[str, Any]]:
+    """A stage's name, the key of its state, its model with the reports so far, its settings."""
     settings = dict(context.settings)
     name, state = settings.pop("stage"), settings.pop("state")
     _limit_threads(context.threads)
     model, reports = models.unpack(context.parents[0])
-    data = {part: context.split(part) for part in ("train", "validation")}
-    others = {"settings": settings, "manifest": context.manifest(), "progress": context.progress}
-    return name, state, model, reports, data | others
+    return name, state, model, reports, settings
+
+
+def _training(context: Context) -> Training:
+    """What a stage trains with; with distillation what was taught is the second parent."""
+    taught = np.load(io.BytesIO(context.parents[1]), allow_pickle=False) if len(context.parents) > 1 else None
+    return Training(
+        manifest=context.manifest(),
+        train=context.split("train"),
+        validation=context.split("validation"),
+        progress=context.progress,
+        taught=taught,
+    )
+
+
+def teach(context: Context) -> bytes:
+    """What the packed model says to the training data, for distillation.
+
+    Returns:
+        `.npy`, shape (items, ...).
+    """
+    _limit_threads(context.threads)
+    model, _ = models.unpack(context.parents[0])
+    out = io.BytesIO()
+    np.save(out, outputs(model, context.split("train")), allow_pickle=False)
+    return out.getvalue()
 
 
 def one_shot(context: Context) -> bytes:
-    """Packed model -> packed model with the masks and centroids of the setting `stages`, not trained."""
+    """Packed model -> packed model with what the setting `stages` does to it, not trained."""
     model, reports = models.unpack(context.parents[0])
+    training = _training(context) if "task" in context.settings else None
     for name, settings in context.settings["stages"]:
-        model = stages.one_shot(name, model, dict(settings))
+        model = stages.one_shot(name, model, dict(settings), training)
     return models.pack(model, reports)
 
 
@@ -252,6 +279,7 @@ class Kind:
 
 JOBS: dict[str, Kind] = {
     "task": Kind(body=read_task, cached=False),
+    "teach": Kind(body=teach),
     "one_shot": Kind(body=one_shot),
     "weigh": Kind(body=weigh),
     "begin": Kind(body=begin_stage),

@@ -4,7 +4,6 @@ Each job's key is the SHA-256 of everything its result follows from, so that equ
 recipes are one job, in memory and in the store.
 """
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from typing import Any
 
 from autoopt import measure
 from autoopt.jobs import JOBS
-from autoopt.recipe import AFTER_TRAINING, SCHEMES, Finetune, Recipe
+from autoopt.recipe import AFTER_TRAINING, SCHEMES, Finetune, Quantize, Recipe, plain
 from autoopt.stages.prune import AT_ONCE
 from autoopt.targets import Target
 
@@ -171,20 +170,34 @@ def probe(recipe: Recipe, setting: Setting) -> Plan:
     computes its metrics from the very file, it does so; other metrics a file has in common with its scheme.
 
     Args:
-        recipe: that prunes or clusters.
+        recipe: that `compresses`.
         setting: of the study.
     """
     steps = _Steps(setting, begin=False)
     # How long it would train, and when it would prune, makes no difference here.
-    tuning = dataclasses.asdict(Finetune())
-    alike: dict[str, dict[str, Any]] = {"prune": AT_ONCE, "cluster": {}}
+    tuning = plain(Finetune())
+    alike: dict[str, dict[str, Any]] = {"channels": {}, "prune": AT_ONCE, "cluster": {}}
     chain = [(name, {**s, **alike[name], "finetune": tuning}) for name, s in recipe.stages() if name in alike]
-    model = steps.add("one_shot", {"stages": chain}, setting.model)
-    file = steps.convert(model, AFTER_TRAINING.get(recipe.scheme, recipe.scheme))
+    model = steps.add("one_shot", {"stages": chain}, setting.model, data=by_data(recipe))
+    file = steps.convert(model, AFTER_TRAINING.get(recipe.scheme, recipe.scheme), recipe.quantize)
     results = {"weigh": steps.add("weigh", {}, file)}
-    if setting.target.exact:
+    if shows_all(recipe, setting):
         results |= steps.measurements(file, file)
     return Plan(jobs=tuple(steps.jobs.values()), file=file, results=results)
+
+
+def by_data(recipe: Recipe) -> bool:
+    """Whether a stage looks at the data before it trains, to choose what goes."""
+    chooses = recipe.channels is not None and recipe.channels.importance == "taylor"
+    return chooses or (recipe.prune is not None and recipe.prune.allocation == "sensitivity")
+
+
+def shows_all(recipe: Recipe, setting: Setting) -> bool:
+    """Whether a recipe's one-shot file is measured, as far as that does not hang on the weights' values.
+
+    Otherwise the target can't tell it from the other files of its scheme.
+    """
+    return setting.target.exact or recipe.channels is not None
 
 
 class _Steps:
@@ -209,24 +222,29 @@ class _Steps:
         model = self.setting.model
         for stage, settings in recipe.stages():
             model = self.train(stage, {"stage": stage, **settings}, model)
-        file = self.convert(model, recipe.scheme)
+        file = self.convert(model, recipe.scheme, recipe.quantize)
         return file, self.add("proof", {"recipe": recipe.to_dict()}, file, model)
 
-    def convert(self, model: str, scheme: str) -> str:
+    def convert(self, model: str, scheme: str, how: Quantize | None) -> str:
         """Key of a model's `.tflite` in a scheme."""
         if SCHEMES[scheme].qat or scheme == "int16x8":
             return self.add("convert", {"scheme": scheme}, model, data=scheme == "int16x8")
         file = self.add("float32", {}, model)
-        return file if scheme == "float32" else self.add("quantize", {"scheme": scheme}, file, data=True)
+        if scheme == "float32":
+            return file
+        return self.add("quantize", {"scheme": scheme} | ({} if how is None else plain(how)), file, data=True)
 
     def train(self, stage: str, settings: Mapping[str, Any], model: str) -> str:
         """Key of the model behind a stage."""
-        state = _digest(["state", job(stage, settings, (model,), salt=self.setting.fingerprint).key])
+        parents: tuple[str, ...] = (model,)
+        if settings["finetune"].get("distillation"):
+            parents += (self.add("teach", {}, self.setting.model, data=True),)
+        state = _digest(["state", job(stage, settings, parents, salt=self.setting.fingerprint).key])
         given = {**settings, "state": state}
         if self.begin and settings["finetune"]["epochs"] > 1:
-            begun = self.add("begin", given, model, data=True)
+            begun = self.add("begin", given, *parents, data=True)
             self.gates[begun] = Gate(after=begun, point=(stage, "begun"))
-        model = self.add(stage, given, model, data=True)
+        model = self.add(stage, given, *parents, data=True)
         self.gates[model] = Gate(after=model, point=(stage, "done"))
         return model
 

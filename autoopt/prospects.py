@@ -53,13 +53,23 @@ class Verdict:
 
 def milder(a: Recipe, b: Recipe) -> bool:
     """Whether `a` takes no more from the model than `b` does, in every technique, and trains it no less."""
-    return a != b and _prunes_less(a, b) and _clusters_less(a, b) and _stores_more(a, b) and _trains_more(a, b)
+    less = (_cuts_less, _prunes_less, _clusters_less, _stores_more, _trains_more)
+    return a != b and all(is_less(a, b) for is_less in less)
+
+
+def _cuts_less(a: Recipe, b: Recipe) -> bool:
+    if a.channels is None or b.channels is None:
+        return a.channels is None
+    return (
+        dataclasses.replace(a.channels, ratio=b.channels.ratio) == b.channels and a.channels.ratio <= b.channels.ratio
+    )
 
 
 def _prunes_less(a: Recipe, b: Recipe) -> bool:
     if a.prune is None or b.prune is None:
         return a.prune is None
-    return a.prune.structure == b.prune.structure and a.prune.sparsity <= b.prune.sparsity
+    same = a.prune.structure == b.prune.structure and a.prune.allocation == b.prune.allocation
+    return same and a.prune.sparsity <= b.prune.sparsity
 
 
 def _clusters_less(a: Recipe, b: Recipe) -> bool:
@@ -71,11 +81,20 @@ def _clusters_less(a: Recipe, b: Recipe) -> bool:
 def _stores_more(a: Recipe, b: Recipe) -> bool:
     if SCHEMES[a.scheme].qat or SCHEMES[b.scheme].qat:
         return a.scheme == b.scheme or (not a.trains and PRECISION[a.scheme] == 0)
+    if PRECISION[a.scheme] == PRECISION[b.scheme] == 2:
+        return a.quantize == b.quantize
     return PRECISION[a.scheme] <= PRECISION[b.scheme]
 
 
 def _trains_more(a: Recipe, b: Recipe) -> bool:
-    return a.finetune is None or (b.finetune is not None and a.finetune.epochs >= b.finetune.epochs)
+    if a.finetune is None or b.finetune is None:
+        return a.finetune is None
+    return a.finetune.epochs >= b.finetune.epochs and a.finetune.distillation >= b.finetune.distillation
+
+
+def program(recipe: Recipe) -> tuple[object, ...]:
+    """What decides, beside the weights' values, how large and fast a file is: two that share it are the same program."""
+    return recipe.scheme, recipe.channels, recipe.quantize
 
 
 class Prospects:
@@ -176,8 +195,8 @@ class Prospects:
         return metric in BY_WEIGHTS or self.exact
 
     def _alike(self, recipe: Recipe, metric: str) -> list[Candidate]:
-        """Candidates that have the metric in common with a recipe: all of its scheme, or also of its weights."""
-        same = [c for c in self.candidates if c.recipe.scheme == recipe.scheme]
+        """Candidates that have the metric in common with a recipe: of the same program, or also of its weights."""
+        same = [c for c in self.candidates if program(c.recipe) == program(recipe)]
         if not self._by_weights(metric):
             return same
         return [c for c in same if (c.recipe.prune, c.recipe.cluster) == (recipe.prune, recipe.cluster)]
@@ -234,7 +253,7 @@ class Prospects:
         value = c.value(metric)
         if value is None or metric not in CHEAP:
             return False
-        if c.recipe.scheme == recipe.scheme and not self._by_weights(metric):
+        if program(c.recipe) == program(recipe) and not self._by_weights(metric):
             return True  # the same program: what differs between their readings is noise
         return metric in floors and value <= floors[metric]
 

@@ -5,13 +5,18 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from autoopt.errors import ConfigError
 from autoopt.validation import expect_keys, expect_number, fail
 
 SCHEDULES = ("constant", "polynomial")
+IMPORTANCES = ("l2", "bn_scale", "taylor")
+SCOPES = ("layer", "global")
+ALLOCATIONS = ("uniform", "global", "sensitivity")
+GRANULARITIES = ("channel", "tensor")
+RANGES = ("minmax", "percentile", "mse")
 INITIALISATIONS = ("linear", "density", "kmeans++", "random")
 _M_BY_N = re.compile(r"([1-9]\d*):([1-9]\d*)")
 _BLOCK = re.compile(r"([1-9]\d*)x([1-9]\d*)")
@@ -46,8 +51,25 @@ SCHEMES: dict[str, Scheme] = {
 }
 
 
+BY_RANGES = ("int8", "int8_io")
+"""Schemes that `Quantize` applies to: post-training ones with ranges from the calibration set."""
 AFTER_TRAINING = {"qat_int8": "int8", "qat_int8_io": "int8_io"}
 """The post-training scheme that stores a model as a quantization-aware one does."""
+
+
+MOST_SPARSE = 0.98
+"""Where layers may differ, none loses more of its weights than this: one without any passes nothing on."""
+QUIET = {"quiet": True}
+"""Marks a setting that canonical JSON leaves out at its default, so that older recipes keep their digests."""
+
+
+def plain(part: Any) -> dict[str, Any]:
+    """A part's settings as plain values, without `QUIET` ones at their defaults."""
+    return {
+        f.name: getattr(part, f.name)
+        for f in dataclasses.fields(part)
+        if not (f.metadata == QUIET and getattr(part, f.name) == f.default)
+    }
 
 
 def parse_structure(text: str) -> tuple[str, int, int]:
@@ -72,6 +94,42 @@ def parse_structure(text: str) -> tuple[str, int, int]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Channels:
+    """Structured pruning: whole filters and units are removed, and the model is a smaller one from then on.
+
+    Attributes:
+        ratio: share of the channels to remove, in (0, 1).
+        importance: which channels go first: those with the smallest weights (`l2`, Li et al. 2017), the smallest
+            batch-normalization scale (`bn_scale`, Liu et al. 2017), or the least first-order effect on the loss
+            (`taylor`, Molchanov et al. 2019).
+        scope: the share holds in each `layer`, or of all channels together (`global`).
+        multiple: channel counts are rounded to a multiple of this, which kernels like.
+    """
+
+    ratio: float
+    importance: str = "l2"
+    scope: str = "layer"
+    multiple: int = 8
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ratio", round(float(self.ratio), 10))
+        if not 0 < self.ratio < 1:
+            fail("channels.ratio", "a number in (0, 1)", self.ratio)
+        _expect_one_of("channels.importance", self.importance, IMPORTANCES)
+        _expect_one_of("channels.scope", self.scope, SCOPES)
+        expect_number("channels.multiple", self.multiple, minimum=1, whole=True)
+
+    def label(self) -> str:
+        """Words for people, such as `50 % fewer channels`."""
+        return f"{self.ratio * 100:g} % fewer channels"
+
+
+def _expect_one_of(where: str, value: object, known: tuple[str, ...]) -> None:
+    if value not in known:
+        fail(where, f"one of {', '.join(known)}", value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prune:
     """Magnitude pruning (Zhu and Gupta 2017), by tensorflow-model-optimization.
 
@@ -84,6 +142,9 @@ class Prune:
             schedule has no use for it and any value given is replaced by 1.
         frequency: steps between two updates of the mask.
         structure: see `parse_structure`.
+        allocation: how zeros are shared out among layers: each has the same share (`uniform`), one threshold of
+            magnitude holds for all (`global`), or layers whose zeros cost less have more (`sensitivity`). Patterns
+            have the same everywhere, and any value given is replaced.
     """
 
     sparsity: float
@@ -92,6 +153,7 @@ class Prune:
     end: float = 0.5
     frequency: int = 10
     structure: str = "unstructured"
+    allocation: str = field(default="uniform", metadata=QUIET)
 
     def __post_init__(self) -> None:
         try:
@@ -106,8 +168,10 @@ class Prune:
             object.__setattr__(self, name, round(float(getattr(self, name)), 10) + 0.0)
         if not 0 <= self.sparsity < 1:
             fail("prune.sparsity", "a number in [0, 1)", self.sparsity)
-        if self.schedule not in SCHEDULES:
-            fail("prune.schedule", f"one of {', '.join(SCHEDULES)}", self.schedule)
+        _expect_one_of("prune.schedule", self.schedule, SCHEDULES)
+        _expect_one_of("prune.allocation", self.allocation, ALLOCATIONS)
+        if kind != "unstructured":
+            object.__setattr__(self, "allocation", "uniform")
         if not 0 <= self.begin < 1:
             fail("prune.begin", "a share of the training in [0, 1)", self.begin)
         if not self.begin < self.end <= 1:
@@ -117,6 +181,7 @@ class Prune:
     def label(self) -> str:
         """Words for people, such as `70 % pruned`."""
         how = "" if self.structure == "unstructured" else f" ({self.structure})"
+        how = how if self.allocation == "uniform" else f" (by {self.allocation})"
         return f"{self.sparsity * 100:g} % pruned{how}"
 
 
@@ -136,8 +201,7 @@ class Cluster:
 
     def __post_init__(self) -> None:
         expect_number("cluster.number", self.number, minimum=2, whole=True)
-        if self.initialisation not in INITIALISATIONS:
-            fail("cluster.initialisation", f"one of {', '.join(INITIALISATIONS)}", self.initialisation)
+        _expect_one_of("cluster.initialisation", self.initialisation, INITIALISATIONS)
         if not isinstance(self.per_channel, bool):
             fail("cluster.per_channel", "true or false", self.per_channel)
 
@@ -154,11 +218,19 @@ class Finetune:
         epochs: passes over the training data, 1 or more.
         learning_rate: the peak; it decays to zero along a cosine.
         batch_size: items per step.
+        distillation: weight, in [0, 1], of being like the untouched model beside being right (Hinton et al. 2015).
+        temperature: softens what is compared then, over 0; without distillation any value given is replaced.
+        averaging: decay, in [0, 1), of the moving average of weights that the stage ends with (Polyak); 0 for none.
+        recalibrate: batch normalization's statistics are estimated anew, with the weights that the stage ends with.
     """
 
     epochs: int = 2
     learning_rate: float = 1e-3
     batch_size: int = 32
+    distillation: float = field(default=0.0, metadata=QUIET)
+    temperature: float = field(default=4.0, metadata=QUIET)
+    averaging: float = field(default=0.0, metadata=QUIET)
+    recalibrate: bool = field(default=False, metadata=QUIET)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "learning_rate", float(f"{float(self.learning_rate):.6g}"))
@@ -166,11 +238,81 @@ class Finetune:
         if not 0 < self.learning_rate < 100:
             fail("finetune.learning_rate", "a number over 0", self.learning_rate)
         expect_number("finetune.batch_size", self.batch_size, minimum=1, whole=True)
+        for name in ("distillation", "averaging", "temperature"):
+            object.__setattr__(self, name, round(float(getattr(self, name)), 10) + 0.0)
+        if not 0 <= self.distillation <= 1:
+            fail("finetune.distillation", "a weight in [0, 1]", self.distillation)
+        if not self.distillation:
+            object.__setattr__(self, "temperature", 4.0)
+        if not 0 < self.temperature <= 100:
+            fail("finetune.temperature", "a number over 0, up to 100", self.temperature)
+        if not 0 <= self.averaging < 1:
+            fail("finetune.averaging", "a decay in [0, 1)", self.averaging)
+        if not isinstance(self.recalibrate, bool):
+            fail("finetune.recalibrate", "true or false", self.recalibrate)
 
     def label(self) -> str:
         """Words for people, such as `2 epochs at 0.001`."""
         epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
-        return f"{epochs} at {self.learning_rate:g}"
+        taught = " distilled" if self.distillation else ""
+        return f"{epochs}{taught} at {self.learning_rate:g}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantize:
+    """How a post-training integer scheme is made (see `BY_RANGES`).
+
+    Attributes:
+        keep: so many layers, those whose quantization costs most, stay in float.
+        keep_ends: the first and the last layer stay in float.
+        granularity: weights have a scale for each output `channel`, or one for the whole `tensor`: coarser, but
+            equal weights stay equal, so that clusters survive.
+        ranges: of activations: the extremes of the calibration set (`minmax`), without the outermost of its values
+            (`percentile`), or with the least squared error (`mse`).
+        equalize: weights are rescaled between layers before (cross-layer equalization, Nagel et al. 2019).
+        correct_bias: biases make up for the mean error of quantized weights (Nagel et al. 2019).
+        int4_dense: weights of fully connected layers have 4 bits.
+    """
+
+    keep: int = 0
+    keep_ends: bool = False
+    granularity: str = "channel"
+    ranges: str = "minmax"
+    equalize: bool = False
+    correct_bias: bool = False
+    int4_dense: bool = False
+
+    def __post_init__(self) -> None:
+        expect_number("quantize.keep", self.keep, minimum=0, whole=True)
+        _expect_one_of("quantize.granularity", self.granularity, GRANULARITIES)
+        _expect_one_of("quantize.ranges", self.ranges, RANGES)
+        for name in ("keep_ends", "equalize", "correct_bias", "int4_dense"):
+            if not isinstance(getattr(self, name), bool):
+                fail(f"quantize.{name}", "true or false", getattr(self, name))
+
+    def label(self) -> str:
+        """Words for people, such as `2 layers in float, scale per tensor`."""
+        words = {
+            f"{self.keep} layer{'s' if self.keep > 1 else ''} in float": self.keep,
+            "ends in float": self.keep_ends,
+            "one scale per tensor": self.granularity == "tensor",
+            f"{self.ranges} ranges": self.ranges != "minmax",
+            "equalized": self.equalize,
+            "bias corrected": self.correct_bias,
+            "int4 dense": self.int4_dense,
+        }
+        return ", ".join(word for word, applies in words.items() if applies)
+
+
+Part = Channels | Prune | Cluster | Quantize | Finetune
+PARTS: dict[str, type[Part]] = {
+    "channels": Channels,
+    "prune": Prune,
+    "cluster": Cluster,
+    "quantize": Quantize,
+    "finetune": Finetune,
+}
+"""A recipe's parts with settings of their own, in the order of the pipeline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,16 +320,20 @@ class Recipe:
     """One candidate, described. Two recipes that mean the same are equal and share a digest.
 
     Attributes:
+        channels: structured pruning settings, or None for none.
         prune: pruning settings, or None for none.
         cluster: clustering settings, or None for none.
         scheme: a key of `SCHEMES`.
+        quantize: how the scheme is made, or None for the usual way.
         finetune: training settings; None exactly when no stage trains.
         seed: of every random choice while the candidate is made.
     """
 
+    channels: Channels | None = field(default=None, metadata=QUIET)
     prune: Prune | None = None
     cluster: Cluster | None = None
     scheme: str = "float32"
+    quantize: Quantize | None = field(default=None, metadata=QUIET)
     finetune: Finetune | None = None
     seed: int = 0
 
@@ -195,6 +341,8 @@ class Recipe:
         expect_number("seed", self.seed, minimum=0, whole=True)
         if not isinstance(self.scheme, str) or self.scheme not in SCHEMES:
             fail("scheme", f"one of {', '.join(SCHEMES)}", self.scheme)
+        if self.scheme not in BY_RANGES or self.quantize == Quantize():
+            object.__setattr__(self, "quantize", None)
         if not self.trains:
             object.__setattr__(self, "finetune", None)
         elif self.finetune is None:
@@ -203,24 +351,31 @@ class Recipe:
     @property
     def trains(self) -> bool:
         """Whether any stage fine-tunes."""
-        return self.prune is not None or self.cluster is not None or SCHEMES[self.scheme].qat
+        return self.compresses or SCHEMES[self.scheme].qat
+
+    @property
+    def compresses(self) -> bool:
+        """Whether it changes the model, beside how its weights and activations are stored."""
+        return any(part is not None for part in (self.channels, self.prune, self.cluster))
 
     def stages(self) -> tuple[tuple[str, dict[str, Any]], ...]:
         """The training stages in pipeline order, each with its settings as plain values."""
-        tuning = {} if self.finetune is None else {"finetune": dataclasses.asdict(self.finetune), "seed": self.seed}
+        tuning = {} if self.finetune is None else {"finetune": plain(self.finetune), "seed": self.seed}
         chain: list[tuple[str, dict[str, Any]]] = []
+        if self.channels is not None:
+            chain.append(("channels", plain(self.channels) | tuning))
         if self.prune is not None:
-            chain.append(("prune", dataclasses.asdict(self.prune) | tuning))
+            chain.append(("prune", plain(self.prune) | tuning))
         sparse = {"preserve_sparsity": self.prune is not None}
         if self.cluster is not None:
-            chain.append(("cluster", dataclasses.asdict(self.cluster) | sparse | tuning))
+            chain.append(("cluster", plain(self.cluster) | sparse | tuning))
         if SCHEMES[self.scheme].qat:
             chain.append(("qat", {"preserve_clusters": self.cluster is not None} | sparse | tuning))
         return tuple(chain)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; `from_dict` is its inverse."""
-        return dataclasses.asdict(self)
+        return {name: plain(v) if dataclasses.is_dataclass(v) else v for name, v in plain(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -229,11 +384,9 @@ class Recipe:
         Raises:
             ConfigError: for unknown keys and values out of range, naming the path.
         """
-        parts: dict[str, type[Prune] | type[Cluster] | type[Finetune]]
-        parts = {"prune": Prune, "cluster": Cluster, "finetune": Finetune}
         expect_keys("recipe", values, [field.name for field in dataclasses.fields(cls)])
         built = dict(values)
-        for name, part in parts.items():
+        for name, part in PARTS.items():
             settings = built.get(name)
             if settings is None:
                 continue
@@ -260,8 +413,10 @@ class Recipe:
 
     def label(self) -> str:
         """Words for people, such as `70 % pruned, 16 clusters, int8`."""
-        parts = [part.label() for part in (self.prune, self.cluster) if part is not None]
+        parts = [part.label() for part in (self.channels, self.prune, self.cluster) if part is not None]
         parts.append(SCHEMES[self.scheme].label)
+        if self.quantize is not None:
+            parts.append(self.quantize.label())
         if self.finetune is not None:
             parts.append(self.finetune.label())
         return ", ".join(parts)

@@ -122,8 +122,9 @@ class Search:
                 self.device = self.config.target.describe()
                 self._read_task()
                 self.proposals = self._open()
-                schemes = self._schemes(post_training=True)
-                self.foresight = Foresight(self.config.search, self.setting, self.store, self.ledger.terms, schemes)
+                self.foresight = Foresight(
+                    self.config.search, self.setting, self.store, self.ledger.terms, self._siblings
+                )
                 self.opened = True
                 self._resume()
                 if not self.confirm_only:
@@ -318,7 +319,10 @@ class Search:
     def _enqueue_siblings(self, candidate: Candidate) -> None:
         """Other schemes of a model that is trained now."""
         if not candidate.failed and self.config.search.siblings and not self.recipes:
-            self._enqueue(strategy.siblings(candidate.recipe, self._schemes(post_training=True)), "sibling")
+            self._enqueue(self._siblings(candidate.recipe), "sibling")
+
+    def _siblings(self, recipe: Recipe) -> list[Recipe]:
+        return strategy.siblings(recipe, self._schemes(post_training=True), self.config.space.quantize)
 
     def _schemes(self, *, post_training: bool = False) -> list[str]:
         """The space's schemes that the target runs."""
@@ -468,8 +472,7 @@ class Search:
             f"{skipped.name} {p.recipe.label()}: not trained{' to the end' * bool(verdict.point)}: {verdict.reason}"
         )
         if verdict.point is None and self.config.search.siblings:  # others of its schemes may well pay
-            found = strategy.siblings(p.recipe, self._schemes(post_training=True))
-            self._enqueue((r for r in found if self.foresight.verdict(r) is None), "sibling")
+            self._enqueue((r for r in self._siblings(p.recipe) if self.foresight.verdict(r) is None), "sibling")
         self._give_up_hope()
 
     def _tell_skipped(self, proposal: Proposal) -> None:

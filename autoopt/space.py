@@ -1,5 +1,7 @@
 """Search spaces: YAML -> the set of recipes that a study may sample.
 
+    channels:                                # left out: no channels are removed
+      ratio: [0.25, 0.5]
     prune:                                   # left out: never pruned
       optional: true                         # false: always pruned
       sparsity: {low: 0.3, high: 0.8, step: 0.1}
@@ -7,6 +9,8 @@
     cluster:
       number: [8, 16, 32]
     scheme: [float32, dynamic, int8]
+    quantize:                                # how int8 is made; left out: the usual way
+      keep: [0, 2]
     finetune:                                # left out: the task's own settings
       learning_rate: {low: 0.0001, high: 0.001, log: true}
 
@@ -26,14 +30,22 @@ import yaml
 
 from autoopt.errors import ConfigError
 from autoopt.knobs import Choice, Knob, Range, Trial, Value
-from autoopt.recipe import SCHEMES, Cluster, Finetune, Prune, Recipe, parse_structure
+from autoopt.recipe import (
+    BY_RANGES,
+    PARTS,
+    SCHEMES,
+    Channels,
+    Cluster,
+    Finetune,
+    Prune,
+    Quantize,
+    Recipe,
+    parse_structure,
+)
 from autoopt.validation import expect_keys, expect_number, fail, nearest
 
-PARTS: dict[str, type[Prune] | type[Cluster] | type[Finetune]] = {
-    "prune": Prune,
-    "cluster": Cluster,
-    "finetune": Finetune,
-}
+SWITCHED = ("channels", "prune", "cluster")
+"""Parts that a recipe has or has not, by a knob of their own."""
 Choose = Callable[[str, Knob], Value]
 
 
@@ -42,13 +54,18 @@ class SearchSpace:
     """The recipes that a study may sample.
 
     Attributes:
-        knobs: by path, such as `prune.sparsity`; `prune` and `cluster` themselves hold the truth
+        knobs: by path, such as `prune.sparsity`; `channels`, `prune` and `cluster` themselves hold the truth
             values that say whether the stage is used.
         source: the file, for messages.
     """
 
     knobs: Mapping[str, Knob]
     source: str
+
+    @property
+    def quantize(self) -> Quantize:
+        """How schemes with ranges are made in the middle of the space."""
+        return Quantize(**self._settings("quantize", lambda _, knob: knob.middle()))
 
     def sample(self, trial: Trial, defaults: Finetune, seed: int = 0) -> Recipe:
         """Draw a recipe through a trial's sampler.
@@ -66,14 +83,14 @@ class SearchSpace:
 
     def parameters(self, recipe: Recipe, defaults: Finetune) -> dict[str, Value] | None:
         """The sampled values that give exactly this recipe, or None if it lies outside the space."""
-        plain = recipe.to_dict()
         used: dict[str, Value] = {}
 
         def choose(name: str, knob: Knob) -> Value:
             part, _, setting = name.partition(".")
-            value: Value = plain[part] is not None if part in ("prune", "cluster") and not setting else plain[part]
+            chosen = getattr(recipe, part)
+            value: Value = chosen is not None if part in SWITCHED else chosen
             if setting:
-                value = plain[part][setting]
+                value = getattr(Quantize() if part == "quantize" and chosen is None else chosen, setting)
             if value not in knob:
                 raise LookupError(name)
             if knob.count > 1:
@@ -94,16 +111,29 @@ class SearchSpace:
             defaults: fine-tuning settings where the space names none.
             seed: of the recipe.
         """
-        prune = cluster = finetune = None
+        channels = prune = cluster = finetune = quantize = None
+        if self._use("channels", choose):
+            channels = Channels(**self._settings("channels", choose))
         if self._use("prune", choose):
             settings = self._settings("prune", choose, first=("structure", "schedule"))
             prune = Prune(**settings)
         if self._use("cluster", choose):
             cluster = Cluster(**self._settings("cluster", choose))
         scheme = str(choose("scheme", self.knobs["scheme"]))
-        if prune is not None or cluster is not None or SCHEMES[scheme].qat:
-            finetune = dataclasses.replace(defaults, **self._settings("finetune", choose))
-        return Recipe(prune=prune, cluster=cluster, scheme=scheme, finetune=finetune, seed=seed)
+        if scheme in BY_RANGES:
+            quantize = Quantize(**self._settings("quantize", choose))
+        if channels is not None or prune is not None or cluster is not None or SCHEMES[scheme].qat:
+            settings = self._settings("finetune", choose, first=("distillation",))
+            finetune = dataclasses.replace(defaults, **settings)
+        return Recipe(
+            channels=channels,
+            prune=prune,
+            cluster=cluster,
+            scheme=scheme,
+            quantize=quantize,
+            finetune=finetune,
+            seed=seed,
+        )
 
     def _use(self, part: str, choose: Choose) -> bool:
         return part in self.knobs and bool(choose(part, self.knobs[part]))
@@ -112,7 +142,7 @@ class SearchSpace:
         names = [f.name for f in dataclasses.fields(PARTS[part]) if f"{part}.{f.name}" in self.knobs]
         settings: dict[str, Any] = {"sparsity": 0.5} if part == "prune" else {}
         for name in sorted(names, key=lambda n: n not in first):
-            if part == "prune" and not applies(name, settings):
+            if not applies(f"{part}.{name}", settings):
                 continue
             settings[name] = choose(f"{part}.{name}", self.knobs[f"{part}.{name}"])
         return settings
@@ -120,16 +150,24 @@ class SearchSpace:
     def count(self) -> float:
         """How many different recipes the space holds; infinity if a range is continuous."""
         total = 0.0
-        prunings = self._uses("prune")
-        clusterings = self._uses("cluster")
         schemes = self.knobs["scheme"]
         assert isinstance(schemes, Choice)  # `parse` refuses a range of schemes
-        tuned = math.prod(self.knobs[k].count for k in self.knobs if k.startswith("finetune."))
-        for scheme, prunes, clusters in itertools.product(schemes.values, prunings, clusterings):
-            combinations = (self._prunings() if prunes else 1) * (self._of("cluster") if clusters else 1)
-            trains = prunes or clusters or SCHEMES[str(scheme)].qat
-            total += combinations * (tuned if trains else 1)
+        ways = {"channels": self._of("channels"), "prune": self._prunings(), "cluster": self._of("cluster")}
+        tuned = self._tunings()
+        for scheme, *used in itertools.product(schemes.values, *(self._uses(part) for part in SWITCHED)):
+            combinations = math.prod(ways[part] for part, use in zip(SWITCHED, used, strict=True) if use)
+            trains = any(used) or SCHEMES[str(scheme)].qat
+            quantized = self._of("quantize") if scheme in BY_RANGES else 1
+            total += combinations * quantized * (tuned if trains else 1)
         return total
+
+    def _tunings(self) -> float:
+        free = self._of("finetune", without=("distillation", "temperature"))
+        weights, temperatures = self.knobs.get("finetune.distillation"), self.knobs.get("finetune.temperature")
+        if weights is None or temperatures is None:
+            return free * (weights or _ONE).count
+        without = 1 if 0 in weights else 0
+        return free * (without + (weights.count - without) * temperatures.count)
 
     def _uses(self, part: str) -> tuple[Value, ...]:
         knob = self.knobs.get(part)
@@ -140,14 +178,15 @@ class SearchSpace:
         return math.prod(self.knobs[k].count for k in names)
 
     def _prunings(self) -> float:
-        free = self._of("prune", without=("structure", "schedule", "sparsity", "end"))
+        dependent = ("sparsity", "end", "allocation")
+        free = self._of("prune", without=("structure", "schedule", *dependent))
         total = 0.0
         for structure, schedule in itertools.product(
             self._values("prune.structure", "unstructured"), self._values("prune.schedule", "polynomial")
         ):
             chosen = {"structure": structure, "schedule": schedule}
-            shared = [n for n in ("sparsity", "end") if f"prune.{n}" in self.knobs and applies(n, chosen)]
-            total += free * math.prod(self.knobs[f"prune.{n}"].count for n in shared)
+            shared = [f"prune.{n}" for n in dependent]
+            total += free * math.prod(self.knobs[n].count for n in shared if n in self.knobs and applies(n, chosen))
         return total
 
     def _values(self, path: str, default: str) -> tuple[Value, ...]:
@@ -159,12 +198,20 @@ class SearchSpace:
         return (path for path, knob in self.knobs.items() if math.isinf(knob.count))
 
 
-def applies(name: str, chosen: Mapping[str, Any]) -> bool:
-    """Whether a pruning knob means anything under the structure and schedule chosen before it."""
-    if name == "sparsity":
-        return parse_structure(str(chosen.get("structure", "unstructured")))[0] != "m_by_n"
-    if name == "end":
+_ONE = Choice(values=(0,))
+
+
+def applies(path: str, chosen: Mapping[str, Any]) -> bool:
+    """Whether a knob means anything under what was chosen of its part before it."""
+    kind = parse_structure(str(chosen.get("structure", "unstructured")))[0]
+    if path == "prune.sparsity":
+        return kind != "m_by_n"
+    if path == "prune.allocation":
+        return kind == "unstructured"
+    if path == "prune.end":
         return bool(chosen.get("schedule", "polynomial") == "polynomial")
+    if path == "finetune.temperature":
+        return bool(chosen["distillation"])
     return True
 
 
@@ -244,7 +291,7 @@ def _scheme(values: object) -> Choice:
 
 def _part(part: str, settings: object) -> dict[str, Knob]:
     fields = {f.name: f for f in dataclasses.fields(PARTS[part])}
-    switch = [] if part == "finetune" else ["optional"]
+    switch = ["optional"] if part in SWITCHED else []
     expect_keys(part, settings, [*fields, *switch])
     assert isinstance(settings, Mapping)
     knobs: dict[str, Knob] = {}
@@ -259,6 +306,8 @@ def _part(part: str, settings: object) -> dict[str, Knob]:
     for name, field in fields.items():
         if name not in settings and field.default is dataclasses.MISSING and not _follows(part, name, settings):
             raise ConfigError(f"{part}.{name}: missing; expected a number, a list of numbers or a range")
+    if part == "finetune" and "temperature" in settings and "distillation" not in settings:
+        raise ConfigError("finetune.temperature: means nothing without finetune.distillation; name both, or neither")
     return knobs
 
 
@@ -272,8 +321,10 @@ def _follows(part: str, name: str, settings: Mapping[str, Any]) -> bool:
 
 def _canonical(part: str, name: str, knob: Knob) -> Knob:
     """The knob with its values as a recipe holds them (rounded), which refuses those that no recipe takes."""
-    required: dict[str, dict[str, Any]] = {"prune": {"sparsity": 0.5}, "cluster": {"number": 2}, "finetune": {}}
-    others = required[part] | ({"end": 1.0} if name == "begin" else {})
+    required: dict[str, dict[str, Any]]
+    required = {"channels": {"ratio": 0.5}, "prune": {"sparsity": 0.5}, "cluster": {"number": 2}}
+    needed = {"prune.begin": {"end": 1.0}, "finetune.temperature": {"distillation": 1.0}}
+    others = required.get(part, {}) | needed.get(f"{part}.{name}", {})
     values = [getattr(PARTS[part](**{**others, name: value}), name) for value in knob.extremes()]
     if isinstance(knob, Choice):
         return Choice(values=tuple(dict.fromkeys(values)))

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from autoopt.knobs import Knob, Value
-from autoopt.recipe import SCHEMES, Finetune, Recipe
-from autoopt.space import Choose, SearchSpace
+from autoopt.recipe import SCHEMES, Finetune, Quantize, Recipe
+from autoopt.space import SWITCHED, Choose, SearchSpace
 
 T = TypeVar("T")
 
@@ -43,23 +43,25 @@ class Strategy:
     halving: bool = True
 
 
-def siblings(recipe: Recipe, schemes: Iterable[str]) -> list[Recipe]:
+def siblings(recipe: Recipe, schemes: Iterable[str], quantize: Quantize | None = None) -> list[Recipe]:
     """Recipes that share all training with one that is done.
 
     Args:
         recipe: whose models are trained.
         schemes: post-training ones.
+        quantize: how those with ranges are made, where the recipe does not say.
     """
-    if recipe.prune is None and recipe.cluster is None:  # nothing was trained, or only for its own scheme
+    if not recipe.compresses:  # nothing was trained, or only for its own scheme
         return []
-    return [dataclasses.replace(recipe, scheme=name) for name in schemes if name != recipe.scheme]
+    how = recipe.quantize or quantize
+    return [dataclasses.replace(recipe, scheme=name, quantize=how) for name in schemes if name != recipe.scheme]
 
 
 def corners(space: SearchSpace, schemes: Collection[str], defaults: Finetune, seed: int = 0) -> list[Recipe]:
     """The centre and the ends of the space: a bit of all, what should be smallest, and what should lose least.
 
-    The centre comes first: of one training it brings the most. The fastest end needs no seed: on a target where only the scheme decides the speed, the baseline's own
-    schemes are that end.
+    The centre comes first: of one training it brings the most. Where only the scheme decides the speed, the baseline's
+    own schemes are the fastest end; where channels are removed, the smallest is the fastest too.
 
     Args:
         space: of the study.
@@ -70,17 +72,24 @@ def corners(space: SearchSpace, schemes: Collection[str], defaults: Finetune, se
     by_size = [name for name in SMALL if name in schemes]
     if not by_size:
         return []
-    strong: dict[str, Value] = {"prune": True, "cluster": True, "scheme": by_size[0]}
+    strong: dict[str, Value] = {**dict.fromkeys(SWITCHED, True), "scheme": by_size[0]}
     # The mildest technique alone: clusters by the hundred lose less than any pruning that pays.
-    mild: dict[str, Value] = {"prune": "cluster" not in space.knobs, "cluster": True, "scheme": by_size[-1]}
+    mildest = next((part for part in ("cluster", "prune", "channels") if part in space.knobs), "")
+    mild: dict[str, Value] = {**{part: part == mildest for part in SWITCHED}, "scheme": by_size[-1]}
     plain = [name for name in by_size if not SCHEMES[name].qat] or by_size
-    middle: dict[str, Value] = {"prune": True, "cluster": True, "scheme": plain[len(plain) // 2]}
+    middle: dict[str, Value] = {**dict.fromkeys(SWITCHED, True), "scheme": plain[len(plain) // 2]}
     found = [
         space.build(_toward(middle), defaults, seed),
         space.build(
-            _toward(strong, high=("prune.sparsity", "finetune.epochs"), low=("cluster.number",)), defaults, seed
+            _toward(strong, high=("channels.ratio", "prune.sparsity", "finetune.epochs"), low=("cluster.number",)),
+            defaults,
+            seed,
         ),
-        space.build(_toward(mild, high=("cluster.number", "finetune.epochs"), low=("prune.sparsity",)), defaults, seed),
+        space.build(
+            _toward(mild, high=("cluster.number", "finetune.epochs"), low=("channels.ratio", "prune.sparsity")),
+            defaults,
+            seed,
+        ),
     ]
     return [recipe for recipe in dict.fromkeys(found) if recipe.trains]
 

@@ -21,7 +21,7 @@ import numpy as np
 from autoopt import models
 from autoopt.errors import ConfigError
 from autoopt.metrics import Metric
-from autoopt.recipe import Finetune
+from autoopt.recipe import Finetune, plain
 from autoopt.store import Store
 from autoopt.validation import fail
 
@@ -264,7 +264,7 @@ def prepare(task: Task, path: Path, store: Store) -> tuple[Manifest, list[str]]:
         items={name: len(split) for name, split in splits.items()},
         loss=loss,
         metric=metric,
-        finetune=dataclasses.asdict(task.finetune),
+        finetune=plain(task.finetune),
         class_names=tuple(task.class_names),
         source=path.read_text(encoding="utf-8") if needs_source else "",
         path=str(path) if needs_source else "",

@@ -7,7 +7,22 @@ from hypothesis import strategies as st
 
 from autoopt.candidate import Candidate
 from autoopt.metrics import STANDARD, Measurement, Metric
-from autoopt.recipe import INITIALISATIONS, SCHEDULES, SCHEMES, Cluster, Finetune, Prune, Recipe
+from autoopt.recipe import (
+    ALLOCATIONS,
+    GRANULARITIES,
+    IMPORTANCES,
+    INITIALISATIONS,
+    RANGES,
+    SCHEDULES,
+    SCHEMES,
+    SCOPES,
+    Channels,
+    Cluster,
+    Finetune,
+    Prune,
+    Quantize,
+    Recipe,
+)
 from autoopt.results import Results
 
 # A shared machine makes time limits per example meaningless, and a failing example is printed anyway.
@@ -30,6 +45,24 @@ prunings = st.builds(
     end=st.floats(0.5, 1.0),
     frequency=st.integers(1, 1000),
     structure=st.sampled_from(STRUCTURES),
+    allocation=st.sampled_from(ALLOCATIONS),
+)
+cuts = st.builds(
+    Channels,
+    ratio=st.floats(0.01, 0.99),
+    importance=st.sampled_from(IMPORTANCES),
+    scope=st.sampled_from(SCOPES),
+    multiple=st.integers(1, 32),
+)
+quantizings = st.builds(
+    Quantize,
+    keep=st.integers(0, 3),
+    keep_ends=st.booleans(),
+    granularity=st.sampled_from(GRANULARITIES),
+    ranges=st.sampled_from(RANGES),
+    equalize=st.booleans(),
+    correct_bias=st.booleans(),
+    int4_dense=st.booleans(),
 )
 clusterings = st.builds(
     Cluster,
@@ -42,12 +75,18 @@ finetunings = st.builds(
     epochs=st.integers(1, 100),
     learning_rate=st.floats(1e-8, 10.0),
     batch_size=st.integers(1, 4096),
+    distillation=st.just(0.0) | st.floats(0, 1),
+    temperature=st.floats(0.1, 100),
+    averaging=st.just(0.0) | st.floats(0, 0.999),
+    recalibrate=st.booleans(),
 )
 recipes = st.builds(
     Recipe,
+    channels=st.none() | cuts,
     prune=st.none() | prunings,
     cluster=st.none() | clusterings,
     scheme=st.sampled_from(list(SCHEMES)),
+    quantize=st.none() | quantizings,
     finetune=st.none() | finetunings,
     seed=st.integers(0, 2**32 - 1),
 )

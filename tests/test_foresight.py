@@ -19,7 +19,7 @@ from autoopt.pipeline import Setting
 from autoopt.progress import Silent, Snapshot, Spending
 from autoopt.recipe import Cluster, Finetune, Prune, Recipe
 from autoopt.store import Store
-from autoopt.strategy import Strategy
+from autoopt.strategy import Strategy, siblings
 from autoopt.terms import Terms
 
 STUDY = """\
@@ -170,7 +170,7 @@ def test_what_was_skipped_by_too_small_a_margin_is_taken_up_again(
 
 
 def knowing(store: Store, *candidates: Candidate, **use: bool) -> Foresight:
-    found = Foresight(Strategy(**use), SETTING, store, TERMS, ["float32", "int8"])
+    found = Foresight(Strategy(**use), SETTING, store, TERMS, lambda r: siblings(r, ["float32", "int8"]))
     found.learn(candidates)
     return found
 

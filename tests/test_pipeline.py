@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from autoopt import pipeline, targets
 from autoopt.jobs import JOBS
 from autoopt.pipeline import Setting
-from autoopt.recipe import SCHEMES, Cluster, Finetune, Prune, Recipe
+from autoopt.recipe import SCHEMES, Channels, Cluster, Finetune, Prune, Recipe
 
 SETTING = Setting(
     task="t" * 64, fingerprint="f", model="m" * 64, target=targets.find("host"), machine="here", threads=1
@@ -154,3 +154,30 @@ def test_confirming_shares_the_file_and_measures_anew_on_the_test_split() -> Non
     assert not {first.results[n] for n in ("accuracy", "latency")} & set(again.results.values())
     splits = {job.settings["split"] for job in again.jobs if job.name == "accuracy"}
     assert splits == {"test"}
+
+
+def test_distilled_stages_share_what_the_baseline_says() -> None:
+    recipe = Recipe(
+        channels=Channels(ratio=0.5), prune=Prune(sparsity=0.5), finetune=Finetune(epochs=2, distillation=0.5)
+    )
+    jobs = pipeline.plan(recipe, SETTING, begin=True).jobs
+    [taught] = [job for job in jobs if job.name == "teach"]
+    assert taught.parents == (SETTING.model,)
+    trained = [job for job in jobs if job.name in ("begin", "channels", "prune")]
+    assert len(trained) == 4
+    assert all(job.parents[1:] == (taught.key,) for job in trained)
+    alone = pipeline.plan(dataclasses.replace(recipe, finetune=Finetune(epochs=2)), SETTING).jobs
+    assert not {job.key for job in alone} & {job.key for job in trained}
+    assert "teach" not in {job.name for job in alone}
+
+
+def test_a_probe_without_channels_is_a_program_of_its_own_and_is_measured() -> None:
+    cut = Recipe(channels=Channels(ratio=0.5), scheme="qat_int8")
+    assert set(pipeline.probe(cut, SETTING).results) == {"weigh", "latency", "memory"}
+    [job] = [job for job in pipeline.probe(cut, SETTING).jobs if job.name == "one_shot"]
+    assert [name for name, _ in job.settings["stages"]] == ["channels"]
+    assert "task" not in job.settings
+    by_loss = Recipe(channels=Channels(ratio=0.5, importance="taylor"), scheme="int8")
+    [job] = [job for job in pipeline.probe(by_loss, SETTING).jobs if job.name == "one_shot"]
+    assert job.settings["task"] == SETTING.task
+    assert set(pipeline.probe(Recipe(prune=Prune(sparsity=0.5)), SETTING).results) == {"weigh"}

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoopt.errors import ConfigError
-from autoopt.recipe import SCHEMES, Cluster, Finetune, Prune, Recipe, parse_structure
+from autoopt.recipe import SCHEMES, Channels, Cluster, Finetune, Prune, Quantize, Recipe, parse_structure
 
 
 @given(recipes)
@@ -53,6 +53,45 @@ def test_what_means_the_same_is_equal(a, b):
     assert Recipe(prune=a).digest == Recipe(prune=b).digest
 
 
+def test_older_recipes_keep_their_digest():
+    text = (
+        '{"cluster":{"initialisation":"kmeans++","number":8,"per_channel":false},'
+        '"finetune":{"batch_size":32,"epochs":2,"learning_rate":0.001},'
+        '"prune":{"begin":0.0,"end":0.5,"frequency":10,"schedule":"polynomial","sparsity":0.5,"structure":"unstructured"},'
+        '"scheme":"int8","seed":0}'
+    )
+    recipe = Recipe.from_json(text)
+    assert recipe.to_json() == text
+    assert [set(settings) & {"allocation", "channels"} for _, settings in recipe.stages()] == [set(), set()]
+
+
+@pytest.mark.parametrize("scheme", ["float32", "dynamic", "int16x8", "qat_int8"])
+def test_ways_to_quantize_are_there_only_for_schemes_that_have_them(scheme):
+    assert Recipe(scheme=scheme, quantize=Quantize(keep=2)) == Recipe(scheme=scheme)
+    assert Recipe(scheme="int8", quantize=Quantize()) == Recipe(scheme="int8")
+    assert Recipe(scheme="int8", quantize=Quantize(keep=2)) != Recipe(scheme="int8")
+
+
+def test_temperature_means_nothing_without_distillation():
+    assert Finetune(temperature=9) == Finetune()
+    assert Finetune(temperature=9, distillation=0.5) != Finetune(distillation=0.5)
+
+
+def test_the_label_names_every_technique():
+    recipe = Recipe(
+        channels=Channels(ratio=0.5),
+        prune=Prune(sparsity=0.7, allocation="global"),
+        cluster=Cluster(number=16),
+        scheme="int8",
+        quantize=Quantize(keep=2, granularity="tensor"),
+        finetune=Finetune(distillation=0.5),
+    )
+    assert recipe.label() == (
+        "50 % fewer channels, 70 % pruned (by global), 16 clusters, int8, 2 layers in float, one scale per tensor, "
+        "2 epochs distilled at 0.001"
+    )
+
+
 def test_m_by_n_fixes_the_sparsity():
     assert Prune(sparsity=0.1, structure="1:4").sparsity == 0.75
 
@@ -68,7 +107,12 @@ def test_finetuning_is_there_exactly_when_a_stage_trains():
 @given(recipes)
 def test_stages_follow_from_the_parts(recipe):
     names = [name for name, _ in recipe.stages()]
-    expected = {"prune": recipe.prune, "cluster": recipe.cluster, "qat": SCHEMES[recipe.scheme].qat}
+    expected = {
+        "channels": recipe.channels,
+        "prune": recipe.prune,
+        "cluster": recipe.cluster,
+        "qat": SCHEMES[recipe.scheme].qat,
+    }
     assert names == [name for name, wanted in expected.items() if wanted]
     assert recipe.trains == bool(names) == (recipe.finetune is not None)
     json.dumps(recipe.stages(), allow_nan=False)

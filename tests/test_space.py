@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoopt.errors import ConfigError
-from autoopt.recipe import SCHEMES, Cluster, Finetune, Prune, Recipe
+from autoopt.recipe import SCHEMES, Cluster, Finetune, Prune, Quantize, Recipe
 from autoopt.space import bundled, find, load, parse
 
 DEFAULTS = Finetune()
@@ -72,7 +72,15 @@ prune_parts = st.fixed_dictionaries(
         "end": some([0.5, 0.7, 1]) | steps(0.5, 0.25),
         "begin": some([0, 0.2]),
         "frequency": st.just(10),
+        "allocation": some(["uniform", "global"]),
     },
+)
+channel_parts = st.fixed_dictionaries(
+    {"ratio": some([0.25, 0.5]) | st.just(0.5)},
+    optional={"optional": st.booleans(), "importance": some(["l2", "taylor"]), "multiple": st.just(4)},
+)
+quantize_parts = st.fixed_dictionaries(
+    {}, optional={"keep": some([0, 1, 2]), "granularity": some(["channel", "tensor"]), "keep_ends": some([False, True])}
 )
 cluster_parts = st.fixed_dictionaries(
     {"number": some([4, 8, 16]) | steps(4, 4)},
@@ -80,10 +88,18 @@ cluster_parts = st.fixed_dictionaries(
 )
 finetune_parts = st.fixed_dictionaries(
     {}, optional={"epochs": some([1, 2, 3]) | steps(1, 1), "learning_rate": some([1e-3, "1e-4"])}
+) | st.fixed_dictionaries(
+    {"distillation": some([0, 0.5, 1])}, optional={"temperature": some([2, 4]), "recalibrate": some([False, True])}
 )
 small_spaces = st.fixed_dictionaries(
     {"scheme": some(["float32", "int8", "qat_int8"], 3)},
-    optional={"prune": prune_parts, "cluster": cluster_parts, "finetune": finetune_parts},
+    optional={
+        "channels": channel_parts,
+        "prune": prune_parts,
+        "cluster": cluster_parts,
+        "quantize": quantize_parts,
+        "finetune": finetune_parts,
+    },
 ).map(lambda values: parse(values, "small.yaml"))
 
 CONDITIONAL = parse(
@@ -177,6 +193,16 @@ def test_only_knobs_that_mean_something_are_sampled():
     assert knobs(prune=Prune(sparsity=0.5), finetune=tuning) == pruned | {"prune.sparsity", "prune.end"}
     assert knobs(prune=Prune(sparsity=0.5, schedule="constant"), finetune=tuning) == pruned | {"prune.sparsity"}
     assert knobs(prune=Prune(sparsity=0.5, structure="2:4"), finetune=tuning) == pruned | {"prune.end"}
+
+
+def test_knobs_of_ways_to_quantize_are_sampled_for_schemes_with_ranges_only():
+    space = parse({"scheme": ["dynamic", "int8", "qat_int8"], "quantize": {"keep": [0, 2]}}, "s")
+    assert space.parameters(Recipe(scheme="dynamic"), DEFAULTS) == {"scheme": "dynamic"}
+    assert space.parameters(Recipe(scheme="int8"), DEFAULTS) == {"scheme": "int8", "quantize.keep": 0}
+    kept = Recipe(scheme="int8", quantize=Quantize(keep=2))
+    assert space.parameters(kept, DEFAULTS) == {"scheme": "int8", "quantize.keep": 2}
+    assert space.parameters(Recipe(scheme="int8", quantize=Quantize(keep=1)), DEFAULTS) is None
+    assert space.count() == 4
 
 
 def test_a_stage_that_is_not_optional_is_always_used():
@@ -282,7 +308,10 @@ def test_files_that_are_no_space(tmp_path, name, message):
     ("text", "message"),
     [
         # the whole
-        ("[int8]", "space: expected a mapping with keys prune, cluster, finetune, scheme, got ['int8']"),
+        (
+            "[int8]",
+            "space: expected a mapping with keys channels, prune, cluster, quantize, finetune, scheme, got ['int8']",
+        ),
         ("{prune: {sparsity: 0.5}}", "scheme: missing; expected a list of float32, "),
         ("{scheme: int8, clusters: {number: 8}}", "space: unknown key 'clusters'; did you mean 'cluster'?"),
         ("{scheme: int8, prune: true}", "prune: expected a mapping with keys sparsity, "),

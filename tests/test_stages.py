@@ -305,14 +305,15 @@ def test_going_on_from_the_first_epochs_gives_the_very_same_model(last):
     model, _ = tiny.train(dense(), chain[:last], data=SHORT)
     start = models.pack(model)
     name, values = chain[last]
-    told, quiet = tiny.manifest(), lambda _: None
-    at_once, report = stages.run(name, models.unpack(start)[0], values, told, *SHORT, quiet)
-    begun = stages.begin(name, models.unpack(start)[0], values, told, *SHORT, quiet)
+    heard = []
+    training = tiny.training(data=SHORT, progress=heard.append)
+    at_once, report = stages.run(name, models.unpack(start)[0], values, training)
+    begun = stages.begin(name, models.unpack(start)[0], values, training)
     assert len(begun.history) == report["judged_epoch"] < 3
     assert begun.history == report["epochs"][: len(begun.history)]
     kept = Progress.from_bytes(begun.to_bytes())
-    heard = []
-    resumed, again = stages.run(name, models.unpack(start)[0], values, told, *SHORT, heard.append, begun=kept)
+    heard.clear()
+    resumed, again = stages.run(name, models.unpack(start)[0], values, training, begun=kept)
     assert heard[0] == f"epoch {report['judged_epoch'] + 1}/3"
     assert again["epochs"] == report["epochs"]
     assert all(np.array_equal(a, b) for a, b in zip(at_once.get_weights(), resumed.get_weights(), strict=True))
@@ -341,7 +342,7 @@ def test_one_shot_models_have_the_pattern(structure):
 
 def test_every_epoch_sees_all_data_in_an_order_of_its_own():
     data = tiny.split(50, 1)
-    seen = np.concatenate([x.numpy() for x, _ in batches(data, 16, range(2), seed=3)])
+    seen = np.concatenate([x.numpy() for x, _ in batches(data, 16, range(2), 3, data.labels)])
     first, second = seen[:50], seen[50:]
     for epoch in (first, second):
         assert sorted(map(bytes, epoch)) == sorted(map(bytes, data.inputs[tiny.INPUT]))

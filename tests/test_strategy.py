@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from autoopt import strategy
 from autoopt.knobs import Choice, Range
-from autoopt.recipe import SCHEMES, Cluster, Finetune, Prune, Recipe
+from autoopt.recipe import SCHEMES, Channels, Cluster, Finetune, Prune, Quantize, Recipe
 from autoopt.space import SearchSpace, parse
 from autoopt.strategy import PATIENCE, Waiting, next_of
 
@@ -31,6 +31,25 @@ def test_siblings_share_the_training_and_nothing_else_differs() -> None:
         (recipe.prune, recipe.cluster, recipe.finetune, 3)
     }
     assert [r.scheme for r in strategy.siblings(found[0], ["float32", "int8"])] == ["int8"]
+
+
+def test_siblings_are_quantized_as_the_space_or_the_recipe_says() -> None:
+    recipe = Recipe(channels=Channels(ratio=0.5))
+    by_space = space(quantize={"keep": [2, 3, 4], "granularity": "tensor"}).quantize
+    assert by_space == Quantize(keep=3, granularity="tensor")
+    [plain, whole] = strategy.siblings(recipe, ["dynamic", "int8"], by_space)
+    assert (plain.quantize, whole.quantize) == (None, by_space)
+    own = Recipe(channels=Channels(ratio=0.5), scheme="int8", quantize=Quantize(keep=1))
+    assert [r.quantize for r in strategy.siblings(own, ["float32", "int8_io"], by_space)] == [None, Quantize(keep=1)]
+
+
+def test_corners_remove_channels_at_both_ends() -> None:
+    wide = space(channels={"ratio": [0.25, 0.5, 0.75]})
+    centre, smallest, mildest = strategy.corners(wide, list(FULL["scheme"]), DEFAULTS)  # type: ignore[arg-type]
+    assert (centre.channels, smallest.channels) == (Channels(ratio=0.5), Channels(ratio=0.75))
+    assert (mildest.channels, mildest.prune) == (None, None)
+    only = space(channels={"ratio": [0.25, 0.75]}, prune=None, cluster=None)
+    assert [r.channels.ratio for r in strategy.corners(only, ["int8"], DEFAULTS) if r.channels] == [0.75, 0.75, 0.25]
 
 
 @pytest.mark.parametrize("scheme", ["float32", "int8", "qat_int8"])

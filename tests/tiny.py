@@ -8,6 +8,7 @@ import tf_keras
 
 from autoopt import Task, convert, models, stages
 from autoopt.recipe import SCHEMES, Finetune, Recipe
+from autoopt.stages.finetune import Training
 from autoopt.task import Manifest, Split
 
 layers = tf_keras.layers
@@ -76,12 +77,17 @@ def manifest(loss="sparse_categorical_crossentropy", metric=None):
     )  # fmt: skip
 
 
+def training(told=None, data=None, progress=lambda _: None, taught=None):
+    """What stages train with."""
+    first, second = data or (split(256, 1), split(128, 2))
+    return Training(manifest=told or manifest(), train=first, validation=second, progress=progress, taught=taught)
+
+
 def train(model, chain, told=None, data=None, progress=lambda _: None):
     """Run stages, one after the other: the last model, and the report of each."""
     reports = []
     for name, values in chain:
-        splits = data or (split(256, 1), split(128, 2))
-        model, report = stages.run(name, model, values, told or manifest(), *splits, progress)
+        model, report = stages.run(name, model, values, training(told, data, progress))
         reports.append(report)
     return model, reports
 

@@ -4,18 +4,19 @@ from typing import Any
 
 import numpy as np
 
+from autoopt.stages.finetune import Training
 from autoopt.stages.wrapped import Wrapped, clone, kernels
 
 _CENTROIDS = {"linear": "LINEAR", "density": "DENSITY_BASED", "kmeans++": "KMEANS_PLUS_PLUS", "random": "RANDOM"}
 
 
-def wrap(model: Any, settings: dict[str, Any], steps_per_epoch: int) -> Wrapped:
+def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wrapped:
     """Cluster while training.
 
     Args:
         model: tf_keras model.
         settings: fields of `Cluster`, and `preserve_sparsity`.
-        steps_per_epoch: not needed: centroids are set at the start.
+        training: not needed: centroids are set at the start.
     """
     import tensorflow_model_optimization as tfmot
     import tf_keras

@@ -7,7 +7,7 @@ import io
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from autoopt import measure
 from autoopt.errors import CandidateFailed
+from autoopt.stages import distillation, normalization
 from autoopt.stages.wrapped import Wrapped
 from autoopt.task import Manifest, Split
 
@@ -50,7 +51,7 @@ class Progress:
 
     def to_bytes(self) -> bytes:
         """`from_bytes` is the inverse."""
-        latest = self.best == len(self.history)  # the same weights once are enough
+        latest = self.best_weights is self.weights  # the same weights once are enough
         meta = {"history": self.history, "best": self.best}
         groups = {"w": self.weights or [], "o": self.optimizer, "b": [] if latest else self.best_weights}
         arrays: dict[str, Any] = {f"{kind}{i:05}": a for kind, group in groups.items() for i, a in enumerate(group)}
@@ -67,14 +68,34 @@ class Progress:
         return cls(**meta, weights=groups["w"], optimizer=groups["o"], best_weights=groups["b"] or groups["w"])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What every stage trains with, whatever it does.
+
+    Attributes:
+        manifest: the task: loss and metric.
+        train: data to train on.
+        validation: data to choose the best epoch on.
+        progress: told `epoch 1/3` and its like.
+        taught: what the untouched model says to each item of `train`, for distillation.
+    """
+
+    manifest: Manifest
+    train: Split
+    validation: Split
+    progress: Callable[[str], None]
+    taught: np.ndarray | None = None
+
+    def steps(self, tuning: Mapping[str, Any]) -> int:
+        """Batches in an epoch."""
+        return -(-len(self.train) // int(tuning["batch_size"]))
+
+
 def fit(
     stage: str,
     wrapped: Wrapped,
     tuning: dict[str, Any],
-    manifest: Manifest,
-    train: Split,
-    validation: Split,
-    progress: Callable[[str], None],
+    training: Training,
     *,
     seed: int,
     begun: Progress | None = None,
@@ -89,10 +110,7 @@ def fit(
         stage: for messages.
         wrapped: the model with its scaffolding.
         tuning: fields of `Finetune`.
-        manifest: loss and metric.
-        train: data to train on.
-        validation: data to choose the best epoch on.
-        progress: told `epoch 1/3` and its like.
+        training: data, loss and metric.
         seed: of the order of the data.
         begun: where to go on from.
         until: the epoch after which to stop, instead of the last.
@@ -102,24 +120,35 @@ def fit(
     """
     import tf_keras
 
-    model, epochs = wrapped.model, tuning["epochs"]
-    steps = -(-len(train) // tuning["batch_size"])
+    model, epochs, averaging = wrapped.model, tuning["epochs"], tuning.get("averaging", 0.0)
+    steps = training.steps(tuning)
     rate = tf_keras.optimizers.schedules.CosineDecay(tuning["learning_rate"], decay_steps=steps * epochs)
-    model.compile(optimizer=tf_keras.optimizers.Adam(rate), loss=manifest.loss_function())
+    average = {"use_ema": True, "ema_momentum": averaging, "ema_overwrite_frequency": None} if averaging else {}
+    loss, targets = distillation.goal(training.manifest.loss_function(), training.train.labels, training.taught, tuning)
+    model.compile(optimizer=tf_keras.optimizers.Adam(rate, **average), loss=loss)
     now = begun or Progress()
-    if now.weights is not None:
+    first, last = len(now.history), epochs if until is None else min(until, epochs)
+    if now.weights is not None and first < last:
         model.set_weights(now.weights)
         model.optimizer.build(model.trainable_variables)
         for variable, kept in zip(model.optimizer.variables, now.optimizer, strict=True):
             variable.assign(kept)
-    quality = manifest.quality
+    validation, quality = training.validation, training.manifest.quality
+
+    def settle() -> None:
+        """Give the model the weights that it would end with if this epoch was the best."""
+        if averaging:
+            model.optimizer.finalize_variable_values(model.trainable_variables)
+            wrapped.settle(model)
+        if tuning.get("recalibrate"):
+            normalization.recalibrate(model, training.train)
 
     class Watch(tf_keras.callbacks.Callback):  # type: ignore[misc]
         _supports_tf_logs = True  # Keras' own switch: do not turn every step's logs into numbers
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             self.began = time.monotonic()
-            progress(f"epoch {epoch + 1}/{epochs}")
+            training.progress(f"epoch {epoch + 1}/{epochs}")
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             if batch % GLANCE == 0:
@@ -127,7 +156,11 @@ def fit(
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             loss = self._finite(float(logs["loss"]))
-            value = measure.quality_value(manifest, validation.labels, _outputs(model, validation))
+            now.weights = settled = model.get_weights()
+            if averaging or tuning.get("recalibrate"):
+                settle()
+                settled = model.get_weights()
+            value = measure.quality_value(training.manifest, validation.labels, outputs(model, validation))
             if not math.isfinite(value):
                 raise CandidateFailed(stage, f"{quality.name} on validation is {value} after epoch {epoch + 1}")
             worst = max((h["loss"] for h in now.history), default=math.inf)
@@ -136,10 +169,11 @@ def fit(
                     stage, f"diverged: loss {worst:.3g} at most before, {loss:.3g} after epoch {epoch + 1}"
                 )
             now.history.append({"loss": loss, quality.name: value})
-            now.weights = model.get_weights()
             before = now.history[now.best - 1][quality.name] if now.best else value
             if epoch >= min(wrapped.first_epoch, epochs - 1) and quality.sign * value <= quality.sign * before:
-                now.best, now.best_weights = epoch + 1, now.weights
+                now.best, now.best_weights = epoch + 1, settled
+            if settled is not now.weights:
+                model.set_weights(now.weights)
             now.seconds.append(time.monotonic() - self.began)
 
         def _finite(self, loss: float) -> float:
@@ -147,30 +181,30 @@ def fit(
                 raise CandidateFailed(stage, f"the loss became {loss} in epoch {len(now.history) + 1}")
             return loss
 
-    first, last = len(now.history), epochs if until is None else min(until, epochs)
     if first < last:
         model.fit(
-            batches(train, tuning["batch_size"], range(first, last), seed),
+            batches(training.train, tuning["batch_size"], range(first, last), seed, targets),
             steps_per_epoch=steps,
             initial_epoch=first,
             epochs=last,
             callbacks=[*wrapped.callbacks, Watch()],
             verbose=0,
         )
-    now.optimizer = [variable.numpy() for variable in model.optimizer.variables]
     if len(now.history) == epochs:
         model.set_weights(now.best_weights)  # the last epoch always qualifies
+    else:
+        now.optimizer = [variable.numpy() for variable in model.optimizer.variables]
     return now
 
 
-def batches(split: Split, size: int, epochs: range, seed: int) -> Any:
-    """A split's shuffled batches as a `tf.data.Dataset`, one epoch after the other.
+def batches(split: Split, size: int, epochs: range, seed: int, targets: np.ndarray) -> Any:
+    """A split's shuffled batches, with the targets in place of its labels, one epoch after the other.
 
-    An epoch's order follows from its number and the seed alone, whatever came before it.
+    A `tf.data.Dataset`. An epoch's order follows from its number and the seed alone, whatever came before it.
     """
     import tensorflow as tf
 
-    data = (feed(split), split.labels)
+    data = (feed(split), targets)
 
     def order(epoch: Any) -> Any:
         numbers = tf.random.experimental.stateless_shuffle(tf.range(len(split)), [seed, epoch])
@@ -186,7 +220,7 @@ def batches(split: Split, size: int, epochs: range, seed: int) -> Any:
     return gathered.prefetch(2)
 
 
-def _outputs(model: Any, split: Split, size: int = 256) -> np.ndarray:
+def outputs(model: Any, split: Split, size: int = 256) -> np.ndarray:
     """What `predict` gives, without the pipeline that it builds each time (as long as many steps of a small model)."""
     chunks = [
         model.predict_on_batch([array[i : i + size] for array in split.inputs.values()])

@@ -3,6 +3,8 @@
 from typing import Any
 
 from autoopt.recipe import parse_structure
+from autoopt.stages.allocation import shares
+from autoopt.stages.finetune import Training
 from autoopt.stages.wrapped import Wrapped, clone, kernels
 
 AT_ONCE = {"schedule": "constant", "begin": 0.0, "end": 1.0, "frequency": 1}
@@ -11,23 +13,28 @@ M_BY_N = ("Conv2D", "Dense", "SeparableConv2D")
 """Layers of which tfmot's M:N groups run along the input channels, as TFLite stores them."""
 
 
-def wrap(model: Any, settings: dict[str, Any], steps_per_epoch: int) -> Wrapped:
+def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wrapped:
     """Prune while training.
 
     Args:
         model: tf_keras model.
         settings: fields of `Prune`, and `finetune`.
-        steps_per_epoch: batches in an epoch.
+        training: what it is to be trained with; None if not at all.
     """
     from tensorflow_model_optimization.python.core.sparsity.keras.prune_registry import PruneRegistry
     from tensorflow_model_optimization.sparsity import keras as sparsity
 
+    steps_per_epoch = 1 if training is None else training.steps(settings["finetune"])
     begin, end, frequency = _steps(settings, steps_per_epoch * settings["finetune"]["epochs"])
-    if settings["schedule"] == "constant" or begin == end:
-        schedule = sparsity.ConstantSparsity(settings["sparsity"], begin, frequency=frequency)
+    constant = settings["schedule"] == "constant" or begin == end
+    if constant:
         end = begin
-    else:
-        schedule = sparsity.PolynomialDecay(0.0, settings["sparsity"], begin, end, frequency=frequency)
+
+    def schedule(share: float) -> Any:
+        if constant:
+            return sparsity.ConstantSparsity(share, begin, frequency=frequency)
+        return sparsity.PolynomialDecay(0.0, share, begin, end, frequency=frequency)
+
     kind, rows, columns = parse_structure(settings["structure"])
     pattern: dict[str, Any] = {}
     if kind == "m_by_n":
@@ -36,23 +43,30 @@ def wrap(model: Any, settings: dict[str, Any], steps_per_epoch: int) -> Wrapped:
     elif kind == "block":
         pattern["block_size"] = (rows, columns)
 
-    def choose(layer: Any) -> tuple[Any, str]:
-        if not kernels(layer):
-            return layer, ""
+    def refuses(layer: Any) -> str:
         if not PruneRegistry.supports(layer):
-            return layer, "tfmot can't prune this kind of layer"
+            return "tfmot can't prune this kind of layer"
         prunable = _prunable(layer)
         if not prunable:
-            return layer, "tfmot never prunes this kind of layer"
+            return "tfmot never prunes this kind of layer"
         if kind == "block" and any(len(w.shape) != 2 for w in prunable):
-            return layer, "blocks need a kernel with two dimensions"
+            return "blocks need a kernel with two dimensions"
         if kind == "block" and any(w.shape[0] <= rows or w.shape[1] <= columns for w in prunable):
-            return layer, f"holds too few blocks of {rows}x{columns} to choose from"
+            return f"holds too few blocks of {rows}x{columns} to choose from"
         if kind == "m_by_n" and type(layer).__name__ not in M_BY_N:
-            return layer, f"tfmot has no {settings['structure']} pattern for this kind of layer"
+            return f"tfmot has no {settings['structure']} pattern for this kind of layer"
         if kind == "m_by_n" and any(w.shape[-2] < columns for w in prunable):
-            return layer, f"fewer than {columns} input channels to choose from"
-        return sparsity.prune_low_magnitude(layer, pruning_schedule=schedule, **pattern), ""
+            return f"fewer than {columns} input channels to choose from"
+        return ""
+
+    why = {layer.name: refuses(layer) for layer in model.layers if kernels(layer)}
+    prunable = {layer.name: _prunable(layer) for layer in model.layers if why.get(layer.name) == ""}
+    share = shares(settings.get("allocation", "uniform"), settings["sparsity"], prunable, model, training)
+
+    def choose(layer: Any) -> tuple[Any, str]:
+        if layer.name not in share:
+            return layer, why.get(layer.name, "")
+        return sparsity.prune_low_magnitude(layer, pruning_schedule=schedule(share[layer.name]), **pattern), ""
 
     wrapped, touched, skipped = clone(model, choose)
     return Wrapped(
@@ -63,7 +77,15 @@ def wrap(model: Any, settings: dict[str, Any], steps_per_epoch: int) -> Wrapped:
         callbacks=[sparsity.UpdatePruningStep()] if touched else [],
         first_epoch=(end - 1) // steps_per_epoch,
         changes=_prunable,
+        settle=_mask,
     )
+
+
+def _mask(model: Any) -> None:
+    """Set a wrapped model's weights by its masks as they are."""
+    for layer in model.layers:
+        if hasattr(layer, "pruning_obj"):
+            layer.pruning_obj.weight_mask_op()
 
 
 def apply(model: Any) -> None:
@@ -72,7 +94,7 @@ def apply(model: Any) -> None:
         if hasattr(layer, "pruning_obj"):
             layer.pruning_step.assign(layer.pruning_obj._pruning_schedule.begin_step)
             layer.pruning_obj.conditional_mask_update()
-            layer.pruning_obj.weight_mask_op()
+    _mask(model)
 
 
 def _prunable(layer: Any) -> list[Any]:

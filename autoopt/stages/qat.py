@@ -6,6 +6,7 @@ a convolution into clusters per channel (its issues 979, 1056); `Keeping` does n
 
 from typing import Any
 
+from autoopt.stages.finetune import Training
 from autoopt.stages.wrapped import Keeping, Wrapped, clone, kernels
 
 FOLDED_INTO = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense")
@@ -15,13 +16,13 @@ OUTPUT_ONLY = ("BatchNormalization", "Multiply", "Rescaling", "Subtract")
 """Layers without kernels that tfmot knows nothing of; the ranges of their outputs are all that they need."""
 
 
-def wrap(model: Any, settings: dict[str, Any], steps_per_epoch: int) -> Wrapped:
+def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wrapped:
     """Train with 8-bit quantization emulated.
 
     Args:
         model: tf_keras model.
         settings: `preserve_sparsity` and `preserve_clusters`.
-        steps_per_epoch: not needed: quantization is on from the start.
+        training: not needed: quantization is on from the start.
     """
     from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
         default_8bit_quantize_configs as configs,

@@ -20,6 +20,8 @@ class Wrapped:
         first_epoch: the first epoch (counting from 0) after which the technique is fully in force;
             the best epoch is not chosen before it.
         changes: gives for a layer the kernels that the technique changes, where those are not all.
+        settle: gives the model with other weights what the technique demands of them.
+        notes: what people should know of how it went.
     """
 
     model: Any
@@ -29,6 +31,8 @@ class Wrapped:
     callbacks: list[Any] = field(default_factory=list)
     first_epoch: int = 0
     changes: Callable[[Any], list[Any]] | None = None
+    settle: Callable[[Any], None] = lambda model: None
+    notes: list[str] = field(default_factory=list)
 
     def describe(self, model: Any) -> list[dict[str, Any]]:
         """What the touched kernels look like in the unwrapped model: shape, zeros, distinct values."""

@@ -108,18 +108,23 @@ def bare(model: Any, data: Split, callbacks: list[Any]) -> float:
 
 def wrapped(model: Any, name: str, settings: dict[str, Any], data: Split) -> Any:
     """The model with a technique in it."""
-    made = stages.STAGES[name](model, settings, -(-len(data) // BATCH))
+    made = stages.STAGES[name](model, settings, training(data, data, lambda _: None))
     return made, keep_skipped(made, settings)
+
+
+def training(data: Split, few: Split, clock: Callable[[str], None]) -> finetune.Training:
+    """What a stage trains with."""
+    told = Manifest(
+        model="", splits={}, items={}, loss=LOSS, finetune={}, class_names=(), source="", path="",
+        metric={"name": "accuracy", "direction": "max", "unit": "fraction", "function": None},
+    )  # fmt: skip
+    return finetune.Training(manifest=told, train=data, validation=few, progress=clock)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     repeats = parser.parse_args().repeats
-    told = Manifest(
-        model="", splits={}, items={}, loss=LOSS, finetune={}, class_names=(), source="", path="",
-        metric={"name": "accuracy", "direction": "max", "unit": "fraction", "function": None},
-    )  # fmt: skip
     rows = []
     for label, (make, n) in MODELS.items():
         rng = np.random.default_rng(0)
@@ -137,7 +142,7 @@ def main() -> None:
                 made.callbacks.append(keep)
                 begins: list[float] = []
                 clock = lambda _: begins.append(time.perf_counter())  # noqa: B023, E731 - used at once
-                finetune.fit(name, made, settings["finetune"], told, data, few, clock, seed=0)
+                finetune.fit(name, made, settings["finetune"], training(data, few, clock), seed=0)
                 # Between the beginnings of the second and the third epoch lies a whole one, with its validation.
                 found["autoopt"].append(-(-len(data) // BATCH) / (begins[2] - begins[1]))
                 tf_keras.backend.clear_session()
