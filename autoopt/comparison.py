@@ -231,6 +231,8 @@ def settings(recipe: Recipe) -> dict[str, str]:
             "cluster initialisation": recipe.cluster.initialisation,
             "clusters per channel": "yes" if recipe.cluster.per_channel else "no",
         }
+        if recipe.cluster.fold:
+            found["clusters in folded kernels"] = "yes"
     found["scheme"] = SCHEMES[recipe.scheme].label
     if recipe.quantize is not None:
         q = recipe.quantize
@@ -263,7 +265,7 @@ def _percent(share: float) -> str:
 _FULL = Recipe(
     channels=Channels(ratio=0.5),
     prune=Prune(sparsity=0.5, allocation="global"),
-    cluster=Cluster(number=16),
+    cluster=Cluster(number=16, fold=True),
     scheme="int8",
     quantize=Quantize(
         keep=1,

@@ -193,21 +193,26 @@ class Cluster:
         number: distinct weights per tensor (per output channel with `per_channel`), 2 or more.
         initialisation: how centroids start: `linear`, `density`, `kmeans++` or `random`.
         per_channel: separate centroids for each output channel of a convolution.
+        fold: batch normalization is folded into the kernels before, as the converter would do after: so the file has
+            `number` distinct weights in a whole kernel, where its scales are per tensor too (see `Quantize`).
     """
 
     number: int
     initialisation: str = "kmeans++"
     per_channel: bool = False
+    fold: bool = field(default=False, metadata=QUIET)
 
     def __post_init__(self) -> None:
         expect_number("cluster.number", self.number, minimum=2, whole=True)
         _expect_one_of("cluster.initialisation", self.initialisation, INITIALISATIONS)
-        if not isinstance(self.per_channel, bool):
-            fail("cluster.per_channel", "true or false", self.per_channel)
+        for name in ("per_channel", "fold"):
+            if not isinstance(getattr(self, name), bool):
+                fail(f"cluster.{name}", "true or false", getattr(self, name))
 
     def label(self) -> str:
         """Words for people, such as `16 clusters`."""
-        return f"{self.number} clusters{' per channel' if self.per_channel else ''}"
+        folded = " in folded kernels" if self.fold else ""
+        return f"{self.number} clusters{' per channel' if self.per_channel else ''}{folded}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

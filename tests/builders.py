@@ -69,6 +69,7 @@ clusterings = st.builds(
     number=st.integers(2, 256),
     initialisation=st.sampled_from(INITIALISATIONS),
     per_channel=st.booleans(),
+    fold=st.booleans(),
 )
 finetunings = st.builds(
     Finetune,

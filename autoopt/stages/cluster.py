@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from autoopt.stages.finetune import Training
+from autoopt.stages.folding import fold
 from autoopt.stages.wrapped import Wrapped, clone, kernels
 
 _CENTROIDS = {"linear": "LINEAR", "density": "DENSITY_BASED", "kmeans++": "KMEANS_PLUS_PLUS", "random": "RANDOM"}
@@ -24,6 +25,8 @@ def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wra
     from tensorflow_model_optimization.python.core.clustering.keras.clustering_registry import ClusteringRegistry
     from tensorflow_model_optimization.python.core.clustering.keras.experimental.cluster import cluster_weights
 
+    if settings.get("fold"):
+        model = fold(model)
     keras = tfmot.clustering.keras
     initialisation = getattr(keras.CentroidInitialization, _CENTROIDS[settings["initialisation"]])
 

@@ -198,7 +198,7 @@ def sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
         return _sampler(name, seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.GPSampler(seed=seed)
+        return optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False)
 
 
 def autoopt_curve(watch: Watch, name: str, strategy: Strategy, seed: int, trials: int) -> tuple[Curve, int]:

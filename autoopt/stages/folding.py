@@ -1,0 +1,73 @@
+"""Folds batch normalization into the kernels before it, as the converter would do later."""
+
+from typing import Any
+
+import numpy as np
+
+FOLDED_INTO = ("Conv1D", "Conv2D", "Conv2DTranspose", "DepthwiseConv1D", "DepthwiseConv2D", "Dense")
+"""Layers whose kernels can take it in."""
+
+
+def before(layer: Any) -> Any:
+    """The layer that a batch normalization can be folded into, or None: it feeds nothing else, and is linear."""
+    if type(layer).__name__ != "BatchNormalization" or len(layer.inbound_nodes) != 1:
+        return None
+    source = layer.inbound_nodes[0].inbound_layers
+    if (
+        isinstance(source, list)
+        or type(source).__name__ not in FOLDED_INTO
+        or len(source.inbound_nodes) != 1
+        or len(source.outbound_nodes) != 1
+        or getattr(source.activation, "__name__", "") != "linear"
+    ):
+        return None
+    axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
+    rank = len(layer.inbound_nodes[0].output_shapes)
+    return source if [axis % rank for axis in axes] == [rank - 1] else None
+
+
+def fold(model: Any) -> Any:
+    """The same function with batch normalization inside the kernels, as far as that goes.
+
+    What is clustered afterwards keeps its clusters in the file; the layers' names stay, and a layer without effect
+    stands where a normalization stood.
+
+    Args:
+        model: a flat tf_keras model.
+    """
+    import tf_keras
+
+    sources = {layer.name: before(layer) for layer in model.layers}
+    folded = {source.name: model.get_layer(name) for name, source in sources.items() if source is not None}
+    if not folded:
+        return model
+
+    def choose(layer: Any) -> Any:
+        if sources[layer.name] is not None:
+            return tf_keras.layers.Activation("linear", name=layer.name)
+        config = layer.get_config()
+        return type(layer).from_config(config | ({"use_bias": True} if layer.name in folded else {}))
+
+    made = tf_keras.models.clone_model(model, clone_function=choose)
+    for old, new in zip(model.layers, made.layers, strict=True):
+        if old.name in folded:
+            new.set_weights(_together(old, folded[old.name]))
+        elif new.weights:
+            new.set_weights(old.get_weights())
+    return made
+
+
+def _together(layer: Any, norm: Any) -> list[np.ndarray]:
+    """Kernel and bias that compute layer and normalization at once."""
+    kernel, *bias = layer.get_weights()
+    scale = 1 / np.sqrt(norm.moving_variance.numpy() + norm.epsilon)
+    if norm.scale:
+        scale = scale * norm.gamma.numpy()
+    shift = (bias[0] if bias else 0) - norm.moving_mean.numpy()
+    moved = shift * scale + (norm.beta.numpy() if norm.center else 0)
+    kind = type(layer).__name__
+    if kind.startswith("Depthwise"):
+        by_channel = scale.reshape(kernel.shape[-2:])
+    else:
+        by_channel = scale[:, np.newaxis] if kind == "Conv2DTranspose" else scale
+    return [(kernel * by_channel).astype(kernel.dtype), moved.astype(kernel.dtype)]
