@@ -26,7 +26,7 @@ from autoopt.validation import expect_keys, expect_number, fail, nearest
 
 LOOKING_S = 0.3
 """How long a study that seems to be held is asked for again."""
-SAMPLERS = ("tpe", "random", "nsga2")
+SAMPLERS = ("tpe", "random", "nsga2", "gp")
 KEYS = (
     "task",
     "space",

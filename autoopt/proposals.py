@@ -6,6 +6,7 @@ candidates themselves lie in files of their own.
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import random
 import warnings
@@ -60,7 +61,7 @@ class Proposals:
         space: what may be proposed.
         defaults: fine-tuning settings where the space names none.
         objectives: metrics, in order.
-        sampler: `tpe`, `random` or `nsga2`.
+        sampler: one of `folder.SAMPLERS`.
         seed: of the sampler and of the recipes.
     """
 
@@ -219,6 +220,11 @@ def _sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
         return optuna.samplers.NSGAIISampler(seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if name == "gp":
+            if importlib.util.find_spec("torch") is None:
+                raise ConfigError("sampler: gp needs torch, which is not installed; `pip install torch`, or use tpe")
+            # Knobs that apply only under others are beyond it; it chooses those at random, and would say so each time.
+            return optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False)
         return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
 
 

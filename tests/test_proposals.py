@@ -1,9 +1,12 @@
 """What the sampler proposes, and what is proposed in its place."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
 
+from autoopt.errors import ConfigError
+from autoopt.folder import SAMPLERS
 from autoopt.metrics import STANDARD
 from autoopt.proposals import Proposals
 from autoopt.recipe import Finetune
@@ -16,8 +19,10 @@ SPACE = {
 }
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_recipe_is_proposed_once_and_then_none(tmp_path: Path, sampler: str) -> None:
+    if sampler == "gp":
+        pytest.importorskip("torch", reason="Optuna's Gaussian process needs torch, which autoopt does without")
     space = parse(SPACE, "test")
     metrics = [STANDARD["size_bytes"], STANDARD["latency_ms"]]
     proposals = Proposals(tmp_path / "study.db", space, Finetune(), metrics, sampler, seed=0)
@@ -27,8 +32,14 @@ def test_every_recipe_is_proposed_once_and_then_none(tmp_path: Path, sampler: st
         assert proposal.number == len(seen)
         seen[proposal.recipe.digest] = proposal.number
         assert proposal.trial is not None
-        proposals.tell(proposal.trial, [float(len(seen)), 1.0], {})
+        proposals.tell(proposal.trial, [float(len(seen)), 1.0], {"size_bytes <= 10": len(seen) - 10.0})
     assert len(seen) == space.count() == 4 * 3 * 2
+
+
+def test_the_gaussian_process_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="sampler: gp needs torch, which is not installed"):
+        Proposals(tmp_path / "study.db", parse(SPACE, "test"), Finetune(), [STANDARD["size_bytes"]], "gp", seed=0)
 
 
 def test_in_place_of_a_repeated_recipe_comes_one_like_it(tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ import platform
 import shutil
 import statistics
 import tempfile
-import warnings
 from collections.abc import Container, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -188,17 +187,8 @@ class Replay(Search):
 
     def _open(self) -> Proposals:
         made = super()._open()
-        made._study.sampler = sampler(self.sampler_name, self.sampler_seed)
+        made._study.sampler = _sampler(self.sampler_name, self.sampler_seed)
         return made
-
-
-def sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    """One of autoopt's samplers, or the Gaussian process, which needs torch."""
-    if name != "gp":
-        return _sampler(name, seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False)
 
 
 def autoopt_curve(watch: Watch, name: str, strategy: Strategy, seed: int, trials: int) -> tuple[Curve, int]:
@@ -354,6 +344,8 @@ def write(
         "The clock counts the seconds that each job took when it was made, on this machine: for autoopt each job once, for the",
         f"script every time. The script's trials were run ({Path('hand_written.csv').name}): they take {ratio:.2f} times the seconds of the",
         "jobs that make and evaluate the same recipe. What choosing takes (about 0.2 s a candidate) is in the clock of neither.",
+        "GP is Optuna's Gaussian process: it can't model knobs that apply only under others, such as a stage's settings, and",
+        "chooses those at random; it needs torch, which autoopt does without.",
         "",
     ]
     (HERE / "README.md").write_text("\n".join(text), encoding="utf-8")
