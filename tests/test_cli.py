@@ -132,7 +132,7 @@ def test_space_prints_knobs_and_counts() -> None:
     shown = cli("space", "smoke").stdout
     assert "recipes: 125" in shown
     assert "recipes: without end (finetune.learning_rate is continuous)" in cli("space", "mobile").stdout
-    assert json.loads(cli("space", "smoke", "--json").stdout)["recipes"] == 125
+    assert json.loads(cli("space", "smoke", "--json").stdout)["recipes"] == 381
 
 
 @pytest.mark.parametrize(
