@@ -12,7 +12,7 @@ import json
 import sys
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from autoopt.validation import fail
 
 SPLITS = ("train", "validation", "test", "calibration")
 CALIBRATION_ITEMS = 256
+FEW = 50
+"""Training items a class, under which what the untouched model says is the better teacher."""
 Inputs = dict[str, np.ndarray]
 
 
@@ -61,7 +63,8 @@ class Task:
         loss: a Keras loss by name, as an object, or a function at the top level of `task.py`.
         metric: `accuracy`, or a `QualityMetric`.
         calibration: inputs for the ranges of int8 activations; by default sampled from train.
-        finetune: fine-tuning settings where the space names none.
+        finetune: fine-tuning settings where the space names none; by default those of `Finetune`, and where labels are
+            few (see `FEW`) half of the weight goes to being like the untouched model.
         class_names: by label, for people.
     """
 
@@ -72,7 +75,7 @@ class Task:
     loss: Any = "sparse_categorical_crossentropy"
     metric: str | QualityMetric = "accuracy"
     calibration: Any = None
-    finetune: Finetune = field(default_factory=Finetune)
+    finetune: Finetune | None = None
     class_names: tuple[str, ...] = ()
 
 
@@ -264,12 +267,20 @@ def prepare(task: Task, path: Path, store: Store) -> tuple[Manifest, list[str]]:
         items={name: len(split) for name, split in splits.items()},
         loss=loss,
         metric=metric,
-        finetune=plain(task.finetune),
+        finetune=plain(task.finetune or _usual(splits["train"], model, loss)),
         class_names=tuple(task.class_names),
         source=path.read_text(encoding="utf-8") if needs_source else "",
         path=str(path) if needs_source else "",
     )
     return manifest, _warnings(splits, model)
+
+
+def _usual(train: Split, model: Any, loss: Any) -> Finetune:
+    """Fine-tuning settings of a task that names none."""
+    name = loss if isinstance(loss, str) else str(loss.get("keras", {}).get("class_name", ""))
+    classes = max(2, int(model.outputs[0].shape[-1]))
+    few = "crossentropy" in name.lower() and len(train) < FEW * classes
+    return Finetune(distillation=0.5) if few else Finetune()
 
 
 def _split(given: Any, where: str, model: Any) -> Split:

@@ -444,3 +444,18 @@ def test_a_task_file_that_gives_no_task_is_refused(text, message, tmp_path):
 def test_a_missing_task_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"task\.py: no such file; a study needs a task\.py"):
         tasks.load(tmp_path / "task.py")
+
+
+@pytest.mark.parametrize(
+    ("items", "changes", "weight"),
+    [
+        (256, {}, 0.0),
+        (150, {}, 0.5),
+        (150, {"loss": tf_keras.losses.SparseCategoricalCrossentropy()}, 0.5),
+        (150, {"loss": "mse"}, 0.0),
+        (150, {"finetune": Finetune(epochs=7)}, 0.0),
+    ],
+)
+def test_where_labels_are_few_the_untouched_model_teaches_too(prepare, items, changes, weight):
+    manifest, _ = prepare(train=tiny.images(items, 1), **changes)
+    assert Finetune(**manifest.finetune).distillation == weight
