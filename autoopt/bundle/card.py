@@ -157,6 +157,7 @@ def _stages(card: Mapping[str, Any]) -> list[str]:
         skipped = ", ".join(markdown(f"{s['layer']} ({s['why']})") for s in stage["skipped"]) or "nothing"
         lines += ["", f"Stage {stage['stage']}: {len(stage['touched'])} kernels, best epoch {stage['best_epoch']} of "
                   f"{len(stage['epochs'])}; skipped: {skipped}."]  # fmt: skip
+        lines += [f"- {markdown(note)}" for note in stage.get("notes", ())]
     return lines
 
 
