@@ -68,7 +68,7 @@ def candidate(
         file=plan.file,
         sha256=proof["sha256"],
         **_items(seen),
-        refused=setting.target.refuses(recipe.scheme),
+        refused=setting.target.refuses(recipe.scheme, recipe.quantize),
         seconds=seconds,
         seconds_saved=saved,
     )

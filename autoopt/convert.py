@@ -6,17 +6,26 @@ models trained with quantization in the loop.
 """
 
 import os
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from autoopt import bias, equalization, ranges, sensitivity
+from autoopt.activations import batches
 from autoopt.errors import CandidateFailed
-from autoopt.recipe import SCHEMES
+from autoopt.graph import Graph
+from autoopt.measure import outputs_of
+from autoopt.recipe import SCHEMES, Quantize
 from autoopt.task import Inputs
 
+WORSE_DB = 10.0
+"""By so much the runtime's fast kernels may be further from float than its plain ones, which are the yardstick."""
+NOISE_DB = 3.0
+"""Outputs further from float than this say next to nothing."""
 BY_QUANTIZER = ("float16", "dynamic", "int8", "int8_io")
 """Schemes made from the float32 file, without the Keras model."""
 
@@ -98,7 +107,7 @@ def _first_line(error: Exception) -> str:
     return (lines[0] if lines else type(error).__name__)[:300]
 
 
-def quantize(file: bytes, scheme: str, calibration: Inputs, threads: int = 1) -> bytes:
+def quantize(file: bytes, scheme: str, calibration: Inputs, threads: int = 1, how: Quantize | None = None) -> bytes:
     """A post-training scheme of a float32 `.tflite`.
 
     Args:
@@ -106,23 +115,88 @@ def quantize(file: bytes, scheme: str, calibration: Inputs, threads: int = 1) ->
         scheme: one of `BY_QUANTIZER`.
         calibration: by input name, each of shape (items, ...).
         threads: for running the float model over the calibration set.
+        how: a scheme of `recipe.BY_RANGES` is made; None for the usual way.
 
     Raises:
         CandidateFailed: if litert-quantizer can't make it.
     """
-    from litert_quantizer import quantizer
+    how = how or Quantize()
+    try:
+        if how.equalize:
+            file = equalization.equalize(file)
+        made = _quantized(file, scheme, calibration, threads, how)
+        if how.correct_bias:
+            made = bias.correct(file, made, calibration, threads)
+        if how.int4_dense:
+            _expect_int4(file, made, calibration, threads)
+        return made
+    except CandidateFailed:
+        raise
+    except Exception as error:  # likewise: whatever it raises is about this one file
+        raise CandidateFailed("quantize", f"litert-quantizer can't make {scheme}: {_first_line(error)}") from error
+
+
+def _quantized(file: bytes, scheme: str, calibration: Inputs, threads: int, how: Quantize) -> bytes:
+    from litert_quantizer import algorithm_manager, qtyping, quantizer
 
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "float32.tflite"), Path(folder, "quantized.tflite")
         source.write_bytes(file)
-        try:
-            q = quantizer.Quantizer(str(source))
-            _choose(q, scheme)
-            ranges = q.calibrate(_batch(file, calibration), num_threads=threads) if q.need_calibration else None
-            q.quantize(ranges, enable_progress_bar=False).export_model(os.fspath(target), overwrite=True)
+        q = quantizer.Quantizer(os.fspath(source))
+        _choose(q, scheme, how)
+        found = q.calibrate(_batch(file, calibration), num_threads=threads) if q.need_calibration else None
+        if found and how.ranges != "minmax":
+            found = ranges.narrow(file, found, calibration, how.ranges, threads)
+
+        def made(graph: Graph | None = None, places: Sequence[int] = ()) -> bytes:
+            """The file with the operators at these places of the graph in float."""
+            q = quantizer.Quantizer(os.fspath(source))
+            _choose(q, scheme, how)
+            for place in places:
+                kind = qtyping.TFLOperationName.__members__.get(graph.kind(place)) if graph else None
+                if graph and kind:  # it leaves all others in float anyway
+                    only = f"^{re.escape(graph.scope(place))}$"
+                    q.update_quantization_recipe(only, kind, algorithm_key=algorithm_manager.AlgorithmName.NO_QUANTIZE)
+            q.quantize(found, enable_progress_bar=False).export_model(os.fspath(target), overwrite=True)
             return inline(target.read_bytes())
-        except Exception as error:  # likewise: whatever it raises is about this one file
-            raise CandidateFailed("quantize", f"litert-quantizer can't make {scheme}: {_first_line(error)}") from error
+
+        if not (how.keep or how.keep_ends):
+            return made()
+        graph = Graph(file)
+        return made(graph, sensitivity.kept(file, how, lambda places: made(graph, places), calibration, threads))
+
+
+def _weights(kind: str, how: Quantize) -> tuple[int, Any]:
+    """Bits and granularity of the weights of a kind of layer."""
+    from litert_quantizer import qtyping
+
+    granularity = qtyping.QuantGranularity
+    bits = 4 if how.int4_dense and kind == "FULLY_CONNECTED" else 8
+    return bits, granularity.TENSORWISE if how.granularity == "tensor" else granularity.CHANNELWISE
+
+
+def _expect_int4(file: bytes, made: bytes, calibration: Inputs, threads: int) -> None:
+    """Check that dense layers have 4 bits and compute what they should, by two sets of kernels.
+
+    Not every runtime has kernels for them, and one that has none may compute with whatever it reads.
+    """
+    graph = Graph(made)
+    dense = [layer for layer in graph.layers() if layer.kind == "FULLY_CONNECTED"]
+    stored = {graph.dtype(layer.weights) for layer in dense} - {"FLOAT32"}
+    if stored != {"INT4"}:
+        found = "is left in integers" if not stored else f"has weights of 4 bits, but {', '.join(sorted(stored))}"
+        raise CandidateFailed("quantize", f"int4_dense did not take: no fully connected layer {found}")
+    some = {name: array[: sensitivity.ITEMS] for name, array in calibration.items()}
+    fast = outputs_of(made, some, threads)
+    last = graph.outputs[0]
+    plain = np.concatenate([value(last) for value in batches(made, some, threads)])
+    expected = outputs_of(file, some, threads)
+    quick, exact = sensitivity.sqnr_db(expected, fast), sensitivity.sqnr_db(expected, plain)
+    if quick < max(NOISE_DB, exact - WORSE_DB):
+        raise CandidateFailed(
+            "quantize",
+            f"int4_dense computes something else: {quick:.1f} dB from float, {exact:.1f} dB by the runtime's plain kernels",
+        )
 
 
 def inline(file: bytes) -> bytes:
@@ -144,7 +218,7 @@ def inline(file: bytes) -> bytes:
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
-def _choose(q: Any, scheme: str) -> None:
+def _choose(q: Any, scheme: str, how: Quantize) -> None:
     from litert_quantizer import algorithm_manager, qtyping, recipe
 
     names, every = algorithm_manager.AlgorithmName, qtyping.TFLOperationName
@@ -158,7 +232,9 @@ def _choose(q: Any, scheme: str) -> None:
     elif scheme == "dynamic":
         q.load_quantization_recipe(recipe.dynamic_wi8_afp32())
     else:
-        q.load_quantization_recipe(recipe.static_wi8_ai8())
+        q.add_static_config(".*", every.ALL_SUPPORTED, 8, *_weights("", how))
+        if how.int4_dense:
+            q.add_static_config(".*", every.FULLY_CONNECTED, 8, *_weights("FULLY_CONNECTED", how))
         if not SCHEMES[scheme].integer_io:
             for end in (every.INPUT, every.OUTPUT):
                 q.update_quantization_recipe(".*", end, algorithm_key=names.NO_QUANTIZE)

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import convert, inspect, measure, models, stages, targets
+from autoopt import convert, inspect, measure, models, proof, stages, targets
 from autoopt import task as tasks
 from autoopt.errors import ResultLost
-from autoopt.recipe import Recipe
+from autoopt.recipe import Quantize, Recipe
 from autoopt.stages.finetune import Progress, Training, outputs
 from autoopt.store import Store
 from autoopt.targets import Target
@@ -178,9 +178,11 @@ def to_scheme(context: Context) -> bytes:
 
 
 def quantize(context: Context) -> bytes:
-    """float32 `.tflite` -> `.tflite` in the setting `scheme`, by litert-quantizer."""
+    """float32 `.tflite` -> `.tflite` in the setting `scheme`, by litert-quantizer; other settings are of `Quantize`."""
     calibration = context.split("calibration").inputs
-    return convert.quantize(context.parents[0], context.settings["scheme"], calibration, context.threads)
+    told = {name: value for name, value in context.settings.items() if name not in ("scheme", "task")}
+    scheme, how = context.settings["scheme"], Quantize(**told)
+    return convert.quantize(context.parents[0], scheme, calibration, context.threads, how)
 
 
 def prove(context: Context) -> bytes:
@@ -191,8 +193,8 @@ def prove(context: Context) -> bytes:
     """
     file, model = context.parents
     reports = models.reports_of(model)
-    contents = inspect.read(file)
-    inspect.prove(contents, Recipe.from_dict(context.settings["recipe"]), reports)
+    contents, recipe = inspect.read(file), Recipe.from_dict(context.settings["recipe"])
+    proof.prove(contents, recipe, reports, models.normalized(model) if recipe.cluster is not None else ())
     return _json(
         {
             "contents": contents.to_dict(),
@@ -287,7 +289,7 @@ JOBS: dict[str, Kind] = {
     "float32": Kind(body=to_float32),
     "convert": Kind(body=to_scheme),
     "quantize": Kind(body=quantize, version=2),
-    "proof": Kind(body=prove, version=2),
+    "proof": Kind(body=prove, version=3),
     "accuracy": Kind(body=accuracy, version=2),
     "memory": Kind(body=memory, version=2),
     "latency": Kind(body=latency, version=2),

@@ -133,3 +133,25 @@ def reports_of(data: bytes) -> list[dict[str, Any]]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         found: list[dict[str, Any]] = json.loads(archive.read("reports.json"))
         return found
+
+
+def normalized(data: bytes) -> list[str]:
+    """Layers of a packed model that batch normalization comes right after, without loading TensorFlow.
+
+    In a `.tflite` it is folded into their kernels, by a factor for each channel.
+    """
+    import h5py
+
+    with zipfile.ZipFile(io.BytesIO(data)) as archive, h5py.File(io.BytesIO(archive.read("model.h5"))) as file:
+        model = json.loads(file.attrs["model_config"])
+    layers = model["config"]["layers"]
+    names = [layer["config"]["name"] for layer in layers]
+    found = []
+    for place, layer in enumerate(layers):
+        if layer["class_name"] != "BatchNormalization":
+            continue
+        if "inbound_nodes" in layer:
+            found += [source[0] for node in layer["inbound_nodes"] for source in node]
+        elif place:
+            found.append(names[place - 1])
+    return found

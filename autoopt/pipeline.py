@@ -158,7 +158,7 @@ def plan(recipe: Recipe, setting: Setting, *, confirm: bool = False, begin: bool
     file, proof = steps.file(recipe)
     split = "test" if confirm else "validation"
     results = {"proof": proof, "accuracy": steps.accuracy(recipe, split)}
-    if not setting.target.refuses(recipe.scheme):
+    if not setting.target.refuses(recipe.scheme, recipe.quantize):
         results |= steps.measurements(file, proof, confirm=confirm)
     return Plan(jobs=tuple(steps.jobs.values()), file=file, results=results, gates=tuple(steps.gates.values()))
 

@@ -274,7 +274,8 @@ class Quantize:
             equal weights stay equal, so that clusters survive.
         ranges: of activations: the extremes of the calibration set (`minmax`), without the outermost of its values
             (`percentile`), or with the least squared error (`mse`).
-        equalize: weights are rescaled between layers before (cross-layer equalization, Nagel et al. 2019).
+        equalize: weights are rescaled between layers before (cross-layer equalization, Nagel et al. 2019). That would
+            break clusters, so with them any value given is replaced.
         correct_bias: biases make up for the mean error of quantized weights (Nagel et al. 2019).
         int4_dense: weights of fully connected layers have 4 bits.
     """
@@ -346,6 +347,8 @@ class Recipe:
         expect_number("seed", self.seed, minimum=0, whole=True)
         if not isinstance(self.scheme, str) or self.scheme not in SCHEMES:
             fail("scheme", f"one of {', '.join(SCHEMES)}", self.scheme)
+        if self.quantize is not None and self.cluster is not None:
+            object.__setattr__(self, "quantize", dataclasses.replace(self.quantize, equalize=False))
         if self.scheme not in BY_RANGES or self.quantize == Quantize():
             object.__setattr__(self, "quantize", None)
         if not self.trains:

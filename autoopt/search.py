@@ -377,7 +377,7 @@ class Search:
 
     def _launch(self, proposal: Proposal, attempts: int = 0) -> None:
         self.seen[proposal.recipe.digest] = proposal.number
-        refused = self.setting.target.refuses(proposal.recipe.scheme)
+        refused = self.setting.target.refuses(proposal.recipe.scheme, proposal.recipe.quantize)
         if refused and proposal.origin != "baseline":  # nothing is trained for what can't be run
             running = Running(proposal=proposal, plan=NOTHING)
             self.running[proposal.number] = running

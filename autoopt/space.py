@@ -121,7 +121,7 @@ class SearchSpace:
             cluster = Cluster(**self._settings("cluster", choose))
         scheme = str(choose("scheme", self.knobs["scheme"]))
         if scheme in BY_RANGES:
-            quantize = Quantize(**self._settings("quantize", choose))
+            quantize = Quantize(**self._settings("quantize", choose, without=() if cluster is None else ("equalize",)))
         if channels is not None or prune is not None or cluster is not None or SCHEMES[scheme].qat:
             settings = self._settings("finetune", choose, first=("distillation",))
             finetune = dataclasses.replace(defaults, **settings)
@@ -138,8 +138,11 @@ class SearchSpace:
     def _use(self, part: str, choose: Choose) -> bool:
         return part in self.knobs and bool(choose(part, self.knobs[part]))
 
-    def _settings(self, part: str, choose: Choose, first: tuple[str, ...] = ()) -> dict[str, Any]:
-        names = [f.name for f in dataclasses.fields(PARTS[part]) if f"{part}.{f.name}" in self.knobs]
+    def _settings(
+        self, part: str, choose: Choose, first: tuple[str, ...] = (), without: tuple[str, ...] = ()
+    ) -> dict[str, Any]:
+        fields = [f.name for f in dataclasses.fields(PARTS[part]) if f.name not in without]
+        names = [name for name in fields if f"{part}.{name}" in self.knobs]
         settings: dict[str, Any] = {"sparsity": 0.5} if part == "prune" else {}
         for name in sorted(names, key=lambda n: n not in first):
             if not applies(f"{part}.{name}", settings):
@@ -157,7 +160,8 @@ class SearchSpace:
         for scheme, *used in itertools.product(schemes.values, *(self._uses(part) for part in SWITCHED)):
             combinations = math.prod(ways[part] for part, use in zip(SWITCHED, used, strict=True) if use)
             trains = any(used) or SCHEMES[str(scheme)].qat
-            quantized = self._of("quantize") if scheme in BY_RANGES else 1
+            clustered = dict(zip(SWITCHED, used, strict=True))["cluster"]
+            quantized = self._of("quantize", without=("equalize",) if clustered else ()) if scheme in BY_RANGES else 1
             total += combinations * quantized * (tuned if trains else 1)
         return total
 

@@ -7,7 +7,7 @@ from builders import prunings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoopt import convert, inspect, models
+from autoopt import convert, inspect, models, proof
 from autoopt.recipe import MOST_SPARSE, Finetune, Prune, Recipe
 from autoopt.stages import allocation
 
@@ -67,7 +67,7 @@ def test_layers_differ_and_all_together_have_the_sparsity(how):
     assert total(shares, counts) == pytest.approx(0.7, abs=0.01)
     assert max(shares.values()) - min(shares.values()) > 0.1
     assert reports[0]["epochs"][-1]["accuracy"] > 0.9
-    inspect.prove(inspect.read(convert.float32(trained)), recipe, reports)
+    proof.prove(inspect.read(convert.float32(trained)), recipe, reports)
 
 
 def test_sensitivity_leaves_the_model_as_it_was():

@@ -9,7 +9,7 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoopt import convert, inspect, models, stages
+from autoopt import convert, inspect, models, proof, stages
 from autoopt.errors import CandidateFailed
 from autoopt.recipe import Channels, Finetune, Recipe
 from autoopt.stages import channels
@@ -277,9 +277,9 @@ def test_the_stage_trains_the_smaller_model_and_the_file_is_smaller():
     assert {row["layer"] for row in reports[0]["touched"]} == {"conv", "depthwise", "pointwise", "hidden", "scores"}
     whole, file = (convert.float32(m) for m in (tiny.cnn(), trained))
     assert len(file) < 0.6 * len(whole)
-    inspect.prove(inspect.read(file), recipe, reports)
+    proof.prove(inspect.read(file), recipe, reports)
     with pytest.raises(CandidateFailed, match="is not in the file"):
-        inspect.prove(inspect.read(whole), recipe, reports)
+        proof.prove(inspect.read(whole), recipe, reports)
 
 
 def test_one_shot_models_are_as_small_as_trained_ones():

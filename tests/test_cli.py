@@ -130,7 +130,7 @@ def test_report_writes_pictures_and_then_itself_only_if_told_where(study: Path, 
 
 def test_space_prints_knobs_and_counts() -> None:
     shown = cli("space", "smoke").stdout
-    assert "recipes: 125" in shown
+    assert "recipes: 381" in shown
     assert "recipes: without end (finetune.learning_rate is continuous)" in cli("space", "mobile").stdout
     assert json.loads(cli("space", "smoke", "--json").stdout)["recipes"] == 381
 

@@ -1,6 +1,7 @@
 """Every scheme makes a file that runs, agrees with Keras and is what it says."""
 
 import functools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,11 +10,15 @@ import tf_keras
 import tiny
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
+from litert_quantizer import qtyping, quantizer
+from litert_quantizer import recipe as quantizer_recipes
 
-from autoopt import convert, inspect, models
+from autoopt import convert, inspect, jobs, models, proof
 from autoopt.errors import CandidateFailed
+from autoopt.graph import Graph
 from autoopt.measure import outputs_of
-from autoopt.recipe import SCHEMES
+from autoopt.recipe import BY_RANGES, SCHEMES, Quantize, plain
+from autoopt.sensitivity import sqnr_db
 
 layers = tf_keras.layers
 IMAGES = tiny.split(128, 2).inputs
@@ -88,7 +93,7 @@ def test_every_scheme_runs_agrees_and_proves(scheme, kind):
     outputs = outputs_of(file, IMAGES, threads=1)
     assert outputs.shape == expected.shape
     assert error(outputs, expected) < TOLERANCE[scheme]
-    inspect.prove(inspect.read(file), tiny.recipe(scheme), reports)
+    proof.prove(inspect.read(file), tiny.recipe(scheme), reports)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -115,6 +120,141 @@ def test_the_same_model_gives_the_same_bytes(scheme):
     else:
         again = convert.quantize(tiny.file(tiny.recipe()), scheme, CALIBRATION)
     assert again == tiny.file(tiny.recipe(scheme))
+
+
+# --- how integers are made
+
+
+@functools.cache
+def uneven():
+    """Its float32 file and outputs."""
+    file = convert.float32(tiny.uneven())
+    return file, outputs_of(file, IMAGES, 1)
+
+
+def made(how, scheme="int8"):
+    return convert.quantize(uneven()[0], scheme, CALIBRATION, how=how)
+
+
+def noise_db(how):
+    return sqnr_db(uneven()[1], outputs_of(made(how), IMAGES, 1))
+
+
+@pytest.mark.parametrize("scheme", BY_RANGES)
+def test_the_usual_way_is_litert_quantizers_own(scheme, tmp_path):
+    source = tmp_path / "float32.tflite"
+    source.write_bytes(tiny.file(tiny.recipe()))
+    q = quantizer.Quantizer(str(source))
+    q.load_quantization_recipe(quantizer_recipes.static_wi8_ai8())
+    if scheme == "int8":
+        for end in ("INPUT", "OUTPUT"):
+            q.update_quantization_recipe(".*", qtyping.TFLOperationName[end], algorithm_key="no_quantize")
+    found = q.calibrate({"serving_default": [CALIBRATION]}, num_threads=1)
+    expected = bytes(q.quantize(found, enable_progress_bar=False).quantized_model)
+    assert tiny.file(tiny.recipe(scheme)) == expected
+    assert convert.quantize(source.read_bytes(), scheme, CALIBRATION, how=Quantize()) == expected
+
+
+@pytest.mark.parametrize("scheme", BY_RANGES)
+@pytest.mark.parametrize("how", tiny.WAYS.values(), ids=tiny.WAYS)
+def test_integers_made_in_any_way_agree_with_float(how, scheme):
+    """A classifier's probabilities, and the raw scores of a network whose channels differ widely."""
+    few = how.int4_dense
+    outputs = outputs_of(tiny.file(tiny.recipe(scheme, quantize=how)), IMAGES, 1)
+    assert error(outputs, classifier("float32")[1]) < (0.1 if few else 0.05)
+    assert error(outputs_of(made(how, scheme), IMAGES, 1), uneven()[1]) < (0.12 if few else 0.06)
+
+
+@pytest.mark.parametrize("how", tiny.WAYS.values(), ids=tiny.WAYS)
+def test_each_way_makes_a_file_of_its_own_and_the_same_one_again(how):
+    assert made(how) == made(how) != made(None)
+
+
+def test_what_each_way_is_for():
+    usual, tensor = noise_db(None), noise_db(Quantize(granularity="tensor"))
+    assert noise_db(Quantize(keep=4)) > usual + 0.5
+    assert noise_db(Quantize(equalize=True, granularity="tensor")) > tensor + 2
+    assert noise_db(Quantize(correct_bias=True, granularity="tensor")) > tensor + 0.3
+    assert noise_db(Quantize(correct_bias=True)) > usual
+    coarse = noise_db(Quantize(int4_dense=True))
+    assert noise_db(Quantize(int4_dense=True, correct_bias=True)) > coarse + 1
+    sizes = [len(made(how)) for how in (Quantize(keep=1), None, Quantize(int4_dense=True))]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(set(sizes)) == 3
+
+
+@pytest.mark.parametrize("axes", ["channel", "tensor"])
+def test_one_scale_keeps_equal_weights_equal(axes):
+    """Also in a depthwise kernel."""
+    tf_keras.utils.set_random_seed(0)
+    model = tiny.uneven()
+    for layer in model.layers:
+        if layer.weights:
+            kernel, bias = layer.get_weights()
+            levels = np.quantile(kernel, [0.1, 0.4, 0.6, 0.9])
+            layer.set_weights([levels[np.abs(kernel[..., None] - levels).argmin(axis=-1)], bias])
+    file = convert.quantize(convert.float32(model), "int8", CALIBRATION, how=Quantize(granularity=axes))
+    found = [w.distinct for w in inspect.read(file).weights]
+    assert len(found) == 7
+    assert (max(found) <= 4) == (axes == "tensor")
+
+
+def test_a_kept_end_takes_what_hangs_on_it_along():
+    """Between a last layer in float and outputs in float, an integer softmax would round to 1/256."""
+    file = tiny.file(tiny.recipe("int8", quantize=Quantize(keep_ends=True)))
+    assert inspect.read(file).float_islands == {"CONV_2D": 1, "FULLY_CONNECTED": 1, "SOFTMAX": 1}
+    outputs = outputs_of(file, IMAGES, 1)
+    assert np.abs(outputs * 256 - np.round(outputs * 256)).max() > 0.4
+    assert error(outputs, classifier("float32")[1]) < 0.002
+
+
+@pytest.mark.parametrize(
+    "how", [Quantize(keep=7), Quantize(keep=99), Quantize(keep=5, keep_ends=True)], ids=lambda how: how.label()
+)
+def test_a_scheme_that_leaves_nothing_to_quantize_fails(how):
+    with pytest.raises(CandidateFailed, match="the model has 7 layers with weights: ") as caught:
+        made(how)
+    assert caught.value.stage == "quantize"
+
+
+@pytest.mark.parametrize("how", [Quantize(int4_dense=True), Quantize(int4_dense=True, keep_ends=True)])
+def test_4_bits_without_a_dense_layer_in_integers_fail(how):
+    tf_keras.utils.set_random_seed(0)
+    last = [layers.Flatten(), layers.Dense(2)] if how.keep_ends else []
+    file = convert.float32(tiny.network(layers.Conv2D(4, 3), layers.Conv2D(4, 3), *last))
+    with pytest.raises(CandidateFailed, match="int4_dense did not take: no fully connected layer is left in integers"):
+        convert.quantize(file, "int8", CALIBRATION, how=how)
+
+
+def test_4_bits_that_the_fast_kernels_read_otherwise_fail(monkeypatch):
+    def wrong(file, inputs, threads):
+        outputs = outputs_of(file, inputs, threads)
+        return outputs if file == uneven()[0] else outputs[:, ::-1]
+
+    monkeypatch.setattr(convert, "outputs_of", wrong)
+    with pytest.raises(CandidateFailed, match="int4_dense computes something else: "):
+        made(Quantize(int4_dense=True))
+
+
+@pytest.mark.parametrize("granularity", ["channel", "tensor"])
+def test_4_bits_of_an_odd_number_of_weights(granularity):
+    tf_keras.utils.set_random_seed(0)
+    dense = [layers.Dense(n, activation="relu") for n in (5, 3)]
+    file = convert.float32(tiny.network(layers.Flatten(), *dense, layers.Dense(7)))
+    how = Quantize(int4_dense=True, granularity=granularity)
+    small = convert.quantize(file, "int8", CALIBRATION, how=how)
+    assert {Graph(small).dtype(layer.weights) for layer in Graph(small).layers()} == {"INT4"}
+    assert sqnr_db(outputs_of(file, IMAGES, 1), outputs_of(small, IMAGES, 1)) > 12
+
+
+def test_the_job_makes_what_its_settings_say():
+    settings = {"scheme": "int8_io", "task": "a key", **plain(Quantize(granularity="tensor", keep=1))}
+    context = SimpleNamespace(
+        split={"calibration": tiny.split(128, 2)}.get, settings=settings, parents=[uneven()[0]], threads=1
+    )
+    assert jobs.quantize(context) == made(Quantize(granularity="tensor", keep=1), "int8_io")
+    context.settings = {"scheme": "int8_io", "task": "a key"}
+    assert jobs.quantize(context) == made(None, "int8_io")
 
 
 def two_inputs(*names):

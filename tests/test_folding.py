@@ -5,7 +5,7 @@ import pytest
 import tf_keras
 import tiny
 
-from autoopt import convert, inspect, models
+from autoopt import convert, inspect, models, proof
 from autoopt.recipe import Cluster, Finetune, Recipe
 from autoopt.stages import folding
 
@@ -71,6 +71,6 @@ def test_folded_clusters_are_whole_in_the_file():
         model, reports = tiny.train(models.unpack(tiny.packed(Recipe()))[0], recipe.stages())
         assert reports[0]["epochs"][-1]["accuracy"] > 0.8
         contents = inspect.read(convert.float32(model))
-        inspect.prove(contents, recipe, reports)
+        proof.prove(contents, recipe, reports)
         distinct[fold] = next(len(np.unique(w.values)) for w in contents.weights if list(w.shape) == [8, 3, 3, 1])
     assert distinct[True] <= 6 < distinct[False]

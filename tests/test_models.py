@@ -172,3 +172,14 @@ def test_reports_are_read_without_tensorflow(cnn, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[{'stage': 'prune'}] False"
+
+
+def test_layers_before_batch_normalization_are_told():
+    """Also of a sequential model, whose file names no connections."""
+    assert models.normalized(models.pack(tiny.cnn())) == ["conv"]
+    layers = tf_keras.layers
+    stack = [layers.Input((8, 8, 1)), layers.BatchNormalization(), layers.Conv2D(2, 3, name="a"), layers.ReLU(),
+             layers.Conv2D(2, 3, name="b"), layers.BatchNormalization()]  # fmt: skip
+    found = models.normalized(models.pack(tf_keras.Sequential(stack)))
+    assert "b" in found
+    assert "a" not in found

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from autoopt import pipeline, targets
 from autoopt.jobs import JOBS
 from autoopt.pipeline import Setting
-from autoopt.recipe import SCHEMES, Channels, Cluster, Finetune, Prune, Recipe
+from autoopt.recipe import SCHEMES, Channels, Cluster, Finetune, Prune, Quantize, Recipe
 
 SETTING = Setting(
     task="t" * 64, fingerprint="f", model="m" * 64, target=targets.find("host"), machine="here", threads=1
@@ -33,6 +33,14 @@ def test_the_baseline_is_converted_proven_and_measured() -> None:
 def test_stages_come_in_pipeline_order() -> None:
     recipe = Recipe(prune=Prune(sparsity=0.5), cluster=Cluster(number=8), scheme="qat_int8")
     assert names(recipe)[:4] == ["prune", "cluster", "qat", "convert"]
+
+
+def test_what_the_target_refuses_is_made_and_not_measured() -> None:
+    vela = dataclasses.replace(SETTING, target=targets.find("vela:ethos-u55-128"))
+    for how, measured in ((Quantize(granularity="tensor"), True), (Quantize(keep=1), False)):
+        found = pipeline.plan(Recipe(scheme="int8_io", quantize=how), vela).results
+        assert ("latency" in found) == measured
+        assert "accuracy" in found
 
 
 def test_post_training_schemes_share_the_float32_file() -> None:

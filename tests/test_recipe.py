@@ -72,6 +72,11 @@ def test_ways_to_quantize_are_there_only_for_schemes_that_have_them(scheme):
     assert Recipe(scheme="int8", quantize=Quantize(keep=2)) != Recipe(scheme="int8")
 
 
+def test_equalizing_would_break_clusters():
+    both = Recipe(cluster=Cluster(number=8), scheme="int8", quantize=Quantize(equalize=True, keep=1))
+    assert both == dataclasses.replace(both, quantize=Quantize(keep=1))
+
+
 def test_temperature_means_nothing_without_distillation():
     assert Finetune(temperature=9) == Finetune()
     assert Finetune(temperature=9, distillation=0.5) != Finetune(distillation=0.5)

@@ -80,7 +80,7 @@ channel_parts = st.fixed_dictionaries(
     optional={"optional": st.booleans(), "importance": some(["l2", "taylor"]), "multiple": st.just(4)},
 )
 quantize_parts = st.fixed_dictionaries(
-    {}, optional={"keep": some([0, 1, 2]), "granularity": some(["channel", "tensor"]), "keep_ends": some([False, True])}
+    {}, optional={"keep": some([0, 1, 2]), "granularity": some(["channel", "tensor"]), "equalize": some([False, True])}
 )
 cluster_parts = st.fixed_dictionaries(
     {"number": some([4, 8, 16]) | steps(4, 4)},

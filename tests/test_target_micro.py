@@ -55,6 +55,18 @@ def test_it_refuses_what_the_runtime_has_no_kernels_for(scheme, micro):
     assert bool(micro.refuses(scheme)) == (scheme not in RUNS)
 
 
+@pytest.mark.parametrize("how", tiny.WAYS.values(), ids=tiny.WAYS)
+def test_what_it_takes_of_the_ways_to_quantize_runs(how, micro):
+    file = tiny.file(tiny.recipe("int8_io", quantize=how))
+    refused = micro.refuses("int8_io", how)
+    assert bool(refused) == (how.int4_dense and how.granularity == "channel")
+    if refused:
+        with pytest.raises(CandidateFailed, match="TFLM can't run the file"):
+            micro.memory(file)
+    else:
+        assert 1000 < micro.memory(file)["memory_bytes"] < 10_000
+
+
 @pytest.mark.parametrize("scheme", [name for name, scheme in SCHEMES.items() if not scheme.qat])
 def test_what_it_refuses_fails_and_what_it_takes_runs(scheme, micro):
     file = tiny.file(tiny.recipe(scheme))

@@ -58,6 +58,14 @@ def test_it_takes_integers_from_end_to_end_alone(scheme, vela):
     assert bool(vela.refuses(scheme)) == (scheme not in ("int8_io", "qat_int8_io"))
 
 
+@pytest.mark.parametrize("how", tiny.WAYS.values(), ids=tiny.WAYS)
+def test_it_takes_integers_of_8_bits_alone(how, vela):
+    refused = vela.refuses("int8_io", how)
+    assert bool(refused) == bool(how.keep or how.keep_ends or how.int4_dense)
+    if not refused:
+        assert vela.memory(tiny.file(tiny.recipe("int8_io", quantize=how)))["flash_bytes"] > 0
+
+
 @pytest.mark.parametrize("accelerator", ["u55-32", "u65-512", "u85-2048"])
 def test_every_family_makes_an_estimate(accelerator, file):
     target = targets.find(f"vela:ethos-{accelerator}")

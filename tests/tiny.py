@@ -7,12 +7,26 @@ import numpy as np
 import tf_keras
 
 from autoopt import Task, convert, models, stages
-from autoopt.recipe import SCHEMES, Finetune, Recipe
+from autoopt.recipe import SCHEMES, Finetune, Quantize, Recipe
 from autoopt.stages.finetune import Training
 from autoopt.task import Manifest, Split
 
 layers = tf_keras.layers
 INPUT = "image"
+WAYS = {
+    "keep": Quantize(keep=1),
+    "keep 2": Quantize(keep=2),
+    "ends": Quantize(keep_ends=True),
+    "tensor": Quantize(granularity="tensor"),
+    "percentile": Quantize(ranges="percentile"),
+    "mse": Quantize(ranges="mse"),
+    "equalized": Quantize(equalize=True),
+    "corrected": Quantize(correct_bias=True),
+    "int4": Quantize(int4_dense=True),
+    "int4, tensor": Quantize(int4_dense=True, granularity="tensor"),
+    "much": Quantize(keep=1, granularity="tensor", ranges="mse", equalize=True, correct_bias=True, int4_dense=True),
+}
+"""Every setting of how integers are made."""
 
 
 def images(n, seed):
@@ -54,6 +68,30 @@ def cnn(last="softmax"):
         layers.Dense(16, activation="relu", name="hidden"),
         layers.Dense(4, activation=last, name="scores"),
     )
+
+
+def uneven(seed=0):
+    """Layers joined by ReLUs alone, each but the last with channels of very different ranges."""
+    tf_keras.utils.set_random_seed(seed)
+    model = network(
+        layers.Conv2D(16, 3, padding="same", activation="relu", name="first"),
+        layers.DepthwiseConv2D(3, padding="same", activation="relu", name="depthwise"),
+        layers.Conv2D(16, 1, activation="relu", name="pointwise"),
+        layers.DepthwiseConv2D(3, strides=2, padding="same", activation="relu", name="strided"),
+        layers.Conv2D(8, 1, activation="relu", name="narrow"),
+        layers.Flatten(),
+        layers.Dense(16, activation="relu", name="hidden"),
+        layers.Dense(4, name="scores"),
+    )
+    rng = np.random.default_rng(seed)
+    for layer in model.layers:
+        if layer.weights:
+            kernel, bias = layer.get_weights()
+            channels = kernel.shape[-2 if isinstance(layer, layers.DepthwiseConv2D) else -1]
+            factors = np.exp(rng.normal(0, 1.5, channels) * (layer.name not in ("narrow", "hidden", "scores")))
+            kernel *= factors[:, None] if isinstance(layer, layers.DepthwiseConv2D) else factors
+            layer.set_weights([kernel, rng.normal(0, 0.1, bias.shape)])
+    return model
 
 
 def task(model, **changes):
@@ -120,7 +158,8 @@ def file(made_by):
     """The cnn's `.tflite` by a recipe, made once a test session."""
     calibration = split(128, 2).inputs
     if made_by.scheme in convert.BY_QUANTIZER:
-        return convert.quantize(file(dataclasses.replace(made_by, scheme="float32")), made_by.scheme, calibration)
+        float32 = file(dataclasses.replace(made_by, scheme="float32"))
+        return convert.quantize(float32, made_by.scheme, calibration, how=made_by.quantize)
     same = dataclasses.replace(made_by, scheme="qat_int8" if SCHEMES[made_by.scheme].qat else "float32")
     model, _ = models.unpack(packed(same))
     if made_by.scheme == "float32":

@@ -10,7 +10,7 @@ from typing import Any
 
 from autoopt.budgets import UNITS
 from autoopt.errors import CandidateFailed, ConfigError
-from autoopt.recipe import SCHEMES
+from autoopt.recipe import SCHEMES, Quantize
 from autoopt.targets.address import Address
 from autoopt.targets.protocol import Timing, installed
 
@@ -48,8 +48,10 @@ class Micro:
             raise ConfigError(f"target {address.text}: expected an arena of 1 byte or more")
         self.budgets = (f"memory_bytes <= {self.arena}",)
 
-    def refuses(self, scheme: str) -> str:
-        """TFLM has no kernels that mix float activations with stored integers or halves."""
+    def refuses(self, scheme: str, how: Quantize | None = None) -> str:
+        """TFLM has no kernels that mix float activations with stored integers or halves; layers in float it runs."""
+        if how is not None and how.int4_dense and how.granularity == "channel":
+            return "TensorFlow Lite Micro runs 4-bit weights with one scale a tensor alone (int4_dense, granularity)"
         if scheme == "float32" or SCHEMES[scheme].integer:
             return ""
         return "TensorFlow Lite Micro runs float32, int8 and int16x8 alone"

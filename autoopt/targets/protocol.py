@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import tenacity
 
 from autoopt.errors import ConfigError, TargetLost
+from autoopt.recipe import Quantize
 
 Rounds = list[list[tuple[int, int]]]
 ATTEMPTS = 3
@@ -88,8 +89,8 @@ class Target(Protocol):
     def estimated(self) -> bool:
         """Whether readings come from a cost model, not from a run."""
 
-    def refuses(self, scheme: str) -> str:
-        """Why it can't run files of that scheme, or `` if it can."""
+    def refuses(self, scheme: str, how: Quantize | None = None) -> str:
+        """Why it can't run files of that scheme, made so, or `` if it can."""
 
     def describe(self) -> dict[str, Any]:
         """What a reader must know of device and runtime, plain values; `processor` and `runtime` among them.
@@ -126,6 +127,6 @@ class LiteRT:
     exact = False
     estimated = False
 
-    def refuses(self, scheme: str) -> str:
+    def refuses(self, scheme: str, how: Quantize | None = None) -> str:
         """LiteRT runs them all."""
         return ""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from autoopt.errors import CandidateFailed, ConfigError
-from autoopt.recipe import SCHEMES
+from autoopt.recipe import SCHEMES, Quantize
 from autoopt.targets.address import Address
 from autoopt.targets.protocol import Timing, installed
 
@@ -58,8 +58,15 @@ class Vela:
         self.system_config = address.options.get("system-config", system)
         self.memory_mode = address.options.get("memory-mode", memory)
 
-    def refuses(self, scheme: str) -> str:
-        """An Ethos-U computes in integers, and its host may have no floating point."""
+    def refuses(self, scheme: str, how: Quantize | None = None) -> str:
+        """An Ethos-U computes in integers, and its host may have no floating point.
+
+        Vela leaves layers in float, and their weights, out of its estimate; of 4-bit weights it crashes.
+        """
+        if how is not None and (how.keep or how.keep_ends):
+            return "an Ethos-U computes in integers alone, and no layer can stay in float (keep, keep_ends)"
+        if how is not None and how.int4_dense:
+            return "Vela can't compile 4-bit weights (int4_dense)"
         if SCHEMES[scheme].integer_io:
             return ""
         return "an Ethos-U runs int8 with int8 inputs and outputs alone (schemes int8_io, qat_int8_io)"
