@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import bias, equalization, ranges, sensitivity
-from autoopt.activations import batches
 from autoopt.errors import CandidateFailed
-from autoopt.graph import Graph
 from autoopt.measure import outputs_of
+from autoopt.quantizing import bias, equalization, ranges, sensitivity
+from autoopt.quantizing.activations import batches
+from autoopt.quantizing.graph import Graph
 from autoopt.recipe import SCHEMES, Quantize
 from autoopt.task import Inputs
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from autoopt.errors import CandidateFailed
-from autoopt.graph import KINDS
 from autoopt.inspect import Contents, Weight
+from autoopt.quantizing.graph import KINDS
 from autoopt.recipe import MOST_SPARSE, SCHEMES, Prune, Quantize, Recipe, parse_structure
 
 LOST = 0.005

@@ -6,9 +6,9 @@ import tf_keras
 import tiny
 
 from autoopt import convert
-from autoopt.activations import BATCH, batches
-from autoopt.graph import Graph
 from autoopt.measure import outputs_of
+from autoopt.quantizing.activations import BATCH, batches
+from autoopt.quantizing.graph import Graph
 
 layers = tf_keras.layers
 

@@ -8,12 +8,12 @@ import tf_keras
 import tiny
 
 from autoopt import convert
-from autoopt.activations import batches
-from autoopt.bias import correct, means
-from autoopt.graph import Graph
 from autoopt.measure import outputs_of
+from autoopt.quantizing.activations import batches
+from autoopt.quantizing.bias import correct, means
+from autoopt.quantizing.graph import Graph
+from autoopt.quantizing.sensitivity import sqnr_db
 from autoopt.recipe import Quantize
-from autoopt.sensitivity import sqnr_db
 
 layers = tf_keras.layers
 IMAGES = tiny.split(40, 2).inputs

@@ -15,10 +15,10 @@ from litert_quantizer import recipe as quantizer_recipes
 
 from autoopt import convert, inspect, jobs, models, proof
 from autoopt.errors import CandidateFailed
-from autoopt.graph import Graph
 from autoopt.measure import outputs_of
+from autoopt.quantizing.graph import Graph
+from autoopt.quantizing.sensitivity import sqnr_db
 from autoopt.recipe import BY_RANGES, SCHEMES, Quantize, plain
-from autoopt.sensitivity import sqnr_db
 
 layers = tf_keras.layers
 IMAGES = tiny.split(128, 2).inputs

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoopt import convert
-from autoopt.equalization import equalize, pairs
-from autoopt.graph import Graph
 from autoopt.measure import outputs_of
+from autoopt.quantizing.equalization import equalize, pairs
+from autoopt.quantizing.graph import Graph
 
 layers = tf_keras.layers
 IMAGES = tiny.split(32, 2).inputs

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoopt import convert
-from autoopt.graph import NONE, Graph, floating, unpacked
 from autoopt.measure import outputs_of
+from autoopt.quantizing.graph import NONE, Graph, floating, unpacked
 
 layers = tf_keras.layers
 IMAGES = tiny.split(32, 2).inputs

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from autoopt import convert
 from autoopt.measure import outputs_of
-from autoopt.ranges import BINS, OUTSIDE, mse, percentile
+from autoopt.quantizing.ranges import BINS, OUTSIDE, mse, percentile
+from autoopt.quantizing.sensitivity import sqnr_db
 from autoopt.recipe import Quantize
-from autoopt.sensitivity import sqnr_db
 
 spread = st.floats(0.01, 1000)
 samples = st.builds(

@@ -6,10 +6,10 @@ import tiny
 
 from autoopt import convert
 from autoopt.errors import CandidateFailed
-from autoopt.graph import Graph
 from autoopt.measure import outputs_of
+from autoopt.quantizing.graph import Graph
+from autoopt.quantizing.sensitivity import kept, sqnr_db
 from autoopt.recipe import Quantize
-from autoopt.sensitivity import kept, sqnr_db
 
 IMAGES = tiny.split(128, 2).inputs
 

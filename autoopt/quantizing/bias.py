@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from autoopt.activations import batches
-from autoopt.graph import NONE, Graph, Layer
 from autoopt.measure import outputs_of
-from autoopt.sensitivity import sqnr_db
+from autoopt.quantizing.activations import batches
+from autoopt.quantizing.graph import NONE, Graph, Layer
+from autoopt.quantizing.sensitivity import sqnr_db
 from autoopt.task import Inputs
 
 LIMITS = np.iinfo(np.int32)

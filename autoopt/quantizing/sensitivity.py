@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from autoopt.errors import CandidateFailed
-from autoopt.graph import Graph, Layer, floating
 from autoopt.measure import outputs_of
+from autoopt.quantizing.graph import Graph, Layer, floating
 from autoopt.recipe import Quantize
 from autoopt.task import Inputs
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from autoopt.activations import batches
-from autoopt.graph import Graph
+from autoopt.quantizing.activations import batches
+from autoopt.quantizing.graph import Graph
 from autoopt.task import Inputs
 
 BINS = 2048
