@@ -1,5 +1,6 @@
 """What mattered in a study: each technique's share of the front and its paired effect, each knob's importance."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -98,7 +99,7 @@ def _values(candidates: Sequence[Candidate], metric: str) -> np.ndarray:
 
 
 def _flat(recipe: Recipe) -> dict[str, Any]:
-    plain = recipe.to_dict()
+    plain = dataclasses.asdict(recipe)  # unlike canonical JSON, with every knob at its default
     del plain["seed"]
     flat: dict[str, Any] = {}
     for name, value in plain.items():

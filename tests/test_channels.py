@@ -288,3 +288,22 @@ def test_one_shot_models_are_as_small_as_trained_ones():
     made = stages.one_shot(name, models.unpack(start)[0], dict(values), tiny.training())
     trained, _ = tiny.train(models.unpack(start)[0], [(name, values)])
     assert [w.shape for w in made.weights] == [w.shape for w in trained.weights]
+
+
+# --- models that people have
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["MobileNet", "MobileNetV2", "EfficientNetB0", "ResNet50", "DenseNet121"])
+def test_well_known_models_lose_half_their_channels_everywhere(name):
+    whole = getattr(tf_keras.applications, name)(input_shape=(64, 64, 3), weights=None, classes=10)
+    rng = np.random.default_rng(0)
+    # As trained: without it all scales are one and all variances alike.
+    whole.set_weights(
+        [w + rng.uniform(0.1, 0.3, w.shape).astype(w.dtype) if w.ndim == 1 else w for w in whole.get_weights()]
+    )
+    before = whole.count_params()
+    wrapped = channels.wrap(whole, {**HALF, "multiple": 8}, None)
+    assert wrapped.model.count_params() < 0.35 * before
+    # What stays whole is small: fewer channels than are worth a multiple.
+    assert all("no more than 8 channels" in row["why"] or "rounded" in row["why"] for row in wrapped.skipped)

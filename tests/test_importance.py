@@ -64,6 +64,18 @@ def test_the_knob_that_decides_is_found() -> None:
     assert "seed" not in shares["accuracy"]
 
 
+def test_a_knob_at_its_default_is_not_taken_for_one_that_does_not_apply() -> None:
+    found = []
+    for number in range(24):
+        allocation = ("uniform", "global")[number % 2]
+        recipe = (
+            Recipe(prune=Prune(sparsity=0.5, allocation=allocation), seed=number) if number % 3 else Recipe(seed=number)
+        )
+        found.append(made(number, recipe, 0.9 if allocation == "uniform" and number % 3 else 0.5, 1000))
+    shares = importance.of_knobs(results(*found))
+    assert shares["accuracy"]["prune allocation"] == 1
+
+
 def test_few_candidates_tell_nothing() -> None:
     assert importance.of_knobs(results(*(made(n, Recipe(seed=n), 0.9, n + 1) for n in range(5)))) == {}
 
