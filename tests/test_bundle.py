@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import autoopt
+from autoopt import targets
 from autoopt.bundle import firmware, python, replay
 from autoopt.bundle.ends import End, Interface
 from autoopt.bundle.escaping import code_span, comment, identifier, markdown, one_line
@@ -346,6 +347,20 @@ def test_a_microcontroller_gets_the_model_as_a_c_array(split, tmp_path):
     assert "MicroMutableOpResolver<5>" in header
     assert "Arena: 5012 bytes" in header
     assert "#ifndef RAUME_3_MODEL_DATA_H_" in header
+    assert autoopt.verify(bundle).holds
+
+
+def test_a_microcontroller_with_look_up_tables_gets_those(split, tmp_path):
+    file = tiny.clustered()
+    bundle = tinybundle.bundle(
+        tmp_path, file, split, scheme="int8_io", target="micro:64KB?weights=tables", name="tables"
+    )
+    flashed = compiled_bytes(bundle, tmp_path, "tables_model_data")
+    assert flashed == targets.find("micro:64KB?weights=tables").flashed(file) != file
+    header = (bundle / "model_data.h").read_text()
+    assert "resolver.AddDecode();" in header
+    assert f"Weights are indices into tables ({len(flashed)} bytes in place of {len(file)})" in header
+    assert (bundle / "model.tflite").read_bytes() == file
     assert autoopt.verify(bundle).holds
 
 

@@ -12,6 +12,7 @@ from autoopt import convert, targets
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.recipe import SCHEMES
 from autoopt.targets import tflm_runner
+from autoopt.targets.tables import compress
 
 runtime = pytest.importorskip("tflite_micro.python.tflite_micro.runtime", reason="pip install 'autoopt[micro]'")
 
@@ -181,3 +182,43 @@ def test_a_step_is_that_of_what_the_output_was_dequantized_from():
         interpreter = Interpreter(model_content=tiny.file(tiny.recipe(scheme)))
         steps[scheme] = tflm_runner.step(interpreter, interpreter.get_output_details()[0]["index"])
     assert steps == {"float32": 0, "int8": 1 / 256, "int8_io": 1 / 256, "int16x8": pytest.approx(2**-15, rel=0.01)}
+
+
+# --- look-up tables
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int8_io"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_clusters_pay_as_tables_and_compute_the_same(scheme, whole):
+    file = tiny.clustered(scheme, whole, "tensor" if whole else "channel")
+    plain, tables = targets.find("micro:64KB"), targets.find("micro:64KB?weights=tables")
+    found = tables.memory(file)
+    flashed = tables.flashed(file)
+    assert found["flash_bytes"] == len(flashed) < 0.9 * len(file)
+    assert runs(flashed, found["memory_bytes"])
+    assert not runs(flashed, found["memory_bytes"] - 1)
+    assert tflm_runner.alike(runtime, file, flashed, 64000)
+    assert plain.flashed(file) == file
+    assert set(plain.memory(file)) == {"memory_bytes"}
+
+
+def test_without_clusters_there_are_no_tables():
+    file, tables = tiny.file(tiny.recipe("int8_io")), targets.find("micro:64KB?weights=tables")
+    assert tables.flashed(file) == file
+    assert tables.memory(file) == {
+        **targets.find("micro:64KB").memory(file),
+        "flash_bytes": len(file),
+    }
+
+
+def test_tables_that_hold_something_else_do_not_pass(monkeypatch):
+    file = tiny.clustered()
+    others = compress(tiny.clustered(fold=False, granularity="channel"))
+    monkeypatch.setattr("autoopt.targets.micro.compress", lambda _: others)
+    with pytest.raises(CandidateFailed, match="outputs with look-up tables are not those without"):
+        targets.find("micro:64KB?weights=tables").memory(file)
+
+
+def test_other_ways_to_store_weights_are_refused():
+    with pytest.raises(ConfigError, match=r"weights: expected one of plain, tables, got 'zip'"):
+        targets.find("micro:64KB?weights=zip")

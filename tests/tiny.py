@@ -7,7 +7,7 @@ import numpy as np
 import tf_keras
 
 from autoopt import Task, convert, models, stages
-from autoopt.recipe import SCHEMES, Finetune, Quantize, Recipe
+from autoopt.recipe import SCHEMES, Cluster, Finetune, Quantize, Recipe
 from autoopt.stages.finetune import Training
 from autoopt.task import Manifest, Split
 
@@ -167,3 +167,11 @@ def file(made_by):
     return (
         convert.int16x8(model, calibration) if made_by.scheme == "int16x8" else convert.trained(model, made_by.scheme)
     )
+
+
+@functools.cache
+def clustered(scheme="int8_io", fold=True, granularity="tensor"):
+    """A file of 6 clusters: in whole kernels if folded and with one scale, else in each channel."""
+    made_by = recipe(scheme, cluster=Cluster(number=6, fold=fold), quantize=Quantize(granularity=granularity))
+    model, _ = models.unpack(packed(dataclasses.replace(made_by, scheme="float32")))
+    return convert.quantize(convert.float32(model), scheme, split(128, 2).inputs, how=made_by.quantize)

@@ -1,5 +1,6 @@
 """The model as a C array, for microcontrollers and Arm's NPUs, where there are no files."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from autoopt import inspect, targets
 from autoopt.bundle.escaping import comment, identifier
 from autoopt.errors import AutooptError
+from autoopt.targets.micro import Micro
 from autoopt.targets.vela import Vela
 
 COMPILED = "model_vela.tflite"
@@ -17,7 +19,7 @@ A_LINE = 12
 _BYTES = [f"0x{byte:02x}," for byte in range(256)]
 _METHODS = {"CUMSUM": "CumSum", "PADV2": "PadV2", "UNIDIRECTIONAL_SEQUENCE_LSTM": "UnidirectionalSequenceLSTM"}
 """Operators whose method of `MicroMutableOpResolver` is not named by the rule."""
-ETHOS_U = f"{inspect.CUSTOM} ethos-u"
+_CUSTOM = {f"{inspect.CUSTOM} ethos-u": "AddEthosU()", f"{inspect.CUSTOM} TFLM_DECODE": "AddDecode()"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,7 @@ def firmware(file: bytes, card: Mapping[str, Any]) -> dict[str, bytes]:
     kind = target.partition(":")[0]
     if kind not in KINDS:
         return {}
-    flashed = _compiled(file, card, target) if kind == "vela" else _plain(file, card, _arena(card))
+    flashed = _compiled(file, card, target) if kind == "vela" else _for_micro(file, card, target)
     symbol = f"{identifier(card['study'])}_model_data"
     files = {SOURCE: _source(symbol, flashed.file), HEADER: _header(symbol, flashed, card)}
     return files | ({COMPILED: flashed.file} if flashed.compiled else {})
@@ -56,6 +58,21 @@ def firmware(file: bytes, card: Mapping[str, Any]) -> dict[str, bytes]:
 
 def _plain(file: bytes, card: Mapping[str, Any], *notes: str) -> Flashed:
     return Flashed(file=file, ops=tuple(card["proof"]["operators"]), notes=notes)
+
+
+def _for_micro(file: bytes, card: Mapping[str, Any], target: str) -> Flashed:
+    """The file, or that with look-up tables if the target has them."""
+    plain = _plain(file, card, _arena(card))
+    try:
+        found = targets.find(target)
+        assert isinstance(found, Micro)
+        flashed = found.flashed(file) if found.tables else file
+    except AutooptError as error:
+        return dataclasses.replace(plain, notes=(*plain.notes, f"No look-up tables: {error}."))
+    if flashed == file:
+        return plain
+    note = f"Weights are indices into tables ({len(flashed)} bytes in place of {len(file)}), which only TFLM decodes."
+    return dataclasses.replace(plain, file=flashed, ops=tuple(inspect.read(flashed).ops), notes=(*plain.notes, note))
 
 
 def _compiled(file: bytes, card: Mapping[str, Any], target: str) -> Flashed:
@@ -87,8 +104,8 @@ def _arena(card: Mapping[str, Any]) -> str:
 
 def method(operator: str) -> str:
     """The call that registers an operator, as `MicroMutableOpResolver` names it."""
-    if operator == ETHOS_U:
-        return "AddEthosU()"
+    if operator in _CUSTOM:
+        return _CUSTOM[operator]
     if operator.startswith(inspect.CUSTOM):
         return f'AddCustom("{comment(operator.partition(" ")[2])}", ...)'
     return f"Add{_METHODS.get(operator) or ''.join(word.title() for word in operator.split('_'))}()"

@@ -13,6 +13,7 @@ from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.recipe import SCHEMES, Quantize
 from autoopt.targets.address import Address
 from autoopt.targets.protocol import Timing, installed
+from autoopt.targets.tables import compress
 
 RUNNER = Path(__file__).with_name("tflm_runner.py")
 LIMIT_S = 600
@@ -21,22 +22,28 @@ LIMIT_S = 600
 class Micro:
     """`micro:ARENA`, such as `micro:64000` or `micro:64KB`: does it fit, and does it compute the same?
 
+    With `?weights=tables` weights lie in flash as indices into tables of their values, where that is smaller.
+
     Its kernels on this machine say nothing of speed on a microcontroller, so there is no latency.
 
     Raises:
         ConfigError: for a size that can't be read.
     """
 
-    measures = ("memory_bytes",)
-    objectives = ("quality", "memory_bytes", "size_bytes")
+    measures: tuple[str, ...] = ("memory_bytes",)
+    objectives: tuple[str, ...] = ("quality", "memory_bytes", "size_bytes")
     reference = "float32"
     exclusive = ""
     exact = True
     estimated = False
 
     def __init__(self, address: Address, threads: int) -> None:
-        address.expect((), where="ARENA, such as micro:64KB")
+        address.expect(("weights",), where="ARENA, such as micro:64KB")
         self.name = address.text
+        self.tables = address.choice("weights", ("plain", "tables")) == "tables"
+        if self.tables:
+            self.measures = ("memory_bytes", "flash_bytes")
+            self.objectives = ("quality", "memory_bytes", "flash_bytes")
         number = address.where.rstrip("BKMGikmgb ")
         try:
             self.arena = int(float(number) * UNITS["B"][address.where[len(number) :].strip().lower()])
@@ -78,16 +85,36 @@ class Micro:
         raise NotImplementedError("micro measures no latency")
 
     def memory(self, file: bytes) -> dict[str, int]:
-        """The smallest arena that the file runs in, exact to the byte.
+        """The smallest arena that the file runs in, exact to the byte; with tables, that of the file with them, and its size.
 
         Raises:
-            CandidateFailed: if TFLM can't run it, or computes something else than LiteRT's reference kernels.
+            CandidateFailed: if TFLM can't run it, or computes something else than LiteRT's reference kernels, or with
+                tables not the very same.
         """
+        if not self.tables:
+            return {"memory_bytes": self._arena(file, file)}
+        flashed = self.flashed(file)
+        return {"memory_bytes": self._arena(file, flashed), "flash_bytes": len(flashed)}
+
+    def flashed(self, file: bytes) -> bytes:
+        """What goes into flash.
+
+        Raises:
+            CandidateFailed: if tables can't be made.
+        """
+        _ = self._version
+        return compress(file) if self.tables else file
+
+    def _arena(self, file: bytes, flashed: bytes) -> int:
         _ = self._version
         # A process of its own: the runtime aborts on some files.
         try:
             done = subprocess.run(
-                [sys.executable, "-I", str(RUNNER)], input=file, capture_output=True, check=False, timeout=LIMIT_S
+                [sys.executable, "-I", str(RUNNER), str(len(file))],
+                input=file + flashed,
+                capture_output=True,
+                check=False,
+                timeout=LIMIT_S,
             )
         except subprocess.TimeoutExpired as error:
             raise CandidateFailed("micro", f"TFLM was not done after {LIMIT_S} s") from error
@@ -98,7 +125,9 @@ class Micro:
         found = json.loads(done.stdout)
         if found["off_by"]:
             raise CandidateFailed("micro", f"TFLM's outputs differ from LiteRT's by {found['off_by']:g}")
-        return {"memory_bytes": int(found["arena_bytes"])}
+        if not found["same"]:
+            raise CandidateFailed("micro", "TFLM's outputs with look-up tables are not those without")
+        return int(found["arena_bytes"])
 
 
 def _reason(lines: list[str]) -> str:
