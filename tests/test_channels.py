@@ -165,6 +165,20 @@ def test_a_layer_that_is_called_twice_is_cut_once():
     np.testing.assert_allclose(outputs(wrapped.model), outputs(whole), rtol=1e-4)
 
 
+def test_channels_that_share_a_reshape_go_together():
+    def shared(x):
+        reshape = layers.Reshape((36, 16), name="shape")
+        rows = [reshape(layers.Conv2D(16, 3, name=name)(x)) for name in ("left", "right")]
+        x = layers.Concatenate()([layers.Conv1D(8, 3, name=f"after{i}")(row) for i, row in enumerate(rows)])
+        return layers.Dense(4, name="scores")(layers.Flatten()(x))
+
+    whole = model(shared)
+    assert ("left", "right") in {tuple(sorted(group.layers)) for group in trace(whole).groups}
+    wrapped = channels.wrap(whole, HALF, None)
+    assert wrapped.model.get_layer("shape").target_shape == (36, 8)
+    np.testing.assert_allclose(outputs(wrapped.model), outputs(whole), rtol=1e-4)
+
+
 def test_a_model_that_computes_something_else_is_refused(monkeypatch):
     rebuild = channels.rebuild
 

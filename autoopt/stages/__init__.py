@@ -97,14 +97,15 @@ def _wrap(name: str, model: Any, settings: dict[str, Any], training: Training | 
     """The model with the stage's technique in the loop."""
     import tf_keras
 
+    maker = "autoopt" if name == "channels" else "tensorflow-model-optimization"
     if inside := models.nested(model):
-        raise CandidateFailed(name, f"tensorflow-model-optimization can't look into the nested model {inside[0]}")
+        raise CandidateFailed(name, f"{maker} can't look into the nested model {inside[0]}")
     tf_keras.utils.set_random_seed(settings["seed"])
     try:
         wrapped = STAGES[name](model, settings, training)
     except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise CandidateFailed(name, f"tensorflow-model-optimization refused the model: {reason}") from error
+        raise CandidateFailed(name, f"{maker} can't take the model: {reason}") from error
     if not wrapped.touched:
         raise CandidateFailed(name, "no layer of this model can take it")
     wrapped.callbacks.append(keep_skipped(wrapped, settings))

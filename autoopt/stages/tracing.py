@@ -323,6 +323,8 @@ def _reshape(
         return None
     spread = np.tile(taken[0], out[-1] // channels)  # channels are what runs fastest, before and after
     if type(layer).__name__ == "Reshape":
+        for size in (size for size in tracer.sizes if size.layer == layer.name):  # it is called once more
+            tracer.tie(size.channels, spread)
         shape = tuple(int(d) for d in out[1:] if d is not None)
         tracer.sizes.append(Size(layer=layer.name, setting="target_shape", channels=spread, shape=shape))
     return spread
