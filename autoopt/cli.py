@@ -381,6 +381,25 @@ def space(file: str) -> None:
     click.echo(json.dumps(plain))
 
 
+@command
+def doctor() -> None:
+    """Look at this machine: libraries, processor, memory, targets, and what to do about what is missing.
+
+    Exit code 1 if autoopt can't work here.
+    """
+    import dataclasses
+
+    from autoopt import doctor as doctors
+    from autoopt import terminal
+
+    found = doctors.examine()
+    if wants_json():
+        click.echo(json.dumps([dataclasses.asdict(finding) for finding in found]))
+    else:
+        terminal.print_findings(found)
+    click.get_current_context().exit(1 if any(finding.state == "bad" for finding in found) else 0)
+
+
 def _print_pick(results: "Results", chosen: "Pick", limits: "Sequence[Budget]") -> None:
     from autoopt import terminal
 

@@ -20,6 +20,7 @@ from autoopt.metrics import Metric
 from autoopt.results import Pick, Results
 
 if TYPE_CHECKING:
+    from autoopt.doctor import Finding
     from autoopt.export import SavedResults
     from autoopt.space import SearchSpace
     from autoopt.standalone import Report
@@ -363,3 +364,16 @@ def print_space(found: "SearchSpace") -> None:
         _echo(f"recipes: without end ({', '.join(found.continuous())} is continuous)")
     else:
         _echo(f"recipes: {found.count():,.0f}")
+
+
+def print_findings(found: "Sequence[Finding]") -> None:
+    """What a machine has and lacks."""
+    width = max(len(finding.topic) for finding in found)
+    marks = {"good": " ", "poor": "!", "bad": "x"}
+    for finding in found:
+        lines = textwrap.wrap(finding.found, max(20, shutil.get_terminal_size().columns - width - 5)) or [""]
+        for number, line in enumerate(lines):
+            mark, topic = (marks[finding.state], finding.topic) if not number else (" ", "")
+            _echo(f"{mark} {topic:{width}}  {line}")
+        if finding.advice:
+            _echo(f"  {'':{width}}  -> {finding.advice}")

@@ -1,0 +1,91 @@
+"""What a machine has and lacks."""
+
+import json
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from autoopt import doctor
+
+
+def by_topic(**changes):
+    return {finding.topic: finding for finding in doctor.examine(**changes)}
+
+
+def test_this_machine_can_run_autoopt():
+    found = doctor.examine()
+    assert not [finding for finding in found if finding.state == "bad"]
+    topics = [finding.topic for finding in found]
+    assert {"python", "libraries", "keras", "processor", "cores", "memory", "disk", "target host"} <= set(topics)
+    assert all(finding.advice for finding in found if finding.state != "good")
+
+
+@pytest.mark.parametrize(
+    ("text", "found", "state"),
+    [
+        ("flags\t\t: fpu sse avx2 avx512f avx512_vnni", "AVX2, AVX-512, AVX-512 VNNI", "good"),
+        ("flags\t\t: fpu avx2", "AVX2", "poor"),
+        ("Features\t: fp asimd asimddp", "NEON, NEON dot product", "good"),
+        ("Features\t: fp asimd", "NEON", "poor"),
+        ("flags\t\t: fpu", "none that matter", "poor"),
+    ],
+)
+def test_processors_are_told_apart_by_what_int8_needs(tmp_path, text, found, state):
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{text}\n")
+    finding = by_topic(cpuinfo=tmp_path / "cpuinfo")["processor"]
+    assert (finding.found, finding.state) == (found, state)
+    assert ("int8 may be slower than float32" in finding.advice) == (state == "poor")
+
+
+def test_a_system_that_does_not_describe_its_processor(tmp_path):
+    assert by_topic(cpuinfo=tmp_path / "none")["processor"].state == "good"
+
+
+def test_what_is_missing_is_named(monkeypatch):
+    known = doctor._version
+    monkeypatch.setattr(doctor, "_version", lambda name: "" if name == "optuna" else known(name))
+    finding = by_topic()["libraries"]
+    assert (finding.state, finding.advice) == ("bad", "missing: optuna; install autoopt again")
+
+
+def test_two_tensorflows_get_into_each_others_way(monkeypatch):
+    known = doctor._version
+    monkeypatch.setattr(doctor, "_version", lambda name: known("tensorflow" if name == "tensorflow-cpu" else name))
+    assert "both installed" in by_topic()["libraries"].found
+
+
+def test_little_memory_and_another_keras_are_told(monkeypatch):
+    monkeypatch.setenv("TF_USE_LEGACY_KERAS", "0")
+    memory = psutil.virtual_memory()._replace(available=1 << 30)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    found = by_topic()
+    assert found["memory"].state == found["keras"].state == "poor"
+
+
+def test_phones_are_those_that_adb_lists(tmp_path, monkeypatch):
+    adb = tmp_path / "adb"
+    adb.write_text("#!/bin/sh\nprintf 'List of devices attached\\nR58M12\\tdevice\\nX1\\tunauthorized\\n'\n")
+    adb.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert by_topic()["target adb"].found == "R58M12"
+    monkeypatch.setenv("PATH", str(tmp_path / "none"))
+    found = by_topic()
+    assert (found["target adb"].found, found["target ssh"].found) == ("no adb", "no ssh")
+
+
+def test_the_command_prints_findings_and_json_without_tensorflow():
+    shown = subprocess.run(
+        [sys.executable, "-m", "autoopt", "doctor"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "processor" in shown.stdout
+    plain = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "autoopt", "doctor", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert {"topic", "found", "state", "advice"} == set(json.loads(plain.stdout)[0])
+    assert "tensorflow.python" not in plain.stderr
