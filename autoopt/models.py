@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from autoopt import rebuilding
 from autoopt.errors import ConfigError
 
 FLAT_KINDS = ("Functional", "Sequential")
@@ -21,7 +22,7 @@ def load(model: Any, where: str = "task") -> Any:
     """A user's model as a built, flat tf_keras model.
 
     Args:
-        model: a tf_keras model, or the path of an `.h5`, `.keras` or SavedModel.
+        model: a tf_keras or Keras 3 model, or the path of an `.h5`, `.keras` or SavedModel.
         where: for messages.
 
     Returns:
@@ -34,10 +35,11 @@ def load(model: Any, where: str = "task") -> Any:
 
     if isinstance(model, (str, Path)):
         model = _read(Path(model), where)
+    if rebuilding.is_keras3(model):
+        model = rebuilding.rebuild(model, where)
     if not isinstance(model, tf_keras.Model):
         kind = f"{type(model).__module__}.{type(model).__name__}"
-        hint = "; save it as a Keras 2 .h5, or build it with tf_keras" if kind.startswith("keras.") else ""
-        raise ConfigError(f"{where}: model: expected a tf_keras model or a path, got {kind}{hint}")
+        raise ConfigError(f"{where}: model: expected a Keras model or a path, got {kind}")
     if type(model).__name__ not in FLAT_KINDS:
         raise ConfigError(
             f"{where}: model: expected a functional or sequential model, got the subclassed {type(model).__name__}; "
@@ -56,14 +58,13 @@ def _read(path: Path, where: str) -> Any:
 
     if not path.exists():
         raise ConfigError(f"{where}: model: no file {path}")
+    if path.is_file() and _keras3(path):
+        return rebuilding.read(str(path), where)
     try:
         return tf_keras.models.load_model(path, compile=False)
     except Exception as error:
-        hint = ""
-        if _keras3(path):
-            hint = " (a Keras 3 file; load it with Keras 3 and save the weights into a tf_keras model)"
         reason = " ".join(str(error).split())[:300]
-        raise ConfigError(f"{where}: model: {path} can't be read as a Keras 2 model{hint}: {reason}") from error
+        raise ConfigError(f"{where}: model: {path} can't be read as a Keras 2 model: {reason}") from error
 
 
 def _keras3(path: Path) -> bool:

@@ -10,13 +10,14 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "autoopt"
 ORDER = [
     "errors", "validation", "locks", "interrupts", "recipe", "metrics", "budgets", "candidate", "ranking", "results", "hypervolume", "words", "comparison", "scale", "scatter", "guard", "importance", "confirmation", "knobs", "space", "strategy", "targets",
-    "store", "models", "task", "measure", "stages", "quantizing", "convert", "inspect", "proof", "standalone", "jobs", "pipeline", "process", "assemble", "engine", "preload",
+    "store", "rebuilding", "models", "task", "measure", "stages", "quantizing", "convert", "inspect", "proof", "standalone", "jobs", "pipeline", "process", "assemble", "engine", "preload",
     "folder", "provenance", "bundle", "export", "verification", "progress", "figures", "pictures", "page", "report", "watched", "dashboard", "init", "proposals", "spent", "terms", "prospects", "foresight", "ledger", "running", "search", "study", "questions", "doctor", "terminal", "commands", "cli", "__main__",
 ]  # fmt: skip
 """Top to bottom: a module imports only from those before it."""
 HOMES = {
-    "tensorflow": {"models", "task", "stages", "convert", "jobs", "preload"},
-    "tf_keras": {"models", "task", "stages", "preload"},
+    "tensorflow": {"rebuilding", "models", "task", "stages", "convert", "jobs", "preload"},
+    "keras": {"rebuilding"},
+    "tf_keras": {"rebuilding", "models", "task", "stages", "preload"},
     "tensorflow_model_optimization": {"models", "stages", "preload"},
     "optuna": {"proposals"},
     "distributed": {"engine"},
