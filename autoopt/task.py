@@ -55,7 +55,7 @@ class Task:
     """What is to be made small.
 
     Attributes:
-        model: a tf_keras model, or the path of an `.h5`, `.keras` or SavedModel.
+        model: a tf_keras or Keras 3 model, or the path of an `.h5`, `.keras` or SavedModel.
         train: `(inputs, labels)` as arrays with items first (inputs may be a dict by input name), or
             a finite `tf.data.Dataset` of such pairs, batched or not; it is read once, in full.
         validation: likewise; the search measures on it.
