@@ -63,10 +63,12 @@ def _plain(file: bytes, card: Mapping[str, Any], *notes: str) -> Flashed:
 def _for_micro(file: bytes, card: Mapping[str, Any], target: str) -> Flashed:
     """The file, or that with look-up tables if the target has them."""
     plain = _plain(file, card, _arena(card))
+    if "weights=tables" not in target:
+        return plain
     try:
         found = targets.find(target)
         assert isinstance(found, Micro)
-        flashed = found.flashed(file) if found.tables else file
+        flashed = found.flashed(file)
     except AutooptError as error:
         return dataclasses.replace(plain, notes=(*plain.notes, f"No look-up tables: {error}."))
     if flashed == file:
