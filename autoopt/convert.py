@@ -142,28 +142,35 @@ def _quantized(file: bytes, scheme: str, calibration: Inputs, threads: int, how:
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "float32.tflite"), Path(folder, "quantized.tflite")
         source.write_bytes(file)
-        q = quantizer.Quantizer(os.fspath(source))
-        _choose(q, scheme, how)
-        found = q.calibrate(_batch(file, calibration), num_threads=threads) if q.need_calibration else None
-        if found and how.ranges != "minmax":
-            found = ranges.narrow(file, found, calibration, how.ranges, threads)
 
-        def made(graph: Graph | None = None, places: Sequence[int] = ()) -> bytes:
-            """The file with the operators at these places of the graph in float."""
+        def chosen() -> Any:
             q = quantizer.Quantizer(os.fspath(source))
             _choose(q, scheme, how)
-            for place in places:
-                kind = qtyping.TFLOperationName.__members__.get(graph.kind(place)) if graph else None
-                if graph and kind:  # it leaves all others in float anyway
-                    only = f"^{re.escape(graph.scope(place))}$"
-                    q.update_quantization_recipe(only, kind, algorithm_key=algorithm_manager.AlgorithmName.NO_QUANTIZE)
+            return q
+
+        def exported(q: Any) -> bytes:
             q.quantize(found, enable_progress_bar=False).export_model(os.fspath(target), overwrite=True)
             return inline(target.read_bytes())
 
+        q = chosen()
+        found = q.calibrate(_batch(file, calibration), num_threads=threads) if q.need_calibration else None
+        if found and how.ranges != "minmax":
+            found = ranges.narrow(file, found, calibration, how.ranges, threads)
         if not (how.keep or how.keep_ends):
-            return made()
+            return exported(q)
         graph = Graph(file)
-        return made(graph, sensitivity.kept(file, how, lambda places: made(graph, places), calibration, threads))
+
+        def without(places: Sequence[int]) -> bytes:
+            """The file with the operators at these places of the graph in float."""
+            q = chosen()
+            for place in places:
+                kind = qtyping.TFLOperationName.__members__.get(graph.kind(place))
+                if kind:  # it leaves all others in float anyway
+                    only = f"^{re.escape(graph.scope(place))}$"
+                    q.update_quantization_recipe(only, kind, algorithm_key=algorithm_manager.AlgorithmName.NO_QUANTIZE)
+            return exported(q)
+
+        return without(sensitivity.kept(file, how, without, calibration, threads))
 
 
 def _weights(kind: str, how: Quantize) -> tuple[int, Any]:

@@ -51,6 +51,8 @@ SCHEMES: dict[str, Scheme] = {
 }
 
 
+COMPRESSING = ("channels", "prune", "cluster")
+"""Parts that change the model; a recipe has each or has it not."""
 BY_RANGES = ("int8", "int8_io")
 """Schemes that `Quantize` applies to: post-training ones with ranges from the calibration set."""
 AFTER_TRAINING = {"qat_int8": "int8", "qat_int8_io": "int8_io"}
@@ -364,7 +366,7 @@ class Recipe:
     @property
     def compresses(self) -> bool:
         """Whether it changes the model, beside how its weights and activations are stored."""
-        return any(part is not None for part in (self.channels, self.prune, self.cluster))
+        return any(getattr(self, part) is not None for part in COMPRESSING)
 
     def stages(self) -> tuple[tuple[str, dict[str, Any]], ...]:
         """The training stages in pipeline order, each with its settings as plain values."""

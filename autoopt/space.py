@@ -32,6 +32,7 @@ from autoopt.errors import ConfigError
 from autoopt.knobs import Choice, Knob, Range, Trial, Value
 from autoopt.recipe import (
     BY_RANGES,
+    COMPRESSING,
     PARTS,
     SCHEMES,
     Channels,
@@ -44,8 +45,6 @@ from autoopt.recipe import (
 )
 from autoopt.validation import expect_keys, expect_number, fail, nearest
 
-SWITCHED = ("channels", "prune", "cluster")
-"""Parts that a recipe has or has not, by a knob of their own."""
 Choose = Callable[[str, Knob], Value]
 
 
@@ -88,7 +87,7 @@ class SearchSpace:
         def choose(name: str, knob: Knob) -> Value:
             part, _, setting = name.partition(".")
             chosen = getattr(recipe, part)
-            value: Value = chosen is not None if part in SWITCHED else chosen
+            value: Value = chosen is not None if part in COMPRESSING else chosen
             if setting:
                 value = getattr(Quantize() if part == "quantize" and chosen is None else chosen, setting)
             if value not in knob:
@@ -111,7 +110,7 @@ class SearchSpace:
             defaults: fine-tuning settings where the space names none.
             seed: of the recipe.
         """
-        channels = prune = cluster = finetune = quantize = None
+        channels = prune = cluster = quantize = None
         if self._use("channels", choose):
             channels = Channels(**self._settings("channels", choose))
         if self._use("prune", choose):
@@ -122,18 +121,19 @@ class SearchSpace:
         scheme = str(choose("scheme", self.knobs["scheme"]))
         if scheme in BY_RANGES:
             quantize = Quantize(**self._settings("quantize", choose, without=() if cluster is None else ("equalize",)))
-        if channels is not None or prune is not None or cluster is not None or SCHEMES[scheme].qat:
-            settings = self._settings("finetune", choose, first=("distillation",))
-            finetune = dataclasses.replace(defaults, **settings)
-        return Recipe(
+        recipe = Recipe(
             channels=channels,
             prune=prune,
             cluster=cluster,
             scheme=scheme,
             quantize=quantize,
-            finetune=finetune,
+            finetune=defaults,
             seed=seed,
         )
+        if not recipe.trains:
+            return recipe
+        settings = self._settings("finetune", choose, first=("distillation",))
+        return dataclasses.replace(recipe, finetune=dataclasses.replace(defaults, **settings))
 
     def _use(self, part: str, choose: Choose) -> bool:
         return part in self.knobs and bool(choose(part, self.knobs[part]))
@@ -157,10 +157,10 @@ class SearchSpace:
         assert isinstance(schemes, Choice)  # `parse` refuses a range of schemes
         ways = {"channels": self._of("channels"), "prune": self._prunings(), "cluster": self._of("cluster")}
         tuned = self._tunings()
-        for scheme, *used in itertools.product(schemes.values, *(self._uses(part) for part in SWITCHED)):
-            combinations = math.prod(ways[part] for part, use in zip(SWITCHED, used, strict=True) if use)
+        for scheme, *used in itertools.product(schemes.values, *(self._uses(part) for part in COMPRESSING)):
+            combinations = math.prod(ways[part] for part, use in zip(COMPRESSING, used, strict=True) if use)
             trains = any(used) or SCHEMES[str(scheme)].qat
-            clustered = dict(zip(SWITCHED, used, strict=True))["cluster"]
+            clustered = dict(zip(COMPRESSING, used, strict=True))["cluster"]
             quantized = self._of("quantize", without=("equalize",) if clustered else ()) if scheme in BY_RANGES else 1
             total += combinations * quantized * (tuned if trains else 1)
         return total
@@ -295,7 +295,7 @@ def _scheme(values: object) -> Choice:
 
 def _part(part: str, settings: object) -> dict[str, Knob]:
     fields = {f.name: f for f in dataclasses.fields(PARTS[part])}
-    switch = ["optional"] if part in SWITCHED else []
+    switch = ["optional"] if part in COMPRESSING else []
     expect_keys(part, settings, [*fields, *switch])
     assert isinstance(settings, Mapping)
     knobs: dict[str, Knob] = {}

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from autoopt.knobs import Knob, Value
-from autoopt.recipe import SCHEMES, Finetune, Quantize, Recipe
-from autoopt.space import SWITCHED, Choose, SearchSpace
+from autoopt.recipe import COMPRESSING, SCHEMES, Finetune, Quantize, Recipe
+from autoopt.space import Choose, SearchSpace
 
 T = TypeVar("T")
 
@@ -72,12 +72,12 @@ def corners(space: SearchSpace, schemes: Collection[str], defaults: Finetune, se
     by_size = [name for name in SMALL if name in schemes]
     if not by_size:
         return []
-    strong: dict[str, Value] = {**dict.fromkeys(SWITCHED, True), "scheme": by_size[0]}
+    strong: dict[str, Value] = {**dict.fromkeys(COMPRESSING, True), "scheme": by_size[0]}
     # The mildest technique alone: clusters by the hundred lose less than any pruning that pays.
     mildest = next((part for part in ("cluster", "prune", "channels") if part in space.knobs), "")
-    mild: dict[str, Value] = {**{part: part == mildest for part in SWITCHED}, "scheme": by_size[-1]}
+    mild: dict[str, Value] = {**{part: part == mildest for part in COMPRESSING}, "scheme": by_size[-1]}
     plain = [name for name in by_size if not SCHEMES[name].qat] or by_size
-    middle: dict[str, Value] = {**dict.fromkeys(SWITCHED, True), "scheme": plain[len(plain) // 2]}
+    middle: dict[str, Value] = {**dict.fromkeys(COMPRESSING, True), "scheme": plain[len(plain) // 2]}
     found = [
         space.build(_toward(middle), defaults, seed),
         space.build(

@@ -94,6 +94,11 @@ class Split:
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
 
+    def part(self, start: int, stop: int) -> "Split":
+        """Its items from `start` up to `stop`."""
+        inputs = {name: array[start:stop] for name, array in self.inputs.items()}
+        return Split(inputs=inputs, labels=self.labels[start:stop])
+
     def to_bytes(self) -> bytes:
         """Uncompressed `.npz`; `from_bytes` is the inverse."""
         out = io.BytesIO()

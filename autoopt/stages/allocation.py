@@ -8,7 +8,6 @@ import numpy as np
 
 from autoopt.recipe import MOST_SPARSE
 from autoopt.stages.finetune import Training, outputs
-from autoopt.task import Split
 
 LEVELS = (0.5, 0.7, 0.85, MOST_SPARSE)
 """Sparsities at which a layer's sensitivity is measured."""
@@ -127,8 +126,5 @@ def _loss(model: Any, training: Training) -> Callable[[], float]:
     import tf_keras
 
     own = tf_keras.losses.get(training.manifest.loss_function())
-    few = Split(
-        inputs={name: array[:ITEMS] for name, array in training.train.inputs.items()},
-        labels=training.train.labels[:ITEMS],
-    )
+    few = training.train.part(0, ITEMS)
     return lambda: float(tf.reduce_mean(own(few.labels, outputs(model, few))))

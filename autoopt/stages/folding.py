@@ -1,5 +1,6 @@
 """Folds batch normalization into the kernels before it, as the converter would do later."""
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -8,18 +9,23 @@ FOLDED_INTO = ("Conv1D", "Conv2D", "Conv2DTranspose", "DepthwiseConv1D", "Depthw
 """Layers whose kernels can take it in."""
 
 
-def before(layer: Any) -> Any:
-    """The layer that a batch normalization can be folded into, or None: it feeds nothing else, and is linear."""
+def source_of(layer: Any, kinds: Collection[str]) -> Any:
+    """The layer of one of these kinds before a batch normalization, or None: it feeds nothing else, and is linear."""
     if type(layer).__name__ != "BatchNormalization" or len(layer.inbound_nodes) != 1:
         return None
     source = layer.inbound_nodes[0].inbound_layers
-    if (
-        isinstance(source, list)
-        or type(source).__name__ not in FOLDED_INTO
-        or len(source.inbound_nodes) != 1
-        or len(source.outbound_nodes) != 1
-        or getattr(source.activation, "__name__", "") != "linear"
-    ):
+    alone = (
+        type(source).__name__ in kinds
+        and len(source.outbound_nodes) == 1
+        and getattr(source.activation, "__name__", "") == "linear"
+    )
+    return source if alone else None
+
+
+def before(layer: Any) -> Any:
+    """The layer that a batch normalization can be folded into here, or None."""
+    source = source_of(layer, FOLDED_INTO)
+    if source is None or len(source.inbound_nodes) != 1:
         return None
     axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
     rank = len(layer.inbound_nodes[0].output_shapes)

@@ -7,6 +7,7 @@ a convolution into clusters per channel (its issues 979, 1056); `Keeping` does n
 from typing import Any
 
 from autoopt.stages.finetune import Training
+from autoopt.stages.folding import source_of
 from autoopt.stages.wrapped import Keeping, Wrapped, clone, kernels
 
 FOLDED_INTO = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense")
@@ -61,14 +62,7 @@ def _folds(layer: Any) -> bool:
 
     tfmot must be told to quantize such a pair as one; left out, it would stay in float in the file.
     """
-    if type(layer).__name__ != "BatchNormalization" or len(layer.inbound_nodes) != 1:
-        return False
-    before = layer.inbound_nodes[0].inbound_layers
-    return (
-        type(before).__name__ in FOLDED_INTO
-        and len(before.outbound_nodes) == 1
-        and getattr(before.activation, "__name__", "") == "linear"
-    )
+    return source_of(layer, FOLDED_INTO) is not None
 
 
 def _scheme() -> Any:

@@ -6,7 +6,6 @@ import numpy as np
 
 from autoopt.stages.finetune import Training, feed
 from autoopt.stages.tracing import Trace
-from autoopt.task import Split
 
 ITEMS = 512
 """Of the training data, that the effect on the loss is estimated on."""
@@ -79,11 +78,7 @@ def _by_loss(model: Any, found: Trace, training: Training) -> np.ndarray:
     total = np.zeros(found.number)
     items = min(ITEMS, len(training.train))
     for first in range(0, items - items % BATCH or items, BATCH):  # batches of one size are one graph
-        part = slice(first, min(first + BATCH, items))
-        some = Split(
-            inputs={name: array[part] for name, array in training.train.inputs.items()},
-            labels=training.train.labels[part],
-        )
+        some = training.train.part(first, min(first + BATCH, items))
         one = np.zeros(found.number)
         for use, effect in zip(makes, effects(feed(some), some.labels), strict=True):
             np.add.at(one, use.channels, effect.numpy())
