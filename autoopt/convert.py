@@ -14,13 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from autoopt import models
+from autoopt.closing import ClosedModel
 from autoopt.errors import CandidateFailed
 from autoopt.measure import outputs_of
 from autoopt.quantizing import bias, equalization, ranges, sensitivity
 from autoopt.quantizing.activations import batches
 from autoopt.quantizing.graph import Graph
 from autoopt.recipe import SCHEMES, Quantize
-from autoopt.task import Inputs
+from autoopt.task import Inputs, side_by_side
 
 WORSE_DB = 10.0
 """By so much the runtime's fast kernels may be further from float than its plain ones, which are the yardstick."""
@@ -31,11 +33,13 @@ BY_QUANTIZER = ("float16", "dynamic", "int8", "int8_io")
 
 
 def float32(model: Any) -> bytes:
-    """The `.tflite` of a tf_keras model, unquantized.
+    """The `.tflite` of a tf_keras model, or of a `ClosedModel`, unquantized.
 
     Raises:
         CandidateFailed: if TensorFlow can't convert it.
     """
+    if isinstance(model, ClosedModel):
+        return model.file
     return _convert(_converter(model), "float32")
 
 
@@ -89,10 +93,49 @@ def trained(model: Any, scheme: str) -> bytes:
 def _converter(model: Any) -> Any:
     import tensorflow as tf
 
+    if isinstance(model, ClosedModel):
+        raise CandidateFailed("convert", f"{model.why}; TensorFlow needs the model itself for this scheme")
     if not all(np.isfinite(w).all() for w in model.get_weights() if w.dtype.kind == "f"):
         # In an integer file no trace would be left of it: NaN is rounded to some integer.
         raise CandidateFailed("convert", "the model holds NaN or infinite weights")
-    return tf.lite.TFLiteConverter.from_keras_model(model)
+    return tf.lite.TFLiteConverter.from_keras_model(unrolled(model))
+
+
+def unrolled(model: Any) -> Any:
+    """The model with its recurrent layers unrolled, with the same weights; itself where it has none.
+
+    As a loop, the converter takes them only for a fixed batch, makes an operator of them that remembers the items before,
+    and litert-quantizer can't calibrate that.
+    """
+    import tf_keras
+
+    configs = {layer.name: layer.get_config() for layer in model.layers}
+    loops = {name for name, config in configs.items() if _looping(config)}
+    if not loops:
+        return model
+
+    def choose(layer: Any) -> Any:
+        return type(layer).from_config(_as_steps(configs[layer.name]) if layer.name in loops else configs[layer.name])
+
+    with models.knowing():
+        made = tf_keras.models.clone_model(model, clone_function=choose)
+    made.set_weights(model.get_weights())
+    return made
+
+
+def _looping(config: Any) -> bool:
+    """Whether a layer's settings, or those of a layer that it wraps, are a loop's that starts anew with each item."""
+    if not isinstance(config, dict):
+        return False
+    own = config.get("unroll") is False and not config.get("stateful")
+    return own or any(_looping(value) for value in config.values())
+
+
+def _as_steps(config: Any) -> Any:
+    """The same settings, unrolled."""
+    if not isinstance(config, dict):
+        return config
+    return {name: True if name == "unroll" else _as_steps(value) for name, value in config.items()}
 
 
 def _convert(converter: Any, what: str) -> bytes:
@@ -195,8 +238,9 @@ def _expect_int4(file: bytes, made: bytes, calibration: Inputs, threads: int) ->
         raise CandidateFailed("quantize", f"int4_dense did not take: no fully connected layer {found}")
     some = {name: array[: sensitivity.ITEMS] for name, array in calibration.items()}
     fast = outputs_of(made, some, threads)
-    last = graph.outputs[0]
-    plain = np.concatenate([value(last) for value in batches(made, some, threads)])
+    plain = np.concatenate(
+        [side_by_side([value(output) for output in graph.outputs]) for value in batches(made, some, threads)]
+    )
     expected = outputs_of(file, some, threads)
     quick, exact = sensitivity.sqnr_db(expected, fast), sensitivity.sqnr_db(expected, plain)
     if quick < max(NOISE_DB, exact - WORSE_DB):

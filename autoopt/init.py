@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import models
+from autoopt import intake, measure, models
 from autoopt import space as spaces
 from autoopt import task as tasks
+from autoopt.closing import ClosedModel
 from autoopt.errors import ConfigError
 from autoopt.store import Store
 from autoopt.validation import nearest
@@ -35,8 +36,7 @@ TASK = '''\
 from pathlib import Path
 
 import numpy as np
-import tf_keras
-
+{imports}
 import autoopt
 
 HERE = Path(__file__).parent
@@ -45,11 +45,11 @@ HERE = Path(__file__).parent
 def task() -> autoopt.Task:
     data = np.load(HERE / "data.npz", allow_pickle=False)
     return autoopt.Task(
-        model=tf_keras.models.load_model(HERE / "{model}", compile=False),
+        model=HERE / "{model}",
         train=(data["x_train"], data["y_train"]),
         validation=(data["x_validation"], data["y_validation"]),
         test=(data["x_test"], data["y_test"]),
-        loss={loss},{metric}{class_names}
+        loss={loss},{metric}{class_names}{allow}
     )
 '''
 
@@ -60,16 +60,26 @@ def mean_absolute_error(labels, outputs) -> float:
 """
 
 
-def create(target: Path, model: Path, data: Path, space: str, trials: int, say: Callable[[str], None]) -> None:
+def create(
+    target: Path,
+    model: Path,
+    data: Path,
+    space: str,
+    trials: int,
+    say: Callable[[str], None],
+    *,
+    allow_code: bool = False,
+) -> None:
     """Write a study's folder: study.yaml, task.py, the model and the data; and check that it loads.
 
     Args:
         target: the folder; must not exist, or be empty.
-        model: `.h5`, `.keras` or SavedModel.
+        model: `.h5`, `.keras`, SavedModel or float32 `.tflite`.
         data: `.npz` with the arrays named in `KEYS`.
         space: a bundled space's name.
         trials: for study.yaml.
         say: told what a person should know.
+        allow_code: a Lambda layer's code in the model's file may run.
 
     Raises:
         ConfigError: if anything is wrong; nothing is left behind then.
@@ -80,10 +90,15 @@ def create(target: Path, model: Path, data: Path, space: str, trials: int, say: 
     if space not in known:
         raise ConfigError(f"space: no bundled space {space!r}; {nearest(space, known)}")
     arrays = read(data)
-    loaded = models.load(model, str(model))
+    loaded = models.load(model, str(model), allow_code=allow_code)
+    if len(loaded.inputs) > 1 or len(loaded.outputs) > 1:
+        ends = f"{len(loaded.inputs)} inputs and {len(loaded.outputs)} outputs"
+        raise ConfigError(
+            f"{model}: has {ends}; init writes tasks for one of each: write task.py by hand, see the README"
+        )
     split(arrays, say)
     kept = f"model{model.suffix}" if model.is_file() else "model"
-    loss, extra, metric = _loss(loaded, arrays["y_train"])
+    loss, extra, metric = _loss(loaded, arrays["x_train"], arrays["y_train"])
     names = ""
     if "class_names" in arrays:
         names = '\n        class_names=tuple(str(name) for name in data["class_names"]),'
@@ -103,16 +118,22 @@ def create(target: Path, model: Path, data: Path, space: str, trials: int, say: 
             STUDY.format(space=space, known=", ".join(known), trials=trials, quality=quality, budget=budget)
         )
         (made / "task.py").write_text(
-            TASK.format(model=kept, loss=loss, extra=extra, metric=metric, class_names=names).replace(
-                "\n\n\n\n", "\n\n\n"
-            )
+            TASK.format(
+                model=kept,
+                loss=loss,
+                extra=extra,
+                metric=metric,
+                class_names=names,
+                imports="import tf_keras\n" if "tf_keras" in loss else "",
+                allow="\n        allow_code=True," if allow_code else "",
+            ).replace("\n\n\n\n", "\n\n\n")
         )
         path = made / "task.py"
         try:
-            _, warnings = tasks.prepare(tasks.load(path), path, Store(Path(folder, "store")))
+            taken = intake.prepare(tasks.load(path), path, Store(Path(folder, "store")))
         except ConfigError as error:
             raise ConfigError(str(error).replace(str(path), str(data))) from error
-        for warning in warnings:
+        for warning in [*taken.warnings, *(limit.why for limit in taken.limits)]:
             say(f"warning: {warning}")
         if target.exists():
             target.rmdir()
@@ -169,11 +190,19 @@ def split(arrays: dict[str, np.ndarray], say: Callable[[str], None]) -> None:
         )
 
 
-def _loss(model: Any, labels: np.ndarray) -> tuple[str, str, str]:
+def _in_probabilities(model: Any, x: np.ndarray) -> bool:
+    """Whether a model ends in probabilities: by its last layer, or else by what it says of a few items."""
+    if isinstance(model, ClosedModel):
+        outputs = measure.outputs_of(model.file, {model.input_names[0]: x[:32]}, threads=1)
+        return bool((outputs >= 0).all() and (outputs <= 1).all())
+    last = model.layers[-1]
+    activation = getattr(getattr(last, "activation", None), "__name__", "linear")
+    return activation in ("softmax", "sigmoid") or type(last).__name__ == "Softmax"
+
+
+def _loss(model: Any, x: np.ndarray, labels: np.ndarray) -> tuple[str, str, str]:
     """Source text of the loss, of functions it needs, and of the metric, by labels and last layer."""
-    classes = int(model.outputs[0].shape[-1])
-    activation = getattr(getattr(model.layers[-1], "activation", None), "__name__", "linear")
-    ends = activation in ("softmax", "sigmoid") or type(model.layers[-1]).__name__ == "Softmax"
+    classes, ends = int(model.outputs[0].shape[-1]), _in_probabilities(model, x)
     whole = labels.dtype.kind in "iub" or (labels.dtype.kind == "f" and bool((labels == np.floor(labels)).all()))
     one_hot = whole and labels.ndim == 2 and labels.shape[1] == classes > 1 and bool((labels.sum(axis=1) == 1).all())
     # Floats are measurements, unless they are whole and the model ends in probabilities.

@@ -38,7 +38,7 @@ class Weight:
         distinct_per_channel: the most distinct values in any one output channel. This is what
             clustering shows in: folding batch normalization into a kernel, and scales per channel,
             multiply the distinct values of the whole.
-        values: the stored values; those of 4 bits as int8.
+        values: the stored values, less the zero point; those of 4 bits as int8.
     """
 
     name: str
@@ -209,7 +209,9 @@ def _scales(tensor: Any) -> Any:
     return quantization.scale if quantization is not None and quantization.scale is not None else ()
 
 
-def _weight(tensor: Any, shape: tuple[int, ...], values: np.ndarray, dtype: str, ops: tuple[str, ...]) -> Weight:
+def _weight(tensor: Any, shape: tuple[int, ...], stored: np.ndarray, dtype: str, ops: tuple[str, ...]) -> Weight:
+    zero = _zero(tensor)
+    values = stored.astype(np.int16) - zero if zero else stored  # a table that is looked up has one, as activations do
     axis = tensor.quantization.quantizedDimension if len(_scales(tensor)) > 1 else 0
     rows = np.moveaxis(values, axis, 0).reshape(shape[axis], -1)
     return Weight(
@@ -224,6 +226,13 @@ def _weight(tensor: Any, shape: tuple[int, ...], values: np.ndarray, dtype: str,
         distinct_per_channel=max(len(np.unique(row)) for row in rows),
         values=values,
     )
+
+
+def _zero(tensor: Any) -> int:
+    """A tensor's zero point; 0 where it has none, or one a channel (which are 0 in TFLite)."""
+    quantization = tensor.quantization
+    points = quantization.zeroPoint if quantization is not None else None
+    return int(points[0]) if points is not None and len(points) == 1 and len(_scales(tensor)) == 1 else 0
 
 
 def _end(tensor: Any, dtype: Any) -> dict[str, Any]:

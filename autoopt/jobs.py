@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import convert, inspect, measure, models, proof, stages, targets
+from autoopt import convert, inspect, intake, measure, models, proof, stages, targets
 from autoopt import task as tasks
+from autoopt.closing import ClosedModel
 from autoopt.errors import ResultLost
 from autoopt.recipe import Quantize, Recipe
+from autoopt.stages import coverage
 from autoopt.stages.finetune import Progress, Training, outputs
 from autoopt.store import Store
 from autoopt.targets import Target
 from autoopt.task import Manifest, Split
+
+REHEARSED_STEPS, REHEARSED_ITEMS = 6, 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +66,14 @@ def read_task(context: Context) -> bytes:
     """Run the user's `task.py`, check it, put model and data into the store.
 
     Returns:
-        JSON: `manifest` (its key), `fingerprint`, `warnings`, and the manifest's facts for the driver.
+        JSON: `manifest` (its key), `fingerprint`, `warnings`, `limits`, and the manifest's facts for the driver.
     """
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(context.threads)
     path = Path(context.settings["path"])
-    manifest, warnings = tasks.prepare(tasks.load(path), path, context.store)
+    taken = intake.prepare(tasks.load(path), path, context.store)
+    manifest = taken.manifest
     text = manifest.to_json().encode()
     key = hashlib.sha256(text).hexdigest()
     context.store.put(key, text)
@@ -76,7 +82,8 @@ def read_task(context: Context) -> bytes:
             "manifest": key,
             "fingerprint": manifest.fingerprint,
             "model": manifest.model,
-            "warnings": warnings,
+            "warnings": taken.warnings,
+            "limits": [dataclasses.asdict(limit) for limit in taken.limits],
             "items": dict(manifest.items),
             "metric": dict(manifest.metric),
             "finetune": dict(manifest.finetune),
@@ -106,9 +113,60 @@ def train_stage(context: Context) -> bytes:
     kept = context.store.get(state)
     begun = None if kept is None else Progress.from_bytes(kept)
     trained, report = stages.run(name, model, settings, _training(context), begun)
-    packed = models.pack(trained, [*reports, report])
+    packed = models.pack(trained, [*reports, report], like=context.parents[0])
     context.store.path(state).unlink(missing_ok=True)  # as large as several models, and of no more use
     return packed
+
+
+def rehearse(context: Context) -> bytes:
+    """A few steps of the training stage named by the setting `stage`: packed model -> packed model.
+
+    Its report says too how many `steps` an epoch had, and how much memory it took (`peak_bytes`).
+    """
+    name, _, model, _, settings = _stage(context)
+    settings["finetune"] = {**settings["finetune"], "epochs": 2}
+    whole = _training(context)
+    train = whole.train.part(0, REHEARSED_STEPS * settings["finetune"]["batch_size"])
+    few = dataclasses.replace(whole, train=train, validation=whole.validation.part(0, REHEARSED_ITEMS))
+    trained, report = stages.run(name, model, settings, few)
+    report |= {"steps": few.steps(settings["finetune"]), "peak_bytes": _peak_bytes()}
+    return models.pack(trained, [report], like=context.parents[0])
+
+
+def _peak_bytes() -> int:
+    """The most memory that this process had resident."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def survey(context: Context) -> bytes:
+    """What a packed model's layers hold, and what its calibration set looks like.
+
+    Returns:
+        JSON: `layers` (`layer`, `kind`, `weights`, `multiply_adds`, `dead`), `range` of the inputs, `calibration`
+        (items by class, as the model sees them), `constant` (items of one value).
+    """
+    _limit_threads(context.threads)
+    model, _ = models.unpack(context.parents[0])
+    calibration, closed = context.split("calibration"), isinstance(model, ClosedModel)
+    inputs = list(calibration.inputs.values())
+    found = (
+        measure.outputs_of(model.file, calibration.inputs, context.threads) if closed else outputs(model, calibration)
+    )
+    classes = max(2, found.shape[-1])
+    counts = np.bincount(
+        np.clip(measure.classify(found, context.manifest().threshold), 0, classes - 1), minlength=classes
+    )
+    return _json(
+        {
+            "layers": [] if closed else [dataclasses.asdict(cost) for cost in coverage.costs(model)],
+            "range": [float(min(a.min() for a in inputs)), float(max(a.max() for a in inputs))],
+            "calibration": counts.tolist() if found.ndim == 2 else [],
+            "constant": sum(all(bool((a[i] == a[i].flat[0]).all()) for a in inputs) for i in range(len(calibration))),
+        }
+    )
 
 
 def _stage(context: Context) -> tuple[str, str, Any, list[dict[str, Any]], dict[str, Any]]:
@@ -151,7 +209,7 @@ def one_shot(context: Context) -> bytes:
     training = _training(context) if "task" in context.settings else None
     for name, settings in context.settings["stages"]:
         model = stages.one_shot(name, model, dict(settings), training)
-    return models.pack(model, reports)
+    return models.pack(model, reports, like=context.parents[0])
 
 
 def weigh(context: Context) -> bytes:
@@ -215,9 +273,10 @@ def accuracy(context: Context) -> bytes:
         JSON: the fields of `measure.Quality`, and `agreement` with the baseline where the metric is accuracy.
     """
     name = context.settings["split"]
-    split = context.split(name)
-    outputs = measure.outputs_of(context.parents[0], split.inputs, context.threads)
-    found = measure.quality(context.manifest(), split.labels, outputs, f"LiteRT interpreter on the {name} split")
+    split, manifest = context.split(name), context.manifest()
+    names = [output.name for output in manifest.outputs]
+    outputs = measure.outputs_of(context.parents[0], split.inputs, context.threads, names)
+    found = measure.quality(manifest, split, outputs, f"LiteRT interpreter on the {name} split")
     plain = dataclasses.asdict(found) | {"measurement": found.measurement.to_dict(), "agreement": None}
     if found.predictions:
         baseline = json.loads(context.parents[2])["predictions"] if len(context.parents) > 2 else found.predictions
@@ -281,11 +340,14 @@ class Kind:
 
 JOBS: dict[str, Kind] = {
     "task": Kind(body=read_task, cached=False),
+    "survey": Kind(body=survey),
+    "rehearse": Kind(body=rehearse),
     "teach": Kind(body=teach),
     "one_shot": Kind(body=one_shot),
     "weigh": Kind(body=weigh),
     "begin": Kind(body=begin_stage),
     **{stage: Kind(body=train_stage, version=2) for stage in stages.STAGES},
+    "qat": Kind(body=train_stage, version=3),
     "float32": Kind(body=to_float32),
     "convert": Kind(body=to_scheme),
     "quantize": Kind(body=quantize, version=2),

@@ -12,7 +12,7 @@ import numpy as np
 from autoopt.errors import CandidateFailed
 from autoopt.metrics import Measurement, Scores, pack_outcomes, wilson
 from autoopt.targets import Rounds, Target, Timing
-from autoopt.task import Inputs, Manifest
+from autoopt.task import Inputs, Manifest, Split, side_by_side
 
 BATCH = 32
 RESAMPLES = 200
@@ -71,18 +71,18 @@ def correct(labels: np.ndarray, outputs: np.ndarray, threshold: float = 0.5) -> 
     return right
 
 
-def quality_value(manifest: Manifest, labels: np.ndarray, outputs: np.ndarray) -> float:
+def quality_value(manifest: Manifest, split: Split, outputs: np.ndarray) -> float:
     """The task's metric.
 
     Args:
         manifest: says which.
-        labels: shape (items, ...).
-        outputs: shape (items, ...), same items.
+        split: the items.
+        outputs: shape (items, ...), of the same items.
     """
     function = manifest.quality_function()
     if function is None:
-        return float(correct(labels, outputs, manifest.threshold).mean())
-    return float(function(labels, outputs))
+        return float(correct(split.labels, outputs, manifest.threshold).mean())
+    return function(split.labels, outputs, manifest.seen(split.inputs))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,13 +109,13 @@ class Quality:
         return Scores(self.measurement, self.outcomes, self.resamples)
 
 
-def quality(manifest: Manifest, labels: np.ndarray, outputs: np.ndarray, how: str) -> Quality:
+def quality(manifest: Manifest, split: Split, outputs: np.ndarray, how: str) -> Quality:
     """The task's metric, with a 95 % interval: Wilson's for accuracy, else the percentile bootstrap (Efron 1979).
 
     Args:
         manifest: says which metric.
-        labels: shape (items, ...).
-        outputs: shape (items, ...), same items.
+        split: the items.
+        outputs: shape (items, ...), of the same items.
         how: the protocol in words.
 
     Raises:
@@ -123,12 +123,13 @@ def quality(manifest: Manifest, labels: np.ndarray, outputs: np.ndarray, how: st
     """
     function = manifest.quality_function()
     if function is None:
-        return accuracy(labels, outputs, how, manifest.threshold)
-    return resampled(manifest.quality.name, function, labels, outputs, how)
+        return accuracy(split.labels, outputs, how, manifest.threshold)
+    inputs = manifest.seen(split.inputs)
+    return resampled(manifest.quality.name, function, (split.labels, outputs, inputs), how)
 
 
 def accuracy(labels: np.ndarray, outputs: np.ndarray, how: str, threshold: float = 0.5) -> Quality:
-    """Share of items classified right. See `quality` for the arguments, `classify` for the threshold."""
+    """Share of items classified right. See `truth` and `classify` for the arguments."""
     predicted, known = classify(outputs, threshold), truth(labels).astype(np.int64)
     right, n = predicted == known, len(known)
     low, high = wilson(int(right.sum()), n)
@@ -140,44 +141,53 @@ def accuracy(labels: np.ndarray, outputs: np.ndarray, how: str, threshold: float
     )
 
 
-def resampled(
-    name: str, function: Callable[[Any, Any], float], labels: np.ndarray, outputs: np.ndarray, how: str
-) -> Quality:
-    """Any other metric, `function(labels, outputs)`. See `quality` for the other arguments.
+def resampled(name: str, function: Callable[..., float], given: tuple[np.ndarray | Inputs, ...], how: str) -> Quality:
+    """Any other metric.
+
+    Args:
+        name: of the metric.
+        function: of what is given.
+        given: arrays with items first, the labels before others, or dicts of such.
+        how: the protocol in words.
 
     Raises:
         CandidateFailed: if the metric is no finite number or its function raises.
     """
     try:
-        value = float(function(labels, outputs))
+        value = float(function(*given))
     except Exception as error:
         what = f"{name}'s function raised {type(error).__name__}"
         raise CandidateFailed("accuracy", f"{what}: {' '.join(str(error).split())[:300]}") from error
     if not math.isfinite(value):
         raise CandidateFailed("accuracy", f"{name} is {value}")
-    draws = _resample(function, labels, outputs)
+    draws = _resample(function, given)
     drawn = [x for x in draws if x is not None]
     flags = () if len(drawn) >= RESAMPLES // 2 else ("interval from few resamples",)
     low, high = np.percentile(drawn, [2.5, 97.5]) if drawn else (value, value)
     how = f"{how}; bootstrap of {len(drawn)} resamples"
     measured = Measurement(
-        value=value, low=min(float(low), value), high=max(float(high), value), n=len(labels), how=how, flags=flags
+        value=value, low=min(float(low), value), high=max(float(high), value), n=len(given[0]), how=how, flags=flags
     )
     return Quality(measurement=measured, resamples=tuple(draws))
 
 
-def _resample(function: Callable[[Any, Any], float], labels: np.ndarray, outputs: np.ndarray) -> list[float | None]:
+def _resample(function: Callable[..., float], given: tuple[np.ndarray | Inputs, ...]) -> list[float | None]:
     """The metric on resampled items; the draws follow from the number of items alone."""
-    rng, n = np.random.default_rng(0), len(labels)
+    rng, n = np.random.default_rng(0), len(given[0])
     draws: list[float | None] = []
     for _ in range(RESAMPLES):
         items = rng.integers(0, n, n)
         try:
-            found = float(function(labels[items], outputs[items]))
+            found = float(function(*(_some(one, items) for one in given)))
         except ValueError:  # such as AUC of a draw that holds one class only
             found = math.nan
         draws.append(float(f"{found:.7g}") if math.isfinite(found) else None)
     return draws
+
+
+def _some(given: np.ndarray | Inputs, items: np.ndarray) -> np.ndarray | Inputs:
+    """The items of an array, or of each array of a dict."""
+    return {name: array[items] for name, array in given.items()} if isinstance(given, dict) else given[items]
 
 
 def agreement(mine: Sequence[int], baseline: Sequence[int]) -> Measurement:
@@ -187,16 +197,17 @@ def agreement(mine: Sequence[int], baseline: Sequence[int]) -> Measurement:
     return Measurement(value=same / len(mine), low=low, high=high, n=len(mine), how="items given the same class")
 
 
-def outputs_of(file: bytes, inputs: Inputs, threads: int) -> np.ndarray:
+def outputs_of(file: bytes, inputs: Inputs, threads: int, names: Sequence[str] = ()) -> np.ndarray:
     """Run a `.tflite` over data with the LiteRT interpreter, in batches.
 
     Args:
         file: the `.tflite`.
         inputs: by input name, each of shape (items, ...).
         threads: of the interpreter.
+        names: of the outputs, in the order in which they are wanted; by default the file's own.
 
     Returns:
-        the first output as float32, shape (items, ...); integers are scaled back.
+        the output as float32, shape (items, ...), several ones side by side; integers are scaled back.
 
     Raises:
         CandidateFailed: if the runtime can't run the file.
@@ -205,16 +216,16 @@ def outputs_of(file: bytes, inputs: Inputs, threads: int) -> np.ndarray:
 
     try:
         try:
-            return _run(Interpreter(model_content=file, num_threads=threads), inputs, BATCH)
+            return _run(Interpreter(model_content=file, num_threads=threads), inputs, BATCH, names)
         except RuntimeError:  # some graphs fix the batch, in a Reshape for instance
-            return _run(Interpreter(model_content=file, num_threads=threads), inputs, 1)
+            return _run(Interpreter(model_content=file, num_threads=threads), inputs, 1, names)
     except (RuntimeError, ValueError) as error:
         raise CandidateFailed("accuracy", f"LiteRT can't run the file: {' '.join(str(error).split())[:300]}") from error
 
 
-def _run(interpreter: Any, inputs: Inputs, batch: int) -> np.ndarray:
+def _run(interpreter: Any, inputs: Inputs, batch: int, names: Sequence[str]) -> np.ndarray:
     details = input_details(interpreter, inputs)
-    output = interpreter.get_output_details()[0]
+    outputs = output_details(interpreter, names)
     n = len(next(iter(inputs.values())))
     results, size = [], 0
     for start in range(0, n, batch):
@@ -226,8 +237,10 @@ def _run(interpreter: Any, inputs: Inputs, batch: int) -> np.ndarray:
             interpreter.allocate_tensors()
         for name, detail in details.items():
             interpreter.set_tensor(detail["index"], quantize(inputs[name][start:stop], detail))
+        interpreter.reset_all_variables()  # what a recurrent layer remembers is of the items before
         interpreter.invoke()
-        results.append(dequantize(interpreter.get_tensor(output["index"]), output))
+        found = [dequantize(interpreter.get_tensor(output["index"]), output) for output in outputs]
+        results.append(side_by_side(found))
     joined: np.ndarray = np.concatenate(results)
     return joined
 
@@ -243,6 +256,20 @@ def input_details(interpreter: Any, inputs: Inputs) -> dict[str, Any]:
         if set(found) == set(inputs):
             return dict(found)
     return dict(zip(inputs, interpreter.get_input_details(), strict=True))
+
+
+def output_details(interpreter: Any, names: Sequence[str] = ()) -> list[Any]:
+    """The interpreter's output details in the order of the model's outputs, by name.
+
+    tfmot puts a prefix before the names of layers; without a signature, the file's order decides.
+    """
+    details = list(interpreter.get_output_details())
+    signatures = interpreter.get_signature_list()
+    if len(names) != len(details) or len(signatures) != 1:
+        return details
+    found = interpreter.get_signature_runner(next(iter(signatures))).get_output_details()
+    plain = {name.removeprefix("quant_"): detail for name, detail in found.items()}
+    return [plain[name] for name in names] if set(plain) == set(names) else details
 
 
 def quantize(array: np.ndarray, detail: Any) -> np.ndarray:

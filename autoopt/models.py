@@ -6,65 +6,104 @@ import json
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from autoopt import rebuilding
+from autoopt import closing, rebuilding, usercode
+from autoopt.closing import ClosedModel
 from autoopt.errors import ConfigError
+from autoopt.flattening import flatten
+from autoopt.replaying import functional
 
 FLAT_KINDS = ("Functional", "Sequential")
+CODE = "code.json"
+"""In a packed model: where its layers of the user's own are found."""
 
 
-def load(model: Any, where: str = "task") -> Any:
-    """A user's model as a built, flat tf_keras model.
+def load(
+    model: Any, where: str = "task", *, custom_objects: Mapping[str, Any] | None = None, allow_code: bool = False
+) -> Any:
+    """A user's model as a built, flat tf_keras model, or as what it converts to where it has no graph of layers.
 
     Args:
-        model: a tf_keras or Keras 3 model, or the path of an `.h5`, `.keras` or SavedModel.
+        model: a tf_keras or Keras 3 model, or the path of an `.h5`, `.keras`, SavedModel or float32 `.tflite`.
         where: for messages.
+        custom_objects: layers and functions of the user's own, by name; for a Keras 3 model the tf_keras layers
+            that stand for its own.
+        allow_code: a Lambda layer's code, which a file brings with it, may run.
 
     Returns:
-        the tf_keras model, not compiled.
+        the tf_keras model, not compiled; or a `ClosedModel`.
 
     Raises:
         ConfigError: if it is no such model, naming what was found and what to do.
     """
     import tf_keras
 
+    if custom_objects:
+        tf_keras.utils.get_custom_objects().update(custom_objects)
     if isinstance(model, (str, Path)):
-        model = _read(Path(model), where)
+        model = _read(Path(model), where, allow_code)
+    if isinstance(model, ClosedModel):
+        return model
+    if rebuilding.is_keras3(model) and functional(model) is None and type(model).__name__ not in FLAT_KINDS:
+        why = f"{type(model).__name__} is subclassed: its layers can't be rebuilt one by one"
+        return closing.close_keras3(model, why, where)
     if rebuilding.is_keras3(model):
         model = rebuilding.rebuild(model, where)
     if not isinstance(model, tf_keras.Model):
         kind = f"{type(model).__module__}.{type(model).__name__}"
         raise ConfigError(f"{where}: model: expected a Keras model or a path, got {kind}")
-    if type(model).__name__ not in FLAT_KINDS:
-        raise ConfigError(
-            f"{where}: model: expected a functional or sequential model, got the subclassed {type(model).__name__}; "
-            "its layers can't be rebuilt one by one"
-        )
+    if (inside := subclassed(model)) is not None:
+        return closing.close(model, f"{inside} is subclassed: its layers can't be rebuilt one by one", where)
     if not model.built or not model.inputs:
         raise ConfigError(f"{where}: model: has no input shape yet; give it an Input layer or call model.build(...)")
     if any(None in tuple(i.shape)[1:] for i in model.inputs):
         shapes = ", ".join(f"{i.name} {tuple(i.shape)}" for i in model.inputs)
         raise ConfigError(f"{where}: model: expected fixed input shapes (only the batch may vary), got {shapes}")
-    return model
+    return flatten(model, where)
 
 
-def _read(path: Path, where: str) -> Any:
+def subclassed(model: Any) -> str | None:
+    """The class of a tf_keras model, or of one inside it, that has no graph of layers; None if all have one."""
     import tf_keras
+
+    if type(model).__name__ not in FLAT_KINDS:
+        return type(model).__name__
+    inside = [subclassed(layer) for layer in model.layers if isinstance(layer, tf_keras.Model)]
+    return next((name for name in inside if name is not None), None)
+
+
+def _read(path: Path, where: str, allow_code: bool) -> Any:
+    import tf_keras
+    from tf_keras.src.saving.serialization_lib import SafeModeScope
 
     if not path.exists():
         raise ConfigError(f"{where}: model: no file {path}")
+    if path.suffix == ".tflite":
+        return closing.read(path, where)
     if path.is_file() and _keras3(path):
-        return rebuilding.read(str(path), where)
+        return rebuilding.read(str(path), where, allow_code)
     try:
-        return tf_keras.models.load_model(path, compile=False)
+        with SafeModeScope(not allow_code):
+            model = tf_keras.models.load_model(path, compile=False, safe_mode=not allow_code)
     except Exception as error:
+        if path.is_dir() and (path / "saved_model.pb").exists():
+            return closing.saved_model(path, "it is a SavedModel without Keras layers", where)
         reason = " ".join(str(error).split())[:300]
-        raise ConfigError(f"{where}: model: {path} can't be read as a Keras 2 model: {reason}") from error
+        advice = ""
+        if "Lambda" in reason or "lambda" in reason:
+            advice = "; it brings code with it: if you trust the file, set allow_code=True (init: --allow-code)"
+        elif "Unknown layer" in reason or "custom_objects" in reason or "Could not locate class" in reason:
+            advice = "; give the task the classes of its own layers as custom_objects={name: class}"
+        raise ConfigError(f"{where}: model: {path} can't be read as a Keras 2 model: {reason}{advice}") from error
+    if path.is_dir() and (not isinstance(model, tf_keras.Model) or subclassed(model) is not None):
+        name = type(model).__name__
+        return closing.saved_model(path, f"{name} is subclassed: its layers can't be rebuilt one by one", where)
+    return model
 
 
 def _keras3(path: Path) -> bool:
@@ -82,49 +121,78 @@ def _keras3(path: Path) -> bool:
     return str(version).startswith("3")
 
 
-def nested(model: Any) -> list[str]:
-    """Names of the layers that are models themselves, which tfmot can't look into."""
-    import tf_keras
-
-    return [layer.name for layer in model.layers if isinstance(layer, tf_keras.Model)]
-
-
-def fingerprint(model: Any) -> str:
-    """SHA-256 of architecture and weights, the same in every process."""
+def fingerprint(model: Any, code: Mapping[str, Any] | None = None) -> str:
+    """SHA-256 of architecture, weights and code of the user's own, the same in every process."""
+    if isinstance(model, ClosedModel):
+        return hashlib.sha256(model.file).hexdigest()
     digest = hashlib.sha256(json.dumps(model.get_config(), sort_keys=True, default=str).encode())
     for weight in model.get_weights():
         digest.update(f"{weight.shape}{weight.dtype}".encode())
         digest.update(np.ascontiguousarray(weight).tobytes())
+    if code:
+        digest.update(json.dumps(code, sort_keys=True).encode())
     return digest.hexdigest()
 
 
-def pack(model: Any, reports: Sequence[dict[str, Any]] = ()) -> bytes:
-    """A model and the reports of the stages behind it, as bytes; `unpack` is the inverse."""
+def pack(
+    model: Any, reports: Sequence[dict[str, Any]] = (), *, code: Mapping[str, Any] | None = None, like: bytes = b""
+) -> bytes:
+    """A model and the reports of the stages behind it, as bytes; `unpack` is the inverse.
+
+    Args:
+        model: a tf_keras model, or a `ClosedModel`.
+        reports: in the order of the stages.
+        code: `objects` of the user's own (see `usercode.describe`) by name, `source` and `path` of `task.py`.
+        like: a packed model that it comes from, and whose code it needs.
+    """
+    parts = _parts(model) | {"reports.json": json.dumps(list(reports)).encode()}
+    if code:
+        parts[CODE] = json.dumps(code).encode()
+    elif like:
+        with zipfile.ZipFile(io.BytesIO(like)) as before:
+            parts |= {CODE: before.read(CODE)} if CODE in before.namelist() else {}
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, data in parts.items():
+            # A fixed date: the same model gives the same bytes.
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
+    return out.getvalue()
+
+
+def _parts(model: Any) -> dict[str, bytes]:
+    if isinstance(model, ClosedModel):
+        return {"model.tflite": model.file, "why.txt": model.why.encode()}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.h5")
         with warnings.catch_warnings():
             # HDF5 is meant: tf_keras reads tfmot's layers back from it.
             warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file", UserWarning)
             model.save(path, include_optimizer=False, save_format="h5")
-        weights = path.read_bytes()
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
-        for name, data in (("model.h5", weights), ("reports.json", json.dumps(list(reports)).encode())):
-            # A fixed date: the same model gives the same bytes.
-            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data)
-    return out.getvalue()
+        return {"model.h5": path.read_bytes()}
+
+
+def knowing() -> Any:
+    """A context in which layers of quantization-aware training are known."""
+    import tensorflow_model_optimization as tfmot
+
+    return tfmot.quantization.keras.quantize_scope()
 
 
 def unpack(data: bytes) -> tuple[Any, list[dict[str, Any]]]:
-    """A model and the reports behind it; layers of quantization-aware training are known here."""
-    import tensorflow_model_optimization as tfmot
+    """A model and the reports behind it; layers of quantization-aware training and of the user's own are known here."""
     import tf_keras
 
     with zipfile.ZipFile(io.BytesIO(data)) as archive, tempfile.TemporaryDirectory() as folder:
         reports = json.loads(archive.read("reports.json"))
+        if "model.tflite" in archive.namelist():
+            return ClosedModel(file=archive.read("model.tflite"), why=archive.read("why.txt").decode()), reports
+        if CODE in archive.namelist():
+            code = json.loads(archive.read(CODE))
+            found = {name: usercode.find(o, code["source"], code["path"]) for name, o in code["objects"].items()}
+            tf_keras.utils.get_custom_objects().update(found)
         path = Path(folder, "model.h5")
         path.write_bytes(archive.read("model.h5"))
-        with tfmot.quantization.keras.quantize_scope():
+        with knowing():
             model = tf_keras.models.load_model(path, compile=False)
     return model, reports
 

@@ -12,6 +12,7 @@ from autoopt.inspect import Contents, Weight
 from autoopt.quantizing.graph import KINDS
 from autoopt.recipe import MOST_SPARSE, SCHEMES, Prune, Quantize, Recipe, parse_structure
 
+INDICES = ("int32", "int64", "bool")
 LOST = 0.005
 """Sparsity may fall by this much on the way into the file: rounding, never a lost mask."""
 
@@ -69,7 +70,8 @@ def _prove_scheme(contents: Contents, scheme: str, how: Quantize) -> None:
         most = max(ran, key=lambda dtype: ran[dtype])
         raise CandidateFailed("proof", f"{scheme} did not take: most operators compute in {most}, not {wanted}")
     for end in (*contents.inputs, *contents.outputs):
-        if SCHEMES[scheme].integer_io and end["dtype"] != "int8":
+        # Indices, such as those of words, are integers of another kind in every scheme.
+        if SCHEMES[scheme].integer_io and end["dtype"] not in ("int8", *INDICES):
             raise CandidateFailed("proof", f"{scheme} did not take: {end['name']} is {end['dtype']}, not int8")
         if not SCHEMES[scheme].integer_io and end["dtype"] == "int8":
             raise CandidateFailed("proof", f"{scheme} did not take: {end['name']} is int8, not float32")

@@ -163,6 +163,10 @@ class Search:
         self.task = json.loads(result)
         for warning in self.task["warnings"]:
             self.view.note(f"warning: {warning}")
+        for limit in self.task["limits"]:
+            self.view.note(limit["why"])
+            space = self.config.space.without(limit["parts"], limit["schemes"], limit["why"])
+            self.config = dataclasses.replace(self.config, space=space)
         self.setting = Setting(
             task=self.task["manifest"],
             fingerprint=self.task["fingerprint"],

@@ -21,7 +21,7 @@ import dataclasses
 import itertools
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,25 @@ class SearchSpace:
             return None
         return used if built == recipe else None
 
+    def without(self, parts: Collection[str], schemes: Collection[str], why: str) -> "SearchSpace":
+        """The same space without these parts and schemes.
+
+        Args:
+            parts: keys of `recipe.PARTS`.
+            schemes: keys of `recipe.SCHEMES`.
+            why: in words for people.
+
+        Raises:
+            ConfigError: if no recipe is left.
+        """
+        knobs = {name: knob for name, knob in self.knobs.items() if name.partition(".")[0] not in parts}
+        needed = [part for part in parts if part in self.knobs and False not in self.knobs[part]]
+        left = tuple(value for value in _values(self.knobs["scheme"]) if value not in schemes)
+        if needed or not left:
+            gone = ", ".join(needed or map(str, _values(self.knobs["scheme"])))
+            raise ConfigError(f"{self.source}: nothing is left of the space without {gone}: {why}")
+        return SearchSpace(knobs={**knobs, "scheme": Choice(values=left)}, source=self.source)
+
     def build(self, choose: Choose, defaults: Finetune, seed: int = 0) -> Recipe:
         """A recipe of chosen values: the one place that knows which knobs apply under which choices.
 
@@ -153,11 +172,11 @@ class SearchSpace:
     def count(self) -> float:
         """How many different recipes the space holds; infinity if a range is continuous."""
         total = 0.0
-        schemes = self.knobs["scheme"]
-        assert isinstance(schemes, Choice)  # `parse` refuses a range of schemes
         ways = {"channels": self._of("channels"), "prune": self._prunings(), "cluster": self._of("cluster")}
         tuned = self._tunings()
-        for scheme, *used in itertools.product(schemes.values, *(self._uses(part) for part in COMPRESSING)):
+        for scheme, *used in itertools.product(
+            _values(self.knobs["scheme"]), *(self._uses(part) for part in COMPRESSING)
+        ):
             combinations = math.prod(ways[part] for part, use in zip(COMPRESSING, used, strict=True) if use)
             trains = any(used) or SCHEMES[str(scheme)].qat
             clustered = dict(zip(COMPRESSING, used, strict=True))["cluster"]
@@ -203,6 +222,12 @@ class SearchSpace:
 
 
 _ONE = Choice(values=(0,))
+
+
+def _values(knob: Knob) -> tuple[Value, ...]:
+    """Of a knob that is a list, as schemes are."""
+    assert isinstance(knob, Choice)  # `parse` refuses a range
+    return knob.values
 
 
 def applies(path: str, chosen: Mapping[str, Any]) -> bool:

@@ -260,7 +260,7 @@ def _quality(path: Path, file: bytes, contents: Contents, items: Items) -> Quali
     labels, n = items.labels, len(items.labels)
     if items.are_classes(outputs):
         return measure.accuracy(labels, outputs, f"LiteRT interpreter on {n} items")
-    return measure.resampled(ERROR.name, _mean_absolute_error, labels, outputs, f"LiteRT interpreter on {n} items")
+    return measure.resampled(ERROR.name, _mean_absolute_error, (labels, outputs), f"LiteRT interpreter on {n} items")
 
 
 def _mean_absolute_error(labels: Any, outputs: Any) -> float:

@@ -45,13 +45,13 @@ def columns() -> int:
     return shutil.get_terminal_size((80, 24)).columns
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Names come from others: what would steer the terminal, or turn its direction, is not let through."""
     return "".join(c if c.isprintable() or c in "\n\N{NO-BREAK SPACE}" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _echo(text: str = "", *, nl: bool = True) -> None:
-    click.echo(_printable(text), nl=nl)
+    click.echo(printable(text), nl=nl)
 
 
 def wrap(text: str, width: int, indent: str = "") -> list[str]:
@@ -98,7 +98,7 @@ def _print_row(
             text = lines[place] if place < len(lines) else ""
             room = " " * (width - cell_len(text))
             texts.append(room + text if column in right else text + room)
-        click.echo(click.style(_printable(GAP.join(texts).rstrip()), bold=bold))
+        click.echo(click.style(printable(GAP.join(texts).rstrip()), bold=bold))
 
 
 def print_front(

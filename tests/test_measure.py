@@ -15,6 +15,7 @@ from autoopt import convert, measure, models
 from autoopt.errors import CandidateFailed
 from autoopt.metrics import unpack_outcomes, wilson
 from autoopt.targets import Timing
+from autoopt.task import Split
 
 layers = tf_keras.layers
 X, Y = tiny.images(70, 9)
@@ -42,13 +43,21 @@ def test_which_items_are_right(labels, outputs, right):
     assert measure.correct(np.array(labels), np.array(outputs)).tolist() == right
 
 
+def scored(manifest, labels, outputs, how):
+    return measure.quality(manifest, Split(inputs={}, labels=np.asarray(labels)), outputs, how)
+
+
+def quality_value(manifest, labels, outputs):
+    return measure.quality_value(manifest, Split(inputs={}, labels=np.asarray(labels)), outputs)
+
+
 def test_logits_of_one_output_turn_at_zero():
     labels, logits = np.array([0, 1, 1]), np.array([[-0.1], [0.2], [-3.0]])
     assert measure.correct(labels, logits, 0.0).tolist() == [True, True, False]
     taking_logits = {"keras": {"config": {"from_logits": True}}}
-    assert measure.quality_value(tiny.manifest(taking_logits), labels, logits) == pytest.approx(2 / 3)
-    assert measure.quality(tiny.manifest(taking_logits), labels, logits, "").measurement.value == pytest.approx(2 / 3)
-    assert measure.quality_value(tiny.manifest("binary_crossentropy"), labels, logits) == pytest.approx(1 / 3)
+    assert quality_value(tiny.manifest(taking_logits), labels, logits) == pytest.approx(2 / 3)
+    assert scored(tiny.manifest(taking_logits), labels, logits, "").measurement.value == pytest.approx(2 / 3)
+    assert quality_value(tiny.manifest("binary_crossentropy"), labels, logits) == pytest.approx(1 / 3)
 
 
 @given(scores, st.data())
@@ -65,12 +74,12 @@ def test_index_and_one_hot_labels_mean_the_same(outputs, data):
 def test_accuracy_is_counted_item_by_item(outputs, data):
     n, classes = outputs.shape
     labels = data.draw(arrays.arrays(np.int64, n, elements=st.integers(0, classes - 1)))
-    found = measure.quality(tiny.manifest(), labels, outputs, "here")
+    found = scored(tiny.manifest(), labels, outputs, "here")
     measurement, right = found.measurement, unpack_outcomes(found.outcomes, n)
     assert found.predictions == tuple(outputs.argmax(axis=1))
     assert found.classes == tuple((right[labels == c].sum(), (labels == c).sum()) for c in range(labels.max() + 1))
     np.testing.assert_array_equal(right, measure.correct(labels, outputs))
-    assert measurement.value == measure.quality_value(tiny.manifest(), labels, outputs) == right.mean()
+    assert measurement.value == quality_value(tiny.manifest(), labels, outputs) == right.mean()
     assert (measurement.low, measurement.high) == wilson(int(right.sum()), n)
     assert (measurement.n, measurement.how) == (n, "here")
 
@@ -121,19 +130,19 @@ def own(function):
 
 def test_bootstrap_interval_has_the_width_that_theory_gives():
     outputs = np.random.default_rng(1).normal(5, 2, 400)
-    quality = measure.quality(own(mean), np.zeros(400), outputs, "here")
+    quality = scored(own(mean), np.zeros(400), outputs, "here")
     measurement = quality.measurement
     half = 1.96 * outputs.std() / math.sqrt(400)
     assert measurement.value == pytest.approx(outputs.mean())
     assert (measurement.high - measurement.low) / 2 == pytest.approx(half, rel=0.2)
     assert (measurement.n, measurement.how, measurement.flags) == (400, "here; bootstrap of 200 resamples", ())
     assert (quality.outcomes, quality.predictions) == ("", ())
-    assert measure.quality(own(mean), np.zeros(400), outputs, "here") == quality
+    assert scored(own(mean), np.zeros(400), outputs, "here") == quality
 
 
 def test_two_files_are_resampled_on_the_same_items():
     outputs = np.random.default_rng(1).normal(5, 2, 50)
-    one, other = (measure.quality(own(mean), np.zeros(50), x, "").resamples for x in (outputs, outputs + 1))
+    one, other = (scored(own(mean), np.zeros(50), x, "").resamples for x in (outputs, outputs + 1))
     assert len(one) == measure.RESAMPLES
     np.testing.assert_allclose(np.array(other) - np.array(one), 1, atol=1e-5)
 
@@ -142,24 +151,24 @@ def test_bootstrap_intervals_hold_the_truth_about_as_often_as_they_say():
     held = 0
     for seed in range(100):
         outputs = np.random.default_rng(seed).normal(5, 2, 80)
-        found = measure.quality(own(mean), np.zeros(80), outputs, "").measurement
+        found = scored(own(mean), np.zeros(80), outputs, "").measurement
         held += found.low <= 5 <= found.high
     assert 88 <= held <= 99
 
 
 @given(arrays.arrays(np.float64, st.integers(1, 20), elements=st.floats(-1e3, 1e3)))
 def test_bootstrap_interval_contains_its_value(outputs):
-    found = measure.quality(own(mae), np.zeros(len(outputs)), outputs, "").measurement
+    found = scored(own(mae), np.zeros(len(outputs)), outputs, "").measurement
     assert found.low <= found.value <= found.high
 
 
 def test_draws_for_which_the_metric_is_undefined_are_left_out():
-    quality = measure.quality(own(needs_both), np.array([1] + [0] * 30), np.linspace(0, 1, 31), "")
+    quality = scored(own(needs_both), np.array([1] + [0] * 30), np.linspace(0, 1, 31), "")
     drawn = sum(x is not None for x in quality.resamples)
     assert 100 <= drawn < 160  # 64 % of the draws hold the one item
     assert quality.measurement.how.endswith(f"bootstrap of {drawn} resamples")
     assert quality.measurement.flags == ()
-    few = measure.quality(own(never_again), np.zeros(5), np.arange(5.0), "").measurement
+    few = scored(own(never_again), np.zeros(5), np.arange(5.0), "").measurement
     assert few.flags == ("interval from few resamples",)
     assert few.low == few.value == few.high == 2
 
@@ -170,7 +179,7 @@ def test_draws_for_which_the_metric_is_undefined_are_left_out():
 )
 def test_a_metric_that_gives_no_number_fails_the_candidate(function, reason):
     with pytest.raises(CandidateFailed) as caught:
-        measure.quality(own(function), np.zeros(4), np.zeros(4), "")
+        scored(own(function), np.zeros(4), np.zeros(4), "")
     assert (caught.value.stage, caught.value.reason) == ("accuracy", reason)
 
 

@@ -72,8 +72,11 @@ def test_a_model_object_is_taken_as_it_is(cnn):
     [
         (lambda: None, "expected a Keras model or a path, got builtins.NoneType$"),
         (lambda: np.ones(3), "expected a Keras model or a path, got numpy.ndarray$"),
-        (lambda: keras.Sequential([keras.layers.Dense(2)]), "got the Keras 3 model Sequential"),
-        (Subclassed, "got the subclassed Subclassed; its layers can't be rebuilt one by one"),
+        (lambda: keras.Sequential([keras.layers.Dense(2)]), "has no input shape yet; give it an Input layer"),
+        (
+            Subclassed,
+            "Subclassed is subclassed: .* can't convert it as it is: .*; call a subclassed model once on data",
+        ),
         (lambda: tf_keras.Sequential([layers.Dense(2)]), "has no input shape yet; give it an Input layer"),
         (
             lambda: tiny.network(layers.Conv2D(2, 3), shape=(None, None, 3)),
@@ -121,13 +124,6 @@ def test_keras_3_files_are_rebuilt(name, tmp_path):
     found = models.load(tmp_path / name)
     assert isinstance(found, tf_keras.Model)
     np.testing.assert_allclose(found.predict_on_batch(x), model(x), atol=1e-6)
-
-
-def test_nested_models_are_named():
-    inner = tiny.network(layers.Conv2D(2, 3), shape=(8, 8, 1))
-    inner._name = "backbone"
-    assert models.nested(tiny.network(inner, layers.Flatten(), layers.Dense(4))) == ["backbone"]
-    assert models.nested(inner) == []
 
 
 @pytest.mark.parametrize("name", FORMATS)

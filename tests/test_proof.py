@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import re
 
 import numpy as np
 import pytest
@@ -127,7 +128,8 @@ def test_what_was_asked_of_quantization_is_proven(how, scheme):
     ],
 )  # fmt: skip
 def test_what_was_not_done_is_refused_with_the_reason(made, claimed, reason):
-    assert refusal(contents(tiny.recipe("int8", quantize=made)), tiny.recipe("int8", quantize=claimed)) == reason
+    found = refusal(contents(tiny.recipe("int8", quantize=made)), tiny.recipe("int8", quantize=claimed))
+    assert re.sub(r"model_\d+/", "model/", found) == reason
 
 
 @pytest.mark.parametrize("made", ["float32", "dynamic", "float16"])

@@ -447,3 +447,17 @@ def test_knobs_are_shown_in_words():
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_every_scheme_can_be_searched(scheme):
     assert parse({"scheme": scheme}, "s").random(random.Random(0), DEFAULTS) == Recipe(scheme=scheme)
+
+
+def test_a_space_without_some_of_it_holds_the_rest():
+    whole = parse({"prune": {"sparsity": [0.5, 0.7]}, "scheme": ["float32", "int8", "qat_int8"]}, "here.yaml")
+    left = whole.without(("prune",), ("qat_int8",), "why")
+    assert (left.count(), set(left.knobs)) == (2, {"scheme"})
+    assert whole.without((), (), "why") == whole
+    with pytest.raises(
+        ConfigError, match=r"here.yaml: nothing is left of the space without float32, int8, qat_int8: why"
+    ):
+        whole.without((), ("float32", "int8", "qat_int8"), "why")
+    always = parse({"prune": {"sparsity": 0.5, "optional": False}, "scheme": ["float32"]}, "here.yaml")
+    with pytest.raises(ConfigError, match="nothing is left of the space without prune: why"):
+        always.without(("prune",), (), "why")

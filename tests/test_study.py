@@ -52,7 +52,7 @@ def values(results: SavedResults) -> dict[str, tuple[float | None, ...]]:
     return {c.recipe.digest: (c.sha256, *(c.value(n) for n in exact)) for c in results.candidates}
 
 
-def wait_for(condition: object, seconds: float = 60) -> None:
+def wait_for(condition: object, seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline, "waited in vain"

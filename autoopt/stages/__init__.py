@@ -6,7 +6,7 @@ To add one: write a module with a function like `prune.wrap`, and list it in `ST
 import time
 from typing import Any, Protocol
 
-from autoopt import models
+from autoopt.closing import ClosedModel
 from autoopt.errors import CandidateFailed
 from autoopt.stages import channels, cluster, finetune, prune, qat
 from autoopt.stages.finetune import Progress, Training
@@ -98,8 +98,8 @@ def _wrap(name: str, model: Any, settings: dict[str, Any], training: Training | 
     import tf_keras
 
     maker = "autoopt" if name == "channels" else "tensorflow-model-optimization"
-    if inside := models.nested(model):
-        raise CandidateFailed(name, f"{maker} can't look into the nested model {inside[0]}")
+    if isinstance(model, ClosedModel):
+        raise CandidateFailed(name, model.why)
     tf_keras.utils.set_random_seed(settings["seed"])
     try:
         wrapped = STAGES[name](model, settings, training)

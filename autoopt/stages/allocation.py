@@ -125,6 +125,6 @@ def _loss(model: Any, training: Training) -> Callable[[], float]:
     import tensorflow as tf
     import tf_keras
 
-    own = tf_keras.losses.get(training.manifest.loss_function())
+    own = tf_keras.losses.get(training.loss())
     few = training.train.part(0, ITEMS)
     return lambda: float(tf.reduce_mean(own(few.labels, outputs(model, few))))

@@ -17,7 +17,7 @@ from autoopt import measure
 from autoopt.errors import CandidateFailed
 from autoopt.stages import distillation, normalization
 from autoopt.stages.wrapped import Wrapped
-from autoopt.task import Manifest, Split
+from autoopt.task import Manifest, Split, side_by_side
 
 DIVERGED = 10.0
 """A loss this many times the worst before it has diverged, once the technique is in force: masks alone raise it."""
@@ -86,6 +86,16 @@ class Training:
     progress: Callable[[str], None]
     taught: np.ndarray | None = None
 
+    def loss(self) -> Any:
+        """The loss of a model with one output.
+
+        Raises:
+            NotImplementedError: if it has several.
+        """
+        if self.manifest.outputs:
+            raise NotImplementedError("choosing by the loss needs a model with one output")
+        return self.manifest.loss_function()
+
     def steps(self, tuning: Mapping[str, Any]) -> int:
         """Batches in an epoch."""
         return -(-len(self.train) // int(tuning["batch_size"]))
@@ -124,7 +134,7 @@ def fit(
     steps = training.steps(tuning)
     rate = tf_keras.optimizers.schedules.CosineDecay(tuning["learning_rate"], decay_steps=steps * epochs)
     average = {"use_ema": True, "ema_momentum": averaging, "ema_overwrite_frequency": None} if averaging else {}
-    loss, targets = distillation.goal(training.manifest.loss_function(), training.train.labels, training.taught, tuning)
+    loss, targets = _goal(stage, training, tuning)
     model.compile(optimizer=tf_keras.optimizers.Adam(rate, **average), loss=loss)
     now = begun or Progress()
     first, last = len(now.history), epochs if until is None else min(until, epochs)
@@ -160,7 +170,7 @@ def fit(
             if averaging or tuning.get("recalibrate"):
                 settle()
                 settled = model.get_weights()
-            value = measure.quality_value(training.manifest, validation.labels, outputs(model, validation))
+            value = measure.quality_value(training.manifest, validation, outputs(model, validation))
             if not math.isfinite(value):
                 raise CandidateFailed(stage, f"{quality.name} on validation is {value} after epoch {epoch + 1}")
             worst = max((h["loss"] for h in now.history), default=math.inf)
@@ -197,7 +207,17 @@ def fit(
     return now
 
 
-def batches(split: Split, size: int, epochs: range, seed: int, targets: np.ndarray) -> Any:
+def _goal(stage: str, training: Training, tuning: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Loss and targets, as `compile` and `fit` take them."""
+    manifest, labels = training.manifest, training.train.labels
+    if not manifest.outputs:
+        return distillation.goal(manifest.loss_function(), labels, training.taught, tuning)
+    if tuning.get("distillation"):
+        raise CandidateFailed(stage, "distillation needs a model with one output")
+    return manifest.loss_function(), manifest.targets(labels)
+
+
+def batches(split: Split, size: int, epochs: range, seed: int, targets: Any) -> Any:
     """A split's shuffled batches, with the targets in place of its labels, one epoch after the other.
 
     A `tf.data.Dataset`. An epoch's order follows from its number and the seed alone, whatever came before it.
@@ -226,10 +246,10 @@ def outputs(model: Any, split: Split, size: int = 256) -> np.ndarray:
         model.predict_on_batch([array[i : i + size] for array in split.inputs.values()])
         for i in range(0, len(split), size)
     ]
-    return np.concatenate(chunks)
+    return np.concatenate([side_by_side(chunk) if isinstance(chunk, list) else chunk for chunk in chunks])
 
 
 def feed(split: Split) -> Any:
     """A split's inputs as `fit` and `predict` take them: by position, names play no part."""
-    arrays = list(split.inputs.values())
+    arrays = tuple(split.inputs.values())  # a dataset would make one tensor of a list
     return arrays[0] if len(arrays) == 1 else arrays

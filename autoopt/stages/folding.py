@@ -22,9 +22,9 @@ def source_of(layer: Any, kinds: Collection[str]) -> Any:
     return source if alone else None
 
 
-def before(layer: Any) -> Any:
-    """The layer that a batch normalization can be folded into here, or None."""
-    source = source_of(layer, FOLDED_INTO)
+def before(layer: Any, kinds: Collection[str] = FOLDED_INTO) -> Any:
+    """The layer of one of these kinds that a batch normalization can be folded into here, or None."""
+    source = source_of(layer, kinds)
     if source is None or len(source.inbound_nodes) != 1:
         return None
     axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
@@ -32,7 +32,7 @@ def before(layer: Any) -> Any:
     return source if [axis % rank for axis in axes] == [rank - 1] else None
 
 
-def fold(model: Any) -> Any:
+def fold(model: Any, kinds: Collection[str] = FOLDED_INTO) -> Any:
     """The same function with batch normalization inside the kernels, as far as that goes.
 
     What is clustered afterwards keeps its clusters in the file; the layers' names stay, and a layer without effect
@@ -40,10 +40,11 @@ def fold(model: Any) -> Any:
 
     Args:
         model: a flat tf_keras model.
+        kinds: of the layers whose kernels are to take it in.
     """
     import tf_keras
 
-    sources = {layer.name: before(layer) for layer in model.layers}
+    sources = {layer.name: before(layer, kinds) for layer in model.layers}
     folded = {source.name: model.get_layer(name) for name, source in sources.items() if source is not None}
     if not folded:
         return model

@@ -4,17 +4,25 @@ tfmot's own schemes for that lose zeros where a convolution feeds a ReLU layer, 
 a convolution into clusters per channel (its issues 979, 1056); `Keeping` does not.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
-from autoopt.stages.finetune import Training
-from autoopt.stages.folding import source_of
+from autoopt.replaying import Replay
+from autoopt.stages.finetune import Training, feed
+from autoopt.stages.folding import fold, source_of
 from autoopt.stages.wrapped import Keeping, Wrapped, clone, kernels
 
 FOLDED_INTO = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense")
+FOLDED_BEFORE = ("Conv1D",)
+"""Layers that tfmot trains apart from the batch normalization behind them, which would stay in float."""
 TAKEN_APART = ("SeparableConv1D", "SeparableConv2D")
 """Layers that tfmot quantizes by making others of them."""
 OUTPUT_ONLY = ("BatchNormalization", "Multiply", "Rescaling", "Subtract")
 """Layers without kernels that tfmot knows nothing of; the ranges of their outputs are all that they need."""
+PREPROCESSING = ("Rescaling", "Normalization")
+ITEMS = 256
+"""From which ranges start."""
+UNKNOWN = "tfmot has no 8-bit configuration for this kind of layer"
 
 
 def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wrapped:
@@ -23,8 +31,9 @@ def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wra
     Args:
         model: tf_keras model.
         settings: `preserve_sparsity` and `preserve_clusters`.
-        training: not needed: quantization is on from the start.
+        training: what it is to be trained with; ranges of activations start where its data puts them.
     """
+    import tf_keras
     from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
         default_8bit_quantize_configs as configs,
     )
@@ -33,20 +42,30 @@ def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wra
     )
     from tensorflow_model_optimization.quantization import keras as quantization
 
-    supported = registry.Default8BitQuantizeRegistry()
+    if not settings["preserve_clusters"]:  # a factor for each channel would multiply them
+        model = fold(model, FOLDED_BEFORE)
 
     def choose(layer: Any) -> tuple[Any, str]:
-        if type(layer).__name__ == "InputLayer":
-            return layer, ""
-        if type(layer).__name__ in OUTPUT_ONLY and not _folds(layer):
-            return quantization.quantize_annotate_layer(layer, configs.Default8BitOutputQuantizeConfig()), ""
-        if not (supported.supports(layer) or type(layer).__name__ in TAKEN_APART or _folds(layer)):
-            return layer, "tfmot has no 8-bit configuration for this kind of layer"
-        return quantization.quantize_annotate_layer(layer), ""
+        how, why = choice(layer)
+        if how == "none":
+            return layer, why
+        if how == "whole":
+            return quantization.quantize_annotate_layer(layer), ""
+        if how == "kernel":  # one scale: tfmot's scales per channel are for kernels of four dimensions
+            config = registry.Default8BitQuantizeConfig(["kernel"], ["activation"], False)
+            return quantization.quantize_annotate_layer(layer, config), ""
+        return quantization.quantize_annotate_layer(layer, configs.Default8BitOutputQuantizeConfig()), why
 
-    annotated, touched, skipped = clone(model, choose)
+    before = [_normalized(tensor) for tensor in model.inputs]
+    body = model if not any(before) else tf_keras.Model([chain[-1].output if chain else i for chain, i in
+                                                         zip(before, model.inputs, strict=True)], model.outputs)  # fmt: skip
+    annotated, touched, skipped = clone(body, choose)
     with quantization.quantize_scope():
         quantized = quantization.quantize_apply(annotated, _scheme())
+    if any(before):
+        quantized = _behind(before, model, quantized)
+    if training is not None:
+        _begin_ranges(quantized, training)
     kept = _keep(quantized, settings)
 
     def unwrap(trained: Any) -> Any:
@@ -55,6 +74,94 @@ def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wra
         return trained
 
     return Wrapped(model=quantized, unwrap=unwrap, touched=touched, skipped=skipped)
+
+
+def _normalized(tensor: Any) -> list[Any]:
+    """The layers between an input and the end of its normalization; none where it has none.
+
+    They stay in float, and the range of values is taken behind them: before, one for features of all sizes would leave
+    next to nothing of the small ones.
+    """
+    chain: list[Any] = []
+    layer = tensor.node.layer
+    while len(layer.outbound_nodes) == 1 and type(layer.outbound_nodes[0].layer).__name__ in PREPROCESSING:
+        layer = layer.outbound_nodes[0].layer
+        chain.append(layer)
+    while chain and type(chain[-1]).__name__ != "Normalization":
+        chain.pop()
+    return chain
+
+
+def _behind(before: Sequence[Sequence[Any]], model: Any, quantized: Any) -> Any:
+    """The quantized rest of a model with the layers that come before it put back."""
+    import tf_keras
+
+    class Calls:
+        """The same layers, called again. See `replaying.Call`."""
+
+        def operation(self, node: Any) -> Any:
+            return node.layer
+
+        def arguments(self, node: Any) -> tuple[Any, dict[str, Any]]:
+            return node.call_args, node.call_kwargs
+
+        def outputs(self, node: Any) -> Sequence[Any]:
+            return tf_flat(node.outputs)
+
+        def again(self, node: Any, arguments: Any, named: dict[str, Any]) -> Sequence[Any]:
+            return tf_flat(node.layer(*arguments, **named))
+
+    replay = Replay(Calls(), "qat")
+    inputs = []
+    for name, old, chain, entry in zip(model.input_names, model.inputs, before, quantized.inputs, strict=True):
+        x = tf_keras.Input(batch_shape=old.shape, dtype=old.dtype, name=name)
+        inputs.append(x)
+        for layer in chain:
+            x = type(layer).from_config(layer.get_config())(x)
+        replay.tensors[id(entry)] = x
+    replay.follow(quantized)
+    return tf_keras.Model(inputs, [replay.tensors[id(tensor)] for tensor in quantized.outputs], name=model.name)
+
+
+def tf_flat(values: Any) -> Sequence[Any]:
+    """A structure's tensors, one after the other."""
+    import tensorflow as tf
+
+    flat: list[Any] = tf.nest.flatten(values)
+    return flat
+
+
+def choice(layer: Any) -> tuple[str, str]:
+    """How a layer is quantized: `whole`, its `kernel` and output, its `output` alone, or `none`; and why not wholly.
+
+    What tfmot does not know computes in float, but with a range for its output the next layer does not have to.
+    """
+    from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
+        default_8bit_quantize_registry as registry,
+    )
+
+    kind = type(layer).__name__
+    if kind == "InputLayer":
+        return "none", ""
+    if kind in OUTPUT_ONLY and not _folds(layer):
+        return "output", ""
+    if registry.Default8BitQuantizeRegistry().supports(layer) or kind in TAKEN_APART or _folds(layer):
+        return "whole", ""
+    if kind in FOLDED_BEFORE:
+        return "kernel", ""
+    return ("output" if _has_range(layer) else "none"), UNKNOWN
+
+
+def _has_range(layer: Any) -> bool:
+    """Whether tfmot can find the range of a layer's output: one tensor in and out, both real, and nothing besides."""
+    import tensorflow as tf
+
+    for node in layer.inbound_nodes:
+        tensors = [*tf.nest.flatten(node.input_tensors), *tf.nest.flatten(node.outputs)]
+        others = any(value is not None for value in node.call_kwargs.values())
+        if len(tensors) != 2 or len(node.call_args) != 1 or others or not all(t.dtype.is_floating for t in tensors):
+            return False
+    return True
 
 
 def _folds(layer: Any) -> bool:
@@ -91,6 +198,29 @@ def _scheme() -> Any:
             return Layout()
 
     return Scheme()
+
+
+def _begin_ranges(model: Any, training: Training) -> None:
+    """Have the ranges of activations start with those of a batch.
+
+    tfmot's start at 6 to both sides and move by a thousandth of the way a step, which a short training never makes up for.
+    """
+    from tensorflow_model_optimization.python.core.quantization.keras import quant_ops
+
+    statistics = [v for v in model.non_trainable_variables if "moving_mean" in v.name or "moving_variance" in v.name]
+    before = [variable.numpy() for variable in statistics]
+    slow = quant_ops.MovingAvgQuantize
+
+    def at_once(*arguments: Any, **named: Any) -> Any:
+        return slow(*arguments, **{**named, "ema_decay": 0.0})
+
+    quant_ops.MovingAvgQuantize = at_once
+    try:
+        model(feed(training.train.part(0, ITEMS)), training=True)
+    finally:
+        quant_ops.MovingAvgQuantize = slow
+    for variable, value in zip(statistics, before, strict=True):
+        variable.assign(value)
 
 
 def _keep(model: Any, settings: dict[str, Any]) -> list[Keeping]:

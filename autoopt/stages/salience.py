@@ -61,7 +61,7 @@ def _by_loss(model: Any, found: Trace, training: Training) -> np.ndarray:
 
     makes = [use for use in found.uses if use.makes]
     weights = [model.get_layer(use.layer).weights[use.weight] for use in makes]
-    loss = tf_keras.losses.get(training.manifest.loss_function())
+    loss = tf_keras.losses.get(training.loss())
 
     @tf.function  # type: ignore[untyped-decorator]
     def effects(inputs: Any, labels: Any) -> list[Any]:

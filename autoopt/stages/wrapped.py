@@ -116,8 +116,8 @@ def clone(model: Any, choose: Callable[[Any], tuple[Any, str]]) -> tuple[Any, li
 
     Args:
         model: a flat tf_keras model.
-        choose: gives for a layer its wrapped form and ``, or the layer itself and why it is left
-            alone (`` where there is nothing to wrap).
+        choose: gives for a layer its wrapped form and ``, or the layer (perhaps wrapped too) and why its kernels are
+            left alone (`` where there is nothing to wrap).
 
     Returns:
         the new model, the names of wrapped layers with kernels, and the skipped layers.
@@ -130,9 +130,9 @@ def clone(model: Any, choose: Callable[[Any], tuple[Any, str]]) -> tuple[Any, li
     def wrap(layer: Any) -> Any:
         has_kernels = bool(kernels(layer))
         chosen, why = choose(layer)
-        if chosen is not layer and has_kernels:
+        if chosen is not layer and has_kernels and not why:
             touched.append(layer.name)
-        elif chosen is layer and has_kernels and why:
+        elif has_kernels and why:
             skipped.append({"layer": layer.name, "kind": type(layer).__name__, "why": why})
         return chosen
 

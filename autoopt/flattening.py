@@ -1,0 +1,86 @@
+"""Keras 2 models made of models, and those with a fixed batch, as flat ones that take any batch.
+
+What a `Normalization` was adapted to becomes part of its settings: as weights, copies of the layer would lose it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from autoopt.replaying import Names, Replay, expect_same, functional
+
+
+def flatten(model: Any, where: str) -> Any:
+    """The same model without models inside, without a fixed batch, and with settled normalization.
+
+    Args:
+        model: a built functional or sequential tf_keras model.
+        where: for messages.
+
+    Returns:
+        a new model with the same weights; or the model itself, where it is so already.
+
+    Raises:
+        ConfigError: naming a nested model that is subclassed, or the first layer whose outputs differ.
+    """
+    import tf_keras
+
+    stateful = any(getattr(layer, "stateful", False) for layer in model.layers)
+    fixed = any(tensor.shape[0] is not None for tensor in model.inputs) and not stateful
+    adapted = any(isinstance(layer, tf_keras.layers.Normalization) and layer.weights for layer in model.layers)
+    if not fixed and not adapted and not any(isinstance(layer, tf_keras.Model) for layer in model.layers):
+        return model
+    calls = _Calls()
+    replay = Replay(calls, where)
+    inputs = []
+    for name, tensor in zip(model.input_names, model.inputs, strict=True):
+        batch = None if fixed else tensor.shape[0]
+        shape = (batch, *tuple(tensor.shape)[1:])
+        inputs.append(tf_keras.Input(batch_shape=shape, dtype=tensor.dtype, name=calls.name(name)))
+        replay.tensors[id(tensor)] = inputs[-1]
+    replay.follow(functional(model))
+    made = tf_keras.Model(inputs, [replay.tensors[id(tensor)] for tensor in model.outputs], name=model.name)
+    for old, new in calls.layers.values():
+        if new.weights:
+            new.set_weights(old.get_weights())
+    expect_same(model, made, replay, (tf_keras.Model, tf_keras.Model))
+    return made
+
+
+class _Calls:
+    """Calls of Keras 2, made on new layers. See `replaying.Call`."""
+
+    def __init__(self) -> None:
+        self.layers: dict[int, tuple[Any, Any]] = {}
+        self.name = Names()
+
+    def operation(self, node: Any) -> Any:
+        return node.layer
+
+    def arguments(self, node: Any) -> tuple[Any, dict[str, Any]]:
+        return node.call_args, node.call_kwargs
+
+    def outputs(self, node: Any) -> Sequence[Any]:
+        import tensorflow as tf
+
+        flat: list[Any] = tf.nest.flatten(node.outputs)
+        return flat
+
+    def again(self, node: Any, arguments: Any, named: dict[str, Any]) -> Sequence[Any]:
+        import tensorflow as tf
+
+        old = node.layer
+        if id(old) not in self.layers:
+            config = old.get_config() | {"name": self.name(old.name)}
+            if type(old).__name__ == "Normalization" and old.weights:
+                config |= adapted_to(old)
+            new = type(old).from_config(config)
+            self.layers[id(old)] = (old, new)
+        flat: list[Any] = tf.nest.flatten(self.layers[id(old)][1](*arguments, **named))
+        return flat
+
+
+def adapted_to(layer: Any) -> dict[str, Any]:
+    """Settings of a `Normalization` that say what it was adapted to."""
+    return {"mean": np.asarray(layer.adapt_mean).tolist(), "variance": np.asarray(layer.adapt_variance).tolist()}

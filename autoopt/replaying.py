@@ -1,0 +1,163 @@
+"""Goes through a functional model call by call, as a new model is made of the same calls.
+
+Nested models are entered on the way, so that what comes out is flat.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from autoopt.errors import ConfigError
+
+TOLERANCE = 1e-5
+"""By which outputs may differ, as a share of the largest."""
+ITEMS = 4
+"""Random ones, on which they are compared."""
+
+
+class Call(Protocol):
+    """One call of a layer, a model or an operator: what Keras 2 and 3 each have of their own."""
+
+    def operation(self, node: Any) -> Any:
+        """What is called."""
+
+    def arguments(self, node: Any) -> tuple[Any, dict[str, Any]]:
+        """With what: tensors of the old model among other values."""
+
+    def outputs(self, node: Any) -> Sequence[Any]:
+        """The old model's tensors that come out."""
+
+    def again(self, node: Any, arguments: Any, named: dict[str, Any]) -> Sequence[Any]:
+        """The same on tensors of the new model: what comes out."""
+
+
+class Replay:
+    """Makes the calls of an old model on tensors of a new one.
+
+    Args:
+        call: Keras 2's or 3's way.
+        where: for messages.
+
+    Attributes:
+        tensors: of the new model, by the old one's identity.
+        passed: each call's name, with the old and the new tensor that came out.
+    """
+
+    def __init__(self, call: Call, where: str) -> None:
+        self.call, self.where = call, where
+        self.tensors: dict[int, Any] = {}
+        self.passed: list[tuple[str, Any, Any]] = []
+
+    def follow(self, model: Any) -> None:
+        """Every call inside a functional model whose inputs are known."""
+        for node in _nodes(model):
+            self._one(node)
+
+    def _one(self, node: Any) -> None:
+        import tensorflow as tf
+
+        def known(value: Any) -> Any:
+            return self.tensors.get(id(value), value)
+
+        given, named = self.call.arguments(node)
+        arguments = tf.nest.map_structure(known, given)
+        named = {name: tf.nest.map_structure(known, value) for name, value in named.items() if value is not None}
+        operation = self.call.operation(node)
+        if hasattr(operation, "layers"):
+            outputs: Sequence[Any] = self._enter(operation, arguments[0])
+        else:
+            outputs = self.call.again(node, arguments, named)
+        for tensor, output in zip(self.call.outputs(node), outputs, strict=True):
+            self.tensors[id(tensor)] = output
+            self.passed.append((operation.name, tensor, output))
+
+    def _enter(self, model: Any, given: Any) -> list[Any]:
+        """A nested model's own calls, on these inputs."""
+        import tensorflow as tf
+
+        inner = functional(model)
+        if inner is None:
+            raise ConfigError(f"{self.where}: model: the nested model {model.name} is subclassed; it can't be rebuilt")
+        inputs = [given[name] for name in inner.input_names] if isinstance(given, dict) else tf.nest.flatten(given)
+        for tensor, one in zip(inner.inputs, inputs, strict=True):
+            self.tensors[id(tensor)] = one
+        self.follow(inner)
+        return [self.tensors[id(tensor)] for tensor in inner.outputs]
+
+
+def functional(model: Any) -> Any:
+    """The graph of calls behind a functional or sequential model; None where there is none."""
+    inside = getattr(model, "_functional", model)  # Keras 3 keeps a functional one inside a sequential one
+    return inside if getattr(inside, "_nodes_by_depth", None) else None
+
+
+def _nodes(model: Any) -> Iterator[Any]:
+    for depth in sorted(model._nodes_by_depth, reverse=True):
+        yield from (node for node in model._nodes_by_depth[depth] if not node.is_input)
+
+
+class Names:
+    """Gives each layer a name that no other one has: layers of two nested models may share theirs."""
+
+    def __init__(self) -> None:
+        self._given: set[str] = set()
+
+    def __call__(self, name: str) -> str:
+        """The name, or the name with a number."""
+        given, number = name, 1
+        while given in self._given:
+            given, number = f"{name}_{number}", number + 1
+        self._given.add(given)
+        return given
+
+
+def expect_same(model: Any, made: Any, replay: Replay, models: tuple[Callable[..., Any], Callable[..., Any]]) -> None:
+    """Check that both models compute the same on random items.
+
+    Args:
+        model: the old one.
+        made: the new one.
+        replay: that made it.
+        models: the classes `Model` of both, to look into them.
+
+    Raises:
+        ConfigError: naming the first layer from which on they differ.
+    """
+    rng = np.random.default_rng(0)
+    inputs = [_random(rng, tensor) for tensor in model.inputs]
+    worst = _far(_run(model, inputs), _run(made, inputs))
+    if worst <= TOLERANCE:
+        return
+    given = model.inputs if len(model.inputs) > 1 else model.inputs[0]
+    prefix = f"{replay.where}: model: rebuilt layer by layer it computes something else"
+    for name, before, after in replay.passed:
+        try:
+            one, other = models[0](given, before), models[1](made.inputs, after)
+        except ValueError:  # inside of a nested model, whose tensors are not this one's
+            continue
+        if (far := _far(_run(one, inputs), _run(other, inputs))) > TOLERANCE:
+            raise ConfigError(f"{prefix}, from the layer {name} on (off by {far:.2g})")
+    raise ConfigError(f"{prefix} (off by {worst:.2g})")
+
+
+def _random(rng: np.random.Generator, tensor: Any) -> np.ndarray:
+    fixed = tensor.shape[0]
+    shape = (fixed or ITEMS, *(1 if size is None else size for size in tuple(tensor.shape)[1:]))
+    kind = np.dtype(getattr(tensor.dtype, "name", tensor.dtype))
+    values = rng.random(shape) if kind.kind == "f" else rng.integers(0, 2, shape)
+    return values.astype(kind)
+
+
+def _run(model: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    given = list(inputs) if len(inputs) > 1 else inputs[0]
+    outputs = model(given, training=False)
+    if isinstance(outputs, dict):
+        outputs = list(outputs.values())
+    return [np.asarray(output) for output in (outputs if isinstance(outputs, list | tuple) else [outputs])]
+
+
+def _far(wanted: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
+    """The largest difference, as a share of the largest output; NaN counts as far."""
+    shares = [float(np.abs(a - b).max() / max(1.0, float(np.abs(a).max()))) for a, b in zip(wanted, found, strict=True)]
+    return max((share if share == share else float("inf")) for share in shares)

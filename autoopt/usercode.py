@@ -1,0 +1,76 @@
+"""Functions and classes of the user's own: described, so that every job finds them again in its process."""
+
+import importlib
+import sys
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from autoopt.errors import ConfigError
+from autoopt.validation import fail
+
+MODULE = "autoopt_user_task"
+"""The name under which `task.py` is imported."""
+
+
+def run(source: str, path: Path) -> types.ModuleType:
+    """Import a `task.py` from its text; what lies beside it can be imported from there.
+
+    Raises:
+        ConfigError: if it can't be imported.
+    """
+    module = types.ModuleType(MODULE)
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module
+    if path.parent.is_dir():
+        sys.path.insert(0, str(path.parent))
+    try:
+        exec(compile(source, str(path), "exec"), module.__dict__)  # noqa: S102 - the user's own code, documented so
+    except Exception as error:
+        where = f" (line {error.lineno})" if isinstance(error, SyntaxError) else ""
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: can't be imported{where}: {type(error).__name__}: {reason}") from error
+    return module
+
+
+def describe(found: Any, where: str, what: str = "function") -> dict[str, str]:
+    """Where another process finds a function or class: module (`` for `task.py` itself) and name.
+
+    Raises:
+        ConfigError: if it can't be found again.
+    """
+    name = getattr(found, "__qualname__", "")
+    module = getattr(found, "__module__", "")
+    if not callable(found) or not name.isidentifier() or module == "__main__":
+        fail(where, f"a {what} defined at the top level of task.py or of a module", found)
+    if getattr(sys.modules.get(module), name, None) is not found:
+        fail(where, f"a {what} that can be found again as {module}.{name}", found)
+    return {"module": "" if module == MODULE else module, "name": name}
+
+
+def refuse_neighbour(described: Mapping[str, str], path: Path) -> None:
+    """A module beside `task.py` is found only here, and a change in it would not change the fingerprint.
+
+    Raises:
+        ConfigError: if that is where it comes from.
+    """
+    file = getattr(sys.modules.get(described["module"]), "__file__", None)
+    if file and Path(file).resolve().is_relative_to(path.parent.resolve()) and "site-packages" not in Path(file).parts:
+        name, module = described["name"], described["module"]
+        raise ConfigError(
+            f"{path}: {name} is imported from {module}, which lies beside it, where jobs can't find it; "
+            f"define {name} in {path.name}, or install {module} as a package"
+        )
+
+
+def find(described: Mapping[str, str], source: str, path: str) -> Any:
+    """What was described.
+
+    Args:
+        described: see `describe`.
+        source: text of `task.py`, where it is defined there.
+        path: of `task.py`, for messages.
+    """
+    module = importlib.import_module(described["module"]) if described["module"] else run(source, Path(path))
+    return getattr(module, described["name"])

@@ -1,0 +1,120 @@
+"""Models without a graph of Keras layers."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+import tiny
+
+from autoopt import convert, measure, models, stages
+from autoopt.closing import ClosedModel
+from autoopt.errors import CandidateFailed, ConfigError
+
+X = np.random.default_rng(0).random((5, 4), dtype=np.float32)
+
+
+class Own(tf_keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = tf_keras.layers.Dense(3, activation="softmax")
+
+    def call(self, inputs):
+        return self.dense(inputs) * 0.5
+
+
+class Keras3(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(3)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+class Plain(tf.Module):
+    def __init__(self):
+        super().__init__()
+        self.kernel = tf.Variable(X[:4, :3])
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 4), tf.float32, "x")])
+    def __call__(self, x):
+        return {"scores": x @ self.kernel}
+
+
+def subclassed(folder):
+    model = Own()
+    return model, np.asarray(model(X))
+
+
+def nested(folder):
+    x = tf_keras.Input((4,))
+    model = tf_keras.Model(x, tf_keras.layers.ReLU()(Own()(x)))
+    return model, np.asarray(model(X))
+
+
+def keras_3(folder):
+    model = Keras3()
+    return model, np.asarray(model(X))
+
+
+def saved_subclassed(folder):
+    model = Own()
+    expected = np.asarray(model(X))
+    model.save(folder / "own", save_format="tf")
+    return folder / "own", expected
+
+
+def saved_module(folder):
+    model = Plain()
+    tf.saved_model.save(model, str(folder / "plain"), signatures=model.__call__)
+    return str(folder / "plain"), np.asarray(model(X)["scores"])
+
+
+def tflite(folder):
+    model = tiny.network(tf_keras.layers.Dense(3), shape=(4,))
+    (folder / "model.tflite").write_bytes(convert.float32(model))
+    return folder / "model.tflite", model.predict_on_batch(X)
+
+
+MAKERS = [subclassed, nested, keras_3, saved_subclassed, saved_module, tflite]
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+@pytest.mark.parametrize("make", MAKERS)
+def test_what_has_no_layers_is_converted_and_can_be_quantized(make, tmp_path):
+    given, expected = make(tmp_path)
+    model = models.load(given)
+    assert isinstance(model, ClosedModel)
+    assert len(model.outputs) == 1
+    assert [(end.shape, end.dtype) for end in model.inputs] == [((None, 4), "float32")]
+    assert model.outputs[0].shape == (None, 3)
+    again, reports = models.unpack(models.pack(model))
+    assert (again, reports) == (model, [])
+    inputs = {model.input_names[0]: X}
+    np.testing.assert_allclose(measure.outputs_of(convert.float32(again), inputs, 1), expected, atol=1e-5)
+    small = convert.quantize(again.file, "int8", inputs)
+    np.testing.assert_allclose(measure.outputs_of(small, inputs, 1), expected, atol=0.05)
+
+
+def test_it_can_not_be_trained_and_says_why(tmp_path):
+    model = models.load(subclassed(tmp_path)[0])
+    with pytest.raises(CandidateFailed, match="prune: Own is subclassed"):
+        stages.one_shot("prune", model, {"sparsity": 0.5, "seed": 0})
+    with pytest.raises(CandidateFailed, match="needs the model itself"):
+        convert.int16x8(model, {"x": X})
+
+
+def test_a_quantized_file_is_refused(tmp_path):
+    path, _ = tflite(tmp_path)
+    path.write_bytes(convert.quantize(path.read_bytes(), "int8", {tiny.INPUT: X}))
+    with pytest.raises(ConfigError, match=r"model.tflite is quantized already; expected the float32 file"):
+        models.load(path)
+    path.write_bytes(b"no model")
+    with pytest.raises(ConfigError, match=r"model.tflite is no .tflite that LiteRT can read"):
+        models.load(path)
+
+
+def test_the_fingerprint_follows_the_weights(tmp_path):
+    one, other = models.load(subclassed(tmp_path)[0]), models.load(subclassed(tmp_path)[0])
+    assert models.fingerprint(one) == models.fingerprint(one) != models.fingerprint(other)

@@ -1,0 +1,100 @@
+"""What layers weigh and cost, and how much of a model training with quantization takes in."""
+
+import numpy as np
+import pytest
+import tf_keras
+import tiny
+
+from autoopt import convert, inspect, measure
+from autoopt.stages import coverage, qat
+from autoopt.task import Split
+
+layers = tf_keras.layers
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "weights", "adds"),
+    [
+        (layers.Dense(3), (5,), 15, 15),
+        (layers.Dense(3), (7, 5), 15, 7 * 15),
+        (layers.Conv2D(4, 3), (8, 8, 2), 72, 36 * 72),
+        (layers.Conv2D(4, 3, strides=2, padding="same"), (8, 8, 2), 72, 16 * 72),
+        (layers.DepthwiseConv2D(3), (8, 8, 2), 18, 36 * 18),
+        (layers.Conv2DTranspose(4, 3), (6, 6, 2), 72, 36 * 72),
+        (layers.Conv1D(4, 3), (10, 2), 24, 8 * 24),
+        (layers.SeparableConv2D(4, 3), (8, 8, 2), 18 + 8, 36 * 26),
+        (layers.LSTM(4), (6, 3), 4 * 4 * 7, 6 * 4 * 4 * 7),
+        (layers.Embedding(20, 4), (6,), 80, 0),
+    ],
+)
+def test_costs_are_those_of_the_formula(layer, shape, weights, adds):
+    model = tiny.network(type(layer).from_config(layer.get_config()), shape=shape)
+    [cost] = coverage.costs(model)
+    assert (cost.weights, cost.multiply_adds) == (weights, adds)
+
+
+def test_a_layer_that_is_called_twice_computes_twice():
+    x = layers.Input((5,))
+    again = layers.Dense(5)
+    [cost] = coverage.costs(tf_keras.Model(x, again(again(x))))
+    assert (cost.weights, cost.multiply_adds) == (25, 50)
+
+
+def test_dead_weights_are_counted():
+    model = tiny.network(layers.Dense(4), shape=(5,))
+    model.layers[-1].kernel.assign(np.where(np.arange(20).reshape(5, 4) < 8, 1e-9, 1.0))
+    [cost] = coverage.costs(model)
+    assert cost.dead == 8
+
+
+SERIES = (12, 3)
+
+
+def with_norm():
+    return layers.Normalization(mean=[0.1, 5.0, 300.0], variance=[0.01, 4.0, 900.0])
+
+
+STACKS = {
+    "conv1d": (1.0, [layers.Conv1D, 6, 3], "Flatten"),
+    "lstm": (None, [layers.LSTM, 5], ""),
+    "layer norm": (1.0, [layers.LayerNormalization], "Flatten"),
+    "prelu": (None, [layers.PReLU], "Flatten"),
+}
+
+
+@pytest.mark.parametrize("name", list(STACKS))
+def test_what_is_not_known_leaves_the_next_layer_in_integers(name):
+    """A range for its output is all that it takes; its own weights stay in float, and are told of."""
+    share, (kind, *arguments), flat = STACKS[name]
+    stack = [kind(*arguments), *([layers.Flatten()] if flat else []), layers.Dense(4, name="last")]
+    model = tiny.network(*stack, shape=SERIES)
+    covered = coverage.of_qat(model)
+    if share is not None:
+        assert covered.weights == covered.multiply_adds == share
+    else:
+        assert 0 < covered.weights < 1
+        assert covered.left == (kind.__name__,)
+    wrapped = qat.wrap(model, {"preserve_sparsity": False, "preserve_clusters": False}, None)
+    x = np.random.default_rng(0).normal(size=(64, *SERIES)).astype(np.float32)
+    wrapped.model(x, training=True)
+    contents = inspect.read(convert.trained(wrapped.model, "qat_int8"))
+    assert "last" in wrapped.touched
+    assert [w.dtype for w in contents.weights if 4 in w.shape and "FULLY_CONNECTED" in w.ops] == ["int8"]
+    assert {row["kind"] for row in wrapped.skipped} == set(covered.left)
+
+
+def test_normalization_stays_before_the_ranges():
+    """Features of all sizes share one range; before they are normalized it would drown the small ones."""
+    stack = [layers.Rescaling(2.0), with_norm(), layers.Dense(16, activation="relu"), layers.Dense(2)]
+    model = tiny.network(*stack, shape=(3,))
+    x = np.random.default_rng(0).normal([0.05, 2.5, 150], [0.05, 1, 15], (256, 3)).astype(np.float32)
+    training = tiny.training(data=[Split(inputs={tiny.INPUT: x}, labels=np.zeros(256, int))] * 2)
+    wrapped = qat.wrap(model, {"preserve_sparsity": False, "preserve_clusters": False}, training)
+    for _ in range(3):
+        wrapped.model(x, training=True)
+    file = convert.trained(wrapped.model, "qat_int8")
+    found = measure.outputs_of(file, {wrapped.model.input_names[0]: x}, 1)
+    expected = model.predict_on_batch(x)
+    correlation = np.corrcoef(found.ravel(), expected.ravel())[0, 1]
+    assert correlation > 0.99
+    assert inspect.read(file).float_islands.keys() <= {"MUL", "SUB", "ADD"}
