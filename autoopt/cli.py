@@ -291,11 +291,12 @@ def report(study: Path, to: Path | None, png: Path | None, svg: Path | None) -> 
 
 @command
 @click.argument("folder", type=PATH, metavar="DIR")
-@click.option("--model", required=True, type=PATH, help="A .h5, .keras or SavedModel.")
+@click.option("--model", required=True, type=PATH, help="A .h5, .keras, SavedModel or float32 .tflite.")
 @click.option("--data", required=True, type=PATH, help="An .npz with x_train, y_train, ...")
 @click.option("--space", default="mobile", show_default=True, help="A space of autoopt's own.")
 @click.option("--trials", default=50, show_default=True, type=click.IntRange(min=1), help="For study.yaml.")
-def init(folder: Path, model: Path, data: Path, space: str, trials: int) -> None:
+@click.option("--allow-code", is_flag=True, help="The model file's Lambda layers may run the code that they bring.")
+def init(folder: Path, model: Path, data: Path, space: str, trials: int, allow_code: bool) -> None:
     """Write a new study for a model file and arrays.
 
     The data has x_train and y_train and may have x_validation, y_validation, x_test, y_test and
@@ -309,7 +310,7 @@ def init(folder: Path, model: Path, data: Path, space: str, trials: int) -> None
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     from autoopt.init import create
 
-    create(folder, model, data, space, trials, say=lambda text: click.echo(text, err=True))
+    create(folder, model, data, space, trials, say=lambda text: click.echo(text, err=True), allow_code=allow_code)
     if wants_json():
         click.echo(json.dumps({"study": str(folder)}))
     else:
@@ -379,6 +380,25 @@ def space(file: str) -> None:
     count, knobs = found.count(), {name: str(knob) for name, knob in found.knobs.items()}
     plain = {"source": found.source, "knobs": knobs, "recipes": None if math.isinf(count) else count}
     click.echo(json.dumps(plain))
+
+
+@command
+@STUDY
+@click.option("--target", help="Where to measure, in place of the study's own.")
+def check(study: Path, target: str | None) -> None:
+    """Try all that a study will do, each for a few steps, before a night is spent on it.
+
+    Shows layer by layer what each technique touches, how long a trial takes and how many fit into the night, and warns of
+    what is suspicious of model and data. Exit code 1 if something of the space does not work.
+    """
+    import dataclasses
+
+    from autoopt import checklist, rehearsal
+
+    found = rehearsal.check(study, target=target, say=lambda text: click.echo(text, err=True))
+    click.echo(json.dumps(dataclasses.asdict(found)) if wants_json() else checklist.text(found))
+    if not found.works:
+        raise SystemExit(1)
 
 
 @command
