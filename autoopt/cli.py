@@ -314,7 +314,9 @@ def init(folder: Path, model: Path, data: Path, space: str, trials: int, allow_c
     if wants_json():
         click.echo(json.dumps({"study": str(folder)}))
     else:
-        click.echo(f"wrote {folder}/study.yaml and {folder}/task.py; next: autoopt check {folder}, then autoopt run {folder}")
+        click.echo(
+            f"wrote {folder}/study.yaml and {folder}/task.py; next: autoopt check {folder}, then autoopt run {folder}"
+        )
 
 
 @command

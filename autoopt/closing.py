@@ -79,6 +79,8 @@ def read(path: Path, where: str) -> ClosedModel:
     Raises:
         ConfigError: if it can't be read, or is quantized already.
     """
+    if not path.is_file():
+        raise ConfigError(f"{where}: model: {path} is not a file")
     model = ClosedModel(file=path.read_bytes(), why="it is a .tflite: there are no layers to train")
     try:
         ends = [*model.inputs, *model.outputs]

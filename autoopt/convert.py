@@ -98,7 +98,10 @@ def _converter(model: Any) -> Any:
     if not all(np.isfinite(w).all() for w in model.get_weights() if w.dtype.kind == "f"):
         # In an integer file no trace would be left of it: NaN is rounded to some integer.
         raise CandidateFailed("convert", "the model holds NaN or infinite weights")
-    return tf.lite.TFLiteConverter.from_keras_model(unrolled(model))
+    try:
+        return tf.lite.TFLiteConverter.from_keras_model(unrolled(model))
+    except Exception as error:  # likewise
+        raise CandidateFailed("convert", f"TensorFlow can't convert the model: {_first_line(error)}") from error
 
 
 def unrolled(model: Any) -> Any:
@@ -120,6 +123,7 @@ def unrolled(model: Any) -> Any:
     with models.knowing():
         made = tf_keras.models.clone_model(model, clone_function=choose)
     made.set_weights(model.get_weights())
+    made.output_names = model.output_names
     return made
 
 
@@ -127,7 +131,7 @@ def _looping(config: Any) -> bool:
     """Whether a layer's settings, or those of a layer that it wraps, are a loop's that starts anew with each item."""
     if not isinstance(config, dict):
         return False
-    own = config.get("unroll") is False and not config.get("stateful")
+    own = config.get("unroll") is False and not config.get("stateful") and "kernel_size" not in config
     return own or any(_looping(value) for value in config.values())
 
 
@@ -135,7 +139,8 @@ def _as_steps(config: Any) -> Any:
     """The same settings, unrolled."""
     if not isinstance(config, dict):
         return config
-    return {name: True if name == "unroll" else _as_steps(value) for name, value in config.items()}
+    alone = "kernel_size" in config  # of a recurrent convolution, which Keras can't unroll
+    return {name: True if name == "unroll" and not alone else _as_steps(value) for name, value in config.items()}
 
 
 def _convert(converter: Any, what: str) -> bytes:

@@ -12,7 +12,7 @@ from autoopt.replaying import Names, Replay, expect_same, functional
 
 
 def flatten(model: Any, where: str) -> Any:
-    """The same model without models inside, without a fixed batch, and with settled normalization.
+    """The same model without models inside or a fixed batch, with settled normalization, and outputs in a list.
 
     Args:
         model: a built functional or sequential tf_keras model.
@@ -26,21 +26,26 @@ def flatten(model: Any, where: str) -> Any:
     """
     import tf_keras
 
-    stateful = any(getattr(layer, "stateful", False) for layer in model.layers)
-    fixed = any(tensor.shape[0] is not None for tensor in model.inputs) and not stateful
+    fixed = any(tensor.shape[0] is not None for tensor in model.inputs)
+    by_name = model._nested_outputs if isinstance(model._nested_outputs, dict) else {}
     adapted = any(isinstance(layer, tf_keras.layers.Normalization) and layer.weights for layer in model.layers)
-    if not fixed and not adapted and not any(isinstance(layer, tf_keras.Model) for layer in model.layers):
+    if (
+        not fixed
+        and not adapted
+        and not by_name
+        and not any(isinstance(layer, tf_keras.Model) for layer in model.layers)
+    ):
         return model
-    calls = _Calls()
+    calls = Calls()
     replay = Replay(calls, where)
     inputs = []
     for name, tensor in zip(model.input_names, model.inputs, strict=True):
-        batch = None if fixed else tensor.shape[0]
-        shape = (batch, *tuple(tensor.shape)[1:])
+        shape = (None, *tuple(tensor.shape)[1:])
         inputs.append(tf_keras.Input(batch_shape=shape, dtype=tensor.dtype, name=calls.name(name)))
         replay.tensors[id(tensor)] = inputs[-1]
     replay.follow(functional(model))
     made = tf_keras.Model(inputs, [replay.tensors[id(tensor)] for tensor in model.outputs], name=model.name)
+    made.output_names = sorted(by_name) or made.output_names
     for old, new in calls.layers.values():
         if new.weights:
             new.set_weights(old.get_weights())
@@ -48,7 +53,7 @@ def flatten(model: Any, where: str) -> Any:
     return made
 
 
-class _Calls:
+class Calls:
     """Calls of Keras 2, made on new layers. See `replaying.Call`."""
 
     def __init__(self) -> None:
@@ -56,29 +61,48 @@ class _Calls:
         self.name = Names()
 
     def operation(self, node: Any) -> Any:
+        """What is called."""
         return node.layer
 
+    def is_model(self, operation: Any) -> bool:
+        """Whether that is a model, to be entered."""
+        import tf_keras
+
+        return isinstance(operation, tf_keras.Model)
+
     def arguments(self, node: Any) -> tuple[Any, dict[str, Any]]:
+        """With what."""
         return node.call_args, node.call_kwargs
 
     def outputs(self, node: Any) -> Sequence[Any]:
+        """What comes out."""
         import tensorflow as tf
 
         flat: list[Any] = tf.nest.flatten(node.outputs)
         return flat
 
     def again(self, node: Any, arguments: Any, named: dict[str, Any]) -> Sequence[Any]:
+        """The same on tensors of the new model."""
         import tensorflow as tf
 
-        old = node.layer
+        layer = self.layer(node.layer)
+        flat: list[Any] = tf.nest.flatten(layer(*arguments, **taken(layer, named)))
+        return flat
+
+    def layer(self, old: Any) -> Any:
+        """The new layer that stands for this one; the same one each time."""
         if id(old) not in self.layers:
             config = old.get_config() | {"name": self.name(old.name)}
             if type(old).__name__ == "Normalization" and old.weights:
                 config |= adapted_to(old)
-            new = type(old).from_config(config)
-            self.layers[id(old)] = (old, new)
-        flat: list[Any] = tf.nest.flatten(self.layers[id(old)][1](*arguments, **named))
-        return flat
+            self.layers[id(old)] = (old, type(old).from_config(config))
+        return self.layers[id(old)][1]
+
+
+def taken(layer: Any, named: dict[str, Any]) -> dict[str, Any]:
+    """Arguments as far as a tf_keras layer takes them: not all have a mode for training."""
+    takes = getattr(layer, "_expects_training_arg", False)
+    return {name: value for name, value in named.items() if name != "training" or takes}
 
 
 def adapted_to(layer: Any) -> dict[str, Any]:

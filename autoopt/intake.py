@@ -3,7 +3,7 @@
 import hashlib
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,13 @@ from autoopt.task import SPLITS, Inputs, Manifest, Output, QualityMetric, Split,
 from autoopt.validation import fail
 
 CALIBRATION_ITEMS = 256
+ONE_OUTPUT: Mapping[str, tuple[Any, ...]] = {
+    "finetune.distillation": (0.0,),
+    "channels.importance": ("l2", "bn_scale"),
+    "prune.allocation": ("uniform", "global"),
+}
+"""What is left of knobs whose other values need a model with one output."""
+SEVERAL = "the model has several outputs: distillation, and choosing by the loss, are left out"
 FEW = 50
 """Training items a class, under which what the untouched model says is the better teacher."""
 
@@ -31,11 +38,13 @@ class Limit:
     Attributes:
         parts: of a recipe that are left out of the space.
         schemes: that are.
+        values: of knobs, by path, to which they are held.
         why: in words for people.
     """
 
     parts: tuple[str, ...] = ()
     schemes: tuple[str, ...] = ()
+    values: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     why: str
 
 
@@ -347,13 +356,14 @@ def _describe_metric(metric: Any, where: str) -> dict[str, Any]:
         fail(f"{where}: metric.unit", "'fraction' or ''", metric.unit)
     function = usercode.describe(metric.function, f"{where}: metric.function")
     plain = {"name": metric.name, "direction": metric.direction, "unit": metric.unit, "function": function}
-    parameters = inspect.signature(metric.function).parameters.values()
-    needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if len(needed) > 3:
-        fail(
-            f"{where}: metric.function", "a function of labels, outputs and perhaps inputs", f"{len(needed)} parameters"
-        )
-    return plain | ({"inputs": True} if len(needed) == 3 else {})
+    parameters = inspect.signature(metric.function).parameters
+    free = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [p for p in parameters.values() if p.default is p.empty and p.kind not in free]
+    strange = [p.name for p in needed if p.kind is p.KEYWORD_ONLY and p.name != "inputs"]
+    if len(needed) > 3 or strange:
+        found = ", ".join(p.name for p in needed)
+        fail(f"{where}: metric.function", "a function of labels, outputs and perhaps inputs", found)
+    return plain | ({"inputs": True} if len(needed) == 3 or "inputs" in parameters else {})
 
 
 def _describe_losses(task: Task, train: Split, where: str, model: Any) -> Any:
@@ -401,15 +411,16 @@ def _limits(model: Any) -> list[Limit]:
     if isinstance(model, ClosedModel):
         why = f"{model.why}. So it can't be pruned, clustered or trained, and only post-training schemes are tried"
         return [Limit(parts=(*COMPRESSING, "finetune"), schemes=(*aware, "int16x8"), why=why)]
+    limits = [] if len(model.outputs) == 1 else [Limit(values=ONE_OUTPUT, why=SEVERAL)]
     covered = coverage.of_qat(model)
     if covered.enough:
-        return []
+        return limits
     left = ", ".join(covered.left) or "all layers"
     why = (
         f"quantization-aware training takes in {covered.weights:.0%} of the weights and {covered.multiply_adds:.0%} of the "
         f"multiply-adds (not {left}), under {coverage.ENOUGH:.0%}: it is left out"
     )
-    return [Limit(schemes=aware, why=why)]
+    return [*limits, Limit(schemes=aware, why=why)]
 
 
 def _warnings(splits: Mapping[str, Split]) -> list[str]:

@@ -259,17 +259,19 @@ def input_details(interpreter: Any, inputs: Inputs) -> dict[str, Any]:
 
 
 def output_details(interpreter: Any, names: Sequence[str] = ()) -> list[Any]:
-    """The interpreter's output details in the order of the model's outputs, by name.
+    """The interpreter's output details in the order of these names; in the file's where none are given.
 
-    tfmot puts a prefix before the names of layers; without a signature, the file's order decides.
+    Raises:
+        ValueError: if the file's outputs have other names.
     """
     details = list(interpreter.get_output_details())
-    signatures = interpreter.get_signature_list()
-    if len(names) != len(details) or len(signatures) != 1:
+    if len(names) < 2:
         return details
-    found = interpreter.get_signature_runner(next(iter(signatures))).get_output_details()
-    plain = {name.removeprefix("quant_"): detail for name, detail in found.items()}
-    return [plain[name] for name in names] if set(plain) == set(names) else details
+    signatures = interpreter.get_signature_list()
+    found = interpreter.get_signature_runner(next(iter(signatures))).get_output_details() if signatures else {}
+    if set(found) != set(names):
+        raise ValueError(f"its outputs are named {', '.join(found) or 'nothing'}, not {', '.join(names)}")
+    return [found[name] for name in names]
 
 
 def quantize(array: np.ndarray, detail: Any) -> np.ndarray:

@@ -16,9 +16,12 @@ from autoopt import closing, rebuilding, usercode
 from autoopt.closing import ClosedModel
 from autoopt.errors import ConfigError
 from autoopt.flattening import flatten
-from autoopt.replaying import functional
 
 FLAT_KINDS = ("Functional", "Sequential")
+LIBRARIES = ("tf_keras", "tensorflow_model_optimization")
+"""Whose layers every job knows."""
+ENDS = "ends.json"
+"""In a packed model: the names of several outputs, which stages give to other layers."""
 CODE = "code.json"
 """In a packed model: where its layers of the user's own are found."""
 
@@ -49,9 +52,8 @@ def load(
         model = _read(Path(model), where, allow_code)
     if isinstance(model, ClosedModel):
         return model
-    if rebuilding.is_keras3(model) and functional(model) is None and type(model).__name__ not in FLAT_KINDS:
-        why = f"{type(model).__name__} is subclassed: its layers can't be rebuilt one by one"
-        return closing.close_keras3(model, why, where)
+    if rebuilding.is_keras3(model) and (inside := rebuilding.subclassed(model)) is not None:
+        return closing.close_keras3(model, f"{inside} is subclassed: its layers can't be rebuilt one by one", where)
     if rebuilding.is_keras3(model):
         model = rebuilding.rebuild(model, where)
     if not isinstance(model, tf_keras.Model):
@@ -64,7 +66,29 @@ def load(
     if any(None in tuple(i.shape)[1:] for i in model.inputs):
         shapes = ", ".join(f"{i.name} {tuple(i.shape)}" for i in model.inputs)
         raise ConfigError(f"{where}: model: expected fixed input shapes (only the batch may vary), got {shapes}")
-    return flatten(model, where)
+    if len({id(tensor) for tensor in model.outputs}) < len(model.outputs):
+        raise ConfigError(f"{where}: model: two of its outputs are the same tensor; leave one out")
+    for layer in model.layers:
+        if getattr(layer, "stateful", False) and isinstance(layer, tf_keras.layers.RNN):
+            raise ConfigError(
+                f"{where}: model: the layer {layer.name} is stateful: what it says of an item hangs on those before; "
+                "build it with stateful=False"
+            )
+    flat = flatten(model, where)
+    _expect_known(flat, custom_objects or {}, where)
+    return flat
+
+
+def _expect_known(model: Any, custom_objects: Mapping[str, Any], where: str) -> None:
+    """Check that a job can build the model's layers again."""
+    for layer in model.layers:
+        for one in (layer, getattr(layer, "layer", layer)):
+            kind = type(one).__name__
+            if type(one).__module__.partition(".")[0] not in LIBRARIES and kind not in custom_objects:
+                raise ConfigError(
+                    f"{where}: model: the layer {one.name} is a {kind} of your own; "
+                    f"give the task its class: custom_objects={{'{kind}': {kind}}}"
+                )
 
 
 def subclassed(model: Any) -> str | None:
@@ -100,9 +124,17 @@ def _read(path: Path, where: str, allow_code: bool) -> Any:
         elif "Unknown layer" in reason or "custom_objects" in reason or "Could not locate class" in reason:
             advice = "; give the task the classes of its own layers as custom_objects={name: class}"
         raise ConfigError(f"{where}: model: {path} can't be read as a Keras 2 model: {reason}{advice}") from error
-    if path.is_dir() and (not isinstance(model, tf_keras.Model) or subclassed(model) is not None):
+    if not path.is_dir():
+        return model
+    if not isinstance(model, tf_keras.Model) or subclassed(model) is not None:
         name = type(model).__name__
         return closing.saved_model(path, f"{name} is subclassed: its layers can't be rebuilt one by one", where)
+    # A SavedModel brings layers along as graphs, and a Lambda's code, which nothing has looked at.
+    revived = [layer for layer in model._flatten_layers() if type(layer).__module__.endswith("saved_model.load")]
+    strange = [layer for layer in revived if type(layer).__name__ not in (*FLAT_KINDS, "InputLayer")]
+    if strange and not (allow_code and all(type(layer).__name__ == "Lambda" for layer in strange)):
+        kind = type(strange[0]).__name__
+        return closing.saved_model(path, f"its layer {strange[0].name} is a {kind}, which is not one of Keras's", where)
     return model
 
 
@@ -143,14 +175,16 @@ def pack(
         model: a tf_keras model, or a `ClosedModel`.
         reports: in the order of the stages.
         code: `objects` of the user's own (see `usercode.describe`) by name, `source` and `path` of `task.py`.
-        like: a packed model that it comes from, and whose code it needs.
+        like: a packed model that it comes from, with the code that it needs and the names of its outputs.
     """
     parts = _parts(model) | {"reports.json": json.dumps(list(reports)).encode()}
     if code:
         parts[CODE] = json.dumps(code).encode()
-    elif like:
+    if len(model.outputs) > 1:
+        parts[ENDS] = json.dumps(list(model.output_names)).encode()
+    if like:
         with zipfile.ZipFile(io.BytesIO(like)) as before:
-            parts |= {CODE: before.read(CODE)} if CODE in before.namelist() else {}
+            parts |= {name: before.read(name) for name in (CODE, ENDS) if name in before.namelist()}
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         for name, data in parts.items():
@@ -194,6 +228,8 @@ def unpack(data: bytes) -> tuple[Any, list[dict[str, Any]]]:
         path.write_bytes(archive.read("model.h5"))
         with knowing():
             model = tf_keras.models.load_model(path, compile=False)
+        if ENDS in archive.namelist():
+            model.output_names = json.loads(archive.read(ENDS))
     return model, reports
 
 

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from autoopt.errors import ConfigError
-from autoopt.flattening import adapted_to
+from autoopt.flattening import adapted_to, taken
 from autoopt.replaying import Names, Replay, expect_same, functional
 
 ALWAYS = {"name", "trainable", "dtype"}
 """Settings that every layer takes, though its constructor does not name them."""
+RENAMED = {("LeakyReLU", "negative_slope"): "alpha"}
+"""Settings of Keras 3 that Keras 2 calls otherwise."""
 MERGES = ("Add", "Subtract", "Multiply", "Maximum", "Minimum")
 """Operators between two tensors that are layers in Keras 2."""
 
@@ -23,6 +25,18 @@ MERGES = ("Add", "Subtract", "Multiply", "Maximum", "Minimum")
 def is_keras3(model: Any) -> bool:
     """Whether this is a model of Keras 3."""
     return any(kind.__module__.startswith("keras.") for kind in type(model).__mro__)
+
+
+def subclassed(model: Any) -> str | None:
+    """The class of a Keras 3 model, or of one inside it, that has no graph of layers; None if all have one."""
+    import keras  # type: ignore[import-untyped]
+
+    kind = type(model).__name__
+    inner = functional(model)
+    if inner is None:
+        return None if kind in ("Functional", "Sequential") else kind
+    inside = [subclassed(layer) for layer in inner.layers if isinstance(layer, keras.Model)]
+    return next((name for name in inside if name is not None), None)
 
 
 def read(path: str, where: str, allow_code: bool = False) -> Any:
@@ -36,13 +50,16 @@ def read(path: str, where: str, allow_code: bool = False) -> Any:
     Raises:
         ConfigError: if it can't be read, holds code, or can't be rebuilt.
     """
-    import keras  # type: ignore[import-untyped]
+    import keras
 
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=not allow_code)
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
-        advice = "; if you trust its code, set allow_code=True (init: --allow-code)" if "ambda" in reason else ""
+        advice = (
+            "; import the classes of its own layers in task.py first" if "could not be deserialized" in reason else ""
+        )
+        advice = "; if you trust its code, set allow_code=True (init: --allow-code)" if "ambda" in reason else advice
         raise ConfigError(f"{where}: model: {path} can't be read as a Keras 3 model: {reason}{advice}") from error
     return rebuild(model, where)
 
@@ -88,6 +105,11 @@ class _Calls:
     def operation(self, node: Any) -> Any:
         return node.operation
 
+    def is_model(self, operation: Any) -> bool:
+        import keras
+
+        return isinstance(operation, keras.Model)
+
     def arguments(self, node: Any) -> tuple[Any, dict[str, Any]]:
         return node.arguments.args, node.arguments.kwargs
 
@@ -101,7 +123,8 @@ class _Calls:
 
         if not isinstance(node.operation, keras.layers.Layer):
             return [self._operator(node.operation, arguments)]
-        flat: list[Any] = tf.nest.flatten(self._layer(node.operation)(*arguments, **named))
+        made = self._layer(node.operation)
+        flat: list[Any] = tf.nest.flatten(made(*arguments, **taken(made, named)))
         return flat
 
     def _layer(self, layer: Any) -> Any:
@@ -121,15 +144,10 @@ class _Calls:
                 f"replace it, or give a tf_keras layer that stands for it: custom_objects={{'{kind}': ...}}"
             )
         if kind == "Lambda":
-            made = tf_keras.layers.Lambda(layer.function, name=self.name(layer.name))
+            made = tf_keras.layers.Lambda(layer.function, arguments=layer.arguments, name=self.name(layer.name))
             self.layers[id(layer)] = (layer, made)
             return made
-        takes = set(inspect.signature(known.__init__).parameters) | ALWAYS
-        config = {
-            name: _plain(value)
-            for name, value in layer.get_config().items()
-            if name in takes and not name.endswith("_initializer")  # weights are copied anyway
-        }
+        config = _settings(known, layer.get_config())
         config["name"] = self.name(layer.name)
         if kind == "Normalization" and layer.weights:
             config |= adapted_to(layer)
@@ -141,8 +159,9 @@ class _Calls:
                 )
             return self._hard_silu
         try:
-            made = known.from_config(config)
-        except (TypeError, ValueError) as error:
+            # Its own way back asks for shapes that Keras 3 does not keep.
+            made = known(**config) if kind == "MultiHeadAttention" else known.from_config(config)
+        except (TypeError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())[:200]
             raise ConfigError(
                 f"{self.where}: model: the layer {layer.name} ({kind}) can't be rebuilt in Keras 2: {reason}"
@@ -164,6 +183,8 @@ class _Calls:
         import tf_keras
 
         kind = type(operation).__name__
+        if kind == "NotEqual":  # a mask: Keras 2 carries it along by itself
+            return None
         tensors = [value for value in arguments if tf.is_tensor(value) or hasattr(value, "_keras_history")]
         numbers = [float(value) for value in arguments if isinstance(value, int | float)]
         if kind in MERGES and len(tensors) == 2:
@@ -205,13 +226,28 @@ class _Calls:
             made.set_weights(found)
 
 
+def _settings(kind: Any, config: dict[str, Any]) -> dict[str, Any]:
+    """A layer's settings as far as the class of Keras 2 takes them."""
+    takes = set(inspect.signature(kind.__init__).parameters) | ALWAYS
+    renamed = {RENAMED.get((kind.__name__, name), name): value for name, value in config.items()}
+    return {
+        name: _plain(value)
+        for name, value in renamed.items()
+        if name in takes and not name.endswith("_initializer")  # weights are copied anyway
+    }
+
+
 def _plain(value: Any) -> Any:
     """A setting as Keras 2 writes it."""
+    import tf_keras
+
     if isinstance(value, dict):
         if value.get("class_name") == "DTypePolicy":
             return value["config"]["name"]
         if "class_name" in value and "config" in value:
-            return {"class_name": value["class_name"], "config": _plain(value["config"])}
+            known = getattr(tf_keras.layers, value["class_name"], None)
+            config = _plain(value["config"]) if known is None else _settings(known, value["config"])
+            return {"class_name": value["class_name"], "config": config}
         return {name: _plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(_plain(inner) for inner in value)

@@ -145,7 +145,7 @@ class _Check:
         self.space = config.space
         for limit in self.task["limits"]:
             self.warnings.append(limit["why"])
-            self.space = self.space.without(limit["parts"], limit["schemes"], limit["why"])
+            self.space = self.space.without(limit["parts"], limit["schemes"], limit["why"], limit["values"])
         self.setting = Setting(
             task=self.task["manifest"],
             fingerprint=self.task["fingerprint"],
@@ -337,7 +337,7 @@ def _about(seen: Mapping[str, Any], quality: Mapping[str, Any], task: Mapping[st
                 f"{low:.3g} to {high:.3g}"
             )
         counts = seen["calibration"]
-        even = sum(counts) / len(counts)
+        even = sum(counts) / max(1, len(counts))
         rare = [i for i, n in enumerate(counts) if n < BALANCED * even]
         if rare and len(counts) > 1:
             names = task["class_names"]

@@ -165,7 +165,7 @@ class Search:
             self.view.note(f"warning: {warning}")
         for limit in self.task["limits"]:
             self.view.note(limit["why"])
-            space = self.config.space.without(limit["parts"], limit["schemes"], limit["why"])
+            space = self.config.space.without(limit["parts"], limit["schemes"], limit["why"], limit["values"])
             self.config = dataclasses.replace(self.config, space=space)
         self.setting = Setting(
             task=self.task["manifest"],

@@ -21,7 +21,7 @@ import dataclasses
 import itertools
 import math
 import random
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,13 +102,20 @@ class SearchSpace:
             return None
         return used if built == recipe else None
 
-    def without(self, parts: Collection[str], schemes: Collection[str], why: str) -> "SearchSpace":
+    def without(
+        self,
+        parts: Collection[str],
+        schemes: Collection[str],
+        why: str,
+        values: Mapping[str, Sequence[Value]] | None = None,
+    ) -> "SearchSpace":
         """The same space without these parts and schemes.
 
         Args:
             parts: keys of `recipe.PARTS`.
             schemes: keys of `recipe.SCHEMES`.
             why: in words for people.
+            values: by a knob's path, to which it is held; the first where it has none of them.
 
         Raises:
             ConfigError: if no recipe is left.
@@ -119,6 +126,9 @@ class SearchSpace:
         if needed or not left:
             gone = ", ".join(needed or map(str, _values(self.knobs["scheme"])))
             raise ConfigError(f"{self.source}: nothing is left of the space without {gone}: {why}")
+        for path in (values or {}).keys() & knobs.keys():
+            knob, allowed = knobs[path], (values or {})[path]
+            knobs[path] = Choice(values=tuple(value for value in allowed if value in knob) or tuple(allowed[:1]))
         return SearchSpace(knobs={**knobs, "scheme": Choice(values=left)}, source=self.source)
 
     def build(self, choose: Choose, defaults: Finetune, seed: int = 0) -> Recipe:

@@ -7,6 +7,7 @@ store, and import the file again only where loss or metric is a function of its 
 
 import dataclasses
 import hashlib
+import inspect
 import io
 import json
 import math
@@ -234,10 +235,13 @@ class Manifest:
         if described is None:
             return None
         function = usercode.find(described, self.source, self.path)
+        by_name = "inputs" in inspect.signature(function).parameters
 
         def value(labels: np.ndarray, outputs: np.ndarray, inputs: Inputs) -> float:
             given = (labels, outputs) if not self.outputs else self._by_name(labels, outputs)
-            return float(function(*given, inputs) if self.metric.get("inputs") else function(*given))
+            if not self.metric.get("inputs"):
+                return float(function(*given))
+            return float(function(*given, inputs=inputs) if by_name else function(*given, inputs))
 
         return value
 

@@ -97,6 +97,17 @@ def test_what_has_no_layers_is_converted_and_can_be_quantized(make, tmp_path):
     np.testing.assert_allclose(measure.outputs_of(small, inputs, 1), expected, atol=0.05)
 
 
+def test_code_in_a_saved_model_is_not_run(tmp_path):
+    """Keras brings it along with the graph, and would run it where the model is saved and read again."""
+    x = tf_keras.Input((4,))
+    model = tf_keras.Model(x, tf_keras.layers.Lambda(lambda value: value * 2)(x))
+    model.save(tmp_path / "model", save_format="tf")
+    found = models.load(tmp_path / "model")
+    assert isinstance(found, ClosedModel)
+    assert "is a Lambda, which is not one of Keras's" in found.why
+    np.testing.assert_allclose(measure.outputs_of(found.file, {found.input_names[0]: X}, 1), X * 2, rtol=1e-6)
+
+
 def test_it_can_not_be_trained_and_says_why(tmp_path):
     model = models.load(subclassed(tmp_path)[0])
     with pytest.raises(CandidateFailed, match="prune: Own is subclassed"):

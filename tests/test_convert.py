@@ -18,7 +18,7 @@ from autoopt.errors import CandidateFailed
 from autoopt.measure import outputs_of
 from autoopt.quantizing.graph import Graph
 from autoopt.quantizing.sensitivity import sqnr_db
-from autoopt.recipe import BY_RANGES, SCHEMES, Quantize, plain
+from autoopt.recipe import BY_RANGES, SCHEMES, Quantize, Recipe, plain
 
 layers = tf_keras.layers
 IMAGES = tiny.split(128, 2).inputs
@@ -355,3 +355,41 @@ def test_inputs_whose_names_tensorflow_loses_are_named_as_the_reason():
     file = convert.float32(tiny.network(layers.Flatten(), layers.Dense(2), name="the image"))
     with pytest.raises(CandidateFailed, match="no signature; rename the model's inputs"):
         convert.quantize(file, "int8", {"the image": IMAGES[tiny.INPUT]})
+
+
+LOOPS = {
+    "lstm": lambda: layers.LSTM(4),
+    "gru": lambda: layers.GRU(4),
+    "rnn": lambda: layers.SimpleRNN(4),
+    "bidirectional": lambda: layers.Bidirectional(layers.LSTM(4)),
+    "cells": lambda: layers.RNN([layers.LSTMCell(4), layers.GRUCell(3)]),
+}
+
+
+@pytest.mark.parametrize("name", list(LOOPS))
+def test_recurrent_layers_are_unrolled_and_quantized(name):
+    """As loops the converter refuses them, and litert-quantizer crashes on some."""
+    model = tiny.network(LOOPS[name](), layers.Dense(3), shape=(6, 4))
+    x = np.random.default_rng(0).normal(size=(32, 6, 4)).astype(np.float32)
+    expected = model.predict_on_batch(x)
+    file = convert.float32(model)
+    np.testing.assert_allclose(outputs_of(file, {tiny.INPUT: x}, 1), expected, atol=1e-5)
+    small = convert.quantize(file, "int8", {tiny.INPUT: x})
+    np.testing.assert_allclose(outputs_of(small, {tiny.INPUT: x}, 1), expected, atol=0.1)
+
+
+def test_a_recurrent_convolution_fails_the_candidate_at_most():
+    model = tiny.network(layers.ConvLSTM2D(2, 3), layers.Flatten(), layers.Dense(2), shape=(3, 8, 8, 1))
+    with pytest.raises(CandidateFailed, match="TensorFlow can't convert"):
+        convert.float32(model)
+
+
+def test_indices_may_be_looked_up_in_integers():
+    model = tiny.network(layers.Embedding(40, 6), layers.GlobalAveragePooling1D(), layers.Dense(3), shape=(5,))
+    x = np.random.default_rng(0).integers(0, 40, (64, 5)).astype(np.int32)
+    words = tf_keras.Sequential([layers.Input((5,), dtype="int32", name=tiny.INPUT), *model.layers[1:]])
+    file = convert.quantize(convert.float32(words), "int8_io", {tiny.INPUT: x})
+    contents = inspect.read(file)
+    proof.prove(contents, Recipe(scheme="int8_io"), [])
+    [table] = [w for w in contents.weights if "GATHER" in w.ops]
+    assert table.dtype == "int8"

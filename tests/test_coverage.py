@@ -5,7 +5,8 @@ import pytest
 import tf_keras
 import tiny
 
-from autoopt import convert, inspect, measure
+from autoopt import convert, inspect, measure, models
+from autoopt.errors import CandidateFailed
 from autoopt.stages import coverage, qat
 from autoopt.task import Split
 
@@ -81,6 +82,34 @@ def test_what_is_not_known_leaves_the_next_layer_in_integers(name):
     assert "last" in wrapped.touched
     assert [w.dtype for w in contents.weights if 4 in w.shape and "FULLY_CONNECTED" in w.ops] == ["int8"]
     assert {row["kind"] for row in wrapped.skipped} == set(covered.left)
+
+
+def test_several_outputs_keep_their_places_through_training_with_quantization():
+    """tfmot gives layers other names, and the file sorts its outputs by name."""
+    x = layers.Input((8, 8, 2), name=tiny.INPUT)
+    makers = {"z": layers.SeparableConv2D, "a": layers.Conv2D, "m": layers.Conv2D}
+    model = tf_keras.Model(x, [layers.GlobalMaxPooling2D(name=f"p{i}")(make(2, 3, name=name)(x)) if name == "m"
+                               else make(2, 3, name=name)(x) for i, (name, make) in enumerate(makers.items())])  # fmt: skip
+    packed = models.pack(model)
+    wrapped = qat.wrap(models.unpack(packed)[0], {"preserve_sparsity": False, "preserve_clusters": False}, None)
+    images = np.random.default_rng(0).normal(size=(32, 8, 8, 2)).astype(np.float32)
+    for _ in range(3):
+        wrapped.model(images, training=True)
+    trained, _ = models.unpack(models.pack(wrapped.model, like=packed))
+    assert trained.output_names == model.output_names
+    found = measure.outputs_of(convert.trained(trained, "qat_int8"), {tiny.INPUT: images}, 1, model.output_names)
+    expected = np.concatenate([y.reshape(32, -1) for y in trained.predict_on_batch(images)], axis=1)
+    assert np.abs(found - expected).max() < 0.1
+    with pytest.raises(CandidateFailed, match="its outputs are named"):
+        measure.outputs_of(convert.float32(model), {tiny.INPUT: images}, 1, ["p2", "a", "b"])
+
+
+def test_two_inputs_may_share_their_normalization():
+    a, b = layers.Input((3,)), layers.Input((3,))
+    norm = with_norm()
+    model = tf_keras.Model([a, b], layers.Dense(2)(layers.Concatenate()([norm(a), norm(b)])))
+    wrapped = qat.wrap(model, {"preserve_sparsity": False, "preserve_clusters": False}, None)
+    assert wrapped.touched
 
 
 def test_normalization_stays_before_the_ranges():

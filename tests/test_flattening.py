@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tf_keras
 
-from autoopt import models
+from autoopt import convert, measure, models
 from autoopt.errors import ConfigError
 
 layers = tf_keras.layers
@@ -65,10 +65,63 @@ def test_a_fixed_batch_is_opened():
     np.testing.assert_allclose(made.predict_on_batch(series), model.predict_on_batch(series), atol=1e-6)
 
 
-def test_a_layer_that_remembers_keeps_its_batch():
+def test_a_layer_that_remembers_is_refused():
     x = layers.Input((6, 3), batch_size=1)
-    model = tf_keras.Model(x, layers.LSTM(4, stateful=True)(x))
-    assert models.load(model) is model
+    with pytest.raises(ConfigError, match=r"the layer lstm.* is stateful"):
+        models.load(tf_keras.Model(x, layers.LSTM(4, stateful=True)(x)))
+
+
+def test_two_outputs_are_two_tensors():
+    x = layers.Input((3,))
+    y = layers.Dense(2)(x)
+    with pytest.raises(ConfigError, match="two of its outputs are the same tensor"):
+        models.load(tf_keras.Model(x, [y, y]))
+
+
+def test_what_is_frozen_inside_stays_so():
+    """`base(x, training=False)` is how pretrained models are built upon: their statistics must not move."""
+    x = layers.Input((8, 8, 1))
+    model = tf_keras.Model(x, layers.Flatten()(backbone()(x, training=False)))
+    made = models.load(model)
+    norm = made.get_layer("norm")
+    before = norm.moving_mean.numpy()
+    made(np.ones((4, 8, 8, 1), np.float32), training=True)
+    np.testing.assert_array_equal(norm.moving_mean.numpy(), before)
+
+
+def test_outputs_by_name_keep_their_names():
+    x = layers.Input((3,))
+    model = tf_keras.Model(x, {"zz": layers.Dense(2, name="a")(x), "aa": layers.Dense(1, name="b")(x)})
+    made = models.load(model)
+    assert made.output_names == ["aa", "zz"]
+    inputs = np.random.default_rng(0).random((4, 3), dtype=np.float32)
+    again, _ = models.unpack(models.pack(made))
+    assert again.output_names == ["aa", "zz"]
+    for name, found in zip(again.output_names, again.predict_on_batch(inputs), strict=True):
+        np.testing.assert_allclose(found, model.predict_on_batch(inputs)[name], atol=1e-6)
+    file = convert.float32(again)
+    found = measure.outputs_of(file, {again.input_names[0]: inputs}, 1, ["zz", "aa"])
+    np.testing.assert_allclose(found[:, :2], model.predict_on_batch(inputs)["zz"], atol=1e-6)
+
+
+class Block(layers.Layer):
+    """A layer that calls a list of its own `layers`, as models do."""
+
+    def __init__(self, **others):
+        super().__init__(**others)
+        self.layers = []
+
+    def call(self, inputs):
+        return inputs
+
+
+def test_a_layer_is_no_model():
+    x = layers.Input((8, 8, 1))
+    model = tf_keras.Model(x, layers.Flatten()(Block()(backbone()(x))))
+    with pytest.raises(ConfigError, match=r"is a Block of your own; give the task its class: custom_objects="):
+        models.load(model)
+    assert "Block" in [type(layer).__name__ for layer in models.load(model, custom_objects={"Block": Block}).layers]
+    tf_keras.utils.get_custom_objects().pop("Block")
 
 
 def test_the_first_layer_that_differs_is_named(monkeypatch):

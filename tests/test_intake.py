@@ -1,5 +1,7 @@
 """How a task is taken in: tasks that are no plain classification, and what their models can't be put through."""
 
+import random
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ import tiny
 from autoopt import QualityMetric, Task, intake, measure, models
 from autoopt import task as tasks
 from autoopt.errors import ConfigError
+from autoopt.recipe import Finetune
+from autoopt.space import parse
 from autoopt.store import Store
 from autoopt.task import Manifest, Split, apart, side_by_side
 
@@ -97,6 +101,21 @@ def test_a_metric_of_three_parameters_gets_the_inputs(take):
     assert set(found.resamples) <= {1.0, None}
 
 
+def with_default(labels, outputs, inputs=None):
+    return float(len(inputs["image"]))
+
+
+def by_keyword(labels, outputs, *, inputs):
+    return float(len(inputs["image"]))
+
+
+@pytest.mark.parametrize("function", [with_default, by_keyword])
+def test_inputs_are_found_by_their_name(function, take):
+    manifest = take(model=dense(2, "softmax"), metric=QualityMetric(name="own", function=function)).manifest
+    split = Split(inputs={"image": X}, labels=ROWS)
+    assert measure.quality_value(manifest, split, np.zeros((40, 2))) == 40
+
+
 def four(labels, outputs, inputs, more):
     return 0.0
 
@@ -173,6 +192,25 @@ def test_what_does_not_fit_several_outputs_is_refused(changes, message, take):
         take(**({"model": two_ends(), "data": two_sided(9, 0)} | SEVERAL | changes))
 
 
+def test_what_needs_one_output_is_left_out_with_several(take):
+    limit = take(model=two_ends(), data=two_sided(20, 9), **SEVERAL).limits[0]
+    space = parse(
+        {
+            "channels": {"ratio": 0.5, "importance": ["taylor", "l2"]},
+            "prune": {"sparsity": 0.5, "allocation": ["sensitivity"]},
+            "finetune": {"distillation": {"low": 0.0, "high": 1.0, "step": 0.5}, "temperature": [2, 4]},
+            "scheme": ["int8"],
+        },
+        "here.yaml",
+    )
+    left = space.without(limit.parts, limit.schemes, limit.why, limit.values)
+    for seed in range(40):
+        recipe = left.random(random.Random(seed), Finetune())
+        assert recipe.finetune is None or recipe.finetune.distillation == 0
+        assert recipe.channels is None or recipe.channels.importance == "l2"
+        assert recipe.prune is None or recipe.prune.allocation == "uniform"
+
+
 def test_arrays_side_by_side_come_apart_again():
     arrays = [RNG.random((4, 2, 3)), RNG.random(4), RNG.random((4, 1))]
     found = apart(side_by_side(arrays), [(2, 3), (), (1,)])
@@ -215,6 +253,8 @@ def test_a_model_that_training_with_quantization_hardly_takes_in_is_spared_it(ta
 # --- layers of the user's own
 
 OWN = """
+import random
+
 import keras
 import numpy as np
 import tf_keras

@@ -6,6 +6,7 @@ import pytest
 import tf_keras
 
 from autoopt import convert, models, rebuilding
+from autoopt.closing import ClosedModel
 from autoopt.errors import ConfigError
 
 # Keras 3 copies its own variables in a way that numpy 2 will give up.
@@ -18,6 +19,50 @@ def unlike(model, seed=0):
     rng = np.random.default_rng(seed)
     model.set_weights([w + rng.uniform(0.05, 0.2, w.shape).astype(w.dtype) for w in model.get_weights()])
     return model
+
+
+def series(layer):
+    x = inputs = layers.Input((6, 4), name="series")
+    return keras.Model(inputs, layer(x))
+
+
+WRAPPED = {
+    "bidirectional": lambda: series(layers.Bidirectional(layers.LSTM(3))),
+    "time distributed": lambda: series(layers.TimeDistributed(layers.Dense(3, kernel_regularizer="l2"))),
+    "cell": lambda: series(layers.RNN(layers.LSTMCell(3))),
+    "cells": lambda: series(layers.RNN([layers.GRUCell(3), layers.LSTMCell(2)])),
+    "attention": lambda: series(lambda x: layers.MultiHeadAttention(2, 3)(x, x)),
+    "leaky": lambda: series(layers.LeakyReLU(negative_slope=0.1)),
+    "lambda": lambda: series(layers.Lambda(lambda x, by: x * by, arguments={"by": 3})),
+    "words": lambda: keras.Sequential(
+        [layers.Input((6,), dtype="int32"), layers.Embedding(5, 4, mask_zero=True), layers.LSTM(3), layers.Dense(2)]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(WRAPPED))
+def test_layers_in_layers_are_rebuilt(name):
+    model = unlike(WRAPPED[name]())
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 5, (4, 6)) if name == "words" else rng.normal(size=(4, 6, 4)).astype(np.float32)
+    wanted = np.asarray(model(x, training=False))
+    np.testing.assert_allclose(models.load(model).predict_on_batch(x), wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_outputs_by_name_are_rebuilt():
+    x = layers.Input((4,))
+    model = unlike(keras.Model(x, {"zz": layers.Dense(2)(x), "aa": layers.Dense(3)(x)}))
+    assert [tuple(output.shape) for output in models.load(model).outputs] == [(None, 3), (None, 2)]
+
+
+def test_a_subclassed_model_inside_closes_it():
+    class Inside(keras.Model):
+        def call(self, inputs):
+            return inputs * 2
+
+    x = layers.Input((4,))
+    model = keras.Model(x, layers.Dense(2)(Inside()(x)))
+    assert isinstance(models.load(model), ClosedModel)
 
 
 def image(build):

@@ -7,6 +7,7 @@ a convolution into clusters per channel (its issues 979, 1056); `Keeping` does n
 from collections.abc import Sequence
 from typing import Any
 
+from autoopt.flattening import Calls
 from autoopt.replaying import Replay
 from autoopt.stages.finetune import Training, feed
 from autoopt.stages.folding import fold, source_of
@@ -84,8 +85,10 @@ def _normalized(tensor: Any) -> list[Any]:
     """
     chain: list[Any] = []
     layer = tensor.node.layer
-    while len(layer.outbound_nodes) == 1 and type(layer.outbound_nodes[0].layer).__name__ in PREPROCESSING:
+    while len(layer.outbound_nodes) == 1:
         layer = layer.outbound_nodes[0].layer
+        if type(layer).__name__ not in PREPROCESSING or len(layer.inbound_nodes) != 1:
+            break
         chain.append(layer)
     while chain and type(chain[-1]).__name__ != "Normalization":
         chain.pop()
@@ -96,22 +99,13 @@ def _behind(before: Sequence[Sequence[Any]], model: Any, quantized: Any) -> Any:
     """The quantized rest of a model with the layers that come before it put back."""
     import tf_keras
 
-    class Calls:
-        """The same layers, called again. See `replaying.Call`."""
+    class Same(Calls):
+        """The same layers, called again."""
 
-        def operation(self, node: Any) -> Any:
-            return node.layer
+        def layer(self, old: Any) -> Any:
+            return old
 
-        def arguments(self, node: Any) -> tuple[Any, dict[str, Any]]:
-            return node.call_args, node.call_kwargs
-
-        def outputs(self, node: Any) -> Sequence[Any]:
-            return tf_flat(node.outputs)
-
-        def again(self, node: Any, arguments: Any, named: dict[str, Any]) -> Sequence[Any]:
-            return tf_flat(node.layer(*arguments, **named))
-
-    replay = Replay(Calls(), "qat")
+    replay = Replay(Same(), "qat")
     inputs = []
     for name, old, chain, entry in zip(model.input_names, model.inputs, before, quantized.inputs, strict=True):
         x = tf_keras.Input(batch_shape=old.shape, dtype=old.dtype, name=name)
@@ -121,14 +115,6 @@ def _behind(before: Sequence[Sequence[Any]], model: Any, quantized: Any) -> Any:
         replay.tensors[id(entry)] = x
     replay.follow(quantized)
     return tf_keras.Model(inputs, [replay.tensors[id(tensor)] for tensor in quantized.outputs], name=model.name)
-
-
-def tf_flat(values: Any) -> Sequence[Any]:
-    """A structure's tensors, one after the other."""
-    import tensorflow as tf
-
-    flat: list[Any] = tf.nest.flatten(values)
-    return flat
 
 
 def choice(layer: Any) -> tuple[str, str]:

@@ -86,7 +86,7 @@ def long_rows(tuning: Finetune) -> Rows:
         ("int8", Recipe(scheme="int8"), Recipe()),
         ("50 % pruned by sensitivity, 16 clusters, QAT", change(qat, prune=half), None),
         ("70 % pruned by sensitivity, 16 clusters, QAT", change(qat, prune=change(half, sparsity=0.7)), None),
-        ("50 % pruned, 16 clusters in folded kernels, one scale", change(folded, prune=half), None),
+        ("50 % pruned, 16 clusters in folded kernels, one scale; at 0.0001", change(folded, prune=half), None),
         ("25 % fewer channels, QAT", Recipe(
             channels=Channels(ratio=0.25, multiple=4), scheme="qat_int8", finetune=tuning), None),
     ]  # fmt: skip
