@@ -1,9 +1,10 @@
 """What becomes of well-known Keras 3 models?
 
-    python experiments/model_coverage/run.py [MODEL ...]
+    python experiments/model_coverage/run.py [MODEL ...] [--schemes]
 
 Builds each with random weights, rebuilds it in Keras 2 and runs `autoopt check` on it: every stage is trained for a few
-steps, every scheme is converted and proven. Writes README.md beside this script.
+steps, every scheme is converted and proven; with `--schemes` no stage is tried, which is several times as quick. Keeps
+each model's row under out/, and writes README.md beside this script from all there are.
 """
 
 import argparse
@@ -51,42 +52,50 @@ limits: {job_time: 4 min}
 """
 
 
-def look(name: str) -> Checked | str:
+def look(name: str, stages: bool) -> Checked | str:
     """What the check found, or why it could not."""
+    study = STUDY if stages else "space: {scheme: [float32, dynamic, int8]}\nobjectives: [accuracy, size_bytes]\n"
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place, name)
         folder.mkdir()
         (folder / "task.py").write_text(TASK.format(name=name, size=SIZE))
-        (folder / "study.yaml").write_text(STUDY)
+        (folder / "study.yaml").write_text(study)
         try:
             return rehearsal.check(folder, say=lambda text: print(f"{name}: {text}", flush=True))
         except AutooptError as error:
             return str(error).partition("task.py: ")[2] or str(error)
 
 
-def row(name: str, found: Checked | str) -> str:
-    """A line of the table."""
+def row(name: str, found: Checked | str, tried: bool) -> str:
+    """A line of the table.
+
+    Args:
+        name: of the model.
+        found: see `look`.
+        tried: whether stages were.
+    """
     if isinstance(found, str):
         return f"| {name} | {found} | | | | | | | | |"
     weights = sum(layer["weights"] for layer in found.layers)
     by_name = {tried.name: tried for tried in (*found.stages, *found.schemes)}
-    stages = [_stage(found, by_name.get(stage), weights) for stage in ("channels", "prune", "cluster", "qat")]
-    schemes = [_scheme(by_name.get(scheme)) for scheme in ("float32", "int8", "qat_int8")]
+    missing = "left out" if tried else "not tried"
+    stages = [_stage(found, by_name.get(stage), weights, missing) for stage in ("channels", "prune", "cluster", "qat")]
+    schemes = [_scheme(by_name.get(scheme), missing) for scheme in ("float32", "int8", "qat_int8")]
     return f"| {name} | {weights / 1e6:.2f} M | {' | '.join([*stages, *schemes])} | {found.seconds:.0f} s |"
 
 
-def _stage(found: Checked, tried: Tried | None, weights: int) -> str:
+def _stage(found: Checked, tried: Tried | None, weights: int, missing: str) -> str:
     if tried is None:
-        return "left out"
+        return missing
     if tried.reason:
         return f"fails: {tried.reason}"
     inside = sum(layer["weights"] for layer in found.layers if layer["layer"] in tried.touched)
     return f"{inside / weights:.0%}"
 
 
-def _scheme(tried: Tried | None) -> str:
+def _scheme(tried: Tried | None, missing: str) -> str:
     if tried is None:
-        return "left out"
+        return missing
     return f"fails: {tried.reason}" if tried.reason else f"{tried.size_bytes / 1e6:.2f} MB"
 
 
@@ -108,10 +117,17 @@ def main() -> None:
         "| model | weights | channels | prune | cluster | QAT | float32 | int8 | QAT int8 | check took |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
-    for name in parser.parse_args().models or MODELS:
-        lines.append(row(name, look(name)))
-        print(lines[-1], flush=True)
-        (HERE / "README.md").write_text("\n".join([*lines, ""]), encoding="utf-8")
+    parser.add_argument("--schemes", action="store_true", help="try no stage; for models without a row only")
+    told = parser.parse_args()
+    out = HERE / "out"
+    out.mkdir(exist_ok=True)
+    for name in told.models or MODELS:
+        kept = out / f"{name}.md"
+        if told.schemes and kept.exists():
+            continue
+        kept.write_text(row(name, look(name, not told.schemes), not told.schemes), encoding="utf-8")
+        rows = [path.read_text(encoding="utf-8") for path in (out / f"{model}.md" for model in MODELS) if path.exists()]
+        (HERE / "README.md").write_text("\n".join([*lines, *rows, ""]), encoding="utf-8")
 
 
 if __name__ == "__main__":
