@@ -173,8 +173,19 @@ def test_the_first_layer_that_differs_is_named(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["MobileNetV2", "MobileNetV3Small", "EfficientNetB0", "EfficientNetV2B0", "ResNet50V2", "DenseNet121"]
+    "name",
+    [
+        "MobileNetV2",
+        "MobileNetV3Small",
+        "EfficientNetB0",
+        "EfficientNetV2B0",
+        "ResNet50V2",
+        "DenseNet121",
+        "ConvNeXtTiny",
+    ],
 )
 def test_well_known_models_are_rebuilt(name):
     model = getattr(keras.applications, name)(weights=None, classes=10, input_shape=(64, 64, 3))
-    assert models.load(model).count_params() == model.count_params()
+    # What a normalization was adapted to becomes part of its settings.
+    settled = sum(layer.count_params() for layer in model.layers if isinstance(layer, layers.Normalization))
+    assert models.load(model).count_params() == model.count_params() - settled
