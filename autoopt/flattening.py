@@ -85,7 +85,7 @@ class Calls:
         """The same on tensors of the new model."""
         import tensorflow as tf
 
-        layer = self.layer(node.layer)
+        layer = self.layer(self.operation(node))
         flat: list[Any] = tf.nest.flatten(layer(*arguments, **taken(layer, named)))
         return flat
 

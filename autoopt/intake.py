@@ -14,7 +14,7 @@ from autoopt.closing import ClosedModel
 from autoopt.errors import ConfigError
 from autoopt.metrics import Metric
 from autoopt.recipe import COMPRESSING, SCHEMES, Finetune, plain
-from autoopt.stages import coverage
+from autoopt.stages import coverage, finetune
 from autoopt.store import Store
 from autoopt.task import SPLITS, Inputs, Manifest, Output, QualityMetric, Split, Task, apart, side_by_side
 from autoopt.validation import fail
@@ -127,9 +127,8 @@ def _usual(train: Split, model: Any, loss: Any) -> Finetune:
     """Fine-tuning settings of a task that names none."""
     if len(model.outputs) > 1:
         return Finetune()
-    name = loss if isinstance(loss, str) else str(loss.get("keras", {}).get("class_name", ""))
     classes = max(2, int(model.outputs[0].shape[-1]))
-    few = "crossentropy" in name.lower() and len(train) < FEW * classes
+    few = "crossentropy" in _loss_name(loss) and len(train) < FEW * classes
     return Finetune(distillation=0.5) if few else Finetune()
 
 
@@ -304,10 +303,8 @@ def _check_ends(model: Any, split: Split, loss: Any, outputs: Sequence[Output], 
     Raises:
         ConfigError: if the loss would cut scores off as if they were probabilities.
     """
-    few = split.part(0, 32)
-    given = list(few.inputs.values())
-    found = model.predict_on_batch(given if len(given) > 1 else given[0])
-    arrays = list(found.values()) if isinstance(found, dict) else found if len(model.outputs) > 1 else [found]
+    found = finetune.outputs(model, split.part(0, 32))
+    arrays = apart(found, [output.shape for output in outputs]) if outputs else [found]
     losses = [loss["outputs"][output.name] for output in outputs] if outputs else [loss]
     warnings = []
     for name, array, one in zip(model.output_names, arrays, losses, strict=True):

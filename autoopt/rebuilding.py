@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from autoopt.errors import ConfigError
-from autoopt.flattening import adapted_to, taken
-from autoopt.replaying import Names, Replay, expect_same, functional
+from autoopt.flattening import Calls, adapted_to
+from autoopt.replaying import Replay, expect_same, functional
 
 ALWAYS = {"name", "trainable", "dtype"}
 """Settings that every layer takes, though its constructor does not name them."""
@@ -94,13 +94,12 @@ def rebuild(model: Any, where: str) -> Any:
     return made
 
 
-class _Calls:
-    """Calls of Keras 3, made on layers of tf_keras. See `replaying.Call`."""
+class _Calls(Calls):
+    """Calls of Keras 3, made on layers of tf_keras."""
 
     def __init__(self, where: str) -> None:
+        super().__init__()
         self.where = where
-        self.layers: dict[int, tuple[Any, Any]] = {}
-        self.name = Names()
 
     def operation(self, node: Any) -> Any:
         return node.operation
@@ -113,21 +112,14 @@ class _Calls:
     def arguments(self, node: Any) -> tuple[Any, dict[str, Any]]:
         return node.arguments.args, node.arguments.kwargs
 
-    def outputs(self, node: Any) -> Sequence[Any]:
-        found: Sequence[Any] = node.outputs
-        return found
-
     def again(self, node: Any, arguments: Any, named: dict[str, Any]) -> Sequence[Any]:
         import keras
-        import tensorflow as tf
 
         if not isinstance(node.operation, keras.layers.Layer):
             return [self._operator(node.operation, arguments)]
-        made = self._layer(node.operation)
-        flat: list[Any] = tf.nest.flatten(made(*arguments, **taken(made, named)))
-        return flat
+        return super().again(node, arguments, named)
 
-    def _layer(self, layer: Any) -> Any:
+    def layer(self, layer: Any) -> Any:
         """The tf_keras layer that stands for this one; the same one each time."""
         import tf_keras
 

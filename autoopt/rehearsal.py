@@ -9,7 +9,7 @@ import random
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.folder import StudyConfig, StudyFolder
 from autoopt.knobs import Knob, Value
 from autoopt.models import reports_of
-from autoopt.pipeline import Job, Setting
+from autoopt.pipeline import Job
 from autoopt.process import Outcome, Workplace, run
 from autoopt.recipe import COMPRESSING, SCHEMES, Finetune, Recipe
 from autoopt.store import Store
@@ -142,19 +142,10 @@ class _Check:
         self.task = json.loads(self._expect(pipeline.job("task", {"path": str(config.task.resolve())})))
         terms.settle(config, self.task["metric"], f"{folder.path}/study.yaml")
         self.warnings: list[str] = [*self.task["warnings"]]
-        self.space = config.space
-        for limit in self.task["limits"]:
-            self.warnings.append(limit["why"])
-            self.space = self.space.without(limit["parts"], limit["schemes"], limit["why"], limit["values"])
-        self.setting = Setting(
-            task=self.task["manifest"],
-            fingerprint=self.task["fingerprint"],
-            model=self.task["model"],
-            target=config.target,
-            machine="check",
-            threads=config.threads,
-            seed=config.seed,
-        )
+        self.warnings += [limit["why"] for limit in self.task["limits"]]
+        self.space = terms.narrowed(config.space, self.task["limits"])
+        self.setting = terms.setting(config, self.task, "check")
+        self.quantized = ""
         self.defaults = Finetune(**self.task["finetune"])
 
     def result(self, began: float) -> Checked:
@@ -207,7 +198,7 @@ class _Check:
             raise ConfigError(f"{self.config.task}: {outcome.reason}")
         return result
 
-    def _all(self, jobs: Iterator[Job]) -> tuple[float, str]:
+    def _all(self, jobs: Iterable[Job]) -> tuple[float, str]:
         """Run jobs up to the first that fails: the seconds they took, and why it failed."""
         seconds = 0.0
         for job in jobs:
@@ -222,7 +213,7 @@ class _Check:
     def _baseline(self) -> tuple[float, dict[str, Any]]:
         """Seconds that a file takes to be proven and measured, and the untouched model's quality."""
         plan = pipeline.plan(self.setting.baseline, self.setting)
-        seconds, reason = self._all(iter(plan.jobs))
+        seconds, reason = self._all(plan.jobs)
         if reason:
             raise ConfigError(f"{self.config.task}: the untouched model can't be measured: {reason}")
         found = json.loads(self.store.get(plan.results["accuracy"]) or b"{}")
@@ -252,7 +243,8 @@ class _Check:
         if packed is None:
             return Tried(name=name, reason=outcome.reason, seconds=outcome.seconds)
         [report] = reports_of(packed)
-        self.rehearsed = job.key
+        if name == "qat":
+            self.quantized = job.key
         return Tried(
             name=name,
             touched=tuple(dict.fromkeys(row["layer"] for row in report["touched"])),
@@ -284,18 +276,18 @@ class _Check:
         if refused:
             return Tried(name=name, reason=refused)
         if SCHEMES[name].qat:
-            if not getattr(self, "rehearsed", ""):
+            if not self.quantized:
                 return Tried(name=name, reason="quantization-aware training failed")
-            convert = pipeline.job("convert", {"scheme": name}, (self.rehearsed,))
+            convert = pipeline.job("convert", {"scheme": name}, (self.quantized,))
             recipe = Recipe(scheme=name)
-            proof = pipeline.job("proof", {"recipe": recipe.to_dict()}, (convert.key, self.rehearsed))
+            proof = pipeline.job("proof", {"recipe": recipe.to_dict()}, (convert.key, self.quantized))
             jobs = [convert, proof]
         else:
             plan = pipeline.plan(Recipe(scheme=name, seed=self.setting.seed), self.setting)
             wanted = {plan.file, plan.results["proof"]}
             jobs = [job for job in plan.jobs if job.key in wanted or job.name == "float32"]
             proof = next(job for job in jobs if job.name == "proof")
-        seconds, reason = self._all(iter(jobs))
+        seconds, reason = self._all(jobs)
         found = json.loads(self.store.get(proof.key) or b"{}") if not reason else {}
         return Tried(name=name, reason=reason, seconds=seconds, size_bytes=found.get("size_bytes", 0))
 

@@ -165,17 +165,9 @@ class Search:
             self.view.note(f"warning: {warning}")
         for limit in self.task["limits"]:
             self.view.note(limit["why"])
-            space = self.config.space.without(limit["parts"], limit["schemes"], limit["why"], limit["values"])
-            self.config = dataclasses.replace(self.config, space=space)
-        self.setting = Setting(
-            task=self.task["manifest"],
-            fingerprint=self.task["fingerprint"],
-            model=self.task["model"],
-            target=self.config.target,
-            machine=self._machine(),
-            threads=self.config.threads,
-            seed=self.config.seed,
-        )
+        space = terms.narrowed(self.config.space, self.task["limits"])
+        self.config = dataclasses.replace(self.config, space=space)
+        self.setting = terms.setting(self.config, self.task, self._machine())
         found = terms.settle(self.config, self.task["metric"], f"{self.folder.path}/study.yaml")
         self.ledger = Ledger(self.folder, found)
         self.defaults = Finetune(**self.task["finetune"])

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from autoopt import budgets as budget_syntax
 from autoopt.budgets import Budget
 from autoopt.errors import ConfigError
 from autoopt.folder import StudyConfig
 from autoopt.metrics import STANDARD, Metric
+from autoopt.pipeline import Setting
+from autoopt.space import SearchSpace
 from autoopt.targets import Target
 
 TIMED = ("latency_ms", "latency_ratio")
@@ -30,6 +33,36 @@ class Terms:
     metrics: Mapping[str, Metric]
     objectives: tuple[str, ...]
     budgets: tuple[Budget, ...]
+
+
+def narrowed(space: SearchSpace, limits: Iterable[Mapping[str, Any]]) -> SearchSpace:
+    """A space without what its task's model can't be put through (see `intake.Limit`).
+
+    Raises:
+        ConfigError: if no recipe is left.
+    """
+    for limit in limits:
+        space = space.without(limit["parts"], limit["schemes"], limit["why"], limit["values"])
+    return space
+
+
+def setting(config: StudyConfig, task: Mapping[str, Any], machine: str) -> Setting:
+    """What all candidates of a study share.
+
+    Args:
+        config: of the study.
+        task: what the job that read the task has found.
+        machine: see `Setting`.
+    """
+    return Setting(
+        task=task["manifest"],
+        fingerprint=task["fingerprint"],
+        model=task["model"],
+        target=config.target,
+        machine=machine,
+        threads=config.threads,
+        seed=config.seed,
+    )
 
 
 def settle(config: StudyConfig, metric: Mapping[str, str], where: str) -> Terms:

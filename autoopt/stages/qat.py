@@ -4,6 +4,7 @@ tfmot's own schemes for that lose zeros where a convolution feeds a ReLU layer, 
 a convolution into clusters per channel (its issues 979, 1056); `Keeping` does not.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -122,20 +123,26 @@ def choice(layer: Any) -> tuple[str, str]:
 
     What tfmot does not know computes in float, but with a range for its output the next layer does not have to.
     """
-    from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
-        default_8bit_quantize_registry as registry,
-    )
-
     kind = type(layer).__name__
     if kind == "InputLayer":
         return "none", ""
     if kind in OUTPUT_ONLY and not _folds(layer):
         return "output", ""
-    if registry.Default8BitQuantizeRegistry().supports(layer) or kind in TAKEN_APART or _folds(layer):
+    if _registry().supports(layer) or kind in TAKEN_APART or _folds(layer):
         return "whole", ""
     if kind in FOLDED_BEFORE:
         return "kernel", ""
     return ("output" if _has_range(layer) else "none"), UNKNOWN
+
+
+@functools.cache
+def _registry() -> Any:
+    """What tfmot knows."""
+    from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
+        default_8bit_quantize_registry as registry,
+    )
+
+    return registry.Default8BitQuantizeRegistry()
 
 
 def _has_range(layer: Any) -> bool:
