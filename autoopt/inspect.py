@@ -59,7 +59,7 @@ class Contents:
 
     Attributes:
         inputs: name, shape, dtype, scale and zero point of each; likewise `outputs`. `open_axes` are
-            those, the batch aside, whose length the file leaves open.
+            those, the batch aside, whose length the file leaves open; `key` is its name in the only signature.
         weights: constant tensors with two dimensions or more.
         ops: how often each operator occurs.
         float_islands: operators that compute in float, by name, beside the borders.
@@ -156,11 +156,13 @@ def _contents(schema: Any, model: Any, graph: Any, file: bytes) -> Contents:
         if first is None or dtype(first).startswith("FLOAT"):
             islands[name] += 1
             in_float.append((name, [int(i) for i in (*op.inputs, *op.outputs) if i >= 0]))
+    signatures = model.signatureDefs or ()
+    inputs, outputs = _keys(signatures, "inputs"), _keys(signatures, "outputs")
     constants = {i for i, t in enumerate(graph.tensors) if _data(model.buffers[t.buffer], file) is not None}
     computing = sum(activations.values())
     return Contents(
-        inputs=[_end(graph.tensors[i], dtype) for i in graph.inputs],
-        outputs=[_end(graph.tensors[i], dtype) for i in graph.outputs],
+        inputs=[_end(graph.tensors[i], inputs.get(int(i), ""), dtype) for i in graph.inputs],
+        outputs=[_end(graph.tensors[i], outputs.get(int(i), ""), dtype) for i in graph.outputs],
         weights=weights,
         ops=dict(sorted(ops.items())),
         float_islands=dict(sorted(islands.items())),
@@ -168,7 +170,7 @@ def _contents(schema: Any, model: Any, graph: Any, file: bytes) -> Contents:
         integer_share=(computing - sum(islands.values())) / computing if computing else 0.0,
         finite=finite,
         kept=_kept(in_float, constants),
-        signatures=[_text(s.signatureKey) for s in model.signatureDefs or ()],
+        signatures=[_text(s.signatureKey) for s in signatures],
     )
 
 
@@ -235,7 +237,14 @@ def _zero(tensor: Any) -> int:
     return int(points[0]) if points is not None and len(points) == 1 and len(_scales(tensor)) == 1 else 0
 
 
-def _end(tensor: Any, dtype: Any) -> dict[str, Any]:
+def _keys(signatures: Sequence[Any], kind: str) -> dict[int, str]:
+    """Names of the `inputs` or the `outputs` by tensor; none where a file has not just one signature."""
+    if len(signatures) != 1:
+        return {}
+    return {int(end.tensorIndex): _text(end.name) for end in getattr(signatures[0], kind) or ()}
+
+
+def _end(tensor: Any, key: str, dtype: Any) -> dict[str, Any]:
     """An input or output, as a person who feeds it must know it."""
     quantization = tensor.quantization
     scale = _scales(tensor)
@@ -243,6 +252,7 @@ def _end(tensor: Any, dtype: Any) -> dict[str, Any]:
     signature = tensor.shapeSignature if tensor.shapeSignature is not None else ()
     return {
         "name": _text(tensor.name),
+        "key": key,
         "open_axes": [i for i, d in enumerate(signature) if d < 0 and i > 0],
         "shape": [int(d) for d in (tensor.shape if tensor.shape is not None else [])],
         "dtype": dtype(tensor).lower(),

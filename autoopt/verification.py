@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ import numpy as np
 
 from autoopt.bundle import GUARDED, MODEL, SAMPLES
 from autoopt.bundle.card import NAME as CARD
-from autoopt.bundle.ends import End
+from autoopt.bundle.ends import End, names
 from autoopt.bundle.escaping import one_line
-from autoopt.bundle.samples import Run, Samples, here, run
+from autoopt.bundle.samples import Samples, here, run
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.validation import fail
 
@@ -105,7 +105,7 @@ def verify(folder: str | os.PathLike[str]) -> Verification:
     contents = {name: _read(path, name) for name in digests}
     samples = None
     if SAMPLES in contents:
-        samples = Samples.from_bytes(contents[SAMPLES], str(path / SAMPLES), inputs, outputs[0])
+        samples = Samples.from_bytes(contents[SAMPLES], str(path / SAMPLES), inputs, outputs)
     checks = [_intact(name, contents[name], digest) for name, digest in digests.items()]
     told = card["samples"]
     if samples is None:
@@ -113,7 +113,7 @@ def verify(folder: str | os.PathLike[str]) -> Verification:
     elif not checks[0].holds:
         checks.append(Check(name="outputs", holds=None, text=f"{MODEL} is not the file that they were recorded with"))
     else:
-        checks.append(_outputs(contents[MODEL], samples))
+        checks.append(_outputs(contents[MODEL], samples, names(outputs, "output")))
     ran = checks[-1].holds is not None
     return Verification(
         folder=str(path),
@@ -192,26 +192,36 @@ def _intact(name: str, data: bytes, digest: Any) -> Check:
     return Check(name=name, holds=False, text=f"sha256 {found[:12]}..., {CARD} says {one_line(digest)[:12]}...")
 
 
-def _outputs(file: bytes, samples: Samples) -> Check:
-    """Compare what the file gives now with what it gave."""
+def _outputs(file: bytes, samples: Samples, called: Sequence[str]) -> Check:
+    """Compare what the file gives now with what it gave, output by output."""
     try:
         found = run(file, samples.inputs)
     except CandidateFailed as error:
         return Check(name="outputs", holds=False, text=one_line(error.reason))
-    n, recorded = len(samples), samples.outputs
+    n = len(samples)
     items = f"{n} stored sample{'s' * (n > 1)}"
-    if found.outputs.shape != recorded.shape or found.outputs.dtype != recorded.dtype:
-        shapes = f"{found.outputs.dtype} {found.outputs.shape} in place of {recorded.dtype} {recorded.shape}"
-        return Check(name="outputs", holds=False, text=f"{shapes} on {items}")
-    same, how = compare(recorded, found)
+    if len(found.outputs) != len(called):
+        return Check(name="outputs", holds=False, text=f"{len(found.outputs)} in place of {len(called)}")
+    each = [_output(*of, items) for of in zip(samples.outputs, found.outputs, found.steps, strict=True)]
+    if len(each) == 1:
+        return Check(name="outputs", holds=each[0][0], text=each[0][1])
+    text = ", ".join(f"{name} {how}" for name, (_, how) in zip(called, each, strict=True))
+    return Check(name="outputs", holds=all(same for same, _ in each), text=text)
+
+
+def _output(recorded: np.ndarray, found: np.ndarray, step: float, items: str) -> tuple[bool, str]:
+    """Whether an output is the same, and how far it is apart."""
+    if found.shape != recorded.shape or found.dtype != recorded.dtype:
+        return False, f"{found.dtype} {found.shape} in place of {recorded.dtype} {recorded.shape} on {items}"
+    same, how = compare(recorded, found, step)
     text = f"{how} on {items}"
     if not same and recorded.ndim == 2 and recorded.shape[1] > 1:
-        kept = int((recorded.argmax(axis=1) == found.outputs.argmax(axis=1)).sum())
-        text += f"; the largest output is the same for {kept} of {n}"
-    return Check(name="outputs", holds=same, text=text)
+        kept = int((recorded.argmax(axis=1) == found.argmax(axis=1)).sum())
+        text += f"; the largest output is the same for {kept} of {len(recorded)}"
+    return same, text
 
 
-def compare(recorded: np.ndarray, found: Run) -> tuple[bool, str]:
+def compare(recorded: np.ndarray, found: np.ndarray, step: float) -> tuple[bool, str]:
     """Whether outputs are the same as far as processors agree, and how far they are apart.
 
     Integers may differ by one step of the quantization, and so may floats that were scaled back from
@@ -219,11 +229,12 @@ def compare(recorded: np.ndarray, found: Run) -> tuple[bool, str]:
 
     Args:
         recorded: shape (items, ...), as the file gave them once.
-        found: what the file gives now, same shape and dtype.
+        found: as it gives them now, same shape and dtype.
+        step: the smallest difference between two of them, if they were scaled back from integers, else 0.
     """
-    if np.array_equal(recorded, found.outputs, equal_nan=recorded.dtype.kind == "f"):
+    if np.array_equal(recorded, found, equal_nan=recorded.dtype.kind == "f"):
         return True, "equal"
-    a, b = recorded.astype(np.float64), found.outputs.astype(np.float64)
+    a, b = recorded.astype(np.float64), found.astype(np.float64)
     if (
         not np.array_equal(a[~np.isfinite(a)], b[~np.isfinite(a)], equal_nan=True)
         or not np.isfinite(b[np.isfinite(a)]).all()
@@ -231,8 +242,8 @@ def compare(recorded: np.ndarray, found: Run) -> tuple[bool, str]:
         return False, "NaN or infinity in place of numbers, or the reverse,"
     a, b = a[np.isfinite(a)], b[np.isfinite(a)]
     largest = float(np.abs(a - b).max())
-    if recorded.dtype.kind in "iub" or found.step:
-        steps = round(largest / (found.step or 1.0), 3)
+    if recorded.dtype.kind in "iub" or step:
+        steps = round(largest / (step or 1.0), 3)
         shown = f"{steps:g} step{'s' * (steps != 1)} of the quantization"
         return steps <= MOST_STEPS, f"{'equal within' if steps <= MOST_STEPS else 'up to'} {shown}"
     scale = float(np.abs(a).max())

@@ -119,6 +119,46 @@ def test_several_inputs_go_where_the_files_signature_says(tmp_path):
     assert autoopt.verify(bundle).holds
 
 
+@pytest.mark.parametrize("scheme", ["float32", "int8_io"])
+def test_several_outputs_are_all_there_by_name(scheme, tmp_path):
+    bundle = tinybundle.two_headed(tmp_path, scheme)
+    card, stored = tinybundle.card(bundle), tinybundle.samples(bundle)
+    names = [end["key"] for end in card["outputs"]]
+    assert set(names) == {"where", "what"}
+    assert {end["key"] for end in card["inputs"]} == {"zebra", "ant"}
+    assert "output" not in stored
+    assert "labels" not in stored
+    real = {}
+    for i, end in enumerate(card["outputs"]):
+        array = stored[f"output_{i}"]
+        assert array.shape == (8, {"where": 2, "what": 5}[end["key"]])
+        real[end["key"]] = array if end["scale"] is None else (array - float(end["zero_point"])) * end["scale"]
+    assert real["what"].sum(axis=1) == pytest.approx(np.ones(8), abs=0.05)
+    printed = dict(line.split(" ", 1) for line in predict(bundle).splitlines())
+    for name, values in real.items():
+        assert np.fromstring(printed[name].strip("[]"), sep=" ") == pytest.approx(values[0], abs=1e-5)
+    code = (bundle / "predict.py").read_text()
+    first, second = (end["key"] for end in card["inputs"])
+    assert re.search(rf"by output, for one item of shape {first} \(\d,\) and {second} \(\d,\)", code)
+    text = (bundle / "Predictor.kt").read_text()
+    assert "fun predict(values0: FloatArray, values1: FloatArray): Map<String, FloatArray> {" in text
+    assert "mapOf<Int, Any>(0 to output0, 1 to output1)" in text
+    assert f'return mapOf("{names[0]}" to FloatArray(' in text
+    assert text.count("output1.rewind()") == 2
+    assert text.count("{") == text.count("}")
+
+
+def test_names_that_could_leave_their_quotes_are_numbers_in_the_code(tmp_path):
+    plain = {"shape": [1, 3], "dtype": "float32", "scale": None, "zero_point": None}
+    ends = tuple(End.of(plain | {"key": name}) for name in ("fine", HOSTILE))
+    interface = Interface(title="t", inputs=ends, outputs=ends, classes=False)
+    for text in (python.predict_py(interface), kotlin(interface)[1]):
+        assert '"output_0"' in text
+        assert "passwd" not in text
+    twins = tuple(End.of(plain | {"key": "same"}) for _ in range(2))
+    assert '"output_1"' in python.predict_py(Interface(title="t", inputs=ends, outputs=twins, classes=False))
+
+
 def test_a_bundle_without_samples_says_why(split, tmp_path):
     file = tiny.file(tiny.recipe())
     lost = tinybundle.bundle(tmp_path / "lost", file, None)
@@ -296,7 +336,7 @@ ENDS = {
 @pytest.mark.parametrize("dtype", ENDS)
 def test_kotlin_fills_and_reads_buffers_of_every_dtype(dtype):
     end, put, read = ENDS[dtype]
-    name, text = kotlin(Interface(title="t", inputs=(end,), output=end, classes=True))
+    name, text = kotlin(Interface(title="t", inputs=(end,), outputs=(end,), classes=True))
     assert name == "Classifier.kt"
     assert f"for (v in values) input.{put}\n" in text
     assert f"FloatArray(6) {{ {read} }}" in text
@@ -308,14 +348,14 @@ def test_kotlin_fills_and_reads_buffers_of_every_dtype(dtype):
 
 def test_files_of_a_fixed_batch_are_run_item_by_item():
     fixed = dataclasses.replace(ENDS["float32"][0], shape=(4, 6))
-    interface = Interface(title="t", inputs=(fixed,), output=fixed, classes=False)
+    interface = Interface(title="t", inputs=(fixed,), outputs=(fixed,), classes=False)
     assert "interpreter.resizeInput(0, intArrayOf(1, 6))" in kotlin(interface)[1]
     assert 'resize_tensor_input(interpreter.get_input_details()[0]["index"], [1, 6])' in python.predict_py(interface)
 
 
 def test_no_code_is_written_for_dtypes_that_are_not_known():
     odd = dataclasses.replace(ENDS["float32"][0], dtype="float16")
-    assert not Interface(title="t", inputs=(odd,), output=odd, classes=False).known
+    assert not Interface(title="t", inputs=(odd,), outputs=(odd,), classes=False).known
 
 
 # ---- firmware

@@ -15,7 +15,6 @@ from click.testing import CliRunner
 
 import autoopt
 from autoopt import inspect
-from autoopt.bundle.samples import Run
 from autoopt.cli import main
 from autoopt.errors import ConfigError
 from autoopt.verification import compare
@@ -162,6 +161,20 @@ def test_floats_from_integers_may_be_a_step_apart(whole, tmp_path):
     output[0, 0] += step
     rewrite(folder, output=output)
     assert autoopt.verify(folder).checks[-1].holds is False
+
+
+def test_every_output_is_looked_at(tmp_path):
+    folder = tinybundle.two_headed(tmp_path)
+    found = autoopt.verify(folder)
+    assert found.holds
+    first, second = (end["key"] for end in tinybundle.card(folder)["outputs"])
+    assert found.checks[-1].text == f"{first} equal on 8 stored samples, {second} equal on 8 stored samples"
+    rewrite(folder, output_1=tinybundle.samples(folder)["output_1"] + 1)
+    found = autoopt.verify(folder)
+    assert not found.holds
+    assert f"{first} equal on 8 stored samples, {second} up to " in found.checks[-1].text
+    rewrite(folder, output_1=None)
+    assert "output_1 is missing" in refused(folder)
 
 
 def test_other_inputs_give_other_outputs(bundle):
@@ -343,7 +356,7 @@ def test_names_in_the_card_lead_nowhere(bundle):
 
 
 def same(a, b, step=0.0):
-    return compare(np.asarray(a), Run(inputs=(), outputs=np.asarray(b, np.asarray(a).dtype), step=step))[0]
+    return compare(np.asarray(a), np.asarray(b, np.asarray(a).dtype), step)[0]
 
 
 def test_what_is_no_number_must_stay_so():

@@ -5,9 +5,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+import tf_keras
 
 import autoopt
-from autoopt import inspect
+from autoopt import convert, inspect
 from autoopt.candidate import Candidate
 from autoopt.export import SavedResults
 from autoopt.folder import StudyFolder
@@ -77,6 +78,25 @@ def bundle(folder: Path, file: bytes, split: Split | None, **more: object) -> Pa
     """The bundle of that candidate, under `folder`."""
     (folder / "study").mkdir(parents=True)
     return study(folder / "study", file, split, **more).export(1, folder / "bundle")  # type: ignore[arg-type]
+
+
+def two_headed(folder: Path, scheme: str = "float32") -> Path:
+    """The bundle of a file with two inputs and two outputs, each of a shape of its own."""
+    layers = tf_keras.layers
+    tf_keras.utils.set_random_seed(1)
+    a, b = layers.Input((4,), name="zebra"), layers.Input((3,), name="ant")
+    both = layers.Concatenate()([a, b])
+    where, what = layers.Dense(2, name="where")(both), layers.Dense(5, activation="softmax", name="what")(both)
+    rng = np.random.default_rng(0)
+    inputs = {name: rng.random((20, size)).astype(np.float32) for name, size in (("zebra", 4), ("ant", 3))}
+    file = convert.float32(tf_keras.Model([a, b], [where, what]))
+    if scheme != "float32":
+        file = convert.quantize(file, scheme, inputs)
+    return bundle(
+        folder, file, Split(inputs=inputs, labels=np.zeros((20, 7))), scheme=scheme, classes=(),
+        loss={"outputs": {"where": "mse", "what": "categorical_crossentropy"}},
+        metric=ACCURACY | {"name": "mae", "function": {}},
+    )  # fmt: skip
 
 
 def samples(folder: Path) -> dict[str, np.ndarray]:

@@ -56,7 +56,7 @@ def make(
     inputs, outputs = ([End.of(end) for end in card[kind]] for kind in ("inputs", "outputs"))
     recording = Recording(why="they were left out" if not samples else "the file's inputs and outputs are not known")
     if samples and inputs and outputs:
-        recording = record(file, manifest, store, inputs, outputs[0])
+        recording = record(file, manifest, store, inputs, outputs)
     files, kept = {MODEL: file}, recording.samples
     if kept is not None:
         files[SAMPLES] = kept.to_bytes()
@@ -73,8 +73,8 @@ def make(
         interface = Interface(
             title=f"Candidate #{candidate.number} of the study {results.study}: {candidate.recipe.label()}.",
             inputs=tuple(inputs),
-            output=outputs[0],
-            classes=classes and len(outputs[0].item) == 1,
+            outputs=tuple(outputs),
+            classes=classes and len(outputs) == 1 and len(outputs[0].item) == 1,
             labels=len(labels),
             threshold=0.5 if manifest is None else manifest.threshold,
             samples=card["samples"]["items"],

@@ -121,7 +121,9 @@ def _ends(card: Mapping[str, Any]) -> list[str]:
             scale, zero = end["scale"], end["zero_point"]
             shape = " x ".join(map(str, end["shape"]))
             quantization = "| |" if scale is None else f"{scale:.8g} | {zero} |"
-            lines.append(f"| {kind[:-1]} | `{code_span(end['name'])}` | {shape} | {end['dtype']} | {quantization}")
+            lines.append(
+                f"| {kind[:-1]} | `{code_span(end.get('key') or end['name'])}` | {shape} | {end['dtype']} | {quantization}"
+            )
     return [*lines, "", "A quantized value q stands for `(q - zero point) * scale`.", ""]
 
 

@@ -1,7 +1,8 @@
 """What goes into a file and comes out of it, as the code for a device must know it."""
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -9,6 +10,7 @@ import numpy as np
 
 PLAIN = ("float32", "int8", "uint8", "int16", "int32", "int64", "bool")
 """The dtypes that code is written for."""
+_SAFE = re.compile(r"[A-Za-z0-9_./:-]{1,100}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +18,7 @@ class End:
     """An input or output of a file.
 
     Attributes:
+        name: in the file's signature, as the study's model has it; empty where the file does not tell one that is safe in code.
         shape: with the batch in front.
         dtype: such as `int8`.
         scale: of the quantization, or 0 where a value stands for itself.
@@ -26,6 +29,7 @@ class End:
     dtype: str
     scale: float = 0.0
     zero: int = 0
+    name: str = ""
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Self:
@@ -37,6 +41,7 @@ class End:
             dtype=dtype,
             scale=float(plain["scale"]) if quantized else 0.0,
             zero=int(plain["zero_point"] or 0) if quantized else 0,
+            name=found[0] if (found := _SAFE.fullmatch(str(plain.get("key", "")))) else "",
         )
 
     @property
@@ -83,8 +88,8 @@ class Interface:
     Attributes:
         title: the candidate in words; escape it.
         inputs: in the file's order.
-        output: its only one.
-        classes: whether the output holds a score a class; else it is values.
+        outputs: likewise.
+        classes: whether the only output holds a score a class; else it is values.
         labels: how many classes have names, in `labels.txt`.
         threshold: over which one output means class 1.
         samples: how many are stored.
@@ -93,7 +98,7 @@ class Interface:
 
     title: str
     inputs: tuple[End, ...]
-    output: End
+    outputs: tuple[End, ...]
     classes: bool
     labels: int = 0
     threshold: float = 0.5
@@ -103,18 +108,33 @@ class Interface:
     @property
     def known(self) -> bool:
         """Whether code can be written for its dtypes."""
-        return bool(self.inputs) and all(end.dtype in PLAIN for end in (*self.inputs, self.output))
+        return bool(self.inputs) and all(end.dtype in PLAIN for end in (*self.inputs, *self.outputs))
 
     @property
     def binary(self) -> bool:
         """Whether one score decides between two classes."""
-        return self.classes and self.output.size == 1
+        return self.classes and self.outputs[0].size == 1
 
-    def doc(self, shapes: str) -> str:
-        """A line on what goes in and comes out."""
+    def doc(self, shapes: Sequence[str]) -> str:
+        """A line on what goes in and comes out.
+
+        Args:
+            shapes: of the inputs, in words.
+        """
         what = "One score a class" if self.classes else "The model's values"
+        what += " by output" if len(self.outputs) > 1 else ""
+        if len(shapes) > 1:
+            shapes = [f"{name} {shape}" for name, shape in zip(names(self.inputs, "input"), shapes, strict=True)]
         stored = f"; stored samples lie between {', '.join(self.spans)}" if self.spans else ""
-        return f"{what}, for one item of shape {shapes} in the values that the model was trained on{stored}."
+        return (
+            f"{what}, for one item of shape {' and '.join(shapes)} in the values that the model was trained on{stored}."
+        )
+
+
+def names(ends: Sequence[End], kind: str) -> list[str]:
+    """What inputs or outputs are called, each differently: their own names, or by number."""
+    known = [end.name for end in ends]
+    return known if all(known) and len(set(known)) == len(known) else [f"{kind}_{i}" for i in range(len(known))]
 
 
 def offset(zero: int) -> str:

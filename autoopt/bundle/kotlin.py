@@ -5,6 +5,7 @@ the machine's own byte order.
 """
 
 from autoopt.bundle.ends import End, Interface, offset
+from autoopt.bundle.ends import names as called
 from autoopt.bundle.escaping import comment
 
 PACKAGE = "com.google.ai.edge.litert:litert:1.4.2"
@@ -23,12 +24,12 @@ class {name}(context: Context) : AutoCloseable {{
         Interpreter(context.assets.open("model.tflite").use {{ it.readBytes() }}.let {{ direct(it.size).put(it) }})
 {fields}
     /** {doc} */
-    fun {function}({parameters}): FloatArray {{
+    fun {function}({parameters}): {result} {{
 {feed}
-        output.rewind()
+{rewind}
         {call}
-        output.rewind()
-        return FloatArray({size}) {{ {read} }}
+{rewind}
+        return {read}
     }}
 {classify}
     override fun close() = interpreter.close()
@@ -47,55 +48,56 @@ _PUT = {
     "bool": "put((if ({}) 1 else 0).toByte())",
 }
 _GET = {
-    "float32": "output.getFloat()",
-    "int8": "output.get()",
-    "uint8": "(output.get().toInt() and 0xFF)",
-    "int16": "output.getShort()",
-    "int32": "output.getInt()",
-    "int64": "output.getLong()",
-    "bool": "output.get()",
+    "float32": "{}.getFloat()",
+    "int8": "{}.get()",
+    "uint8": "({}.get().toInt() and 0xFF)",
+    "int16": "{}.getShort()",
+    "int32": "{}.getInt()",
+    "int64": "{}.getLong()",
+    "bool": "{}.get()",
 }
 
 
 def kotlin(interface: Interface) -> tuple[str, str]:
     """Name and text of the class's file; quantization, dtypes and shapes are the file's own."""
-    ends, output = interface.inputs, interface.output
-    single = len(ends) == 1
-    values = ["values"] if single else [f"values{i}" for i in range(len(ends))]
-    buffers = ["input"] if single else [f"input{i}" for i in range(len(ends))]
+    ends, outputs = interface.inputs, interface.outputs
+    values, buffers, results = _numbered("values", ends), _numbered("input", ends), _numbered("output", outputs)
     name, function = ("Classifier", "scores") if interface.classes else ("Predictor", "predict")
     assets = "model.tflite and labels.txt" if interface.labels else "model.tflite"
     parameters = ", ".join(f"{v}: {_array(end)}" for v, end in zip(values, ends, strict=True))
-    shapes = " and ".join(end.in_words for end in ends)
     return f"{name}.kt", _CODE.format(
         title=comment(interface.title),
         package=PACKAGE,
         assets=assets,
         imports="import kotlin.math.round\n" if any(end.scale for end in ends) else "",
         name=name,
-        fields=_fields(interface, buffers),
-        doc=interface.doc(shapes),
+        fields=_fields(interface, buffers, results),
+        doc=interface.doc([end.in_words for end in ends]),
         function=function,
         parameters=parameters,
         feed="\n".join(_feed(*parts) for parts in zip(buffers, values, ends, strict=True)),
-        call=_call(buffers),
-        size=output.size,
-        read=_read(output),
+        result="FloatArray" if len(outputs) == 1 else "Map<String, FloatArray>",
+        rewind="\n".join(f"        {result}.rewind()" for result in results),
+        call=_call(buffers, results),
+        read=_read(outputs, results),
         classify=_classify(interface, parameters, ", ".join(values)) if interface.classes else "",
     )
+
+
+def _numbered(name: str, ends: tuple[End, ...]) -> list[str]:
+    return [name] if len(ends) == 1 else [f"{name}{i}" for i in range(len(ends))]
 
 
 def _array(end: End) -> str:
     return "FloatArray" if end.scale or end.dtype == "float32" else _ARRAYS.get(end.dtype, "IntArray")
 
 
-def _fields(interface: Interface, buffers: list[str]) -> str:
+def _fields(interface: Interface, buffers: list[str], results: list[str]) -> str:
+    ends = (*interface.inputs, *interface.outputs)
     lines = [
         f"    private val {buffer} = direct({end.bytes})  // {end.in_words} of {end.dtype}"
-        for buffer, end in zip(buffers, interface.inputs, strict=True)
+        for buffer, end in zip((*buffers, *results), ends, strict=True)
     ]
-    output = interface.output
-    lines.append(f"    private val output = direct({output.bytes})  // {output.in_words} of {output.dtype}")
     if interface.labels:
         lines.append(
             '    private val labels = context.assets.open("labels.txt").bufferedReader().useLines { it.toList() }'
@@ -120,17 +122,26 @@ def _feed(buffer: str, values: str, end: End) -> str:
     )
 
 
-def _call(buffers: list[str]) -> str:
-    if len(buffers) == 1:
-        return f"interpreter.run({buffers[0]}, output)"
-    return f"interpreter.runForMultipleInputsOutputs(arrayOf<Any>({', '.join(buffers)}), mapOf<Int, Any>(0 to output))"
+def _call(buffers: list[str], results: list[str]) -> str:
+    if len(buffers) == len(results) == 1:
+        return f"interpreter.run({buffers[0]}, {results[0]})"
+    places = ", ".join(f"{i} to {result}" for i, result in enumerate(results))
+    return f"interpreter.runForMultipleInputsOutputs(arrayOf<Any>({', '.join(buffers)}), mapOf<Int, Any>({places}))"
 
 
-def _read(output: End) -> str:
-    got = _GET[output.dtype]
-    if output.scale:
-        return f"({got}{offset(-output.zero)}) * {output.factor}f"
-    return got if output.dtype == "float32" else f"{got}.toFloat()"
+def _read(ends: tuple[End, ...], results: list[str]) -> str:
+    arrays = [f"FloatArray({end.size}) {{ {_value(end, result)} }}" for end, result in zip(ends, results, strict=True)]
+    if len(arrays) == 1:
+        return arrays[0]
+    pairs = (f'"{name}" to {array}' for name, array in zip(called(ends, "output"), arrays, strict=True))
+    return f"mapOf({', '.join(pairs)})"
+
+
+def _value(end: End, buffer: str) -> str:
+    got = _GET[end.dtype].format(buffer)
+    if end.scale:
+        return f"({got}{offset(-end.zero)}) * {end.factor}f"
+    return got if end.dtype == "float32" else f"{got}.toFloat()"
 
 
 def _classify(interface: Interface, parameters: str, arguments: str) -> str:

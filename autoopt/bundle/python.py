@@ -1,6 +1,7 @@
 """`predict.py`: the few lines of Python that run the model."""
 
 from autoopt.bundle.ends import End, Interface, offset
+from autoopt.bundle.ends import names as called
 from autoopt.bundle.escaping import comment
 
 NAME = "predict.py"
@@ -21,13 +22,11 @@ def predict({names}):
     """{doc}"""
 {feed}
     interpreter.invoke()
-    y = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0]
-    return {result}
+{result}
 
 
 if __name__ == "__main__":
 {items}
-    scores = predict({calls}).reshape(-1)
 {shown}
 '''
 
@@ -37,7 +36,8 @@ def predict_py(interface: Interface) -> str:
     ends = interface.inputs
     names = ["x"] if len(ends) == 1 else [f"x{i}" for i in range(len(ends))]
     stored = bool(interface.samples)
-    shapes = ", ".join(f"({', '.join(map(str, end.item))}{',' * (len(end.item) == 1)})" for end in ends)
+    shapes = [f"({', '.join(map(str, end.item))}{',' * (len(end.item) == 1)})" for end in ends]
+    calls = ", ".join(_real(name, end) for name, end in zip(names, ends, strict=True))
     return _CODE.format(
         name=NAME,
         which="the first stored sample" if stored else "zeros: no samples are stored",
@@ -46,10 +46,9 @@ def predict_py(interface: Interface) -> str:
         names=", ".join(names),
         doc=interface.doc(shapes),
         feed="\n".join(_feed(i, name, end) for i, (name, end) in enumerate(zip(names, ends, strict=True))),
-        result=_real("y", interface.output),
+        result=_result(interface.outputs),
         items=_items(names, ends, stored),
-        calls=", ".join(_real(name, end) for name, end in zip(names, ends, strict=True)),
-        shown=_shown(interface),
+        shown=_shown(interface, calls),
     )
 
 
@@ -78,6 +77,15 @@ def _dtype(end: End) -> str:
     return "bool" if end.dtype == "bool" else f"np.{end.dtype}"
 
 
+def _result(ends: tuple[End, ...]) -> str:
+    read = 'interpreter.get_tensor(interpreter.get_output_details()[{}]["index"])[0]'
+    if len(ends) == 1:
+        return f"    y = {read.format(0)}\n    return {_real('y', ends[0])}"
+    lines = [f"    y{i} = {read.format(i)}" for i in range(len(ends))]
+    values = ", ".join(f'"{name}": {_real(f"y{i}", ends[i])}' for i, name in enumerate(called(ends, "output")))
+    return "\n".join([*lines, f"    return {{{values}}}"])
+
+
 def _real(name: str, end: End) -> str:
     """The values that a tensor's integers stand for."""
     return f"({name}.astype(np.float32){offset(-end.zero)}) * {end.factor}" if end.scale else name
@@ -92,11 +100,14 @@ def _items(names: list[str], ends: tuple[End, ...], stored: bool) -> str:
     return "\n".join(['    samples = np.load(FOLDER / "samples.npz", allow_pickle=False)', *reads])
 
 
-def _shown(interface: Interface) -> str:
+def _shown(interface: Interface, calls: str) -> str:
+    if len(interface.outputs) > 1:
+        return f"    for name, values in predict({calls}).items():\n        print(name, values.reshape(-1))"
+    scores = f"    scores = predict({calls}).reshape(-1)"
     if not interface.classes:
-        return "    print(scores)"
+        return f"{scores}\n    print(scores)"
     best = f"int(scores[0] > {interface.threshold})" if interface.binary else "int(scores.argmax())"
-    lines, shown = [f"    best = {best}"], "best"
+    lines, shown = [scores, f"    best = {best}"], "best"
     if interface.labels:
         lines.append('    labels = (FOLDER / "labels.txt").read_text(encoding="utf-8").splitlines()')
         shown = "labels[best] if best < len(labels) else best"

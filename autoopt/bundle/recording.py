@@ -49,7 +49,9 @@ class Recording:
         }
 
 
-def record(file: bytes, manifest: Manifest | None, store: Store, inputs: Sequence[End], output: End) -> Recording:
+def record(
+    file: bytes, manifest: Manifest | None, store: Store, inputs: Sequence[End], outputs: Sequence[End]
+) -> Recording:
     """Take a few items of the validation split and run the file over them.
 
     Args:
@@ -57,7 +59,7 @@ def record(file: bytes, manifest: Manifest | None, store: Store, inputs: Sequenc
         manifest: of the study's task, None where it is not known any more.
         store: the study's.
         inputs: what the file takes.
-        output: what it gives.
+        outputs: what it gives.
 
     Returns:
         the samples, or why there are none: a bundle without them is a bundle too.
@@ -72,8 +74,8 @@ def record(file: bytes, manifest: Manifest | None, store: Store, inputs: Sequenc
             return Recording(
                 why="the study's store has lost the validation data; running the study again brings it back"
             )
-        values = output.size if of_classes(manifest) else 0
-        items, labels = _few(path, values, sum(end.bytes for end in (*inputs, output)))
+        values = outputs[0].size if of_classes(manifest) and len(outputs) == 1 else 0
+        items, labels = _few(path, values, sum(end.bytes for end in (*inputs, *outputs)))
         done = run(file, list(items.values()), list(items))
     except (CandidateFailed, TargetUnavailable) as error:
         return Recording(why=getattr(error, "reason", str(error)))

@@ -2,8 +2,8 @@
 
 Called with a folder that holds `model.tflite` and `asked.npz`: `input_0`, `input_1`, ... in the file's order and
 dtypes, each of shape (items, ...); or, with `names`, real values by the task's input names. Writes `answer.npz`:
-`input_0`, ... as the file took them, `output` as it gave it, and `step`: the smallest difference between two values
-of a float output that was scaled back from integers, else 0.
+`input_0`, ... as the file took them, `output_0`, ... as it gave them, and `steps`: for each output the smallest
+difference between two values of floats that were scaled back from integers, else 0.
 """
 
 import sys
@@ -18,8 +18,8 @@ def main(folder: Path) -> None:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(folder / "model.tflite"), num_threads=1)
-    details, output = interpreter.get_input_details(), interpreter.get_output_details()[0]
-    answer: dict[str, Any] = {"step": step(interpreter, output["index"])}
+    details, ends = interpreter.get_input_details(), interpreter.get_output_details()
+    answer: dict[str, Any] = {"steps": [step(interpreter, end["index"]) for end in ends]}
     with np.load(folder / "asked.npz", allow_pickle=False) as asked:
         arrays = [asked[f"input_{i}"] for i in range(len(details))]
         if "names" in asked:
@@ -31,14 +31,16 @@ def main(folder: Path) -> None:
         if detail["shape"][0] != 1:
             interpreter.resize_tensor_input(detail["index"], [1, *array.shape[1:]])
     interpreter.allocate_tensors()
-    outputs = []
+    outputs: list[list[np.ndarray]] = [[] for _ in ends]
     for item in zip(*arrays, strict=True):
         for array, detail in zip(item, details, strict=True):
             interpreter.set_tensor(detail["index"], array[None])
         interpreter.invoke()
-        outputs.append(interpreter.get_tensor(output["index"])[0])
+        for end, found in zip(ends, outputs, strict=True):
+            found.append(interpreter.get_tensor(end["index"])[0])
     answer |= {f"input_{i}": array for i, array in enumerate(arrays)}
-    np.savez(folder / "answer.npz", output=np.array(outputs), **answer)
+    answer |= {f"output_{i}": np.array(found) for i, found in enumerate(outputs)}
+    np.savez(folder / "answer.npz", **answer)
 
 
 def places(interpreter: Any, names: list[str]) -> list[int]:

@@ -29,47 +29,47 @@ class Samples:
 
     Attributes:
         inputs: in the file's order, each of shape (items, ...), in the dtype that the file takes.
-        outputs: shape (items, ...), in the dtype that the file gives.
+        outputs: likewise, in the dtype that the file gives.
         labels: the true classes, shape (items,), dtype int64; empty where they are no classes.
     """
 
     inputs: tuple[np.ndarray, ...]
-    outputs: np.ndarray
+    outputs: tuple[np.ndarray, ...]
     labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __len__(self) -> int:
-        return len(self.outputs)
+        return len(self.outputs[0])
 
     def to_bytes(self) -> bytes:
         """Uncompressed `.npz`; `from_bytes` is the inverse."""
-        arrays = {f"input_{i}": array for i, array in enumerate(self.inputs)} | {"output": self.outputs}
+        arrays = dict(zip(_names(self.inputs, self.outputs), (*self.inputs, *self.outputs), strict=True))
         return _npz(arrays | ({"labels": self.labels} if len(self.labels) else {}))
 
     @classmethod
-    def from_bytes(cls, data: bytes, where: str, inputs: Sequence[End], output: End) -> "Samples":
+    def from_bytes(cls, data: bytes, where: str, inputs: Sequence[End], outputs: Sequence[End]) -> "Samples":
         """Read what `to_bytes` wrote; never unpickles.
 
         Args:
             data: the `.npz`.
             where: for messages.
             inputs: what the file takes.
-            output: what it gives.
+            outputs: what it gives.
 
         Raises:
             ConfigError: if it is damaged, or holds something else.
         """
-        names = [f"input_{i}" for i in range(len(inputs))]
+        names = _names(inputs, outputs)
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                missing = [name for name in (*names, "output") if name not in arrays]
+                missing = [name for name in names if name not in arrays]
                 found = {name: np.asarray(arrays[name]) for name in arrays.files} if not missing else {}
         except Exception as error:  # numpy and zipfile raise many kinds for what is damaged
             raise ConfigError(
                 f"{where}: damaged ({' '.join(str(error).split())[:200] or type(error).__name__})"
             ) from error
         if missing:
-            raise ConfigError(f"{where}: expected {', '.join((*names, 'output'))}; {missing[0]} is missing")
-        for name, end in zip((*names, "output"), (*inputs, output), strict=True):
+            raise ConfigError(f"{where}: expected {', '.join(names)}; {missing[0]} is missing")
+        for name, end in zip(names, (*inputs, *outputs), strict=True):
             array = found[name]
             if array.shape[1:] != end.item or array.ndim == 0 or array.dtype.name != end.dtype:
                 shape = ", ".join(map(str, ("items", *end.item)))
@@ -79,10 +79,17 @@ class Samples:
         labels = found.get("labels", np.zeros(0, np.int64))
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
             raise ConfigError(f"{where}: labels: expected one class an item, got {labels.dtype} {labels.shape}")
-        counts = {len(found[name]) for name in (*names, "output")} | ({len(labels)} if len(labels) else set())
+        counts = {len(found[name]) for name in names} | ({len(labels)} if len(labels) else set())
         if len(counts) != 1 or 0 in counts:
             raise ConfigError(f"{where}: expected as many outputs as items, one or more, got {sorted(counts)}")
-        return cls(inputs=tuple(found[name] for name in names), outputs=found["output"], labels=labels)
+        arrays = tuple(found[name] for name in names)
+        return cls(inputs=arrays[: len(inputs)], outputs=arrays[len(inputs) :], labels=labels)
+
+
+def _names(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[str]:
+    """What the arrays are called in the `.npz`."""
+    given = ["output"] if len(outputs) == 1 else [f"output_{i}" for i in range(len(outputs))]
+    return [*(f"input_{i}" for i in range(len(inputs))), *given]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,12 +99,12 @@ class Run:
     Attributes:
         inputs: as the file took them.
         outputs: as it gave them.
-        step: the smallest difference between two values of an output that was scaled back from integers, else 0.
+        steps: for each output the smallest difference between two of its values, if they were scaled back from integers, else 0.
     """
 
     inputs: tuple[np.ndarray, ...]
-    outputs: np.ndarray
-    step: float
+    outputs: tuple[np.ndarray, ...]
+    steps: tuple[float, ...]
 
 
 def run(file: bytes, inputs: Sequence[np.ndarray], names: Sequence[str] = ()) -> Run:
@@ -136,8 +143,8 @@ def _run(file: bytes, asked: Mapping[str, np.ndarray], inputs: int) -> Run:
         with np.load(folder / "answer.npz", allow_pickle=False) as answer:
             return Run(
                 inputs=tuple(answer[f"input_{i}"] for i in range(inputs)),
-                outputs=answer["output"],
-                step=float(answer["step"]),
+                outputs=tuple(answer[f"output_{i}"] for i in range(len(answer["steps"]))),
+                steps=tuple(answer["steps"].tolist()),
             )
 
 
