@@ -147,6 +147,34 @@ def test_its_outputs_are_those_of_litert(scheme):
     assert tflm_runner.difference(runtime, tiny.file(tiny.recipe(scheme)), 64000) == 0
 
 
+def two_headed():
+    """A file with two inputs of different shapes and two outputs."""
+    a, b = layers.Input((4,), name="a"), layers.Input((3,), name="b")
+    both = layers.Concatenate()([a, b])
+    return convert.float32(tf_keras.Model([a, b], [layers.Dense(2)(both), layers.Dense(5)(both)]))
+
+
+def test_every_input_is_set_and_every_output_looked_at(monkeypatch):
+    file = two_headed()
+    assert tflm_runner.difference(runtime, file, 64000) == 0
+    assert tflm_runner.alike(runtime, file, file, 64000)
+    assert not tflm_runner.alike(runtime, file, two_headed(), 64000)  # other weights
+    real = tflm_runner.run
+
+    def spoiled(*arguments):
+        first, second = real(*arguments)
+        return [first, second + 0.5]
+
+    monkeypatch.setattr(tflm_runner, "run", spoiled)
+    assert tflm_runner.difference(runtime, file, 64000) == pytest.approx(0.5, abs=1e-3)
+
+
+def test_indices_stay_inside_their_table(micro):
+    words = layers.Input((6,), dtype="int32", name="words")
+    pooled = layers.GlobalAveragePooling1D()(layers.Embedding(50, 4)(words))
+    assert micro.memory(convert.float32(tf_keras.Model(words, layers.Dense(3)(pooled))))["memory_bytes"] > 0
+
+
 @pytest.mark.parametrize("scheme", ["int8", "int8_io"])
 def test_large_weights_are_found(scheme):
     """litert-quantizer lays them outside the flatbuffer, where TFLM does not look."""

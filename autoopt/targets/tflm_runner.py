@@ -2,13 +2,14 @@
 
 On standard input lie the plain file, of as many bytes as the argument says, and the one that goes into flash: the same, or
 one with look-up tables. Prints `{"arena_bytes": N, "off_by": D, "same": S}`: N is of the latter, S says whether both give
-the very same outputs. D is the largest difference between the first output of TFLM and of
+the very same outputs. D is the largest difference between the outputs of TFLM and of
 LiteRT's reference kernels on the same random inputs, 0 if it is within rounding.
 """
 
 import json
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,20 +31,35 @@ def starts(runtime: Any, file: bytes, arena: int) -> bool:
     child = os.fork()
     if child == 0:
         try:
-            run(runtime, file, arena, None)
+            run(runtime, file, arena)
         except RuntimeError:
             os._exit(1)
         os._exit(0)
     return os.waitpid(child, 0)[1] == 0
 
 
-def run(runtime: Any, file: bytes, arena: int, inputs: list[np.ndarray] | None) -> list[np.ndarray]:
-    """One run in TFLM; with inputs, its outputs."""
+def run(runtime: Any, file: bytes, arena: int, inputs: Sequence[np.ndarray] = (), outputs: int = 0) -> list[np.ndarray]:
+    """One run in TFLM: so many of its outputs."""
     interpreter = runtime.Interpreter.from_bytes(file, arena_size=arena)
-    for i, array in enumerate(inputs or ()):
+    for i, array in enumerate(inputs):
         interpreter.set_input(array, i)
     interpreter.invoke()
-    return [] if inputs is None else [interpreter.get_output(0)]
+    return [interpreter.get_output(i) for i in range(outputs)]
+
+
+def at_random(details: Sequence[Any], rng: np.random.Generator) -> list[np.ndarray]:
+    """Inputs of these shapes and dtypes; zeros for integers of over two bytes, which are indices as a rule."""
+    arrays = []
+    for detail in details:
+        kind, shape = np.dtype(detail["dtype"]), detail["shape"]
+        if kind.kind == "f":
+            array = rng.random(shape)
+        elif kind.kind in "iu" and kind.itemsize <= 2:
+            array = rng.integers(np.iinfo(kind).min, np.iinfo(kind).max, shape, endpoint=True)
+        else:
+            array = np.zeros(shape)
+        arrays.append(array.astype(kind))
+    return arrays
 
 
 def smallest_arena(runtime: Any, file: bytes) -> int:
@@ -55,7 +71,7 @@ def smallest_arena(runtime: Any, file: bytes) -> int:
     most = 1 << 14
     while not starts(runtime, file, most):
         if most >= LARGEST:
-            run(runtime, file, LARGEST, None)
+            run(runtime, file, LARGEST)
         most *= 4
     least = 0  # too small
     while most - least > 1:
@@ -69,41 +85,44 @@ def smallest_arena(runtime: Any, file: bytes) -> int:
 
 def difference(runtime: Any, file: bytes, arena: int) -> float:
     """How far TFLM's outputs are from LiteRT's reference kernels, which share its arithmetic."""
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    reference = Interpreter(model_content=file, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
-    reference.allocate_tensors()
-    output = reference.get_output_details()[0]
-    scale = output["quantization"][0] or 1.0  # 0: the output is no integer
+    reference = litert(file)
+    details, outputs = reference.get_input_details(), reference.get_output_details()
     rng = np.random.default_rng(0)
-    allowed, worst = STEPS * step(reference, output["index"]), 0.0
+    allowed, worst = [STEPS * step(reference, output["index"]) for output in outputs], [0.0] * len(outputs)
     for _ in range(SAMPLES):
-        inputs = []
-        for detail in reference.get_input_details():
-            kind, shape = np.dtype(detail["dtype"]), detail["shape"]
-            limits = (-128, 128) if kind == np.int8 else (-(1 << 15), 1 << 15)
-            array = rng.random(shape) if kind.kind == "f" else rng.integers(*limits, shape)
-            inputs.append(array.astype(kind))
-            reference.set_tensor(detail["index"], inputs[-1])
+        inputs = at_random(details, rng)
+        for detail, array in zip(details, inputs, strict=True):
+            reference.set_tensor(detail["index"], array)
         reference.invoke()
-        expected = scale * reference.get_tensor(output["index"]).astype(np.float64)
-        found = scale * run(runtime, file, arena, inputs)[0].astype(np.float64)
-        allowed = max(allowed, RELATIVE * float(np.nanmax(np.abs(expected), initial=0)))
-        worst = float(np.maximum(worst, np.abs(found - expected).max()))  # NaN stays NaN
-    return 0.0 if worst <= allowed else worst
+        for i, (output, given) in enumerate(zip(outputs, run(runtime, file, arena, inputs, len(outputs)), strict=True)):
+            scale = output["quantization"][0] or 1.0  # 0: the output is no integer
+            expected = scale * reference.get_tensor(output["index"]).astype(np.float64)
+            found = scale * given.astype(np.float64)
+            allowed[i] = max(allowed[i], RELATIVE * float(np.nanmax(np.abs(expected), initial=0)))
+            worst[i] = float(np.maximum(worst[i], np.abs(found - expected).max()))  # NaN stays NaN
+    off = [far for far, limit in zip(worst, allowed, strict=True) if not far <= limit]
+    return float(np.max(off, initial=0.0))
 
 
 def alike(runtime: Any, file: bytes, other: bytes, arena: int) -> bool:
     """Whether two files with the same inputs give the very same outputs in TFLM."""
-    details = runtime.Interpreter.from_bytes(file, arena_size=arena).get_input_details(0)
-    kind, rng = np.dtype(details["dtype"]), np.random.default_rng(1)
+    reference, rng = litert(file), np.random.default_rng(1)
+    outputs = len(reference.get_output_details())
     for _ in range(SAMPLES):
-        shape = details["shape"]
-        array = (rng.random(shape) if kind.kind == "f" else rng.integers(-128, 128, shape)).astype(kind)
-        one, two = (run(runtime, each, arena, [array])[0] for each in (file, other))
-        if not np.array_equal(one, two):
+        inputs = at_random(reference.get_input_details(), rng)
+        one, two = (run(runtime, each, arena, inputs, outputs) for each in (file, other))
+        if not all(map(np.array_equal, one, two)):
             return False
     return True
+
+
+def litert(file: bytes) -> Any:
+    """LiteRT's own interpreter with its reference kernels."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    found = Interpreter(model_content=file, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
+    found.allocate_tensors()
+    return found
 
 
 def step(interpreter: Any, tensor: int) -> float:
@@ -134,7 +153,7 @@ if __name__ == "__main__":
             answer["same"] = alike(runtime, file, flashed, roomy)
     except RuntimeError:
         os.dup2(said, 2)
-        run(runtime, flashed, 1 << 22, None)
+        run(runtime, flashed, 1 << 22)
         raise
     os.dup2(said, 2)
     print(json.dumps(answer))
