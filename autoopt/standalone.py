@@ -93,10 +93,11 @@ class Items:
         """By input name, in the shape that a file takes.
 
         Raises:
-            ConfigError: if they are of another shape.
+            ConfigError: if they are of another shape, or the file has several inputs or outputs.
         """
-        if len(contents.inputs) != 1:
-            raise ConfigError(f"{path}: has {len(contents.inputs)} inputs; data can be given for files with one")
+        for kind, ends in (("inputs", contents.inputs), ("outputs", contents.outputs)):
+            if len(ends) != 1:
+                raise ConfigError(f"{path}: has {len(ends)} {kind}; data can be given for files with one")
         x, expected = self.x, tuple(contents.inputs[0]["shape"][1:])
         if (*x.shape[1:], 1) == expected:
             x = x[..., None]

@@ -439,6 +439,15 @@ def test_data_for_a_file_with_two_inputs_is_refused(write, arrays):
     assert said == f"{path}: has 2 inputs; data can be given for files with one"
 
 
+def test_data_for_a_file_with_two_outputs_is_refused(write, arrays):
+    layers = tf_keras.layers
+    x = layers.Input((8, 8, 1))
+    flat = layers.Flatten()(x)
+    path = write(convert.float32(tf_keras.Model(x, [layers.Dense(4)(flat), layers.Dense(1)(flat)])))
+    said = refusal(standalone.measure_file, path, HOST, data=arrays(x=X, y=Y))
+    assert said == f"{path}: has 2 outputs; data can be given for files with one"
+
+
 def test_files_with_other_ends_are_not_compared_on_data(write, arrays, micro):
     path, data = write(product(), "a.tflite"), arrays(x=X, y=Y)
     fewer, wider = write(total(), "fewer.tflite"), write(foreign(lambda x: x[:, :3] * 2, 1, 5), "wider.tflite")
