@@ -8,7 +8,7 @@ models trained with quantization in the loop.
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ WORSE_DB = 10.0
 """By so much the runtime's fast kernels may be further from float than its plain ones, which are the yardstick."""
 NOISE_DB = 3.0
 """Outputs further from float than this say next to nothing."""
+_KEY = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_./>-]*")
+"""Names that TensorFlow's signatures take."""
 BY_QUANTIZER = ("float16", "dynamic", "int8", "int8_io")
 """Schemes made from the float32 file, without the Keras model."""
 
@@ -40,7 +42,7 @@ def float32(model: Any) -> bytes:
     """
     if isinstance(model, ClosedModel):
         return model.file
-    return _convert(_converter(model), "float32")
+    return _convert(model, "float32")
 
 
 def int16x8(model: Any, calibration: Inputs) -> bytes:
@@ -57,18 +59,19 @@ def int16x8(model: Any, calibration: Inputs) -> bytes:
 
     def samples() -> Iterator[dict[str, np.ndarray]]:
         for i in range(len(next(iter(calibration.values())))):
-            yield {t.name.split(":")[0]: _item(calibration, t, i) for t in model.inputs}
+            yield {
+                key: calibration[name][i : i + 1].astype(tensor.dtype.as_numpy_dtype)
+                for key, name, tensor in zip(_keys(model), model.input_names, model.inputs, strict=True)
+            }
 
-    converter = _converter(model)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = samples
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8]
-    return _convert(converter, "int16x8")
+    def settle(converter: Any) -> None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = samples
+        converter.target_spec.supported_ops = [
+            tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        ]
 
-
-def _item(calibration: Inputs, tensor: Any, index: int) -> np.ndarray:
-    name = tensor.name.split(":")[0]
-    return calibration[name][index : index + 1].astype(tensor.dtype.as_numpy_dtype)
+    return _convert(model, "int16x8", settle)
 
 
 def trained(model: Any, scheme: str) -> bytes:
@@ -83,14 +86,22 @@ def trained(model: Any, scheme: str) -> bytes:
     """
     import tensorflow as tf
 
-    converter = _converter(model)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if SCHEMES[scheme].integer_io:
-        converter.inference_input_type = converter.inference_output_type = tf.int8
-    return _convert(converter, scheme)
+    def settle(converter: Any) -> None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if SCHEMES[scheme].integer_io:
+            converter.inference_input_type = converter.inference_output_type = tf.int8
+
+    return _convert(model, scheme, settle)
 
 
-def _converter(model: Any) -> Any:
+def _convert(model: Any, what: str, settle: Callable[[Any], None] = lambda converter: None) -> bytes:
+    """What TensorFlow's converter makes of a tf_keras model.
+
+    Args:
+        model: tf_keras model.
+        what: for messages.
+        settle: given the converter, to say how.
+    """
     import tensorflow as tf
 
     if isinstance(model, ClosedModel):
@@ -99,9 +110,47 @@ def _converter(model: Any) -> Any:
         # In an integer file no trace would be left of it: NaN is rounded to some integer.
         raise CandidateFailed("convert", "the model holds NaN or infinite weights")
     try:
-        return tf.lite.TFLiteConverter.from_keras_model(unrolled(model))
-    except Exception as error:  # likewise
-        raise CandidateFailed("convert", f"TensorFlow can't convert the model: {_first_line(error)}") from error
+        with tempfile.TemporaryDirectory(prefix="autoopt-") as folder:
+            _save(unrolled(model), folder)
+            converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+            settle(converter)
+            return bytes(converter.convert())
+    except Exception as error:  # the converter raises many kinds, all about this one model
+        raise CandidateFailed("convert", f"TensorFlow can't convert to {what}: {_first_line(error)}") from error
+
+
+def _save(model: Any, folder: str) -> None:
+    """Write what the converter needs of a tf_keras model: the function that it is, and its variables.
+
+    `from_keras_model` writes every layer's own functions too, for training and without, which takes several times as long
+    as the conversion itself; the file comes out the same.
+    """
+    import tensorflow as tf
+
+    ends = zip(_keys(model), model.inputs, strict=True)
+
+    @tf.function(input_signature=[tf.TensorSpec(end.shape, end.dtype, name=name) for name, end in ends])  # type: ignore[untyped-decorator]
+    def serve(*inputs: Any) -> dict[str, Any]:
+        found = model(inputs[0] if len(inputs) == 1 else list(inputs), training=False)
+        return dict(zip(model.output_names, tf.nest.flatten(found), strict=True))
+
+    module = tf.Module()
+    module.variables_of_the_model = model.variables
+    tf.saved_model.save(module, folder, signatures=serve)
+
+
+def _keys(model: Any) -> list[str]:
+    """What the inputs are called in the file: as in the model, where TensorFlow takes that.
+
+    Raises:
+        ValueError: if it does not, and there are several to tell apart.
+    """
+    names: list[str] = model.input_names
+    if all(map(_KEY.fullmatch, names)):
+        return names
+    if len(names) == 1:
+        return ["input"]
+    raise ValueError(f"rename the model's inputs ({', '.join(names)}): letters, digits and _, a letter first")
 
 
 def unrolled(model: Any) -> Any:
@@ -141,13 +190,6 @@ def _as_steps(config: Any) -> Any:
         return config
     alone = "kernel_size" in config  # of a recurrent convolution, which Keras can't unroll
     return {name: True if name == "unroll" and not alone else _as_steps(value) for name, value in config.items()}
-
-
-def _convert(converter: Any, what: str) -> bytes:
-    try:
-        return bytes(converter.convert())
-    except Exception as error:  # the converter raises many kinds, all about this one model
-        raise CandidateFailed("convert", f"TensorFlow can't convert to {what}: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:
@@ -305,8 +347,10 @@ def _batch(file: bytes, calibration: Inputs) -> dict[str, list[Inputs]]:
 
     interpreter = Interpreter(model_content=file)
     signature = next(iter(interpreter.get_signature_list()), None)
-    if signature is None:  # TensorFlow leaves it out where an input's name holds a space
-        raise ValueError("the float32 file has no signature; rename the model's inputs (letters, digits, _)")
+    if signature is None:
+        raise ValueError(
+            "the float32 file has no signature; convert it anew, with inputs whose names are of letters and digits"
+        )
     details = interpreter.get_signature_runner(signature).get_input_details()
     if set(details) != set(calibration):
         names = zip(details, calibration.values(), strict=True)

@@ -350,11 +350,39 @@ def test_bytes_that_are_no_model_fail_the_candidate():
         convert.quantize(b"no model at all", "dynamic", CALIBRATION)
 
 
-def test_inputs_whose_names_tensorflow_loses_are_named_as_the_reason():
+@pytest.mark.parametrize("name", ["the image", "_x", "a[0]"])
+def test_an_input_whose_name_tensorflow_refuses_gets_another(name):
     tf_keras.utils.set_random_seed(0)
-    file = convert.float32(tiny.network(layers.Flatten(), layers.Dense(2), name="the image"))
-    with pytest.raises(CandidateFailed, match="no signature; rename the model's inputs"):
+    model = tiny.network(layers.Flatten(), layers.Dense(2), name=name)
+    inputs = {name: IMAGES[tiny.INPUT]}
+    expected = model.predict(IMAGES[tiny.INPUT], verbose=0)
+    file = convert.float32(model)
+    for made in (file, convert.quantize(file, "int8", inputs), convert.int16x8(model, inputs)):
+        assert outputs_of(made, inputs, 1) == pytest.approx(expected, abs=0.05 * float(np.abs(expected).max()))
+
+
+def test_several_inputs_with_such_names_must_be_renamed():
+    ends = [layers.Input((8,), name=name) for name in ("the image", "b")]
+    with pytest.raises(CandidateFailed, match=r"rename the model's inputs \(the image, b\): letters, digits"):
+        convert.float32(tf_keras.Model(ends, layers.Concatenate()(ends)))
+
+
+def test_a_file_without_a_signature_is_named_as_the_reason():
+    tf_keras.utils.set_random_seed(0)
+    model = tiny.network(layers.Flatten(), layers.Dense(2), name="the image")
+    file = tf.lite.TFLiteConverter.from_keras_model(model).convert()
+    with pytest.raises(CandidateFailed, match="no signature; convert it anew"):
         convert.quantize(file, "int8", {"the image": IMAGES[tiny.INPUT]})
+
+
+def test_the_file_is_the_one_that_keras_own_way_to_save_gives():
+    """But for the byte that says what it was converted from."""
+    model, _ = models.unpack(tiny.packed(tiny.recipe("qat_int8")))
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    usual, ours = converter.convert(), convert.trained(model, "qat_int8")
+    assert len(usual) == len(ours)
+    assert (np.frombuffer(usual, np.uint8) != np.frombuffer(ours, np.uint8)).sum() <= 1
 
 
 LOOPS = {
