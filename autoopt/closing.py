@@ -70,7 +70,8 @@ class ClosedModel:
 
 
 def _end(name: str, detail: dict[str, Any]) -> End:
-    return End(name, (None, *(int(size) for size in detail["shape"][1:])), np.dtype(detail["dtype"]).name)
+    sizes = detail["shape_signature"] if len(detail["shape_signature"]) else detail["shape"]
+    return End(name, (None, *(None if size < 0 else int(size) for size in sizes[1:])), np.dtype(detail["dtype"]).name)
 
 
 def read(path: Path, where: str) -> ClosedModel:
@@ -79,25 +80,34 @@ def read(path: Path, where: str) -> ClosedModel:
     Raises:
         ConfigError: if it can't be read, or is quantized already.
     """
+    from ai_edge_litert.interpreter import Interpreter
+
     if not path.is_file():
         raise ConfigError(f"{where}: model: {path} is not a file")
     model = ClosedModel(file=path.read_bytes(), why="it is a .tflite: there are no layers to train")
     try:
-        ends = [*model.inputs, *model.outputs]
+        several = len(model.outputs) > 1
     except (ValueError, RuntimeError) as error:
         raise ConfigError(f"{where}: model: {path} is no .tflite that LiteRT can read") from error
-    stored = _stored(model.file)
-    if stored & {"INT8", "UINT8", "INT4", "FLOAT16"} or any(end.dtype in ("int8", "uint8", "int16") for end in ends):
+    if _quantized(model.file):
         raise ConfigError(f"{where}: model: {path} is quantized already; expected the float32 file that it came from")
+    signatures = Interpreter(model_content=model.file).get_signature_list()
+    if several and len(signatures) != 1:
+        raise ConfigError(
+            f"{where}: model: {path} has several outputs, and {len(signatures)} signatures to name them by; "
+            "convert it anew with one"
+        )
     return model
 
 
-def _stored(file: bytes) -> set[str]:
-    """The types of the tensors in a file."""
+def _quantized(file: bytes) -> bool:
+    """Whether a file holds tensors in half precision, or integers that stand for real values."""
     from ai_edge_litert import schema_py_generated as schema
 
-    names = {value: name for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
-    return {names[tensor.type] for tensor in schema.ModelT.InitFromPackedBuf(file, 0).subgraphs[0].tensors}
+    tensors = schema.ModelT.InitFromPackedBuf(file, 0).subgraphs[0].tensors
+    scales = (tensor.quantization.scale if tensor.quantization is not None else None for tensor in tensors)
+    halves = any(tensor.type == schema.TensorType.FLOAT16 for tensor in tensors)
+    return halves or any(scale is not None and len(scale) > 0 for scale in scales)
 
 
 def close(model: Any, why: str, where: str) -> ClosedModel:

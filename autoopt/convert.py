@@ -5,6 +5,7 @@ by litert-quantizer, in a fraction of the time and memory. TensorFlow's converte
 models trained with quantization in the loop.
 """
 
+import keyword
 import os
 import re
 import tempfile
@@ -146,11 +147,15 @@ def _keys(model: Any) -> list[str]:
         ValueError: if it does not, and there are several to tell apart.
     """
     names: list[str] = model.input_names
-    if all(map(_KEY.fullmatch, names)):
+    fit = all(_KEY.fullmatch(name) and not keyword.iskeyword(name) and name != "self" for name in names)
+    if fit and len({name.lower() for name in names}) == len(names):
         return names
     if len(names) == 1:
         return ["input"]
-    raise ValueError(f"rename the model's inputs ({', '.join(names)}): letters, digits and _, a letter first")
+    raise ValueError(
+        f"rename the model's inputs ({', '.join(names)}): letters, digits and _, a letter first, no word of Python's, "
+        "and not the same but for capitals"
+    )
 
 
 def unrolled(model: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from autoopt.replaying import Names, Replay, expect_same, functional
+from autoopt.replaying import MIXED_TOLERANCE, TOLERANCE, Names, Replay, expect_same, functional, nodes
 
 
 def flatten(model: Any, where: str) -> Any:
@@ -25,23 +25,23 @@ def flatten(model: Any, where: str) -> Any:
         ConfigError: naming a nested model that is subclassed, or the first layer whose outputs differ.
     """
     import tf_keras
+    from tf_keras.src.engine.functional import Functional
 
     fixed = any(tensor.shape[0] is not None for tensor in model.inputs)
     by_name = model._nested_outputs if isinstance(model._nested_outputs, dict) else {}
     adapted = any(isinstance(layer, tf_keras.layers.Normalization) and layer.weights for layer in model.layers)
-    if (
-        not fixed
-        and not adapted
-        and not by_name
-        and not any(isinstance(layer, tf_keras.Model) for layer in model.layers)
-    ):
+    half, indices = any(map(mixed, model.layers)), looked_up(model)
+    own = type(model) not in (Functional, tf_keras.Sequential)
+    nested = any(isinstance(layer, tf_keras.Model) for layer in model.layers)
+    if not (fixed or adapted or by_name or half or indices or own or nested):
         return model
     calls = Calls()
     replay = Replay(calls, where)
     inputs = []
     for name, tensor in zip(model.input_names, model.inputs, strict=True):
         shape = (None, *tuple(tensor.shape)[1:])
-        inputs.append(tf_keras.Input(batch_shape=shape, dtype=tensor.dtype, name=calls.name(name)))
+        dtype = "int32" if name in indices else tensor.dtype
+        inputs.append(tf_keras.Input(batch_shape=shape, dtype=dtype, name=calls.name(name)))
         replay.tensors[id(tensor)] = inputs[-1]
     replay.follow(functional(model))
     made = tf_keras.Model(inputs, [replay.tensors[id(tensor)] for tensor in model.outputs], name=model.name)
@@ -49,8 +49,31 @@ def flatten(model: Any, where: str) -> Any:
     for old, new in calls.layers.values():
         if new.weights:
             new.set_weights(old.get_weights())
-    expect_same(model, made, replay, (tf_keras.Model, tf_keras.Model))
-    return made
+    expect_same(model, made, replay, (tf_keras.Model, tf_keras.Model), MIXED_TOLERANCE if half else TOLERANCE)
+    return flatten(made, where) if looked_up(made) else made  # what looks up stood in a nested model
+
+
+def looked_up(model: Any) -> list[str]:
+    """Names of the inputs in float that are nothing but indices of tables.
+
+    Keras 2 makes such of an `Embedding` without an Input layer; 8 bits, or half precision, can't tell indices apart.
+    """
+    readers: dict[int, set[str]] = {}
+    for node in nodes(functional(model)):
+        for tensor in node.keras_inputs:
+            readers.setdefault(id(tensor), set()).add(type(node.layer).__name__)
+    ends = zip(model.input_names, model.inputs, strict=True)
+    return [name for name, end in ends if end.dtype.is_floating and readers.get(id(end)) == {"Embedding"}]
+
+
+def mixed(layer: Any) -> bool:
+    """Whether a layer computes in half precision on weights in float32."""
+    return str(getattr(getattr(layer, "dtype_policy", None), "name", "")).startswith("mixed_")
+
+
+def float_of(policy: str) -> str:
+    """The policy that a file is made with: half precision was for the training alone."""
+    return "float32" if policy.startswith("mixed_") else policy
 
 
 class Calls:
@@ -95,8 +118,21 @@ class Calls:
             config = old.get_config() | {"name": self.name(old.name)}
             if type(old).__name__ == "Normalization" and old.weights:
                 config |= adapted_to(old)
+            if mixed(old):
+                config = _in_float(config)
             self.layers[id(old)] = (old, type(old).from_config(config))
         return self.layers[id(old)][1]
+
+
+def _in_float(config: Any) -> Any:
+    """Settings of a layer, and of layers inside it, without policies of mixed precision."""
+    if isinstance(config, dict):
+        if config.get("class_name") in ("Policy", "DTypePolicy"):
+            return float_of(config["config"]["name"])
+        return {name: _in_float(value) for name, value in config.items()}
+    if isinstance(config, list | tuple):
+        return type(config)(map(_in_float, config))
+    return config
 
 
 def taken(layer: Any, named: dict[str, Any]) -> dict[str, Any]:

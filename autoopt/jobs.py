@@ -126,8 +126,8 @@ def rehearse(context: Context) -> bytes:
     name, _, model, _, settings = _stage(context)
     settings["finetune"] = {**settings["finetune"], "epochs": 2}
     whole = _training(context)
-    train = whole.train.part(0, REHEARSED_STEPS * settings["finetune"]["batch_size"])
-    few = dataclasses.replace(whole, train=train, validation=whole.validation.part(0, REHEARSED_ITEMS))
+    train = whole.train.some(REHEARSED_STEPS * settings["finetune"]["batch_size"])
+    few = dataclasses.replace(whole, train=train, validation=whole.validation.some(REHEARSED_ITEMS))
     trained, report = stages.run(name, model, settings, few)
     report |= {"steps": few.steps(settings["finetune"]), "peak_bytes": _peak_bytes()}
     return models.pack(trained, [report], like=context.parents[0])
@@ -164,9 +164,15 @@ def survey(context: Context) -> bytes:
             "layers": [] if closed else [dataclasses.asdict(cost) for cost in coverage.costs(model)],
             "range": [float(min(a.min() for a in inputs)), float(max(a.max() for a in inputs))],
             "calibration": counts.tolist() if found.ndim == 2 else [],
-            "constant": sum(all(bool((a[i] == a[i].flat[0]).all()) for a in inputs) for i in range(len(calibration))),
+            "constant": sum(_constant([a[i] for a in inputs]) for i in range(len(calibration))),
         }
     )
+
+
+def _constant(item: Sequence[np.ndarray]) -> bool:
+    """Whether an item's inputs of more than one value are all one value each."""
+    large = [array for array in item if array.size > 1]
+    return bool(large) and all(bool((array == array.flat[0]).all()) for array in large)
 
 
 def _stage(context: Context) -> tuple[str, str, Any, list[dict[str, Any]], dict[str, Any]]:
@@ -347,7 +353,7 @@ JOBS: dict[str, Kind] = {
     "weigh": Kind(body=weigh),
     "begin": Kind(body=begin_stage),
     **{stage: Kind(body=train_stage, version=2) for stage in stages.STAGES},
-    "qat": Kind(body=train_stage, version=3),
+    "qat": Kind(body=train_stage, version=4),
     "float32": Kind(body=to_float32),
     "convert": Kind(body=to_scheme),
     "quantize": Kind(body=quantize, version=2),

@@ -18,6 +18,7 @@ from autoopt.errors import ConfigError
 from autoopt.flattening import flatten
 
 FLAT_KINDS = ("Functional", "Sequential")
+"""Names of the classes whose models are nothing but graphs of layers."""
 LIBRARIES = ("tf_keras", "tensorflow_model_optimization")
 """Whose layers every job knows."""
 ENDS = "ends.json"
@@ -51,21 +52,22 @@ def load(
     if isinstance(model, (str, Path)):
         model = _read(Path(model), where, allow_code)
     if isinstance(model, ClosedModel):
-        return model
+        return _expect_fixed(model, where)
     if rebuilding.is_keras3(model) and (inside := rebuilding.subclassed(model)) is not None:
-        return closing.close_keras3(model, f"{inside} is subclassed: its layers can't be rebuilt one by one", where)
+        why = f"{inside} is subclassed: its layers can't be rebuilt one by one"
+        return _expect_fixed(closing.close_keras3(model, why, where), where)
     if rebuilding.is_keras3(model):
+        _expect_fixed(model, where)
         model = rebuilding.rebuild(model, where)
     if not isinstance(model, tf_keras.Model):
         kind = f"{type(model).__module__}.{type(model).__name__}"
         raise ConfigError(f"{where}: model: expected a Keras model or a path, got {kind}")
     if (inside := subclassed(model)) is not None:
-        return closing.close(model, f"{inside} is subclassed: its layers can't be rebuilt one by one", where)
+        why = f"{inside} is subclassed: its layers can't be rebuilt one by one"
+        return _expect_fixed(closing.close(model, why, where), where)
     if not model.built or not model.inputs:
         raise ConfigError(f"{where}: model: has no input shape yet; give it an Input layer or call model.build(...)")
-    if any(None in tuple(i.shape)[1:] for i in model.inputs):
-        shapes = ", ".join(f"{i.name} {tuple(i.shape)}" for i in model.inputs)
-        raise ConfigError(f"{where}: model: expected fixed input shapes (only the batch may vary), got {shapes}")
+    _expect_fixed(model, where)
     if len({id(tensor) for tensor in model.outputs}) < len(model.outputs):
         raise ConfigError(f"{where}: model: two of its outputs are the same tensor; leave one out")
     for layer in model.layers:
@@ -77,6 +79,15 @@ def load(
     flat = flatten(model, where)
     _expect_known(flat, custom_objects or {}, where)
     return flat
+
+
+def _expect_fixed(model: Any, where: str) -> Any:
+    """The model, whose inputs have no open axis but the batch."""
+    ends = getattr(model, "inputs", None) or []
+    if any(None in tuple(end.shape)[1:] for end in ends):
+        shapes = ", ".join(f"{end.name} {tuple(end.shape)}" for end in ends)
+        raise ConfigError(f"{where}: model: expected fixed input shapes (only the batch may vary), got {shapes}")
+    return model
 
 
 def _expect_known(model: Any, custom_objects: Mapping[str, Any], where: str) -> None:
@@ -91,11 +102,19 @@ def _expect_known(model: Any, custom_objects: Mapping[str, Any], where: str) -> 
                 )
 
 
+def plain_kind(model: Any) -> bool:
+    """Whether a tf_keras model computes what its graph of layers says: its class may bring a training of its own."""
+    from tf_keras import Sequential
+    from tf_keras.src.engine.functional import Functional
+
+    return isinstance(model, Functional | Sequential) and type(model).call in (Functional.call, Sequential.call)
+
+
 def subclassed(model: Any) -> str | None:
     """The class of a tf_keras model, or of one inside it, that has no graph of layers; None if all have one."""
     import tf_keras
 
-    if type(model).__name__ not in FLAT_KINDS:
+    if not plain_kind(model):
         return type(model).__name__
     inside = [subclassed(layer) for layer in model.layers if isinstance(layer, tf_keras.Model)]
     return next((name for name in inside if name is not None), None)

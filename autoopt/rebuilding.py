@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from autoopt.errors import ConfigError
-from autoopt.flattening import Calls, adapted_to
-from autoopt.replaying import Replay, expect_same, functional
+from autoopt.flattening import Calls, adapted_to, float_of, mixed
+from autoopt.replaying import MIXED_TOLERANCE, TOLERANCE, Replay, expect_same, functional
 
 ALWAYS = {"name", "trainable", "dtype"}
 """Settings that every layer takes, though its constructor does not name them."""
@@ -89,8 +89,11 @@ def rebuild(model: Any, where: str) -> Any:
         replay.tensors[id(tensor)] = inputs[-1]
     replay.follow(flat)
     made = tf_keras.Model(inputs, [replay.tensors[id(tensor)] for tensor in flat.outputs], name=model.name)
+    by_name = getattr(flat, "_outputs_struct", None)
+    made.output_names = sorted(by_name) if isinstance(by_name, dict) else made.output_names
     calls.copy_weights()
-    expect_same(flat, made, replay, (keras.Model, tf_keras.Model))
+    half = any(mixed(layer) for layer, _ in calls.layers.values())
+    expect_same(flat, made, replay, (keras.Model, tf_keras.Model), MIXED_TOLERANCE if half else TOLERANCE)
     return made
 
 
@@ -181,9 +184,13 @@ class _Calls(Calls):
         numbers = [float(value) for value in arguments if isinstance(value, int | float)]
         if kind in MERGES and len(tensors) == 2:
             return getattr(tf_keras.layers, kind)(name=self.name(operation.name))(tensors)
-        if kind in ("Add", "Multiply") and len(tensors) == len(numbers) == 1:
-            scale, offset = (1.0, numbers[0]) if kind == "Add" else (numbers[0], 0.0)
-            return tf_keras.layers.Rescaling(scale, offset, name=self.name(operation.name))(tensors[0])
+        if len(tensors) == len(numbers) == 1:
+            [number], behind = numbers, not isinstance(arguments[0], int | float)
+            known = {"Add": (1.0, number), "Multiply": (number, 0.0)}
+            known |= {"Subtract": (1.0, -number) if behind else (-1.0, number)}
+            known |= {name: (1 / number, 0.0) for name in ("Divide", "TrueDivide") if behind and number}
+            if kind in known:
+                return tf_keras.layers.Rescaling(*known[kind], name=self.name(operation.name))(tensors[0])
         raise ConfigError(
             f"{self.where}: model: the operator {operation.name} ({kind}) has no layer in Keras 2 that stands for it"
         )
@@ -235,7 +242,7 @@ def _plain(value: Any) -> Any:
 
     if isinstance(value, dict):
         if value.get("class_name") == "DTypePolicy":
-            return value["config"]["name"]
+            return float_of(value["config"]["name"])
         if "class_name" in value and "config" in value:
             known = getattr(tf_keras.layers, value["class_name"], None)
             config = _plain(value["config"]) if known is None else _settings(known, value["config"])

@@ -35,6 +35,10 @@ BALANCED = 0.2
 """A class that has less than this share of what it would have among equals is hardly calibrated for."""
 
 
+TELLING = 10
+"""Items a class, of which so few would come about by chance."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tried:
     """One technique or scheme.
@@ -159,7 +163,7 @@ class _Check:
         schemes = [self._scheme(str(name)) for name in self._values("scheme")]
         for tried in (*stages, *schemes):
             if tried.reason:
-                self.warnings.append(f"{tried.name} does not work on this model: {tried.reason}")
+                self.warnings.append(f"{tried.name} does not work here: {tried.reason}")
         trial = self._trial({t.name: t for t in stages}, {t.name: t for t in schemes}, measuring)
         hours = self.config.hours or NIGHT_H
         fits = 0 if trial is None else int(hours * 3600 / trial)
@@ -330,7 +334,7 @@ def _about(seen: Mapping[str, Any], quality: Mapping[str, Any], task: Mapping[st
             )
         counts = seen["calibration"]
         even = sum(counts) / max(1, len(counts))
-        rare = [i for i, n in enumerate(counts) if n < BALANCED * even]
+        rare = [i for i, n in enumerate(counts) if n < BALANCED * even] if even >= TELLING else []
         if rare and len(counts) > 1:
             names = task["class_names"]
             named = ", ".join(names[i] if i < len(names) else str(i) for i in rare[:5])

@@ -12,6 +12,8 @@ from autoopt.errors import ConfigError
 
 TOLERANCE = 1e-5
 """By which outputs may differ, as a share of the largest."""
+MIXED_TOLERANCE = 0.05
+"""Likewise, where the old model computes in half precision."""
 ITEMS = 4
 """Random ones, on which they are compared."""
 
@@ -55,7 +57,7 @@ class Replay:
 
     def follow(self, model: Any) -> None:
         """Every call inside a functional model whose inputs are known."""
-        for node in _nodes(model):
+        for node in nodes(model):
             self._one(node)
 
     def _one(self, node: Any) -> None:
@@ -71,7 +73,8 @@ class Replay:
         operation = self.call.operation(node)
         if self.call.is_model(operation):
             before, self._mode = self._mode, {name: named[name] for name in ("training",) if name in named}
-            outputs: Sequence[Any] = self._enter(operation, arguments[0])
+            inside = arguments[0] if arguments else named["inputs"]
+            outputs: Sequence[Any] = self._enter(operation, inside)
             self._mode = before
         else:
             outputs = self.call.again(node, arguments, named)
@@ -100,7 +103,8 @@ def functional(model: Any) -> Any:
     return inside if getattr(inside, "_nodes_by_depth", None) else None
 
 
-def _nodes(model: Any) -> Iterator[Any]:
+def nodes(model: Any) -> Iterator[Any]:
+    """Calls inside a functional model, in an order in which they can be made."""
     for depth in sorted(model._nodes_by_depth, reverse=True):
         yield from (node for node in model._nodes_by_depth[depth] if not node.is_input)
 
@@ -120,7 +124,13 @@ class Names:
         return given
 
 
-def expect_same(model: Any, made: Any, replay: Replay, models: tuple[Callable[..., Any], Callable[..., Any]]) -> None:
+def expect_same(
+    model: Any,
+    made: Any,
+    replay: Replay,
+    models: tuple[Callable[..., Any], Callable[..., Any]],
+    tolerance: float = TOLERANCE,
+) -> None:
     """Check that both models compute the same on random items.
 
     Args:
@@ -128,6 +138,7 @@ def expect_same(model: Any, made: Any, replay: Replay, models: tuple[Callable[..
         made: the new one.
         replay: that made it.
         models: the classes `Model` of both, to look into them.
+        tolerance: by which outputs may differ, as a share of the largest.
 
     Raises:
         ConfigError: naming the first layer from which on they differ.
@@ -135,7 +146,7 @@ def expect_same(model: Any, made: Any, replay: Replay, models: tuple[Callable[..
     rng = np.random.default_rng(0)
     inputs = [_random(rng, tensor) for tensor in model.inputs]
     worst = _far(_run(model, inputs), _run(made, inputs))
-    if worst <= TOLERANCE:
+    if worst <= tolerance:
         return
     given = model.inputs if len(model.inputs) > 1 else model.inputs[0]
     prefix = f"{replay.where}: model: rebuilt layer by layer it computes something else"
@@ -146,7 +157,7 @@ def expect_same(model: Any, made: Any, replay: Replay, models: tuple[Callable[..
             one, other = models[0](given, before), models[1](made.inputs, after)
         except ValueError:  # inside of a nested model, whose tensors are not this one's
             continue
-        if (far := _far(_run(one, inputs), _run(other, inputs))) > TOLERANCE:
+        if (far := _far(_run(one, inputs), _run(other, inputs))) > tolerance:
             raise ConfigError(f"{prefix}, from the layer {name} on (off by {far:.2g})")
     raise ConfigError(f"{prefix} (off by {worst:.2g})")
 
@@ -162,7 +173,9 @@ def _random(rng: np.random.Generator, tensor: Any) -> np.ndarray:
 def _run(model: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
     import tensorflow as tf
 
-    given = list(inputs) if len(inputs) > 1 else inputs[0]
+    structure = getattr(model, "_inputs_struct", getattr(model, "_nested_inputs", None))  # Keras 3 and 2
+    packed = list(inputs) if len(inputs) > 1 else inputs[0]
+    given = tf.nest.pack_sequence_as(structure, list(inputs)) if isinstance(structure, dict) else packed
     outputs = model(given, training=False)
     return [np.asarray(output) for output in tf.nest.flatten(outputs)]  # a dict by its sorted names, as in `outputs`
 

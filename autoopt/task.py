@@ -105,6 +105,12 @@ class Split:
         inputs = {name: array[start:stop] for name, array in self.inputs.items()}
         return Split(inputs=inputs, labels=self.labels[start:stop])
 
+    def some(self, items: int) -> "Split":
+        """So many of its items at random, the same ones each time: those in front may all be of one class."""
+        chosen = np.sort(np.random.default_rng(0).permutation(len(self))[:items])
+        inputs = {name: array[chosen] for name, array in self.inputs.items()}
+        return Split(inputs=inputs, labels=self.labels[chosen])
+
     def to_bytes(self) -> bytes:
         """Uncompressed `.npz`; `from_bytes` is the inverse."""
         out = io.BytesIO()

@@ -126,6 +126,45 @@ def test_a_quantized_file_is_refused(tmp_path):
         models.load(path)
 
 
+def converted(model, **changes):
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    for name, value in changes.items():
+        setattr(converter, name, value)
+    return converter.convert()
+
+
+def test_a_file_that_takes_integers_and_computes_in_float_is_taken(tmp_path):
+    x = tf_keras.Input((4,), dtype="uint8")
+    path = tmp_path / "model.tflite"
+    path.write_bytes(converted(tf_keras.Model(x, tf_keras.layers.Dense(2)(tf.cast(x, tf.float32) / 255.0))))
+    assert models.load(path).inputs[0].dtype == "uint8"
+    path.write_bytes(
+        converted(tiny.network(tf_keras.layers.Dense(40), shape=(40,)), optimizations=[tf.lite.Optimize.DEFAULT])
+    )
+    with pytest.raises(ConfigError, match="is quantized already"):
+        models.load(path)
+
+
+def test_several_outputs_need_a_signature_that_names_them(tmp_path):
+    x = tf_keras.Input((4,), name="no name for TensorFlow")  # so the file has no signature
+    path = tmp_path / "model.tflite"
+    path.write_bytes(converted(tf_keras.Model(x, [tf_keras.layers.Dense(2)(x), tf_keras.layers.Dense(3)(x)])))
+    with pytest.raises(ConfigError, match="has several outputs, and 0 signatures to name them by; convert it anew"):
+        models.load(path)
+
+
+def test_open_sizes_are_told(tmp_path):
+    class Open(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32, "photo")])
+        def __call__(self, photo):
+            return tf.reduce_mean(photo, axis=(1, 2))
+
+    module = Open()
+    tf.saved_model.save(module, tmp_path / "model", signatures=module.__call__)
+    with pytest.raises(ConfigError, match=r"expected fixed input shapes .* got photo \(None, None, None, 3\)"):
+        models.load(tmp_path / "model")
+
+
 def test_the_fingerprint_follows_the_weights(tmp_path):
     one, other = models.load(subclassed(tmp_path)[0]), models.load(subclassed(tmp_path)[0])
     assert models.fingerprint(one) == models.fingerprint(one) != models.fingerprint(other)

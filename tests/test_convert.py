@@ -350,7 +350,7 @@ def test_bytes_that_are_no_model_fail_the_candidate():
         convert.quantize(b"no model at all", "dynamic", CALIBRATION)
 
 
-@pytest.mark.parametrize("name", ["the image", "_x", "a[0]"])
+@pytest.mark.parametrize("name", ["the image", "_x", "a[0]", "in", "self"])
 def test_an_input_whose_name_tensorflow_refuses_gets_another(name):
     tf_keras.utils.set_random_seed(0)
     model = tiny.network(layers.Flatten(), layers.Dense(2), name=name)
@@ -362,9 +362,12 @@ def test_an_input_whose_name_tensorflow_refuses_gets_another(name):
 
 
 def test_several_inputs_with_such_names_must_be_renamed():
-    ends = [layers.Input((8,), name=name) for name in ("the image", "b")]
-    with pytest.raises(CandidateFailed, match=r"rename the model's inputs \(the image, b\): letters, digits"):
-        convert.float32(tf_keras.Model(ends, layers.Concatenate()(ends)))
+    for names in (("the image", "b"), ("a", "A"), ("class", "b")):
+        ends = [layers.Input((8,), name=name) for name in names]
+        with pytest.raises(
+            CandidateFailed, match=rf"rename the model's inputs \({', '.join(names)}\): letters, digits"
+        ):
+            convert.float32(tf_keras.Model(ends, layers.Concatenate()(ends)))
 
 
 def test_a_file_without_a_signature_is_named_as_the_reason():

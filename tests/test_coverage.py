@@ -104,6 +104,38 @@ def test_several_outputs_keep_their_places_through_training_with_quantization():
         measure.outputs_of(convert.float32(model), {tiny.INPUT: images}, 1, ["p2", "a", "b"])
 
 
+@pytest.mark.parametrize("pooled", [layers.AveragePooling2D(2), None])
+def test_averages_keep_the_scale_of_what_they_are_of(pooled):
+    """As integers must; the converter refuses another one where a concatenation follows (DenseNet)."""
+    x = inputs = layers.Input((8, 8, 2), name=tiny.INPUT)
+    x = layers.Conv2D(4, 3, padding="same", use_bias=False)(x)
+    x = pooled(x) if pooled else layers.Reshape((8, 32))(x)
+    x = x if pooled else layers.AveragePooling1D(2)(x)
+    convolution = layers.Conv2D if pooled else layers.Conv1D
+    for _ in range(2):
+        y = layers.ReLU()(layers.BatchNormalization()(x))
+        x = layers.Concatenate()([x, convolution(3, 3, padding="same", use_bias=False)(y)])
+    model = tf_keras.Model(inputs, layers.Dense(2)(layers.Flatten()(layers.ReLU()(layers.BatchNormalization()(x)))))
+    wrapped = qat.wrap(model, {"preserve_sparsity": False, "preserve_clusters": False}, None)
+    images = np.random.default_rng(0).normal(size=(64, 8, 8, 2)).astype(np.float32)
+    for _ in range(3):
+        wrapped.model(images, training=True)
+    file = convert.trained(wrapped.model, "qat_int8")
+    found, expected = measure.outputs_of(file, {tiny.INPUT: images}, 1), wrapped.model.predict_on_batch(images)
+    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.99
+    assert "AVERAGE_POOL_2D" in inspect.read(file).ops
+
+
+def test_ranges_begin_with_items_of_all_classes():
+    """Those in front may all be of one, as in folders of images."""
+    model = tiny.network(layers.Dense(4, name="dense"), shape=(1,))
+    x = np.concatenate([np.full((300, 1), 1.0), np.full((300, 1), 50.0)]).astype(np.float32)
+    training = tiny.training(data=[Split(inputs={tiny.INPUT: x}, labels=np.zeros(600, int))] * 2)
+    wrapped = qat.wrap(model, {"preserve_sparsity": False, "preserve_clusters": False}, training)
+    highest = [float(w.numpy()) for w in wrapped.model.weights if "quantize_layer" in w.name and "max" in w.name]
+    assert highest == [pytest.approx(50, rel=0.01)]
+
+
 def test_two_inputs_may_share_their_normalization():
     a, b = layers.Input((3,)), layers.Input((3,))
     norm = with_norm()

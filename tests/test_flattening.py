@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import tf_keras
+import tiny
 
 from autoopt import convert, measure, models
 from autoopt.errors import ConfigError
+from autoopt.stages import qat
+from autoopt.task import Split
 
 layers = tf_keras.layers
 
@@ -87,6 +90,61 @@ def test_what_is_frozen_inside_stays_so():
     before = norm.moving_mean.numpy()
     made(np.ones((4, 8, 8, 1), np.float32), training=True)
     np.testing.assert_array_equal(norm.moving_mean.numpy(), before)
+
+
+def test_half_precision_was_for_the_training_alone():
+    x = layers.Input((6, 4))
+    y = layers.Bidirectional(layers.LSTM(3, dtype="mixed_float16"), dtype="mixed_float16")(x)
+    model = tf_keras.Model(x, layers.Dense(2, dtype="float32")(layers.Dense(4, dtype="mixed_float16")(y)))
+    made = models.load(model)
+    assert {layer.output.dtype.name for layer in made.layers} == {"float32"}
+    for wanted, found in zip(model.get_weights(), made.get_weights(), strict=True):
+        np.testing.assert_array_equal(wanted, found)
+    assert convert.float32(made)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_what_is_looked_up_is_an_integer(inside):
+    """Keras 2 makes it a float where there is no Input layer; 8 bits can't tell 500 words apart."""
+    stack = tf_keras.Sequential(
+        [layers.Embedding(500, 8, input_length=6), layers.Flatten(), layers.Dense(4)], name="stack"
+    )
+    x = layers.Input((6,), name="words")
+    model = tf_keras.Model(x, stack(x)) if inside else stack
+    made = models.load(model)
+    assert [tensor.dtype.name for tensor in made.inputs] == ["int32"]
+    words = np.random.default_rng(0).integers(0, 500, (64, 6))
+    expected = model.predict_on_batch(words.astype(np.float32))
+    np.testing.assert_allclose(made.predict_on_batch(words.astype(np.float32)), expected, atol=1e-6)
+    inputs = {made.input_names[0]: words}
+    training = tiny.training(data=[Split(inputs=inputs, labels=np.zeros(64, int))] * 2)
+    trained = qat.wrap(made, {"preserve_sparsity": False, "preserve_clusters": False}, training).model
+    for file in (convert.trained(trained, "qat_int8"), convert.quantize(convert.float32(made), "int8_io", inputs)):
+        found = measure.outputs_of(file, inputs, 1)
+        assert np.corrcoef(expected.ravel(), found.ravel())[0, 1] > 0.99
+
+
+def test_an_input_that_is_computed_with_stays_as_it_is():
+    x = layers.Input((6,))
+    model = tf_keras.Model(x, layers.Concatenate()([layers.Flatten()(layers.Embedding(5, 2)(x)), x]))
+    assert [tensor.dtype.name for tensor in models.load(model).inputs] == ["float32"]
+
+
+class Trained(tf_keras.Model):
+    """A graph of layers with a training of its own."""
+
+    def train_step(self, data):
+        raise NotImplementedError
+
+
+def test_a_training_of_its_own_closes_no_model():
+    x = layers.Input((3,))
+    model = Trained(x, layers.Dense(2)(x))
+    made = models.load(model)
+    assert type(made).__name__ == "Functional"
+    again, _ = models.unpack(models.pack(made))
+    given = np.ones((2, 3), np.float32)
+    np.testing.assert_allclose(again.predict_on_batch(given), model.predict_on_batch(given), atol=1e-6)
 
 
 def test_outputs_by_name_keep_their_names():

@@ -52,7 +52,48 @@ def test_layers_in_layers_are_rebuilt(name):
 def test_outputs_by_name_are_rebuilt():
     x = layers.Input((4,))
     model = unlike(keras.Model(x, {"zz": layers.Dense(2)(x), "aa": layers.Dense(3)(x)}))
-    assert [tuple(output.shape) for output in models.load(model).outputs] == [(None, 3), (None, 2)]
+    made = models.load(model)
+    assert [tuple(output.shape) for output in made.outputs] == [(None, 3), (None, 2)]
+    assert made.output_names == ["aa", "zz"]
+
+
+def test_inputs_by_name_are_rebuilt():
+    a, b = layers.Input((4,), name="z"), layers.Input((3,), name="y")
+    model = unlike(keras.Model({"z": a, "y": b}, layers.Concatenate()([layers.Dense(2)(a), layers.Dense(3)(b)])))
+    x = {"z": np.ones((5, 4), np.float32), "y": np.full((5, 3), 2, np.float32)}
+    found = models.load(model).predict_on_batch(x)
+    np.testing.assert_allclose(found, model(x), atol=1e-5)
+
+
+def test_a_model_may_be_called_by_the_name_of_its_argument():
+    inner = keras.Sequential([layers.Input((4,)), layers.Dense(3)])
+    x = layers.Input((4,))
+    model = unlike(keras.Model(x, layers.Dense(2)(inner(inputs=x))))
+    np.testing.assert_allclose(models.load(model).predict_on_batch(np.ones((2, 4))), model(np.ones((2, 4))), atol=1e-5)
+
+
+@pytest.mark.parametrize("scaled", [lambda x: x / 255.0, lambda x: x - 3.0, lambda x: 1.0 - x, lambda x: 2.0 * x + 1.0])
+def test_images_may_be_scaled_by_numbers(scaled):
+    x = layers.Input((4,))
+    model = keras.Model(x, scaled(x))
+    given = np.arange(8, dtype=np.float32).reshape(2, 4)
+    np.testing.assert_allclose(models.load(model).predict_on_batch(given), scaled(given), rtol=1e-6)
+
+
+def test_half_precision_was_for_the_training_alone():
+    x = layers.Input((6, 6, 1))
+    y = layers.Conv2D(8, 3, activation="relu", dtype="mixed_float16")(x)
+    y = layers.BatchNormalization(dtype="mixed_float16")(y)
+    y = layers.Bidirectional(layers.LSTM(3, dtype="mixed_float16"), dtype="mixed_float16")(layers.Reshape((16, 8))(y))
+    made = models.load(unlike(keras.Model(x, layers.Dense(2, dtype="float32")(y))))
+    assert {str(tensor.dtype.name) for layer in made.layers for tensor in [layer.output]} == {"float32"}
+    assert convert.float32(made)
+
+
+def test_open_sizes_are_told_before_anything_is_rebuilt():
+    x = layers.Input((None, None, 3), name="photo")
+    with pytest.raises(ConfigError, match=r"expected fixed input shapes .* got photo \(None, None, None, 3\)"):
+        models.load(keras.Model(x, layers.GlobalMaxPooling2D()(layers.Conv2D(2, 3)(x))))
 
 
 def test_a_subclassed_model_inside_closes_it():

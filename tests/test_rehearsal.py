@@ -104,6 +104,34 @@ def test_what_does_not_work_is_said_and_costs_the_exit_code(tmp_path: Path, base
     assert plain["stages"][0]["reason"] == "no layer of this model can take it"
 
 
+SORTED = """
+
+whole = task
+
+
+def both(labels, outputs):
+    assert len(np.unique(labels)) == 4, "a class is missing"
+    return float((outputs.argmax(axis=1) == labels).mean())
+
+
+def task():
+    import dataclasses
+
+    found = whole()
+    order = np.argsort(found.validation[1], kind="stable")
+    validation = tuple(array[order] for array in found.validation)
+    return dataclasses.replace(found, validation=validation, metric=autoopt.QualityMetric(name="both", function=both))
+"""
+
+
+def test_a_few_items_are_not_those_of_one_class(tmp_path: Path, baseline: Path) -> None:
+    study = "space: {prune: {sparsity: 0.5}, scheme: [float32]}\nobjectives: [both, size_bytes]\n"
+    folder = tiny.write(tmp_path / "study", study=study, baseline=baseline)
+    (folder / "task.py").write_text((folder / "task.py").read_text() + SORTED)
+    checked = rehearsal.check(folder, say=lambda text: None)
+    assert checked.works, checked.warnings
+
+
 def test_a_task_that_is_wrong_is_refused(tmp_path: Path, baseline: Path) -> None:
     folder = tiny.write(tmp_path / "study", study=STUDY, baseline=baseline)
     (folder / "task.py").write_text("def task():\n    return 3\n")

@@ -126,5 +126,5 @@ def _loss(model: Any, training: Training) -> Callable[[], float]:
     import tf_keras
 
     own = tf_keras.losses.get(training.loss())
-    few = training.train.part(0, ITEMS)
+    few = training.train.some(ITEMS)
     return lambda: float(tf.reduce_mean(own(few.labels, outputs(model, few))))

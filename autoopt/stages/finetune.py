@@ -246,7 +246,7 @@ def outputs(model: Any, split: Split, size: int = 256) -> np.ndarray:
         model.predict_on_batch([array[i : i + size] for array in split.inputs.values()])
         for i in range(0, len(split), size)
     ]
-    return np.concatenate([side_by_side(chunk) if isinstance(chunk, list) else chunk for chunk in chunks])
+    return np.concatenate([side_by_side(chunk) if isinstance(chunk, list | tuple) else chunk for chunk in chunks])
 
 
 def feed(split: Split) -> Any:

@@ -21,6 +21,9 @@ TAKEN_APART = ("SeparableConv1D", "SeparableConv2D")
 """Layers that tfmot quantizes by making others of them."""
 OUTPUT_ONLY = ("BatchNormalization", "Multiply", "Rescaling", "Subtract")
 """Layers without kernels that tfmot knows nothing of; the ranges of their outputs are all that they need."""
+SAME_RANGE = ("AveragePooling1D", "AveragePooling2D")
+"""Layers whose integers have the scale of their input in a file. tfmot gives their output a range of its own, which the
+converter refuses where a concatenation follows."""
 PREPROCESSING = ("Rescaling", "Normalization")
 ITEMS = 256
 """From which ranges start."""
@@ -51,6 +54,8 @@ def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wra
         how, why = choice(layer)
         if how == "none":
             return layer, why
+        if type(layer).__name__ in SAME_RANGE:
+            return quantization.quantize_annotate_layer(layer, configs.NoOpQuantizeConfig()), ""
         if how == "whole":
             return quantization.quantize_annotate_layer(layer), ""
         if how == "kernel":  # one scale: tfmot's scales per channel are for kernels of four dimensions
@@ -209,7 +214,7 @@ def _begin_ranges(model: Any, training: Training) -> None:
 
     quant_ops.MovingAvgQuantize = at_once
     try:
-        model(feed(training.train.part(0, ITEMS)), training=True)
+        model(feed(training.train.some(ITEMS)), training=True)
     finally:
         quant_ops.MovingAvgQuantize = slow
     for variable, value in zip(statistics, before, strict=True):

@@ -76,9 +76,10 @@ def _by_loss(model: Any, found: Trace, training: Training) -> np.ndarray:
         return sums
 
     total = np.zeros(found.number)
-    items = min(ITEMS, len(training.train))
+    chosen = training.train.some(ITEMS)
+    items = len(chosen)
     for first in range(0, items - items % BATCH or items, BATCH):  # batches of one size are one graph
-        some = training.train.part(first, min(first + BATCH, items))
+        some = chosen.part(first, min(first + BATCH, items))
         one = np.zeros(found.number)
         for use, effect in zip(makes, effects(feed(some), some.labels), strict=True):
             np.add.at(one, use.channels, effect.numpy())

@@ -48,7 +48,7 @@ space:
   cluster: {number: 16, initialisation: linear}
   scheme: [float32, dynamic, int8, qat_int8]
 objectives: [accuracy, size_bytes]
-limits: {job_time: 4 min}
+limits: {job_time: 10 min}
 """
 
 
