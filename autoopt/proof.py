@@ -181,9 +181,9 @@ def _prove_kept(clustering: Mapping[str, Any], last: Mapping[str, Any], recipe: 
     """
     assert recipe.cluster is not None
     count = "distinct_per_channel" if recipe.cluster.per_channel else "distinct"
-    clustered = {kernel["layer"] for kernel in clustering["touched"]}
+    clustered = {(kernel["layer"], *kernel["shape"]) for kernel in clustering["touched"]}
     for kernel in last["touched"]:
-        if kernel["layer"] in clustered and kernel[count] > allowed:
+        if (kernel["layer"], *kernel["shape"]) in clustered and kernel[count] > allowed:
             raise CandidateFailed(
                 "proof",
                 f"clusters were lost in {last['stage']}: {kernel['layer']} has {kernel[count]} distinct weights, "

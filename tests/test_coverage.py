@@ -126,6 +126,28 @@ def test_averages_keep_the_scale_of_what_they_are_of(pooled):
     assert "AVERAGE_POOL_2D" in inspect.read(file).ops
 
 
+def test_what_is_taken_apart_is_reported_by_its_name():
+    stack = [
+        layers.SeparableConv2D(6, 3, depth_multiplier=2, strides=2, padding="same", name="apart"),
+        layers.BatchNormalization(), layers.ReLU(), layers.SeparableConv2D(3, 3, activation="relu", name="two"),
+        layers.Flatten(), layers.Dense(2, name="last"),
+    ]  # fmt: skip
+    model = tiny.network(*stack)
+    images = np.random.default_rng(0).normal(size=(64, 8, 8, 1)).astype(np.float32)
+    training = tiny.training(data=[Split(inputs={tiny.INPUT: images}, labels=np.zeros(64, int))] * 2)
+    wrapped = qat.wrap(model, {"preserve_sparsity": False, "preserve_clusters": False}, training)
+    assert wrapped.touched == ["apart", "two", "last"]
+    rows = [(row["layer"], row["shape"]) for row in wrapped.describe(wrapped.model)]
+    shapes = [("apart", [3, 3, 1, 2]), ("apart", [1, 1, 2, 6]), ("two", [3, 3, 6, 1]), ("two", [1, 1, 6, 3])]
+    assert rows == [*shapes, ("last", [12, 2])]
+    found = wrapped.model.predict_on_batch(images)
+    expected = model.predict_on_batch(images)
+    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.99
+    file = convert.trained(wrapped.model, "qat_int8")
+    assert inspect.read(file).integer_share == 1
+    assert np.corrcoef(measure.outputs_of(file, {tiny.INPUT: images}, 1).ravel(), found.ravel())[0, 1] > 0.99
+
+
 def test_ranges_begin_with_items_of_all_classes():
     """Those in front may all be of one, as in folders of images."""
     model = tiny.network(layers.Dense(4, name="dense"), shape=(1,))

@@ -179,6 +179,19 @@ def test_what_took_is_proven_after_quantization_aware_training():
     proof.prove(contents(recipe), recipe, reports(recipe))
 
 
+def test_both_halves_of_a_separable_layer_are_proven():
+    tf_keras.utils.set_random_seed(0)
+    stack = [layers.SeparableConv2D(16, 3, name="apart"), layers.Flatten(), layers.Dense(4, activation="softmax")]
+    parts = TECHNIQUES["pruned, clustered"]
+    recipe = tiny.recipe("qat_int8", **parts)
+    model, told = tiny.train(tiny.network(*stack), tiny.settings(scheme="qat_int8", **parts))
+    assert [row["shape"] for row in told[-1]["touched"] if row["layer"] == "apart"] == [[3, 3, 1, 1], [1, 1, 1, 16]]
+    found = inspect.read(convert.trained(model, "qat_int8"))
+    proof.prove(found, recipe, told)
+    told[-1]["touched"][1]["distinct"] = 16
+    assert refusal(found, recipe, told).startswith("clusters were lost in qat: apart has 16 distinct weights")
+
+
 @pytest.mark.parametrize("scheme", ["float32", "int8"])
 def test_a_dense_file_is_not_sparse(scheme):
     claimed = tiny.recipe(scheme, **TECHNIQUES["pruned"])

@@ -1,6 +1,6 @@
 """A model that is ready to train with a technique in the loop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ class Wrapped:
         changes: gives for a layer the kernels that the technique changes, where those are not all.
         settle: gives the model with other weights what the technique demands of them.
         notes: what people should know of how it went.
+        parts: names of layers that a touched one was taken apart to, and its own.
     """
 
     model: Any
@@ -33,13 +34,14 @@ class Wrapped:
     changes: Callable[[Any], list[Any]] | None = None
     settle: Callable[[Any], None] = lambda model: None
     notes: list[str] = field(default_factory=list)
+    parts: Mapping[str, str] = field(default_factory=dict)
 
     def describe(self, model: Any) -> list[dict[str, Any]]:
         """What the touched kernels look like in the unwrapped model: shape, zeros, distinct values."""
         rows = []
         for name in self.touched:
-            layer = self._find(model, name)
-            for weight in (self.changes or kernels)(layer) if layer is not None else ():
+            layers = self._find(model, name)
+            for weight in (weight for layer in layers for weight in (self.changes or kernels)(layer)):
                 values = weight.numpy()
                 rows.append(
                     {
@@ -54,10 +56,11 @@ class Wrapped:
                 )
         return rows
 
-    @staticmethod
-    def _find(model: Any, name: str) -> Any:
+    def _find(self, model: Any, name: str) -> list[Any]:
         by_name = {layer.name: layer for layer in model.layers}
-        return by_name.get(name, by_name.get(f"quant_{name}"))
+        names = [name, *(part for part, whole in self.parts.items() if whole == name)]
+        found = (by_name.get(one, by_name.get(f"quant_{one}")) for one in names)
+        return [layer for layer in found if layer is not None]
 
 
 def kernels(layer: Any) -> list[Any]:
