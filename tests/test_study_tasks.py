@@ -140,8 +140,8 @@ def about(train):
 }
 TUNING = Finetune(epochs=5, learning_rate=0.005)
 RECIPES = [
-    Recipe(prune=Prune(sparsity=0.5, frequency=2), scheme="int8", finetune=TUNING),
-    Recipe(cluster=Cluster(number=8), prune=Prune(sparsity=0.5, frequency=2), scheme="qat_int8", finetune=TUNING),
+    Recipe(prune=Prune(sparsity=0.25, frequency=2), scheme="int8", finetune=TUNING),
+    Recipe(cluster=Cluster(number=8), prune=Prune(sparsity=0.25, frequency=2), scheme="qat_int8", finetune=TUNING),
 ]
 
 

@@ -113,6 +113,7 @@ def main() -> None:
         f"`keras.applications` models of Keras 3 with random weights, {SIZE} pixels to a side, 10 classes, rebuilt in Keras 2 (outputs",
         "compared, 1e-5) and put through `autoopt check`. The stages show the share of the weights in layers that they change, after",
         "some steps of training; the schemes the size of the file that was converted and proven. Random weights say nothing of accuracy.",
+        "Where the stages were not tried (`--schemes`), training with quantization was not either, and the check is so much shorter.",
         "",
         "| model | weights | channels | prune | cluster | QAT | float32 | int8 | QAT int8 | check took |",
         "|---|---|---|---|---|---|---|---|---|---|",
