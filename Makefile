@@ -23,7 +23,7 @@ install: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "autoopt needs Python 3.11; name yours: make PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(PIP) --editable '.[demo,dev,micro,npu,pictures]'
+	$(PIP) --editable '.[dev,micro,npu,pictures]'
 	@touch $@
 
 clean:

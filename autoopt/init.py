@@ -2,18 +2,21 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from autoopt import intake, measure, models
+from autoopt import intake, models
+from autoopt import labels as labels_of
 from autoopt import space as spaces
 from autoopt import task as tasks
-from autoopt.closing import ClosedModel
 from autoopt.errors import ConfigError
+from autoopt.labels import Inferred, Meaning
+from autoopt.scoring import BUILTIN
 from autoopt.store import Store
+from autoopt.task import Split
 from autoopt.validation import nearest
 
 KEYS = ("x_train", "y_train", "x_validation", "y_validation", "x_test", "y_test", "class_names")
@@ -41,7 +44,7 @@ import autoopt
 
 HERE = Path(__file__).parent
 
-{extra}
+
 def task() -> autoopt.Task:
     data = np.load(HERE / "data.npz", allow_pickle=False)
     return autoopt.Task(
@@ -49,15 +52,12 @@ def task() -> autoopt.Task:
         train=(data["x_train"], data["y_train"]),
         validation=(data["x_validation"], data["y_validation"]),
         test=(data["x_test"], data["y_test"]),
-        loss={loss},{metric}{class_names}{allow}
+        # {reason}
+        loss={loss},
+        # {reading}
+        metric="{metric}",{class_names}{allow}
     )
 '''
-
-MAE = """
-def mean_absolute_error(labels, outputs) -> float:
-    return float(np.abs(labels.reshape(outputs.shape) - outputs).mean())
-
-"""
 
 
 def create(
@@ -98,7 +98,8 @@ def create(
         )
     split(arrays, say)
     kept = f"model{model.suffix}" if model.is_file() else "model"
-    loss, extra, metric = _loss(loaded, arrays["x_train"], arrays["y_train"])
+    found, meaning = _inferred(loaded, arrays, str(data))
+    metric = "mae" if meaning.kind == labels_of.VALUES else "accuracy"
     names = ""
     if "class_names" in arrays:
         names = '\n        class_names=tuple(str(name) for name in data["class_names"]),'
@@ -113,20 +114,21 @@ def create(
         else:
             shutil.copyfile(model, made / kept)
         np.savez(made / "data.npz", **arrays)  # type: ignore[arg-type]
-        quality, budget = ("mae", "mae <= 1.1 * baseline") if extra else ("accuracy", "accuracy >= baseline - 1%")
+        budget = {"mae": "mae <= 1.1 * baseline", "accuracy": "accuracy >= baseline - 1%"}[metric]
         (made / "study.yaml").write_text(
-            STUDY.format(space=space, known=", ".join(known), trials=trials, quality=quality, budget=budget)
+            STUDY.format(space=space, known=", ".join(known), trials=trials, quality=metric, budget=budget)
         )
         (made / "task.py").write_text(
             TASK.format(
                 model=kept,
-                loss=loss,
-                extra=extra,
+                loss=found.source,
+                reason=f"{found.reason[0].upper()}{found.reason[1:]}.",
                 metric=metric,
+                reading=f"Labels are read as {meaning.words()}; other metrics: {', '.join(_others(meaning, metric))}.",
                 class_names=names,
-                imports="import tf_keras\n" if "tf_keras" in loss else "",
+                imports="import tf_keras\n" if found.from_logits else "",
                 allow="\n        allow_code=True," if allow_code else "",
-            ).replace("\n\n\n\n", "\n\n\n")
+            )
         )
         path = made / "task.py"
         try:
@@ -190,31 +192,16 @@ def split(arrays: dict[str, np.ndarray], say: Callable[[str], None]) -> None:
         )
 
 
-def _in_probabilities(model: Any, x: np.ndarray) -> bool:
-    """Whether a model ends in probabilities: by its last layer, or else by what it says of a few items."""
-    if isinstance(model, ClosedModel):
-        outputs = measure.outputs_of(model.file, {model.input_names[0]: x[:32]}, threads=1)
-        return bool((outputs >= 0).all() and (outputs <= 1).all())
-    last = model.layers[-1]
-    activation = getattr(getattr(last, "activation", None), "__name__", "linear")
-    return activation in ("softmax", "sigmoid") or type(last).__name__ == "Softmax"
+def _inferred(model: Any, arrays: Mapping[str, np.ndarray], where: str) -> tuple[Inferred, Meaning]:
+    """The loss that labels and outputs look like, and how they are read."""
+    train = Split(inputs={model.input_names[0]: arrays["x_train"]}, labels=arrays["y_train"])
+    intake.check_split(train, f"{where}: train", model)
+    some = train.some(intake.SEEN)
+    outputs = intake.given_by(model, some)
+    found = labels_of.infer_loss(train.labels, outputs, some.labels, f"{where}: train")
+    return found, labels_of.read(train.labels, outputs, some.labels, found.described, where)
 
 
-def _loss(model: Any, x: np.ndarray, labels: np.ndarray) -> tuple[str, str, str]:
-    """Source text of the loss, of functions it needs, and of the metric, by labels and last layer."""
-    classes, ends = int(model.outputs[0].shape[-1]), _in_probabilities(model, x)
-    whole = labels.dtype.kind in "iub" or (labels.dtype.kind == "f" and bool((labels == np.floor(labels)).all()))
-    one_hot = whole and labels.ndim == 2 and labels.shape[1] == classes > 1 and bool((labels.sum(axis=1) == 1).all())
-    # Floats are measurements, unless they are whole and the model ends in probabilities.
-    if labels.dtype.kind == "f" and not one_hot and not (whole and ends):
-        metric = '\n        metric=autoopt.QualityMetric(name="mae", function=mean_absolute_error, direction="min"),'
-        return '"mean_squared_error"', MAE, metric
-    if classes == 1:
-        kind, name = "BinaryCrossentropy", "binary_crossentropy"
-    elif one_hot:
-        kind, name = "CategoricalCrossentropy", "categorical_crossentropy"
-    else:
-        kind, name = "SparseCategoricalCrossentropy", "sparse_categorical_crossentropy"
-    if ends:
-        return f'"{name}"', "", ""
-    return f"tf_keras.losses.{kind}(from_logits=True)", "", ""
+def _others(meaning: Meaning, metric: str) -> list[str]:
+    """The other metrics that labels of this meaning have."""
+    return [name for name, known in BUILTIN.items() if meaning.kind in known.kinds and name != metric]

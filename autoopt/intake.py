@@ -1,5 +1,6 @@
 """Takes a user's task in: checks model, data, loss and metric, and puts them into the store for the jobs."""
 
+import dataclasses
 import hashlib
 import inspect
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import models, usercode
+from autoopt import labels as labels_of
+from autoopt import measure, models, scoring, usercode
 from autoopt.closing import ClosedModel
 from autoopt.errors import ConfigError
 from autoopt.metrics import Metric
@@ -17,7 +19,7 @@ from autoopt.recipe import COMPRESSING, SCHEMES, Finetune, plain
 from autoopt.stages import coverage, finetune
 from autoopt.store import Store
 from autoopt.task import SPLITS, Inputs, Manifest, Output, QualityMetric, Split, Task, apart, side_by_side
-from autoopt.validation import fail
+from autoopt.validation import fail, nearest
 
 CALIBRATION_ITEMS = 256
 ONE_OUTPUT: Mapping[str, tuple[Any, ...]] = {
@@ -27,6 +29,10 @@ ONE_OUTPUT: Mapping[str, tuple[Any, ...]] = {
 }
 """What is left of knobs whose other values need a model with one output."""
 SEVERAL = "the model has several outputs: distillation, and choosing by the loss, are left out"
+SEEN = 256
+"""Items, on which it is looked at what a model gives."""
+MASKED_ITEMS = 256
+"""Items that a model is asked for its mask at a time."""
 FEW = 50
 """Training items a class, under which what the untouched model says is the better teacher."""
 
@@ -80,17 +86,20 @@ def prepare(task: Task, path: Path, store: Store) -> Intake:
     pairs = {name: _pair(getattr(task, name), f"{where}: {name}", model) for name in SPLITS[:3]}
     splits = {name: Split(inputs=inputs, labels=side_by_side(labels)) for name, (inputs, labels) in pairs.items()}
     for name, split in splits.items():
-        _check_split(split, f"{where}: {name}", model)
+        check_split(split, f"{where}: {name}", model)
+        if len(split.labels) != len(split):
+            fail(f"{where}: {name}: labels", f"{len(split)} labels, one an item", len(split.labels))
     outputs = _outputs({name: labels for name, (_, labels) in pairs.items()}, where, model)
-    loss = _describe_losses(task, splits["train"], where, model)
+    seen = _Seen(model, splits)
+    loss, warnings = _describe_losses(task, seen, where)
     for name, split in splits.items():
         _check_all_labels(split, f"{where}: {name}", model, loss, outputs)
-    warnings = [] if isinstance(model, ClosedModel) else _check_ends(model, splits["validation"], loss, outputs, where)
+    warnings += _check_ends(seen, loss, outputs, where)
+    metric, said = _describe_metric(task.metric, seen, loss, outputs, where)
+    warnings += said
+    if metric["function"] is None:
+        splits = {name: _masked(split, model) for name, split in splits.items()}
     splits["calibration"] = _calibration(task, splits["train"], where, model)
-    metric = _describe_metric(task.metric, where)
-    if outputs and metric["function"] is None:
-        names = ", ".join(output.name for output in outputs)
-        fail(f"{where}: metric", f"an autoopt.QualityMetric, for the model has several outputs ({names})", task.metric)
     described = {name: usercode.describe(o, f"{where}: custom_objects: {name}", "class") for name, o in custom.items()}
     several = loss["outputs"].values() if outputs else [loss]
     functions = [d for d in (*several, metric["function"]) if isinstance(d, dict) and "module" in d]
@@ -123,12 +132,59 @@ def prepare(task: Task, path: Path, store: Store) -> Intake:
     return Intake(manifest=manifest, warnings=[*warnings, *_warnings(splits)], limits=_limits(model))
 
 
+class _Seen:
+    """What a model gives for some of its items, beside their labels.
+
+    Attributes:
+        model: that was taken in.
+        splits: by name.
+        some: training items, at random.
+        outputs: shape (items, ...), what the model gives for them; several outputs stand side by side.
+    """
+
+    def __init__(self, model: Any, splits: Mapping[str, Split]) -> None:
+        self.model, self.splits = model, splits
+        self.some = splits["train"].some(SEEN)
+        self.outputs = given_by(model, self.some)
+
+    def labels(self) -> np.ndarray:
+        """The labels of all splits, where they have one shape, else those of train."""
+        arrays = [split.labels for split in self.splits.values()]
+        alike = len({array.shape[1:] for array in arrays}) == 1
+        return np.concatenate(arrays) if alike else arrays[0]
+
+
+def given_by(model: Any, split: Split) -> np.ndarray:
+    """What a model that was taken in gives: shape (items, ...); several outputs stand side by side."""
+    if isinstance(model, ClosedModel):
+        return measure.outputs_of(model.file, split.inputs, threads=1, names=list(model.output_names))
+    return finetune.outputs(model, split)
+
+
+def _masked(split: Split, model: Any) -> Split:
+    """A split that knows which positions of the output the model masks, as `fit` and `evaluate` leave them out."""
+    if isinstance(model, ClosedModel) or len(model.outputs[0].shape) < 3:
+        return split
+    masks = []
+    for first in range(0, len(split), MASKED_ITEMS):
+        part = split.part(first, first + MASKED_ITEMS)
+        mask = getattr(model(finetune.feed(part), training=False), "_keras_mask", None)
+        if mask is None:
+            return split
+        masks.append(np.asarray(mask).astype(bool))
+    counted = np.concatenate(masks)
+    positions = int(np.prod(model.outputs[0].shape[1:-1]))
+    if counted.size != len(split) * positions or bool(counted.all()):
+        return split
+    return dataclasses.replace(split, counted=counted.reshape(len(split), *model.outputs[0].shape[1:-1]))
+
+
 def _usual(train: Split, model: Any, loss: Any) -> Finetune:
     """Fine-tuning settings of a task that names none."""
     if len(model.outputs) > 1:
         return Finetune()
     classes = max(2, int(model.outputs[0].shape[-1]))
-    few = "crossentropy" in _loss_name(loss) and len(train) < FEW * classes
+    few = "crossentropy" in labels_of.loss_name(loss) and len(train) < FEW * classes
     return Finetune(distillation=0.5) if few else Finetune()
 
 
@@ -208,7 +264,12 @@ def _read_dataset(dataset: Any, where: str, model: Any) -> tuple[Any, Any]:
     return inputs, labels
 
 
-def _check_split(split: Split, where: str, model: Any) -> None:
+def check_split(split: Split, where: str, model: Any) -> None:
+    """Check that a split's inputs are what a model takes, and its labels are numbers.
+
+    Raises:
+        ConfigError: naming the input, what was expected, and what was found.
+    """
     if len(split) == 0:
         raise ConfigError(f"{where}: empty; expected one item or more")
     for tensor, (name, array) in zip(model.inputs, split.inputs.items(), strict=True):
@@ -259,8 +320,6 @@ def _outputs(labels: Mapping[str, Sequence[np.ndarray]], where: str, model: Any)
 
 
 def _check_all_labels(split: Split, where: str, model: Any, loss: Any, outputs: Sequence[Output]) -> None:
-    if len(split.labels) != len(split):
-        fail(f"{where}: labels", f"{len(split)} labels, one an item", len(split.labels))
     if not outputs:
         _check_labels(split.labels, f"{where}: labels", tuple(model.outputs[0].shape), loss)
         return
@@ -269,14 +328,8 @@ def _check_all_labels(split: Split, where: str, model: Any, loss: Any, outputs: 
         _check_labels(labels, place, (None, *output.shape), loss["outputs"][output.name])
 
 
-def _loss_name(loss: Any) -> str:
-    """The name of a described loss, in one case and without underscores: `sparsecategoricalcrossentropy`."""
-    name = loss if isinstance(loss, str) else loss.get("keras", {}).get("class_name", "")
-    return str(name).lower().replace("_", "")
-
-
 def _check_labels(labels: np.ndarray, where: str, shape: tuple[int | None, ...], loss: Any) -> None:
-    name, classes = _loss_name(loss), int(shape[-1] or 1)
+    name, classes = labels_of.loss_name(loss), int(shape[-1] or 1)
     told = loss if isinstance(loss, str) else loss.get("keras", {}).get("class_name", "")
     if "categorical" in name and "sparse" not in name and labels.shape[-1:] != (classes,):
         fail(
@@ -284,17 +337,37 @@ def _check_labels(labels: np.ndarray, where: str, shape: tuple[int | None, ...],
             f"one-hot labels of shape (items, {classes}) for the loss {told}; sparse_categorical_crossentropy takes indices",
             labels.shape,
         )
+    if "categorical" in name and "sparse" not in name:
+        sums = labels.sum(axis=-1)
+        if not np.allclose(sums, 1, atol=1e-3):
+            worst = float(sums.flat[np.abs(sums - 1).argmax()])
+            fail(where, f"labels that sum to 1 over the {classes} classes for the loss {told}", f"a sum of {worst:g}")
+    if "binarycrossentropy" in name and (labels.min() < 0 or labels.max() > 1):
+        low, high = labels.min().item(), labels.max().item()
+        raise ConfigError(
+            f"{where}: expected 0 and 1 for the loss {told}, got {low:g} to {high:g}; "
+            f"give (labels == {high:g}).astype(int) if these are two classes"
+        )
     if "sparse" not in name:
         return
     alike = labels.ndim == len(shape) - 1 or (labels.ndim == len(shape) and labels.shape[-1] == 1)
     if not alike:
         fail(where, f"one class index an item, shape (items,), for the loss {told}", f"shape {labels.shape}")
     outside = (labels < 0) | (labels >= classes) | (labels != np.floor(labels))
+    ignored = None if isinstance(loss, str) else loss.get("keras", {}).get("config", {}).get("ignore_class")
+    if ignored is not None:
+        outside &= labels != ignored
     if outside.any():
-        fail(where, f"class indices 0 to {classes - 1} (the model has {classes} outputs)", labels[outside][0].item())
+        first = labels[outside][0].item()
+        hint = "; subtract 1" if first == classes and labels.min() == 1 else ""
+        if labels.ndim > 1 and labels.shape[-1] > 1 and len(np.unique(labels[outside])) == 1 and not hint:
+            hint = f"; if {first} marks what does not count: SparseCategoricalCrossentropy(ignore_class={first})"
+        raise ConfigError(
+            f"{where}: expected class indices 0 to {classes - 1} (the model has {classes} outputs), got {first}{hint}"
+        )
 
 
-def _check_ends(model: Any, split: Split, loss: Any, outputs: Sequence[Output], where: str) -> list[str]:
+def _check_ends(seen: _Seen, loss: Any, outputs: Sequence[Output], where: str) -> list[str]:
     """Whether the model ends in what its loss expects: probabilities, or scores of any size (logits).
 
     Returns:
@@ -303,15 +376,14 @@ def _check_ends(model: Any, split: Split, loss: Any, outputs: Sequence[Output], 
     Raises:
         ConfigError: if the loss would cut scores off as if they were probabilities.
     """
-    found = finetune.outputs(model, split.part(0, 32))
-    arrays = apart(found, [output.shape for output in outputs]) if outputs else [found]
+    arrays = apart(seen.outputs, [output.shape for output in outputs]) if outputs else [seen.outputs]
     losses = [loss["outputs"][output.name] for output in outputs] if outputs else [loss]
     warnings = []
-    for name, array, one in zip(model.output_names, arrays, losses, strict=True):
-        if "crossentropy" not in _loss_name(one):
+    for name, array, one in zip(seen.model.output_names, arrays, losses, strict=True):
+        if "crossentropy" not in labels_of.loss_name(one):
             continue
         low, high = float(np.min(array)), float(np.max(array))
-        inside = low >= -1e-3 and high <= 1 + 1e-3
+        inside = labels_of.probabilities(array)
         logits = not isinstance(one, str) and bool(one["keras"]["config"].get("from_logits"))
         told = one if isinstance(one, str) else one["keras"]["class_name"]
         if not inside and not logits:
@@ -321,7 +393,8 @@ def _check_ends(model: Any, split: Split, loss: Any, outputs: Sequence[Output], 
                 f"give loss=tf_keras.losses.{kind}(from_logits=True), or end the model in a softmax or sigmoid"
             )
         sums = np.asarray(array).sum(axis=-1)
-        if logits and inside and array.shape[-1] > 1 and np.allclose(sums, 1, atol=1e-3):
+        ends = array.shape[-1] == 1 or np.allclose(sums, 1, atol=1e-3) or "binary" in labels_of.loss_name(one)
+        if logits and inside and ends:
             warnings.append(
                 f"the output {name} is probabilities, but the loss takes it for logits: leave from_logits out"
             )
@@ -337,15 +410,49 @@ def _calibration(task: Task, train: Split, where: str, model: Any) -> Split:
     if hasattr(given, "element_spec"):
         given = _read_dataset(given, f"{where}: calibration", model)[0]
     split = Split(inputs=_inputs(given, f"{where}: calibration", model), labels=nothing)
-    _check_split(split, f"{where}: calibration", model)
+    check_split(split, f"{where}: calibration", model)
     return split
 
 
-def _describe_metric(metric: Any, where: str) -> dict[str, Any]:
-    if metric == "accuracy":
-        return {"name": "accuracy", "direction": "max", "unit": "fraction", "function": None}
-    if not isinstance(metric, QualityMetric):
-        fail(f"{where}: metric", "'accuracy' or an autoopt.QualityMetric", metric)
+def _describe_metric(
+    metric: Any, seen: _Seen, loss: Any, outputs: Sequence[Output], where: str
+) -> tuple[dict[str, Any], list[str]]:
+    """The metric as plain values, and what a person should know of how it was chosen."""
+    if isinstance(metric, QualityMetric):
+        return _describe_own(metric, where), []
+    if metric is not None and (not isinstance(metric, str) or metric not in scoring.BUILTIN):
+        names = ", ".join(scoring.BUILTIN)
+        hint = f" ({nearest(metric, scoring.BUILTIN)})" if isinstance(metric, str) else ""
+        fail(f"{where}: metric", f"one of {names}{hint}, or an autoopt.QualityMetric", metric)
+    if outputs:
+        names = ", ".join(output.name for output in outputs)
+        fail(f"{where}: metric", f"an autoopt.QualityMetric, for the model has several outputs ({names})", metric)
+    meaning = labels_of.read(seen.labels(), seen.outputs, seen.some.labels, loss, where)
+    values = meaning.kind == labels_of.VALUES
+    name = metric or ("mae" if values else "accuracy")
+    known = scoring.BUILTIN[name]
+    if meaning.kind not in known.kinds:
+        fit = ", ".join(each for each, builtin in scoring.BUILTIN.items() if meaning.kind in builtin.kinds)
+        fail(f"{where}: metric", f"one of {fit}, for labels that are {meaning.words()}", name)
+    if values and seen.labels()[0].size != seen.outputs[0].size:
+        raise ConfigError(
+            f"{where}: metric: {name} needs labels like the outputs, {seen.outputs[0].size} values an item, and they have "
+            f"{seen.labels()[0].size}; give an autoopt.QualityMetric"
+        )
+    plain: dict[str, Any] = {"name": name, "direction": known.direction, "unit": known.unit, "function": None}
+    logits = isinstance(loss, dict) and bool(loss.get("keras", {}).get("config", {}).get("from_logits"))
+    single = (
+        meaning.positions == 1 and meaning.kind in (labels_of.CLASSES, labels_of.BINARY) and meaning.ignored is None
+    )
+    turns = meaning.kind == labels_of.CLASSES or meaning.threshold == (0.0 if logits else 0.5)
+    if not (single and turns):  # what was always read so is left as it was, for studies of before
+        plain["meaning"] = meaning.to_dict()
+    if metric is None and not (single and name == "accuracy"):
+        return plain, [f"metric: none is given, so {name} is measured ({known.title}): labels are {meaning.words()}"]
+    return plain, []
+
+
+def _describe_own(metric: QualityMetric, where: str) -> dict[str, Any]:
     if not metric.name.isidentifier():
         fail(f"{where}: metric.name", "a name of letters, digits and underscores", metric.name)
     told = Metric(name=metric.name, direction=metric.direction, unit=metric.unit)
@@ -363,28 +470,23 @@ def _describe_metric(metric: Any, where: str) -> dict[str, Any]:
     return plain | ({"inputs": True} if len(needed) == 3 or "inputs" in parameters else {})
 
 
-def _describe_losses(task: Task, train: Split, where: str, model: Any) -> Any:
-    """The loss as plain values; of several outputs `{"outputs": by name}`."""
-    names = list(model.output_names)
+def _describe_losses(task: Task, seen: _Seen, where: str) -> tuple[Any, list[str]]:
+    """The loss as plain values (of several outputs `{"outputs": by name}`), and how it was chosen where none is given."""
+    names = list(seen.model.output_names)
     if len(names) == 1:
         given = task.loss[names[0]] if isinstance(task.loss, Mapping) and set(task.loss) == set(names) else task.loss
-        return _describe_loss(_usual_loss(train, model, where) if given is None else given, where)
+        if given is not None:
+            return _describe_loss(given, where), []
+        try:
+            found = labels_of.infer_loss(seen.splits["train"].labels, seen.outputs, seen.some.labels, f"{where}: train")
+        except ConfigError as error:
+            raise ConfigError(f"{error} (no loss is given, so labels and outputs must tell)") from error
+        usual = found.loss == "sparse_categorical_crossentropy" and not found.from_logits
+        said = [] if usual else [f"loss: none is given, so {found.source} is used: {found.reason}"]
+        return found.described, said
     if not isinstance(task.loss, Mapping) or set(task.loss) != set(names):
         fail(f"{where}: loss", f"a dict with a loss for each output ({', '.join(names)})", task.loss)
-    return {"outputs": {name: _describe_loss(task.loss[name], f"{where}: loss: {name}") for name in names}}
-
-
-def _usual_loss(train: Split, model: Any, where: str) -> str:
-    """Of a task that names none: for classes, where labels and outputs look like it."""
-    labels, shape = train.labels, tuple(model.outputs[0].shape)
-    whole = labels.dtype.kind in "iub" or bool((labels == np.floor(labels)).all())
-    alike = labels.shape[1:] == shape[1:]
-    if int(shape[-1] or 1) > 1 and (whole or not alike):
-        return "sparse_categorical_crossentropy"
-    raise ConfigError(
-        f"{where}: loss: missing; give loss=..., such as 'mean_squared_error' or 'binary_crossentropy', for labels of shape "
-        f"{labels.shape} and outputs of shape {shape}"
-    )
+    return {"outputs": {name: _describe_loss(task.loss[name], f"{where}: loss: {name}") for name in names}}, []
 
 
 def _describe_loss(loss: Any, where: str) -> Any:

@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import convert, inspect, intake, measure, models, proof, stages, targets
+from autoopt import convert, crosscheck, inspect, intake, measure, models, proof, quality, stages, targets
 from autoopt import task as tasks
 from autoopt.closing import ClosedModel
 from autoopt.errors import ResultLost
+from autoopt.labels import loss_name
 from autoopt.recipe import Quantize, Recipe
 from autoopt.stages import coverage
 from autoopt.stages.finetune import Progress, Training, outputs
@@ -155,15 +156,18 @@ def survey(context: Context) -> bytes:
     found = (
         measure.outputs_of(model.file, calibration.inputs, context.threads) if closed else outputs(model, calibration)
     )
-    classes = max(2, found.shape[-1])
-    counts = np.bincount(
-        np.clip(measure.classify(found, context.manifest().threshold), 0, classes - 1), minlength=classes
-    )
+    manifest = context.manifest()
+    single = manifest.metric["function"] is None and "meaning" not in manifest.metric
+    counts = []
+    if single or ("categorical" in loss_name(manifest.loss) and found.ndim == 2):
+        classes = max(2, found.shape[-1])
+        predicted = manifest.meaning(found).predicted(found)
+        counts = np.bincount(np.clip(predicted[:, 0], 0, classes - 1), minlength=classes).tolist()
     return _json(
         {
             "layers": [] if closed else [dataclasses.asdict(cost) for cost in coverage.costs(model)],
             "range": [float(min(a.min() for a in inputs)), float(max(a.max() for a in inputs))],
-            "calibration": counts.tolist() if found.ndim == 2 else [],
+            "calibration": counts,
             "constant": sum(_constant([a[i] for a in inputs]) for i in range(len(calibration))),
         }
     )
@@ -276,18 +280,38 @@ def accuracy(context: Context) -> bytes:
     The third parent is the baseline's result on that split; the baseline itself has none.
 
     Returns:
-        JSON: the fields of `measure.Quality`, and `agreement` with the baseline where the metric is accuracy.
+        JSON: the fields of `quality.Quality`, and `agreement` with the baseline where an item is given one class.
     """
     name = context.settings["split"]
     split, manifest = context.split(name), context.manifest()
     names = [output.name for output in manifest.outputs]
     outputs = measure.outputs_of(context.parents[0], split.inputs, context.threads, names)
-    found = measure.quality(manifest, split, outputs, f"LiteRT interpreter on the {name} split")
+    baseline = json.loads(context.parents[2]) if len(context.parents) > 2 else {}
+    how = f"LiteRT interpreter on the {name} split"
+    found = quality.quality(manifest, split, outputs, how, baseline.get("protocol", ""))
     plain = dataclasses.asdict(found) | {"measurement": found.measurement.to_dict(), "agreement": None}
     if found.predictions:
-        baseline = json.loads(context.parents[2])["predictions"] if len(context.parents) > 2 else found.predictions
-        plain["agreement"] = measure.agreement(found.predictions, baseline).to_dict()
+        plain["agreement"] = quality.agreement(
+            found.predictions, baseline.get("predictions", found.predictions)
+        ).to_dict()
     return _json(plain)
+
+
+def compare_baseline(context: Context) -> bytes:
+    """Whether the untouched model's float32 file (first parent) is as good as Keras says of the model (second).
+
+    Returns:
+        JSON: `keras` and `file`, the task's metric of both on the validation split; empty for a model without layers.
+    """
+    file, packed = context.parents
+    _limit_threads(context.threads)
+    model, _ = models.unpack(packed)
+    if isinstance(model, ClosedModel):
+        return _json({})
+    manifest, split = context.manifest(), context.split("validation")
+    names = [output.name for output in manifest.outputs]
+    of_file = measure.outputs_of(file, split.inputs, context.threads, names)
+    return _json(crosscheck.compare(manifest, split, outputs(model, split), of_file))
 
 
 def latency(context: Context) -> bytes:
@@ -358,7 +382,8 @@ JOBS: dict[str, Kind] = {
     "convert": Kind(body=to_scheme),
     "quantize": Kind(body=quantize, version=2),
     "proof": Kind(body=prove, version=3),
-    "accuracy": Kind(body=accuracy, version=2),
+    "accuracy": Kind(body=accuracy, version=3),
+    "crosscheck": Kind(body=compare_baseline),
     "memory": Kind(body=memory, version=2),
     "latency": Kind(body=latency, version=2),
 }

@@ -1,21 +1,19 @@
-"""Statistics of what was run: accuracy of a file with its interval, latency ratio with its interval, sizes."""
+"""Runs files and reads what they take: outputs, latency ratio with its interval, memory, sizes."""
 
 import dataclasses
 import gzip
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from autoopt.errors import CandidateFailed
-from autoopt.metrics import Measurement, Scores, pack_outcomes, wilson
+from autoopt.metrics import Measurement
 from autoopt.targets import Rounds, Target, Timing
-from autoopt.task import Inputs, Manifest, Split, side_by_side
+from autoopt.task import Inputs, side_by_side
 
 BATCH = 32
-RESAMPLES = 200
 WIDE = 0.02
 """A latency interval wider than this share of its value is measured on, and flagged if it stays so."""
 QUANTILE = 0.99
@@ -39,162 +37,6 @@ CONFIRM_FEWEST, CONFIRM_MOST = 8, 30
 def compressed_bytes(file: bytes) -> int:
     """What a download weighs: bytes after `gzip -9`."""
     return len(gzip.compress(file, 9, mtime=0))
-
-
-def classify(outputs: np.ndarray, threshold: float = 0.5) -> np.ndarray:
-    """The class that each item is given.
-
-    Args:
-        outputs: scores of shape (items, classes), or (items, 1) for class 1 alone.
-        threshold: over which one output means class 1: 0.5 for probabilities, 0 for logits.
-
-    Returns:
-        shape (items,), dtype int64; -1 for items with a score that is no finite number.
-    """
-    outputs = outputs.reshape(len(outputs), -1)
-    binary = outputs.shape[1] == 1
-    predicted = (outputs[:, 0] > threshold).astype(np.int64) if binary else outputs.argmax(axis=1)
-    found: np.ndarray = np.where(np.isfinite(outputs).all(axis=1), predicted, -1)
-    return found
-
-
-def truth(labels: np.ndarray) -> np.ndarray:
-    """Class indices of shape (items,), from class indices (items,) or (items, 1), or one-hot (items, classes)."""
-    labels = labels.reshape(len(labels), -1)
-    found: np.ndarray = labels.argmax(axis=1) if labels.shape[1] > 1 else labels[:, 0]
-    return found
-
-
-def correct(labels: np.ndarray, outputs: np.ndarray, threshold: float = 0.5) -> np.ndarray:
-    """Which items are classified right: shape (items,), dtype bool. See `truth` and `classify` for the arguments."""
-    right: np.ndarray = classify(outputs, threshold) == truth(labels)
-    return right
-
-
-def quality_value(manifest: Manifest, split: Split, outputs: np.ndarray) -> float:
-    """The task's metric.
-
-    Args:
-        manifest: says which.
-        split: the items.
-        outputs: shape (items, ...), of the same items.
-    """
-    function = manifest.quality_function()
-    if function is None:
-        return float(correct(split.labels, outputs, manifest.threshold).mean())
-    return function(split.labels, outputs, manifest.seen(split.inputs))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quality:
-    """The task's metric on one split, with what is needed to compare two files on the same items.
-
-    Attributes:
-        measurement: with a 95 % interval.
-        outcomes: for accuracy, per item whether it is right (see `metrics.pack_outcomes`), else ``.
-        resamples: for other metrics, the metric on resampled items, the same draws for every file.
-        classes: for accuracy, for each class how many items are right, and how many there are.
-        predictions: for accuracy, the class that each item was given, else empty.
-    """
-
-    measurement: Measurement
-    outcomes: str = ""
-    resamples: tuple[float | None, ...] = ()
-    classes: tuple[tuple[int, int], ...] = ()
-    predictions: tuple[int, ...] = ()
-
-    @property
-    def scores(self) -> Scores:
-        """What it takes to compare it with another file's."""
-        return Scores(self.measurement, self.outcomes, self.resamples)
-
-
-def quality(manifest: Manifest, split: Split, outputs: np.ndarray, how: str) -> Quality:
-    """The task's metric, with a 95 % interval: Wilson's for accuracy, else the percentile bootstrap (Efron 1979).
-
-    Args:
-        manifest: says which metric.
-        split: the items.
-        outputs: shape (items, ...), of the same items.
-        how: the protocol in words.
-
-    Raises:
-        CandidateFailed: if the metric is no finite number or its function raises.
-    """
-    function = manifest.quality_function()
-    if function is None:
-        return accuracy(split.labels, outputs, how, manifest.threshold)
-    inputs = manifest.seen(split.inputs)
-    return resampled(manifest.quality.name, function, (split.labels, outputs, inputs), how)
-
-
-def accuracy(labels: np.ndarray, outputs: np.ndarray, how: str, threshold: float = 0.5) -> Quality:
-    """Share of items classified right. See `truth` and `classify` for the arguments."""
-    predicted, known = classify(outputs, threshold), truth(labels).astype(np.int64)
-    right, n = predicted == known, len(known)
-    low, high = wilson(int(right.sum()), n)
-    return Quality(
-        measurement=Measurement(value=right.mean(), low=low, high=high, n=n, how=how),
-        outcomes=pack_outcomes(right),
-        classes=tuple((int(right[known == c].sum()), int((known == c).sum())) for c in range(int(known.max()) + 1)),
-        predictions=tuple(predicted.tolist()),
-    )
-
-
-def resampled(name: str, function: Callable[..., float], given: tuple[np.ndarray | Inputs, ...], how: str) -> Quality:
-    """Any other metric.
-
-    Args:
-        name: of the metric.
-        function: of what is given.
-        given: arrays with items first, the labels before others, or dicts of such.
-        how: the protocol in words.
-
-    Raises:
-        CandidateFailed: if the metric is no finite number or its function raises.
-    """
-    try:
-        value = float(function(*given))
-    except Exception as error:
-        what = f"{name}'s function raised {type(error).__name__}"
-        raise CandidateFailed("accuracy", f"{what}: {' '.join(str(error).split())[:300]}") from error
-    if not math.isfinite(value):
-        raise CandidateFailed("accuracy", f"{name} is {value}")
-    draws = _resample(function, given)
-    drawn = [x for x in draws if x is not None]
-    flags = () if len(drawn) >= RESAMPLES // 2 else ("interval from few resamples",)
-    low, high = np.percentile(drawn, [2.5, 97.5]) if drawn else (value, value)
-    how = f"{how}; bootstrap of {len(drawn)} resamples"
-    measured = Measurement(
-        value=value, low=min(float(low), value), high=max(float(high), value), n=len(given[0]), how=how, flags=flags
-    )
-    return Quality(measurement=measured, resamples=tuple(draws))
-
-
-def _resample(function: Callable[..., float], given: tuple[np.ndarray | Inputs, ...]) -> list[float | None]:
-    """The metric on resampled items; the draws follow from the number of items alone."""
-    rng, n = np.random.default_rng(0), len(given[0])
-    draws: list[float | None] = []
-    for _ in range(RESAMPLES):
-        items = rng.integers(0, n, n)
-        try:
-            found = float(function(*(_some(one, items) for one in given)))
-        except ValueError:  # such as AUC of a draw that holds one class only
-            found = math.nan
-        draws.append(float(f"{found:.7g}") if math.isfinite(found) else None)
-    return draws
-
-
-def _some(given: np.ndarray | Inputs, items: np.ndarray) -> np.ndarray | Inputs:
-    """The items of an array, or of each array of a dict."""
-    return {name: array[items] for name, array in given.items()} if isinstance(given, dict) else given[items]
-
-
-def agreement(mine: Sequence[int], baseline: Sequence[int]) -> Measurement:
-    """Share of items that are given the same class as by the baseline, right or wrong, with Wilson's interval."""
-    same = sum(a == b for a, b in zip(mine, baseline, strict=True))
-    low, high = wilson(same, len(mine))
-    return Measurement(value=same / len(mine), low=low, high=high, n=len(mine), how="items given the same class")
 
 
 def outputs_of(file: bytes, inputs: Inputs, threads: int, names: Sequence[str] = ()) -> np.ndarray:

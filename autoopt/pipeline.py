@@ -61,8 +61,8 @@ class Plan:
     Attributes:
         jobs: in an order in which they can be submitted.
         file: key of the `.tflite`.
-        results: keys of `proof`, `accuracy`, `latency` and `memory`, by name; what the target does not
-            measure is left out.
+        results: keys of `proof`, `accuracy`, `latency` and `memory`, by name, and of the baseline's `crosscheck`; what
+            the target does not measure is left out.
         gates: where its training can stop, in the order of the jobs.
     """
 
@@ -158,6 +158,8 @@ def plan(recipe: Recipe, setting: Setting, *, confirm: bool = False, begin: bool
     file, proof = steps.file(recipe)
     split = "test" if confirm else "validation"
     results = {"proof": proof, "accuracy": steps.accuracy(recipe, split)}
+    if recipe == setting.baseline and not confirm:
+        results["crosscheck"] = steps.add("crosscheck", {}, file, setting.model, data=True)
     if not setting.target.refuses(recipe.scheme, recipe.quantize):
         results |= steps.measurements(file, proof, confirm=confirm)
     return Plan(jobs=tuple(steps.jobs.values()), file=file, results=results, gates=tuple(steps.gates.values()))

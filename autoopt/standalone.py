@@ -9,12 +9,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from autoopt import inspect, measure
+from autoopt import inspect, measure, quality
+from autoopt import labels as labels_of
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.inspect import Contents
-from autoopt.measure import Quality
+from autoopt.labels import Meaning
 from autoopt.metrics import STANDARD, Measurement, Metric
 from autoopt.metrics import difference as difference_of
+from autoopt.quality import Quality
 from autoopt.targets import Rounds, Target
 from autoopt.task import Inputs
 
@@ -106,28 +108,17 @@ class Items:
             raise ConfigError(f"{self.where[0]}: expected shape ({shown}) as {path} takes it, got {x.shape}")
         return {contents.inputs[0]["name"]: x}
 
-    def are_classes(self, outputs: np.ndarray) -> bool:
-        """Whether labels are class indices or one-hot; else they are numbers to come close to.
+    def meaning(self, outputs: np.ndarray) -> Meaning:
+        """How labels and outputs are read.
 
         Args:
-            outputs: shape (items, ...): a score for each class, or one number.
+            outputs: shape (items, ...), what the file gives.
 
         Raises:
-            ConfigError: if they are neither.
+            ConfigError: if they do not fit.
         """
-        labels = self.labels.reshape(len(self.labels), -1)
-        values = outputs.size // len(outputs)
-        if labels.shape[1] == values > 1:
-            return bool(np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all())
-        if labels.shape[1] == values == 1:
-            return labels.dtype.kind in "biu" and bool(np.isin(labels, (0, 1)).all())
-        if labels.shape[1] != 1:
-            raise ConfigError(f"{self.where[1]}: expected 1 or {values} values an item, got {labels.shape[1]}")
-        if not np.isin(labels, np.arange(values)).all():
-            raise ConfigError(
-                f"{self.where[1]}: expected classes from 0 to {values - 1}, got {labels.min():g} to {labels.max():g}"
-            )
-        return True
+        loss = labels_of.infer_loss(self.labels, outputs, self.labels, self.where[1])
+        return labels_of.read(self.labels, outputs, self.labels, loss.loss, self.where[1])
 
 
 def examine(path: Path) -> tuple[bytes, Contents]:
@@ -187,15 +178,16 @@ def measure_file(path: Path, target: Target, *, against: Path | None = None, dat
     measurements: dict[str, Measurement] = {}
     difference = None
     if items is not None:
-        mine = _quality(path, file, contents, items)
-        name = ACCURACY.name if mine.outcomes else ERROR.name
-        measurements[name] = mine.measurement
+        outputs = measure.outputs_of(file, items.inputs(path, contents), threads=1)
+        meaning = items.meaning(outputs)
+        mine = _quality(outputs, items, meaning)
+        measurements[metric_of(meaning).name] = mine.measurement
         if against is not None and other is not None and others is not None:
             _expect_alike(path, contents, against, others)
-            theirs = _quality(against, other, others, items)
+            theirs = _quality(measure.outputs_of(other, items.inputs(against, others), threads=1), items, meaning)
             difference = difference_of(mine.scores, theirs.scores)
             if mine.predictions:
-                measurements["agreement"] = measure.agreement(mine.predictions, theirs.predictions)
+                measurements["agreement"] = quality.agreement(mine.predictions, theirs.predictions)
     measurements |= _latency(file, other, target)
     measurements |= _memory(file, target)
     measurements["size_bytes"] = Measurement.exact(len(file), "bytes of the file")
@@ -255,14 +247,12 @@ def _expect_alike(path: Path, contents: Contents, against: Path, others: Content
         raise ConfigError(f"{against}: gives {theirs} values an item and {path} gives {mine}; expected as many")
 
 
-def _quality(path: Path, file: bytes, contents: Contents, items: Items) -> Quality:
+def _quality(outputs: np.ndarray, items: Items, meaning: Meaning) -> Quality:
     """Accuracy where labels are classes, else the mean absolute error."""
-    outputs = measure.outputs_of(file, items.inputs(path, contents), threads=1)
-    labels, n = items.labels, len(items.labels)
-    if items.are_classes(outputs):
-        return measure.accuracy(labels, outputs, f"LiteRT interpreter on {n} items")
-    return measure.resampled(ERROR.name, _mean_absolute_error, (labels, outputs), f"LiteRT interpreter on {n} items")
+    how = f"LiteRT interpreter on {len(items.labels)} items"
+    return quality.score(metric_of(meaning).name, meaning, items.labels, outputs, how)
 
 
-def _mean_absolute_error(labels: Any, outputs: Any) -> float:
-    return float(np.abs(np.reshape(outputs, np.shape(labels)) - labels).mean())
+def metric_of(meaning: Meaning) -> Metric:
+    """The metric that labels of this meaning are measured by."""
+    return ERROR if meaning.kind == labels_of.VALUES else ACCURACY

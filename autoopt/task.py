@@ -20,6 +20,7 @@ import numpy as np
 
 from autoopt import usercode
 from autoopt.errors import ConfigError
+from autoopt.labels import Meaning, single
 from autoopt.metrics import Metric
 from autoopt.recipe import Finetune
 from autoopt.validation import fail
@@ -61,7 +62,9 @@ class Task:
         test: likewise; the search never looks at it.
         loss: a Keras loss by name, as an object, or a function at the top level of `task.py`; a dict of such by output
             name where the model has several. By default `sparse_categorical_crossentropy`, for labels that fit it.
-        metric: `accuracy`, or a `QualityMetric`.
+        metric: one of autoopt's own by name (a key of `scoring.BUILTIN`, such as `accuracy`, `f1_macro`, `auc`, `mean_iou`,
+            `mae`), or a `QualityMetric`. By default `accuracy` for classes and labels, and `mae` for values. `accuracy` is
+            the share of labels that are right: of an item's class, of its several labels, of its pixels or its tokens.
         calibration: inputs for the ranges of int8 activations; by default sampled from train.
         finetune: fine-tuning settings where the space names none; by default those of `Finetune`, and where labels are
             few (see `intake.FEW`) half of the weight goes to being like the untouched model.
@@ -76,7 +79,7 @@ class Task:
     validation: Any
     test: Any
     loss: Any = None
-    metric: str | QualityMetric = "accuracy"
+    metric: str | QualityMetric | None = None
     calibration: Any = None
     finetune: Finetune | None = None
     class_names: tuple[str, ...] = ()
@@ -92,31 +95,38 @@ class Split:
         inputs: by input name, each of shape (items, ...).
         labels: shape (items, ...); empty for the calibration set; those of several outputs stand side by side, see
             `Output`.
+        counted: shape (items, ...), dtype bool: positions of the output that the model does not mask, and a metric
+            counts; None where it masks none.
     """
 
     inputs: Inputs
     labels: np.ndarray
+    counted: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
 
     def part(self, start: int, stop: int) -> "Split":
         """Its items from `start` up to `stop`."""
-        inputs = {name: array[start:stop] for name, array in self.inputs.items()}
-        return Split(inputs=inputs, labels=self.labels[start:stop])
+        return self._of(slice(start, stop))
 
     def some(self, items: int) -> "Split":
         """So many of its items at random, the same ones each time: those in front may all be of one class."""
-        chosen = np.sort(np.random.default_rng(0).permutation(len(self))[:items])
+        return self._of(np.sort(np.random.default_rng(0).permutation(len(self))[:items]))
+
+    def _of(self, chosen: Any) -> "Split":
+        """The items at these places: an index array or a slice."""
         inputs = {name: array[chosen] for name, array in self.inputs.items()}
-        return Split(inputs=inputs, labels=self.labels[chosen])
+        counted = None if self.counted is None else self.counted[chosen]
+        return Split(inputs=inputs, labels=self.labels[chosen], counted=counted)
 
     def to_bytes(self) -> bytes:
         """Uncompressed `.npz`; `from_bytes` is the inverse."""
         out = io.BytesIO()
         names = np.array(list(self.inputs))
         arrays = {f"input_{i}": a for i, a in enumerate(self.inputs.values())}
-        np.savez(out, names=names, labels=self.labels, **arrays)  # type: ignore[arg-type]
+        more = {} if self.counted is None else {"counted": self.counted}
+        np.savez(out, names=names, labels=self.labels, **more, **arrays)  # type: ignore[arg-type]
         return out.getvalue()
 
     @classmethod
@@ -124,13 +134,18 @@ class Split:
         """Read what `to_bytes` wrote; never unpickles."""
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             names = [str(n) for n in arrays["names"]]
-            return cls(inputs={n: arrays[f"input_{i}"] for i, n in enumerate(names)}, labels=arrays["labels"])
+            return cls(
+                inputs={n: arrays[f"input_{i}"] for i, n in enumerate(names)},
+                labels=arrays["labels"],
+                counted=arrays["counted"] if "counted" in arrays.files else None,
+            )
 
     @property
     def digest(self) -> str:
         """SHA-256 of names, shapes, dtypes and values."""
         digest = hashlib.sha256()
-        for name, array in [*self.inputs.items(), ("labels", self.labels)]:
+        more = [] if self.counted is None else [("counted", self.counted)]
+        for name, array in [*self.inputs.items(), ("labels", self.labels), *more]:
             digest.update(f"{name}|{array.shape}|{array.dtype}|".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
@@ -179,7 +194,8 @@ class Manifest:
         splits: key of each split in the store.
         items: how many items each split holds.
         loss: see `_describe_callable`.
-        metric: the metric, and how to find its function.
+        metric: name, direction and unit; how to find its function, if it is the user's own; `meaning` (see
+            `labels.Meaning`) where it is not that of one class an item.
         finetune: the task's fine-tuning settings.
         class_names: by label.
         source: text of `task.py`, kept only where jobs must import it.
@@ -226,14 +242,26 @@ class Manifest:
         """The task's own metric, without its function."""
         return Metric(name=self.metric["name"], direction=self.metric["direction"], unit=self.metric["unit"])
 
+    def meaning(self, outputs: np.ndarray) -> Meaning:
+        """How labels and outputs are read by a metric that is known by name.
+
+        Args:
+            outputs: shape (items, ...), of some items.
+        """
+        if "meaning" in self.metric:
+            return Meaning.from_dict(self.metric["meaning"])
+        return single(int(np.prod(outputs.shape[1:], dtype=np.int64)), self.threshold)
+
     @property
     def threshold(self) -> float:
-        """Over which a model's one output means class 1: 0 where the loss takes logits, else 0.5."""
+        """Over which one output means yes: 0 for scores of any size, 0.5 for probabilities."""
+        if "meaning" in self.metric:
+            return float(self.metric["meaning"]["threshold"])
         described = self.loss.get("keras", {}) if isinstance(self.loss, dict) else {}
         return 0.0 if described.get("config", {}).get("from_logits") else 0.5
 
     def quality_function(self) -> Callable[[Any, Any, Any], float] | None:
-        """The metric as a function of labels, outputs and inputs; None for accuracy.
+        """The user's own metric as a function of labels, outputs and inputs; None for one that is known by name.
 
         It is to be given `seen` of the inputs.
         """

@@ -12,6 +12,8 @@ from autoopt.validation import fail
 
 MODULE = "autoopt_user_task"
 """The name under which `task.py` is imported."""
+SOURCE = "__autoopt_source__"
+"""The attribute of that module which says from what text and path it came."""
 
 
 def run(source: str, path: Path) -> types.ModuleType:
@@ -22,6 +24,7 @@ def run(source: str, path: Path) -> types.ModuleType:
     """
     module = types.ModuleType(MODULE)
     module.__file__ = str(path)
+    setattr(module, SOURCE, (source, str(path)))
     sys.modules[module.__name__] = module
     if path.parent.is_dir():
         sys.path.insert(0, str(path.parent))
@@ -72,5 +75,13 @@ def find(described: Mapping[str, str], source: str, path: str) -> Any:
         source: text of `task.py`, where it is defined there.
         path: of `task.py`, for messages.
     """
-    module = importlib.import_module(described["module"]) if described["module"] else run(source, Path(path))
+    module = importlib.import_module(described["module"]) if described["module"] else _once(source, Path(path))
     return getattr(module, described["name"])
+
+
+def _once(source: str, path: Path) -> types.ModuleType:
+    """A `task.py` as this process has imported it: another import would give other classes of the same names."""
+    module = sys.modules.get(MODULE)
+    if module is not None and getattr(module, SOURCE, None) == (source, str(path)):
+        return module
+    return run(source, path)

@@ -9,8 +9,8 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "autoopt"
 ORDER = [
-    "errors", "validation", "locks", "interrupts", "recipe", "metrics", "budgets", "candidate", "ranking", "results", "hypervolume", "words", "comparison", "scale", "scatter", "guard", "importance", "confirmation", "knobs", "space", "strategy", "targets",
-    "store", "replaying", "flattening", "rebuilding", "closing", "usercode", "models", "task", "measure", "stages", "intake", "quantizing", "convert", "inspect", "proof", "standalone", "jobs", "pipeline", "process", "assemble", "engine", "preload",
+    "errors", "validation", "labels", "scoring", "locks", "interrupts", "recipe", "metrics", "budgets", "candidate", "ranking", "results", "hypervolume", "words", "comparison", "scale", "scatter", "guard", "importance", "confirmation", "knobs", "space", "strategy", "targets",
+    "store", "replaying", "flattening", "rebuilding", "closing", "usercode", "models", "task", "quality", "crosscheck", "measure", "stages", "intake", "quantizing", "convert", "inspect", "proof", "standalone", "jobs", "pipeline", "process", "assemble", "engine", "preload",
     "folder", "provenance", "bundle", "export", "verification", "progress", "figures", "pictures", "page", "report", "watched", "dashboard", "init", "proposals", "spent", "terms", "prospects", "foresight", "ledger", "running", "search", "study", "rehearsal", "questions", "doctor", "terminal", "checklist", "commands", "cli", "__main__",
 ]  # fmt: skip
 """Top to bottom: a module imports only from those before it."""
@@ -29,12 +29,13 @@ HOMES = {
         "preload",
     },
     "keras": {"rebuilding"},
-    "tf_keras": {"rebuilding", "flattening", "models", "intake", "task", "stages", "convert", "preload"},
+    "tf_keras": {"crosscheck", "rebuilding", "flattening", "models", "intake", "task", "stages", "convert", "preload"},
     "tensorflow_model_optimization": {"models", "stages", "preload"},
     "optuna": {"proposals"},
     "distributed": {"engine"},
     "plotly": {"figures", "report", "pictures", "dashboard"},
     "dash": {"dashboard"},
+    "sklearn": {"scoring"},
     "moocore": {"hypervolume"},
     "plotext": {"scatter"},
     "kaleido": {"pictures"},

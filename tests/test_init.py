@@ -5,7 +5,7 @@ import pytest
 import tf_keras
 import tiny
 
-from autoopt import budgets, init, intake, measure
+from autoopt import budgets, init, intake, quality
 from autoopt import models as bring
 from autoopt import task as tasks
 from autoopt.errors import ConfigError
@@ -145,7 +145,7 @@ def test_loss_and_metric_follow_from_labels_and_last_layer(model, labels, loss, 
     outputs = np.asarray(bring.load(tasks.load(folder / "task.py").model)(X))
     shaped = labels.reshape(-1, 1) if outputs.shape[1] == 1 else labels  # as `fit` does
     assert np.isfinite(tf_keras.losses.get(manifest.loss_function())(shaped, outputs)).all()
-    assert measure.quality(manifest, Split(inputs={}, labels=labels), outputs, "here").measurement.n == 40
+    assert quality.quality(manifest, Split(inputs={}, labels=labels), outputs, "here").measurement.n == 40
 
 
 def test_regression_is_measured_by_its_mean_absolute_error(create, tmp_path):
@@ -153,7 +153,7 @@ def test_regression_is_measured_by_its_mean_absolute_error(create, tmp_path):
     manifest = prepared(folder, tmp_path / "store")
     assert manifest.quality.direction == "min"
     outputs = (Y + 0.5)[:, None] + np.where(np.arange(40) % 2, 0.25, -0.25)[:, None]
-    assert measure.quality_value(manifest, Split(inputs={}, labels=Y + 0.5), outputs) == pytest.approx(0.25)
+    assert quality.value(manifest, Split(inputs={}, labels=Y + 0.5), outputs) == pytest.approx(0.25)
     assert "objectives: [mae," in (folder / "study.yaml").read_text()
 
 

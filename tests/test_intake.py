@@ -8,7 +8,7 @@ import pytest
 import tf_keras
 import tiny
 
-from autoopt import QualityMetric, Task, intake, measure, models
+from autoopt import QualityMetric, Task, intake, models, quality
 from autoopt import task as tasks
 from autoopt.errors import ConfigError
 from autoopt.recipe import Finetune
@@ -47,7 +47,6 @@ def dense(units, activation=None, **others):
 @pytest.mark.parametrize(
     ("loss", "units", "hint"),
     [
-        (None, 2, r"SparseCategoricalCrossentropy\(from_logits=True\)"),
         ("sparse_categorical_crossentropy", 2, r"SparseCategoricalCrossentropy\(from_logits=True\)"),
         ("binary_crossentropy", 1, r"BinaryCrossentropy\(from_logits=True\)"),
         (tf_keras.losses.BinaryCrossentropy(), 1, r"BinaryCrossentropy\(from_logits=True\)"),
@@ -68,10 +67,87 @@ def test_probabilities_where_the_loss_expects_scores_are_warned_of(take):
     assert not [w for w in take(model=dense(2), loss=loss).warnings if "from_logits" in w]
 
 
-@pytest.mark.parametrize(("units", "labels"), [(1, ROWS), (1, ROWS / 3), (2, X[:, :2])])
-def test_a_loss_that_is_missing_is_asked_for(units, labels, take):
-    with pytest.raises(ConfigError, match="loss: missing; give loss="):
-        take(model=dense(units), data=(X, labels))
+@pytest.mark.parametrize(
+    ("units", "activation", "labels", "loss", "metric", "said"),
+    [
+        (2, "softmax", ROWS, "sparse_categorical_crossentropy", "accuracy", 0),
+        (2, None, ROWS, "SparseCategoricalCrossentropy", "accuracy", 1),
+        (1, "sigmoid", ROWS, "binary_crossentropy", "accuracy", 1),
+        (1, None, ROWS * 30 + 7.5, "mean_squared_error", "mae", 2),
+        (1, None, np.arange(40), "mean_squared_error", "mae", 2),
+        (2, None, X[:, :2], "mean_squared_error", "mae", 2),
+        (3, "sigmoid", X[:, :3] > 0.5, "binary_crossentropy", "accuracy", 2),
+    ],
+)
+def test_a_loss_and_metric_that_are_missing_are_inferred_and_said(units, activation, labels, loss, metric, said, take):
+    found = take(model=dense(units, activation), data=(X, labels))
+    told = found.manifest.loss
+    assert (told if isinstance(told, str) else told["keras"]["class_name"]) == loss
+    assert found.manifest.quality.name == metric
+    lines = [line for line in found.warnings if line.startswith(("loss: none is given", "metric: none is given"))]
+    assert len(lines) == said
+
+
+@pytest.mark.parametrize("labels", [ROWS * 2 - 1, ROWS + 1, ROWS * 255])
+@pytest.mark.parametrize("loss", [None, "binary_crossentropy"])
+def test_a_yes_in_another_code_is_refused(labels, loss, take):
+    with pytest.raises(ConfigError, match=r"labels: expected 0 and 1 .*got -?\d+ (and|to) \d+"):
+        take(model=dense(1, "sigmoid"), data=(X, labels), loss=loss)
+
+
+@pytest.mark.parametrize(
+    ("metric", "units", "activation", "labels", "message"),
+    [
+        (
+            "accuracy",
+            1,
+            None,
+            ROWS + 7.25,
+            "expected one of mae, rmse, r2, for labels that are 1 value an item, got 'acc",
+        ),
+        ("mae", 2, "softmax", ROWS, "expected one of accuracy, exact_match, .*for labels that are one of 2 classes"),
+        ("f1", 2, "softmax", ROWS, "expected one of accuracy"),
+        ("acuracy", 2, "softmax", ROWS, "did you mean 'accuracy'"),
+        (3, 2, "softmax", ROWS, r"or an autoopt\.QualityMetric, got 3"),
+    ],
+)
+def test_a_metric_that_the_labels_do_not_have_is_refused(metric, units, activation, labels, message, take):
+    with pytest.raises(ConfigError, match=f"metric: .*{message}"):
+        take(model=dense(units, activation), data=(X, labels), metric=metric)
+
+
+def test_what_was_always_read_so_keeps_its_fingerprint(take):
+    """Studies of classes, and of a yes or no, go on with what they have measured."""
+    for units, activation, loss in ((2, "softmax", None), (1, "sigmoid", "binary_crossentropy")):
+        metric = take(model=dense(units, activation), loss=loss).manifest.metric
+        assert metric == {"name": "accuracy", "direction": "max", "unit": "fraction", "function": None}
+    logits = tf_keras.losses.BinaryCrossentropy(from_logits=True)
+    assert "meaning" not in take(model=dense(1), data=(X, ROWS), loss=logits).manifest.metric
+
+
+def test_probabilities_of_a_loss_that_was_told_scores_turn_at_a_half(take):
+    loss = tf_keras.losses.BinaryCrossentropy(from_logits=True)
+    found = take(model=dense(1, "sigmoid"), data=(X, ROWS), loss=loss)
+    assert found.manifest.threshold == 0.5
+    assert "leave from_logits out" in found.warnings[0]
+
+
+def test_positions_that_the_model_masks_do_not_count(take, store):
+    """As in Keras's own evaluation."""
+    inputs = layers.Input((6,), dtype="int32", name="image")
+    x = layers.Embedding(8, 4, mask_zero=True)(inputs)
+    model = tf_keras.Model(inputs, layers.Dense(3, activation="softmax", name="last")(x))
+    words = RNG.integers(1, 8, (40, 6)).astype(np.int32)
+    words[:, 4:] *= RNG.integers(0, 2, (40, 2)).astype(np.int32)
+    labels = RNG.integers(0, 3, (40, 6))
+    found = take(model=model, data=(words, labels), validation=(words, labels)).manifest
+    split = Split.from_bytes(store.get(found.splits["validation"]))
+    np.testing.assert_array_equal(split.counted, words != 0)
+    model.compile(loss="sparse_categorical_crossentropy", weighted_metrics=["accuracy"])
+    outputs = model.predict(words, verbose=0)
+    expected = (outputs.argmax(axis=-1) == labels)[words != 0].mean()
+    assert quality.value(found, split, outputs) == pytest.approx(expected)
+    assert expected == pytest.approx(model.evaluate(words, labels, verbose=0)[1])
 
 
 # --- metrics that look at inputs: anomaly detection
@@ -96,8 +172,8 @@ def test_a_metric_of_three_parameters_gets_the_inputs(take):
     assert again == manifest
     split = Split(inputs={"image": odd}, labels=ROWS)
     noise = np.abs(RNG.normal(size=X.shape)) * ROWS[:, None]
-    found = measure.quality(again, split, odd + noise.astype(np.float32), "by hand")
-    assert found.measurement.value == measure.quality_value(again, split, odd + noise.astype(np.float32)) == 1.0
+    found = quality.quality(again, split, odd + noise.astype(np.float32), "by hand")
+    assert found.measurement.value == quality.value(again, split, odd + noise.astype(np.float32)) == 1.0
     assert set(found.resamples) <= {1.0, None}
 
 
@@ -113,7 +189,7 @@ def by_keyword(labels, outputs, *, inputs):
 def test_inputs_are_found_by_their_name(function, take):
     manifest = take(model=dense(2, "softmax"), metric=QualityMetric(name="own", function=function)).manifest
     split = Split(inputs={"image": X}, labels=ROWS)
-    assert measure.quality_value(manifest, split, np.zeros((40, 2))) == 40
+    assert quality.value(manifest, split, np.zeros((40, 2))) == 40
 
 
 def four(labels, outputs, inputs, more):
@@ -166,7 +242,7 @@ def test_what_several_outputs_look_like_is_kept(take):
         np.testing.assert_allclose(found, given)
     outputs = {"kind": np.eye(3)[labels["kind"]], "size": labels["size"] + 0.25}
     split = Split(inputs={}, labels=together)
-    assert measure.quality_value(manifest, split, side_by_side(list(outputs.values()))) == pytest.approx(0.75)
+    assert quality.value(manifest, split, side_by_side(list(outputs.values()))) == pytest.approx(0.75)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def names(recipe: Recipe) -> list[str]:
 
 
 def test_the_baseline_is_converted_proven_and_measured() -> None:
-    assert names(Recipe()) == ["float32", "proof", "accuracy", "memory", "latency"]
+    assert names(Recipe()) == ["float32", "proof", "accuracy", "crosscheck", "memory", "latency"]
 
 
 def test_stages_come_in_pipeline_order() -> None:
@@ -144,7 +144,7 @@ def test_a_target_measures_what_it_can(target: str, measured: set[str]) -> None:
 
 def test_what_the_target_cannot_run_is_not_measured_on_it() -> None:
     setting = dataclasses.replace(SETTING, target=targets.find("vela:ethos-u55-128"))
-    assert set(pipeline.plan(Recipe(), setting).results) == {"proof", "accuracy"}
+    assert set(pipeline.plan(Recipe(), setting).results) == {"proof", "accuracy", "crosscheck"}
 
 
 def test_latency_is_relative_to_what_the_target_runs() -> None:

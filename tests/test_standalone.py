@@ -172,12 +172,12 @@ def test_against_another_gives_a_ratio_a_paired_difference_and_agreement(compare
     assert 0 < ratio.low < ratio.value < ratio.high
     x, y = tiny.images(100, 3)
     outputs = [measure.outputs_of(tiny.file(tiny.recipe(scheme)), {tiny.INPUT: x}, 1) for scheme in ("float32", "int8")]
-    right = [measure.correct(y, each) for each in outputs]
+    right = [each.argmax(axis=1) == y for each in outputs]
     assert compared.measurements["accuracy"].value == right[0].mean()
     difference, low, high = compared.difference
     assert difference == pytest.approx(right[0].mean() - right[1].mean())
     assert low <= difference <= high
-    same = (measure.classify(outputs[0]) == measure.classify(outputs[1])).mean()
+    same = (outputs[0].argmax(axis=1) == outputs[1].argmax(axis=1)).mean()
     assert compared.measurements["agreement"].value == pytest.approx(same)
 
 
@@ -387,10 +387,10 @@ X, Y = np.ones((3, 4), np.float32), np.array([0, 1, 2])
         ({"x": X, "y": np.array([{}, 1, 2], dtype=object)}, "Object arrays cannot be loaded"),
         ({"x": X, "y": np.array(["a", "b", "c"])}, "y: expected numbers, items first, got <U1 (3,)"),
         ({"x": X, "y": 3}, "y: expected numbers, items first, got int64 ()"),
-        ({"x": X, "y": Y + 1}, "y: expected classes from 0 to 2, got 1 to 3"),
-        ({"x": X, "y": Y - 1}, "y: expected classes from 0 to 2, got -1 to 1"),
-        ({"x": X, "y": Y + 0.5}, "y: expected classes from 0 to 2, got 0.5 to 2.5"),
-        ({"x": X, "y": np.ones((3, 2))}, "y: expected 1 or 3 values an item, got 2"),
+        ({"x": X, "y": Y + 1}, "y: labels: expected class indices 0 to 2 (the model has 3 outputs), got 3; subtract 1"),
+        ({"x": X, "y": Y - 1}, "y: labels: expected class indices 0 to 2 (the model has 3 outputs), got -1"),
+        ({"x": X, "y": Y + 0.5}, "y: labels: expected class indices 0 to 2 (the model has 3 outputs), got 0.5"),
+        ({"x": X, "y": np.ones((3, 2))}, "y: labels: expected one class index an item, or labels of the outputs' own shape (items, 3), got shape (3, 2)"),
     ],
 )  # fmt: skip
 def test_data_that_does_not_fit_is_refused(found, words, write, arrays, micro):

@@ -15,7 +15,7 @@ import numpy as np
 from autoopt.bundle.ends import End
 from autoopt.bundle.samples import Samples, here, run
 from autoopt.errors import CandidateFailed, TargetUnavailable
-from autoopt.measure import truth
+from autoopt.labels import BINARY, CLASSES, single
 from autoopt.store import Store
 from autoopt.task import Inputs, Manifest
 
@@ -99,7 +99,7 @@ def _few(path: Path, values: int, bytes_each: int) -> tuple[Inputs, np.ndarray]:
         names, labels = [str(name) for name in _rows(archive, "names")], np.zeros(0, np.int64)
         n, *rest = _shape(archive, "labels")
         if math.prod(rest) in (1, values) and values:
-            labels = truth(_rows(archive, "labels")).astype(np.int64)
+            labels = single(values).truth(_rows(archive, "labels"))[:, 0]
         chosen = choose(n, labels, bytes_each)
         items = {name: _rows(archive, f"input_{i}", chosen) for i, name in enumerate(names)}
     return items, labels[chosen] if len(labels) else labels
@@ -138,8 +138,9 @@ def _rows(archive: zipfile.ZipFile, name: str, chosen: np.ndarray | None = None)
 
 def of_classes(manifest: Manifest) -> bool:
     """Whether a task's labels are classes, as indices or one-hot."""
-    if manifest.metric["function"] is None:  # accuracy
-        return True
+    if manifest.metric["function"] is None:
+        meaning = manifest.metric.get("meaning")
+        return meaning is None or (meaning["kind"] in (CLASSES, BINARY) and meaning["positions"] == 1)
     loss = manifest.loss.get("keras", {}).get("class_name", "") if isinstance(manifest.loss, dict) else manifest.loss
     return "categorical" in str(loss).lower()
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import measure
+from autoopt import quality as quality_of
 from autoopt.errors import CandidateFailed
 from autoopt.stages import distillation, normalization
 from autoopt.stages.wrapped import Wrapped
@@ -170,7 +170,7 @@ def fit(
             if averaging or tuning.get("recalibrate"):
                 settle()
                 settled = model.get_weights()
-            value = measure.quality_value(training.manifest, validation, outputs(model, validation))
+            value = quality_of.value(training.manifest, validation, outputs(model, validation))
             if not math.isfinite(value):
                 raise CandidateFailed(stage, f"{quality.name} on validation is {value} after epoch {epoch + 1}")
             worst = max((h["loss"] for h in now.history), default=math.inf)

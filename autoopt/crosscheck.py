@@ -1,0 +1,163 @@
+"""The baseline's quality twice: by autoopt from its file, and by Keras from the model, with Keras's own metric.
+
+Every later number is read against the baseline, so a difference stops the study: labels that are read otherwise than
+in training, a layer that was rebuilt or converted wrongly.
+"""
+
+from typing import Any
+
+import numpy as np
+from scipy.stats import rankdata
+
+from autoopt import quality, scoring
+from autoopt.errors import CandidateFailed
+from autoopt.labels import BINARY, CLASSES, LABELS, VALUES, Meaning
+from autoopt.task import Manifest, Split
+
+POINTS = 0.005
+"""By which two shares may differ, and always by two items."""
+RELATIVE = 0.01
+"""By which two other values may differ, as a share of them."""
+OUTPUTS = 1e-3
+"""By which outputs may differ, as a share of the largest, before a reason is looked for in the conversion."""
+COARSE = {"auc": 0.01}
+"""By which shares may differ that Keras computes from a table of thresholds."""
+BATCH = 4096
+THRESHOLDS = 2000
+"""At which Keras computes an AUC."""
+
+
+def compare(manifest: Manifest, split: Split, by_keras: np.ndarray, by_file: np.ndarray) -> dict[str, float]:
+    """Compare what Keras and the untouched model's file say of the same items.
+
+    Args:
+        manifest: says which metric.
+        split: the items.
+        by_keras: shape (items, ...), the model's outputs.
+        by_file: of the same shape, the float32 file's outputs.
+
+    Returns:
+        `keras` and `file`: the metric by each.
+
+    Raises:
+        CandidateFailed: if they differ by more than rounding explains.
+    """
+    name, unit = manifest.quality.name, manifest.quality.unit
+    ours = quality.value(manifest, split, by_file)
+    function = manifest.quality_function()
+    theirs = (
+        keras_value(name, manifest.meaning(by_keras), split.labels, by_keras, split.counted)
+        if function is None
+        else function(split.labels, by_keras, manifest.seen(split.inputs))
+    )
+    allowed = (
+        max(COARSE.get(name, POINTS), 2 / len(split.labels)) if unit == "fraction" else RELATIVE * abs(theirs) + 1e-6
+    )
+    if not abs(ours - theirs) <= allowed:
+        raise CandidateFailed("crosscheck", _words(manifest, ours, theirs, by_keras, by_file))
+    return {"keras": theirs, "file": ours}
+
+
+def _words(manifest: Manifest, ours: float, theirs: float, by_keras: np.ndarray, by_file: np.ndarray) -> str:
+    show = manifest.quality.show
+    largest = float(np.abs(by_keras).max()) or 1.0
+    far = float(np.abs(by_keras.astype(np.float64) - by_file).max()) / largest
+    why = (
+        f"the file's outputs are off by up to {far:.1%} of the largest, so the conversion changed what the model computes"
+        if not far <= OUTPUTS
+        else "outputs are the same, so the labels are read otherwise; name loss= and metric= in the task"
+    )
+    return f"Keras says {manifest.quality.name} {show(theirs)} of the untouched model, and its float32 file has {show(ours)}: {why}"
+
+
+def keras_value(
+    name: str, meaning: Meaning, labels: np.ndarray, outputs: np.ndarray, mask: np.ndarray | None = None
+) -> float:
+    """A metric that is known by name, computed by tf_keras.
+
+    Args:
+        name: a key of `scoring.BUILTIN`.
+        meaning: how labels and outputs are read.
+        labels: shape (items, ...).
+        outputs: shape (items, ...).
+        mask: shape (items, ...), dtype bool: positions that count, or None if all do.
+    """
+    truth, counted = meaning.truth(labels), meaning.counted(labels, mask)
+    if name == "exact_match":
+        right = (meaning.predicted(outputs) == truth).reshape(len(truth), -1)
+        if counted is not None:
+            right |= np.repeat(~counted, right.shape[1] // counted.shape[1], axis=1)
+        truth, given = np.ones((len(right), 1)), right.all(axis=1, keepdims=True)
+    else:
+        rows = len(truth) if meaning.kind == VALUES and counted is None else len(truth) * meaning.positions
+        truth, given = truth.reshape(rows, -1), outputs.reshape(rows, -1)
+        if counted is not None:
+            truth, given = truth[counted.reshape(-1)], given[counted.reshape(-1)]
+        truth, given = _columns(meaning, name, truth, given)
+    metric = _metric(name, meaning, columns=given.shape[-1])
+    for first in range(0, len(truth), BATCH):
+        metric.update_state(truth[first : first + BATCH], given[first : first + BATCH])
+    found = np.asarray(metric.result())
+    return float(_recall(found) if name == "balanced_accuracy" else found.mean())
+
+
+def _columns(meaning: Meaning, name: str, truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Truth and scores of a row a position, as the metric of Keras takes them."""
+    yes = (scores > meaning.threshold).astype(np.int64)
+    if name in ("mean_iou", "balanced_accuracy"):
+        return truth[:, 0], scores.argmax(axis=-1) if meaning.kind == CLASSES else yes[:, 0]
+    if name not in ("f1", "f1_macro", "auc"):
+        return truth.astype(np.float32), scores.astype(np.float32)
+    if meaning.kind == CLASSES:
+        yes, truth = (np.eye(meaning.classes)[each] for each in (scores.argmax(axis=-1), truth[:, 0]))
+    if name == "auc":
+        # The order is all that counts, and Keras's thresholds are evenly spread. A class without both has no curve.
+        there = (truth.max(axis=0) > 0) & (truth.min(axis=0) < 1)
+        return truth[:, there].astype(np.float32), (rankdata(scores[:, there], axis=0) / len(scores)).astype(np.float32)
+    if name == "f1_macro" and meaning.kind == BINARY:
+        yes, truth = (np.concatenate([1 - each, each], axis=1) for each in (yes, truth))
+    if name == "f1_macro" and meaning.kind != LABELS:
+        there = (truth.max(axis=0) > 0) | (yes.max(axis=0) > 0)
+        yes, truth = yes[:, there], truth[:, there]
+    return truth.astype(np.float32), yes.astype(np.float32)
+
+
+def _metric(name: str, meaning: Meaning, columns: int) -> Any:
+    """The metric of tf_keras, for scores of so many columns."""
+    from tf_keras import metrics
+
+    classes = meaning.classes if meaning.kind in (CLASSES, LABELS) else 2
+    if name == "accuracy" and meaning.kind == CLASSES:
+        return metrics.SparseCategoricalAccuracy()
+    several = {"multi_label": True, "num_labels": columns}
+    made = {
+        "accuracy": lambda: metrics.BinaryAccuracy(threshold=meaning.threshold),
+        "exact_match": lambda: metrics.BinaryAccuracy(),
+        "top5_accuracy": lambda: metrics.SparseTopKCategoricalAccuracy(k=scoring.TOP),
+        "f1": lambda: metrics.F1Score(threshold=0.5),
+        "f1_macro": lambda: metrics.F1Score(average="macro", threshold=0.5),
+        "balanced_accuracy": lambda: _confusion(metrics, classes),
+        "mean_iou": lambda: metrics.MeanIoU(num_classes=classes),
+        "auc": lambda: metrics.AUC(num_thresholds=THRESHOLDS, **several),
+        "mae": lambda: metrics.MeanAbsoluteError(),
+        "rmse": lambda: metrics.RootMeanSquaredError(),
+        "r2": lambda: metrics.R2Score(),
+    }
+    return made[name]()
+
+
+def _confusion(metrics: Any, classes: int) -> Any:
+    """Keras's count of true against given classes."""
+
+    class Confusion(metrics.MeanIoU):  # type: ignore[misc]
+        def result(self) -> Any:
+            return self.total_cm
+
+    return Confusion(num_classes=classes)
+
+
+def _recall(confusion: np.ndarray) -> np.ndarray:
+    """The mean recall of the classes that there are, from counts of true (rows) against given (columns) classes."""
+    of_class = confusion.sum(axis=1)
+    there = of_class > 0
+    return np.asarray((np.diag(confusion)[there] / of_class[there]).mean())
