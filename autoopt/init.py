@@ -14,7 +14,7 @@ from autoopt import space as spaces
 from autoopt import task as tasks
 from autoopt.errors import ConfigError
 from autoopt.labels import Inferred, Meaning
-from autoopt.scoring import BUILTIN
+from autoopt.scoring import BUILTIN, TOP
 from autoopt.store import Store
 from autoopt.task import Split
 from autoopt.validation import nearest
@@ -204,4 +204,5 @@ def _inferred(model: Any, arrays: Mapping[str, np.ndarray], where: str) -> tuple
 
 def _others(meaning: Meaning, metric: str) -> list[str]:
     """The other metrics that labels of this meaning have."""
-    return [name for name, known in BUILTIN.items() if meaning.kind in known.kinds and name != metric]
+    fit = [name for name, known in BUILTIN.items() if meaning.kind in known.kinds and name != metric]
+    return [name for name in fit if name != "top5_accuracy" or meaning.classes > TOP]
