@@ -37,7 +37,8 @@ def surely_beats(results: Results, a: Candidate, b: Candidate) -> bool:
         if ma is None or mb is None or sign * ma.value > sign * mb.value:
             return False
         if name == results.quality:
-            sure |= not results.tied(a, b) and ma.value != mb.value
+            _, low, high = results.difference(a, b)
+            sure |= ma.value != mb.value and (low > 0 or high < 0)
         elif ma.low == ma.high and mb.low == mb.high:
             sure |= abs(ma.value - mb.value) > EXACT_TIE * abs(mb.value)
         else:

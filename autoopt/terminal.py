@@ -198,16 +198,26 @@ def print_pick(results: Results, pick: Pick, budgets: Sequence[Budget]) -> None:
         if m is None or metric.unit == "ratio":
             continue
         change, interval = words.change(results, c, name), words.interval(metric, m)
+        label = (
+            f"{metric.label} (validation split)"
+            if name == results.quality and words.any_confirmed(results)
+            else metric.label
+        )
         _echo(
-            f"  {metric.label:26} {metric.show(m.value):>10}"
+            f"  {label:26} {metric.show(m.value):>10}"
             + f"  {change}" * bool(change)
             + f"  ({interval})" * bool(interval)
         )
     if c.confirmation is not None:
         _say(f"  confirmed: {words.confirmed(results, c)}", GAP * 2)
+    elif text := words.unconfirmed(results, c):
+        _say(f"  {text}", GAP * 2)
     for text in words.lost(results, c):
         _say(f"  {text}", GAP * 2)
     _say(f"  why: {pick.why}", GAP * 2)
+    for text in (pick.doubt, pick.advice):
+        if text:
+            _say(f"  {text}", GAP * 2)
     for line in pick.binding:
         _say(f"  binds: {line}", GAP * 2)
 
@@ -216,6 +226,7 @@ def plain_pick(results: Results, pick: Pick, budgets: Sequence[Budget]) -> dict[
     """A pick as plain values, for `--json`."""
     found = None if pick.candidate is None else results.rows([pick.candidate], budgets)[0]
     plain = {"candidate": found, "tied": [c.number for c in pick.tied], "why": pick.why}
+    plain |= {"doubt": pick.doubt, "advice": pick.advice}
     return plain | {"binding": list(pick.binding), "nearest": results.rows(pick.nearest, budgets)}
 
 
@@ -311,7 +322,7 @@ def _difference(quality: Metric, difference: Difference | None) -> list[str]:
     if difference is None:
         return []
     value, low, high = (quality.show_change(x, 0) for x in (difference.value, difference.low, difference.high))
-    return [value, f"({low.removesuffix(' points')} to {high})", "tied" if difference.tied else "not tied"]
+    return [value, f"({low.removesuffix(' points')} to {high})", difference.text()]
 
 
 def print_measured(found: "Report", model: Path, against: Path | None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from autoopt.budgets import Budget
 from autoopt.candidate import Candidate
 from autoopt.metrics import Measurement, Metric
+from autoopt.picking import UNCONFIRMED, filled
 from autoopt.results import Results
 
 UNCOMPARED = ("latency_ratio", "agreement")
@@ -57,6 +58,18 @@ def confirmed(results: Results, candidate: Candidate) -> str:
     return f"{text}; the search had flattered it by {metric.show_change(flattery, 0)}"
 
 
+def any_confirmed(results: Results) -> bool:
+    """Whether any candidate was measured again on the test split, so that a number must say which split it is of."""
+    return any(c.confirmation is not None for c in results.candidates)
+
+
+def unconfirmed(results: Results, candidate: Candidate) -> str:
+    """That a candidate was not confirmed, or `` where it was, or none was."""
+    if candidate.confirmation is not None or not any_confirmed(results):
+        return ""
+    return filled(results, UNCONFIRMED)
+
+
 def lost(results: Results, candidate: Candidate) -> tuple[str, ...]:
     """A line for each class that the candidate has lost."""
     return tuple(
@@ -94,12 +107,20 @@ def misses(results: Results, candidate: Candidate, budgets: Sequence[Budget]) ->
         if margin == float("inf"):
             lines.append(f"misses {budget.text}: {metric.label} was not measured")
         elif margin > 0 and metric.unit == "fraction":
-            lines.append(f"misses {budget.text} by {margin * 100:.2g} points")
+            lines.append(f"misses {budget.text} by {margin * 100:.2g} points{_split(results, candidate, budget)}")
         elif margin > 0:
             share = 100 * results.excess(candidate, [budget])
-            lines.append(f"misses {budget.text} by {share:,.0f} %" if share >= 10 else
-                         f"misses {budget.text} by {share:.2g} %")  # fmt: skip
+            over = f"{share:,.0f} %" if share >= 10 else f"{share:.2g} %"
+            lines.append(f"misses {budget.text} by {over}{_split(results, candidate, budget)}")
     return lines
+
+
+def _split(results: Results, candidate: Candidate, budget: Budget) -> str:
+    """On which split a candidate misses a budget, and with what; `` where there is one alone."""
+    found = results.hardest(candidate, budget)
+    if found is None or not found.split:
+        return ""
+    return f" on the {found.split} split ({results.metrics[budget.metric].show(found.value)})"
 
 
 def against(results: Results, metrics: Iterable[str]) -> str:

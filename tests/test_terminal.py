@@ -230,7 +230,7 @@ def test_candidates_are_columns_within_80_columns(numbers: list[int], capsys: py
 def test_quality_says_whether_they_are_tied(capsys: pytest.CaptureFixture[str]) -> None:
     text = "\n".join(shown_comparison(COMPARED, [0, 1, 2], capsys))
     assert re.search(r"^  against #0 +-18\.67 points +\+0\.33 points", text, re.MULTILINE)
-    assert re.search(r"^ +not tied +tied$", text, re.MULTILINE)
+    assert re.search(r"^ +not as good +as good", text, re.MULTILINE)
     assert re.search(r"^  dog +95\.0% +40\.0% +95\.0%$", text, re.MULTILINE)
 
 
