@@ -1,6 +1,7 @@
 """Which candidates are measured again when the search has ended."""
 
 from autoopt.candidate import Candidate
+from autoopt.ranking import MILLISECONDS, RATIO
 from autoopt.results import Results
 
 NEAR_TIES = 4
@@ -34,6 +35,9 @@ def surely_beats(results: Results, a: Candidate, b: Candidate) -> bool:
     for name in results.objectives:
         sign = results.metrics[name].sign
         ma, mb = a.measurements.get(name), b.measurements.get(name)
+        if name == MILLISECONDS and all(RATIO in c.measurements for c in (a, b)):
+            # Both are told from what the same reference took: its own spread can't decide between them.
+            ma, mb = a.measurements[RATIO], b.measurements[RATIO]
         if ma is None or mb is None or sign * ma.value > sign * mb.value:
             return False
         if name == results.quality:

@@ -230,7 +230,7 @@ def _described(results: SavedResults, pick: Any, budgets: Sequence[Budget]) -> A
         html.P(f"Why: {pick.why}."),
         *(html.P(text, className="flag") for text in (pick.doubt, pick.advice) if text),
         *(html.P(text) for text in told),
-        _table(["", "value", "95 % interval", "change"], lines),
+        _table(["", "value", "95 % interval (or range)", "change"], lines),
         html.Pre(words.export_command(results, c)),
         html.P(["sha256 ", html.Code(c.sha256)], className="soft"),
     ]

@@ -13,6 +13,8 @@ from autoopt.validation import fail
 
 Z95 = 1.959963984540054
 """The 97.5 % quantile of the normal distribution: two-sided intervals of 95 %."""
+INTERVAL, RANGE = "95 % interval", "range"
+"""What the ends of a measurement can be."""
 KINDS = ("fraction", "ms", "B", "ratio", "")
 """Units that a metric may have; `budgets.UNITS` has a row for each."""
 
@@ -105,6 +107,7 @@ class Measurement:
         n: repeats or items behind it.
         how: the protocol in one line.
         flags: what a reader must know, such as `wide interval`.
+        ends: what `low` and `high` are: `INTERVAL`, or `RANGE` for the least and the most of `n` readings.
     """
 
     value: float
@@ -113,6 +116,7 @@ class Measurement:
     n: int
     how: str
     flags: tuple[str, ...] = ()
+    ends: str = INTERVAL
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "flags", tuple(self.flags))
@@ -133,7 +137,10 @@ class Measurement:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return dataclasses.asdict(self) | {"flags": list(self.flags)}
+        plain = dataclasses.asdict(self) | {"flags": list(self.flags)}
+        if self.ends == INTERVAL:
+            del plain["ends"]
+        return plain
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:

@@ -17,6 +17,7 @@ from autoopt.candidate import Candidate
 from autoopt.comparison import settings
 from autoopt.figures import COLOURING, GREY, ROLES, SHADE, WITH_ERRORS, Axis, front_layout
 from autoopt.guard import Effect, effects
+from autoopt.metrics import RANGE
 from autoopt.picking import DOUBT, UNCONFIRMED, WHY, advice, filled
 from autoopt.results import Results
 from autoopt.scale import Scale, chosen_axes, fitting
@@ -56,7 +57,8 @@ def data(results: Results) -> dict[str, Any]:
         "ranked": len(ranking.candidates),
         "complete": _bits(ranking.complete),
         "ties": [_bits(relation.as_good) for relation in relations],
-        "too_few": [_bits(relation.too_few) for relation in relations],
+        # Of a pair the better one's row holds it, counted from its own place: it is the best of what it is asked about.
+        "too_few": [_bits(relation.too_few[place:]) for place, relation in enumerate(relations)],
         "enough": [relation.enough for relation in relations],
         "items": [c.measurements[results.quality].n for c in ranking.candidates],
         "beaten_by": [_bits(ranking.beaten_by(place)) for place in range(len(ranking.candidates))],
@@ -149,7 +151,7 @@ def _candidate(
 
 
 def _cell(results: Results, candidate: Candidate, name: str, texts: _Texts) -> list[Any] | None:
-    """Value, low, high, value shown, interval, change, how it was measured, flags; the ends are for drawing."""
+    """Value, low, high, value shown, interval, change, how it was measured, flags, what the ends are; these are drawn."""
     m, metric = candidate.measurements.get(name), results.metrics[name]
     if m is None:
         return None
@@ -166,6 +168,7 @@ def _cell(results: Results, candidate: Candidate, name: str, texts: _Texts) -> l
         change,
         texts.place(m.how),
         list(m.flags),
+        *(("range",) if m.ends == RANGE else ()),
     ]
 
 

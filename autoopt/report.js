@@ -3,7 +3,7 @@
 "use strict";
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const CELL = ["value", "low", "high", "shown", "interval", "change", "how", "flags"];
+const CELL = ["value", "low", "high", "shown", "interval", "change", "how", "flags", "ends"];
 const candidates = data.candidates.map(packed => ({...packed,
   recipe: Object.fromEntries(Object.entries(packed.recipe).map(([knob, value]) => [data.texts[knob], data.texts[value]])),
   cells: Object.fromEntries(Object.keys(data.metrics).flatMap((metric, i) => packed.cells[i]
@@ -19,7 +19,7 @@ const setOf = list => list.reduce((set, place) => set | bit(place), 0n);
 const listOf = set => places.filter(place => has(set, place));
 const read = text => BigInt("0x" + text);
 const ranked = places.slice(0, data.ranked);
-const ties = data.ties.map(read), tooFew = data.too_few.map(read), beatenBy = data.beaten_by.map(read), complete = read(data.complete);
+const ties = data.ties.map(read), tooFew = data.too_few.map((text, place) => read(text) << BigInt(place)), beatenBy = data.beaten_by.map(read), complete = read(data.complete);
 
 // ---- limits
 
@@ -116,7 +116,9 @@ function bestSeen(budget) {
 
 /** That the items are too few to tell, as `picking` says it. */
 function doubt(inside) {
-  const best = ranked.find(place => has(inside, place)), n = listOf(tooFew[best] & inside).length;
+  const best = ranked.find(place => has(inside, place));
+  if (best === undefined) return "";
+  const n = listOf(tooFew[best] & inside).length;
   if (!n || !data.enough[best]) return "";
   const digits = number => number.toLocaleString("en-US");
   return data.doubt.replace("{items}", digits(data.items[best])).replace("{n}", n).replace("{enough}", digits(data.enough[best]));
@@ -273,11 +275,14 @@ function showLimits() {
 
 // ---- one candidate
 
+/** What lies between the ends: a 95 % interval, unless it says itself that it is a range. */
+const spread = cell => (cell.ends ? "" : "95 %: ") + cell.interval;
+
 function tiles(candidate) {
   return el("div", {class: "tiles"}, Object.entries(candidate.cells).map(([metric, cell]) => el("div", {class: "tile"},
     el("span", {class: "soft"}, data.metrics[metric].label), el("b", {}, cell.shown),
     cell.change && el("small", {class: "change"}, cell.change),
-    cell.interval && el("small", {}, `95 %: ${cell.interval}`),
+    cell.interval && el("small", {}, spread(cell)),
     el("small", {}, data.texts[cell.how]),
     cell.flags.map(flag => el("small", {class: "flag"}, flag)))));
 }
@@ -481,7 +486,7 @@ function buildTable() {
       Object.keys(data.metrics).map(metric => {
         const cell = candidate.cells[metric];
         if (!cell) return el("td", {class: "number"}, "–");
-        return el("td", {class: "number", title: cell.interval && `95 %: ${cell.interval}`}, cell.shown,
+        return el("td", {class: "number", title: cell.interval && spread(cell)}, cell.shown,
           cell.change && el("small", {}, cell.change.split(" (")[0]),
           cell.flags.map(flag => el("small", {class: "flag"}, flag)));
       }));
@@ -542,7 +547,7 @@ function download() {
 /** As `comparison.Difference.text`. */
 function standing(first, place) {
   const text = has(ties[first], place) ? `as good (within ${data.margin})` : `not as good (over ${data.margin})`;
-  return has(tooFew[first], place) ? `${text}, but too few items to tell` : text;
+  return has(tooFew[Math.min(first, place)], Math.max(first, place)) ? `${text}, but too few items to tell` : text;
 }
 
 function showCompare() {

@@ -338,8 +338,8 @@ def print_measured(found: "Report", model: Path, against: Path | None) -> None:
         metric = standalone.METRICS[name]
         label = metric.label if name != "latency_ratio" else f"latency against {against}"
         label = label if name != "agreement" else f"agreement with {against}"
-        interval = "" if m.low == m.high else f"  ({metric.show(m.low)} to {metric.show(m.high)})"
-        _echo(f"  {label:18} {metric.show(m.value):>10}{interval}{'*' if m.flags else ''}")
+        interval = words.interval(metric, m)
+        _echo(f"  {label:18} {metric.show(m.value):>10}{f'  ({interval})' * bool(interval)}{'*' if m.flags else ''}")
         flags |= dict.fromkeys(m.flags)
     if found.difference is not None:
         metric = next(standalone.METRICS[name] for name in ("accuracy", "mae") if name in found.measurements)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from autoopt.budgets import Budget
 from autoopt.candidate import Candidate
-from autoopt.metrics import Measurement, Metric
+from autoopt.metrics import RANGE, Measurement, Metric
 from autoopt.picking import UNCONFIRMED, filled
 from autoopt.results import Results
 
@@ -15,10 +15,11 @@ UNCOMPARED = ("latency_ratio", "agreement")
 
 
 def interval(metric: Metric, measurement: Measurement) -> str:
-    """The 95 % interval, or `` for what is exact."""
+    """The 95 % interval, or the range of a few readings with what it is; `` for what is exact."""
     if measurement.low == measurement.high:
         return ""
-    return f"{metric.show(measurement.low)} to {metric.show(measurement.high)}"
+    text = f"{metric.show(measurement.low)} to {metric.show(measurement.high)}"
+    return f"{text}, the range of {measurement.n} readings" if measurement.ends == RANGE else text
 
 
 def change(results: Results, candidate: Candidate, metric: str) -> str:
