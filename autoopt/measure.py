@@ -163,6 +163,8 @@ def resampled(name: str, function: Callable[..., float], given: tuple[np.ndarray
     draws = _resample(function, given)
     drawn = [x for x in draws if x is not None]
     flags = () if len(drawn) >= RESAMPLES // 2 else ("interval from few resamples",)
+    if drawn and min(drawn) == max(drawn):
+        flags = (*flags, "interval unknown: all resamples give the same")
     low, high = np.percentile(drawn, [2.5, 97.5]) if drawn else (value, value)
     how = f"{how}; bootstrap of {len(drawn)} resamples"
     measured = Measurement(

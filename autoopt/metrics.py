@@ -227,9 +227,11 @@ def _unseen_by_draws(a: Measurement) -> float:
     """Half the interval of two metrics that are the same on all resamples.
 
     A share of `unseen` items may differ elsewhere, each by what items differ among themselves. That is
-    the half width of the metric's own interval, times the square root of their number.
+    the half width of the metric's own interval, times the square root of their number; where that has
+    no width either, by the whole value.
     """
-    return unseen(a.n) * math.sqrt(a.n) * (a.high - a.low) / 2
+    by = math.sqrt(a.n) * (a.high - a.low) / 2 or abs(a.value)
+    return unseen(a.n) * by
 
 
 def _both_defined(draws_a: Sequence[float | None], draws_b: Sequence[float | None]) -> bool:

@@ -433,3 +433,9 @@ def test_a_metric_may_raise_whatever_it_likes_where_a_draw_does_not_define_it(er
     measured = measure.resampled("precision", found, (labels, labels), "x").measurement
     assert measured.value == 0.02
     assert "bootstrap of 1" in measured.how
+
+
+def test_resamples_that_are_all_the_same_are_no_certainty():
+    labels = np.zeros(100)
+    found = measure.resampled("f1", lambda labels, outputs: 1.0, (labels, labels), "x").measurement
+    assert found.flags == ("interval unknown: all resamples give the same",)

@@ -259,6 +259,11 @@ def test_resampled_metrics_that_are_the_same_may_differ_elsewhere_too(value):
     assert difference(same, same) == (0, pytest.approx(-0.0185, abs=1e-4), pytest.approx(0.0185, abs=1e-4))
 
 
+def test_resampled_metrics_without_a_spread_may_differ_elsewhere_too():
+    perfect = Scores(measured(1.0), resamples=(1.0, 1.0))
+    assert difference(perfect, perfect) == (0, -unseen(100), unseen(100))
+
+
 def test_draws_of_which_none_defines_both_say_nothing():
     a, b = Scores(measured(0.9, 0.03), resamples=(0.9, None)), Scores(measured(0.8, 0.04), resamples=(None, 0.8))
     assert difference(a, b) == pytest.approx((0.1, 0.05, 0.15))

@@ -578,6 +578,69 @@ def test_a_confirmation_survives_json(study):
     assert Results.from_json(study.to_json()) == study
 
 
+def test_best_seen_is_of_the_split_that_it_misses_on():
+    """86 % on the validation split would be inside; it is the test split that keeps it out."""
+    study = results(
+        confirmed(candidate(1, accuracy=0.86), 0.8385), candidate(2, accuracy=0.83), budgets=["accuracy >= 85 %"]
+    )
+    pick = study.pick()
+    assert pick.binding == ("accuracy >= 85 % (best seen: 83.85 % on the test split)",)
+    assert [c.number for c in pick.nearest] == [1, 2]
+    found = study.hardest(study.candidates[0], study.budgets[0])
+    assert (found.margin, found.value, found.split) == (pytest.approx(0.0115), 0.8385, "test")
+    assert study.hardest(study.candidates[1], study.budgets[0]).split == ""
+    worse = results(confirmed(candidate(1, accuracy=0.8), 0.84), budgets=["accuracy >= 85 %"])
+    assert worse.pick().binding == ("accuracy >= 85 % (best seen: 80.00 % on the validation split)",)
+
+
+def against_baseline(accuracy, latency, size, again=None, **more):
+    """A study of a baseline and a candidate that is picked for its accuracy."""
+    pair = [
+        candidate(0, "baseline", accuracy=0.9, latency_ms=measured(1.0, 0.01), size_bytes=100),
+        candidate(1, accuracy=accuracy, latency_ms=measured(latency, 0.01), size_bytes=size),
+    ]
+    if again is not None:
+        pair = [confirmed(c, q) for c, q in zip(pair, again, strict=True)]
+    return results(*pair, objectives=("accuracy", "latency_ms", "size_bytes"), **more)
+
+
+def test_a_pick_that_is_slower_larger_and_no_better_is_not_worth_it():
+    """It is picked for 3 points on the validation split, which the test split takes back."""
+    pick = against_baseline(0.93, 1.5, 150, (0.9, 0.9)).pick()
+    assert pick.candidate.number == 1
+    assert pick.advice == (
+        "not worth it: keep the untouched model, #0; #1 is better in no objective "
+        "(accuracy +3.00 points, latency 1.50x slower, file size 1.50x larger)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "latency", "size", "again"),
+    [
+        (0.93, 1.5, 150, None),  # better by more than the margin, as far as is known
+        (0.93, 1.5, 150, (0.9, 0.92)),  # and confirmed
+        (0.93, 0.9, 150, (0.9, 0.9)),  # faster
+        (0.93, 1.5, 99, (0.9, 0.9)),  # smaller
+    ],
+)
+def test_what_is_better_in_any_objective_is_worth_it(accuracy, latency, size, again):
+    pick = against_baseline(accuracy, latency, size, again).pick()
+    assert (pick.candidate.number, pick.advice) == (1, "")
+
+
+def test_what_is_faster_within_the_noise_alone_is_not_worth_it():
+    pair = [confirmed(c, 0.9) for c in against_baseline(0.93, 0.99, 150).candidates]
+    study = results(*pair, objectives=("accuracy", "latency_ms", "size_bytes"))
+    assert study.pick().advice.startswith("not worth it: keep the untouched model")
+
+
+def test_a_pick_is_worth_it_where_the_untouched_model_does_not_fit():
+    study = against_baseline(0.93, 1.5, 150, (0.9, 0.9), budgets=["accuracy >= 0.9", "accuracy >= 0.9001"])
+    assert study.pick().candidate is None
+    study = against_baseline(0.93, 1.5, 150, (0.9, 0.9), budgets=["size_bytes >= 120"])
+    assert (study.pick().candidate.number, study.pick().advice) == (1, "")
+
+
 # --- classes
 
 
