@@ -219,7 +219,7 @@ def _described(results: SavedResults, pick: Any, budgets: Sequence[Budget]) -> A
         return [html.P(f"None: {pick.why}."), *(html.P(f"binds: {line}") for line in pick.binding),
                 *(html.P(f"nearest: {line}") for line in near)]  # fmt: skip
     lines = [
-        [results.metrics[n].label, results.metrics[n].show(m.value), words.interval(results.metrics[n], m), words.change(results, c, n)]
+        [words.label(results, n), results.metrics[n].show(m.value), words.interval(results.metrics[n], m), words.change(results, c, n)]
         for n in page.shown_metrics(results)
         if (m := c.measurements.get(n))
     ]  # fmt: skip

@@ -45,7 +45,7 @@ def data(results: Results) -> dict[str, Any]:
         "against": words.against(results, metrics),
         "why": {kind: filled(results, text) for kind, text in WHY.items()},
         "doubt": filled(results, DOUBT),
-        "unconfirmed": filled(results, UNCONFIRMED) if words.any_confirmed(results) else "",
+        "unconfirmed": filled(results, UNCONFIRMED) if results.confirms else "",
         "margin": filled(results, "{margin}"),
         "metrics": {name: _metric(results, name, candidates) for name in metrics},
         "candidates": [

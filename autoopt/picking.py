@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from autoopt.results import Results
 
 WHY = {
-    "alone": "the best {quality} of all that fit; no other comes within {margin} of it",
-    "fastest": "fastest of {n} candidates whose {quality} is within {margin} of the best"
+    "alone": "the best {quality} of all that fit{where}; no other comes within {margin} of it",
+    "fastest": "fastest of {n} candidates whose {quality} is within {margin} of the best{where}"
     " (of equally fast ones, the smallest download)",
-    "smallest": "smallest of {n} candidates whose {quality} is within {margin} of the best",
+    "smallest": "smallest of {n} candidates whose {quality} is within {margin} of the best{where}",
 }
 """Why a candidate is the pick."""
 DOUBT = (
@@ -101,9 +101,16 @@ def why(results: "Results", chosen: Candidate, tied: int) -> str:
 
 
 def filled(results: "Results", text: str) -> str:
-    """A text with the names of the study's quality and margin put in; its other blanks stay."""
+    """A text with the names of the study's quality, margin and split put in; its other blanks stay."""
     metric = results.metrics[results.quality]
-    return text.replace("{quality}", metric.label).replace("{margin}", equivalence.shown(results.margin, metric))
+    found = {
+        "{quality}": metric.label,
+        "{margin}": equivalence.shown(results.margin, metric),
+        "{where}": " on the validation split" if results.confirms else "",
+    }
+    for blank, name in found.items():
+        text = text.replace(blank, name)
+    return text
 
 
 def _doubt(results: "Results", ranking: Ranking, inside: np.ndarray) -> str:
@@ -128,7 +135,11 @@ def advice(results: "Results", candidate: Candidate) -> str:
     for name in known:
         metric = results.metrics[name]
         value, reference = candidate.measurements[name].value, baseline.measurements[name].value
-        changes.append(f"{metric.label} {metric.show_change(value, reference)}")
+        tested = results.confirmed_difference(candidate, baseline) if name == results.quality else None
+        if tested is not None:
+            value, reference = tested[0], 0.0
+        split = " on the test split" if tested is not None else ""
+        changes.append(f"{metric.label} {metric.show_change(value, reference)}{split}")
     return (
         f"not worth it: keep the untouched model, {baseline.name}; "
         f"{candidate.name} is better in no objective ({', '.join(changes)})"

@@ -197,6 +197,11 @@ class Results:
             return None
         return difference(x.scores, y.scores)
 
+    @cached_property
+    def confirms(self) -> bool:
+        """Whether any candidate was measured again on the test split, so that a number must say which split it is of."""
+        return any(c.confirmation is not None for c in self.candidates)
+
     def flattery(self, candidate: Candidate) -> float | None:
         """By how much the search's change of quality from the baseline was better than the confirmed one.
 

@@ -183,7 +183,7 @@ def print_pick(results: Results, pick: Pick, budgets: Sequence[Budget]) -> None:
             _say(f"  binds: {line}", GAP * 2)
         for c in pick.nearest:
             shown = ", ".join(
-                f"{results.metrics[n].label} {results.metrics[n].show(m.value)}"
+                f"{words.label(results, n)} {results.metrics[n].show(m.value)}"
                 for n, m in c.measurements.items()
                 if n in results.objectives or n == "size_bytes"
             )
@@ -198,13 +198,8 @@ def print_pick(results: Results, pick: Pick, budgets: Sequence[Budget]) -> None:
         if m is None or metric.unit == "ratio":
             continue
         change, interval = words.change(results, c, name), words.interval(metric, m)
-        label = (
-            f"{metric.label} (validation split)"
-            if name == results.quality and words.any_confirmed(results)
-            else metric.label
-        )
         _echo(
-            f"  {label:26} {metric.show(m.value):>10}"
+            f"  {words.label(results, name):26} {metric.show(m.value):>10}"
             + f"  {change}" * bool(change)
             + f"  ({interval})" * bool(interval)
         )

@@ -59,14 +59,15 @@ def confirmed(results: Results, candidate: Candidate) -> str:
     return f"{text}; the search had flattered it by {metric.show_change(flattery, 0)}"
 
 
-def any_confirmed(results: Results) -> bool:
-    """Whether any candidate was measured again on the test split, so that a number must say which split it is of."""
-    return any(c.confirmation is not None for c in results.candidates)
+def label(results: Results, metric: str) -> str:
+    """A metric's label, with the split that candidates' measurements are of where some have numbers of both."""
+    text = results.metrics[metric].label
+    return f"{text} (validation split)" if metric == results.quality and results.confirms else text
 
 
 def unconfirmed(results: Results, candidate: Candidate) -> str:
     """That a candidate was not confirmed, or `` where it was, or none was."""
-    if candidate.confirmation is not None or not any_confirmed(results):
+    if candidate.confirmation is not None or not results.confirms:
         return ""
     return filled(results, UNCONFIRMED)
 

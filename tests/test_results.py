@@ -610,7 +610,7 @@ def test_a_pick_that_is_slower_larger_and_no_better_is_not_worth_it():
     assert pick.candidate.number == 1
     assert pick.advice == (
         "not worth it: keep the untouched model, #0; #1 is better in no objective "
-        "(accuracy +3.00 points, latency 1.50x slower, file size 1.50x larger)"
+        "(accuracy +0.00 points on the test split, latency 1.50x slower, file size 1.50x larger)"
     )
 
 

@@ -17,7 +17,7 @@ from test_comparison import STUDY as COMPARED
 from test_comparison import confirmed, judged
 
 from autoopt import terminal, words
-from autoopt.candidate import Candidate
+from autoopt.candidate import Candidate, Confirmation
 from autoopt.comparison import compare
 from autoopt.metrics import Measurement
 from autoopt.recipe import Cluster, Finetune, Prune, Recipe
@@ -198,6 +198,21 @@ def test_who_misses_nothing_fits(value: float, limit: float) -> None:
     study = results(candidate(0, accuracy=0.9, latency_ms=value))
     budgets = study.parse_budgets([f"latency_ms <= {limit!r}"])
     assert (words.misses(study, study.candidates[0], budgets) == []) == study.fits(study.candidates[0], budgets)
+
+
+def test_a_pick_says_what_it_rests_on(capsys: pytest.CaptureFixture[str]) -> None:
+    again = Confirmation(quality=Measurement.exact(0.9, "x"))
+    baseline = candidate(0, "baseline", accuracy=measured(0.9, 0.03), latency_ms=measured(1.0), size_bytes=9)
+    faster = candidate(1, accuracy=measured(0.9, 0.03), latency_ms=measured(0.5), size_bytes=9)
+    lines = "\n".join(pick(results(dataclasses.replace(baseline, confirmation=again), faster), capsys))
+    assert "accuracy (validation split)" in lines
+    assert "not confirmed: its accuracy is of the validation split alone" in lines
+    assert "too few items to tell: on 100 items, 1 more that fit" in lines
+    worse = [dataclasses.replace(c, confirmation=again) for c in (
+        baseline, candidate(1, accuracy=measured(0.95, 0.01), latency_ms=measured(2), size_bytes=12))]  # fmt: skip
+    lines = "\n".join(pick(results(*worse, objectives=FIVE), capsys))
+    assert "not worth it: keep the untouched model, #0; #1 is better in no objective" in lines
+    assert "not confirmed" not in lines
 
 
 def test_what_goes_to_a_file_is_not_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
