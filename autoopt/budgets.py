@@ -5,7 +5,7 @@
     accuracy >= 90 %            accuracy >= baseline - 1 %       mae <= baseline + 5 %
 
 Quantities take a unit of the metric's kind. A bare number is in the metric's own unit, which its name ends with, where it
-can't be mistaken; `baseline - 1` of an accuracy could be, and is refused. KB is 1000 B and KiB is 1024 B. A percentage
+can't be mistaken; `baseline - 1` of an accuracy could be, and so could 60 of a size: they are refused. KB is 1000 B and KiB is 1024 B. A percentage
 is a hundredth: of a fraction such as accuracy it is a point. Of all other metrics, what is added to the baseline or
 taken from it in percent is a share of the baseline's value.
 """
@@ -28,6 +28,8 @@ _OFFSET = re.compile(rf"baseline(?:\s*(?P<sign>[-+])\s*{_QUANTITY}{_OF_BASELINE}
 _ALLOWANCE = re.compile(rf"{_QUANTITY}{_OF_BASELINE}")
 _FACTOR = re.compile(rf"(?P<factor>{_NUMBER})\s*(?P<percent>%\s*of\s+(?:the\s+)?|\*\s*)baseline")
 SYNTAX = "'METRIC <= LIMIT' or 'METRIC >= LIMIT', such as 'size_bytes <= 300 KB' or 'accuracy >= baseline - 1 point'"
+TINY = 1000
+"""A bare number of bytes below this is asked back: no model is that small, and who writes 60 means kilobytes."""
 AMBIGUOUS = 0.2
 """A bare difference of fractions from this on is asked back: who writes 0.5 means half a point, or half of all."""
 
@@ -173,6 +175,9 @@ def _absolute(match: re.Match[str], metric: Metric, where: str, *, stored: bool)
     number, unit = _number(match, where), _unit(match)
     if metric.unit == "fraction" and not unit and number > 1 and not stored:
         raise ConfigError(f"{where}: {number:g} is more than all of it; write '{number:g} %' or '{number / 100:g}'")
+    if metric.unit == "B" and not unit and 0 < number < TINY and not stored:
+        asked = f"write '{number:g} KB', or '{number:g} B' if bytes are meant"
+        raise ConfigError(f"{where}: {number:g} bytes is less than any model takes; {asked}")
     return number * _factor(match, metric, where)
 
 

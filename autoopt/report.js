@@ -171,12 +171,14 @@ const QUANTITY = /^((?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?)\s*(%|[a-zµμ]+(?:
 /** The limit in a box, or null if it is empty or can't be read: a bare number is in the unit beside the box. */
 function budgetOf(limit) {
   const text = state.limits[limit.id].trim(), [, number, unit] = QUANTITY.exec(text) ?? [];
-  const factor = unit === undefined ? limit.scale : limit.units[unit.toLowerCase().split(/\s+/).join(" ")];
+  const spelled = (unit ?? "").toLowerCase().split(/\s+/).join(" ");
+  const relative = limit.relative && ["%", "percent"].includes(spelled) && !(spelled in limit.units); // of the baseline's value
+  const factor = unit === undefined ? limit.scale : relative ? 0.01 : limit.units[spelled];
   if (number === undefined || factor === undefined) return null;
   const amount = Number(number) * factor;
   if (!Number.isFinite(amount)) return null;
   const offset = limit.relative && limit.sense === ">=" ? -amount : amount;
-  return {metric: limit.metric, sense: limit.sense, factor: limit.relative ? 1 : 0, offset,
+  return {metric: limit.metric, sense: limit.sense, factor: limit.relative ? 1 : 0, offset: relative ? 0 : offset, share: relative ? offset : 0,
     text: limit.text + text + (unit === undefined ? limit.suffix : "")};
 }
 
@@ -264,7 +266,8 @@ function showLimits() {
     const inside = budget === null ? ranked.length : listOf(within([budget])).length;
     note.textContent = wrong ? `expected a number${limit.unit && ` of ${limit.unit}`}, such as 2 or 0.5, or one with another unit; no limit is applied` : `${inside} of ${ranked.length} inside`;
     note.className = wrong ? "flag" : "";
-    const limitValue = budget === null ? null : Math.abs(budget.offset);
+    const [base] = data.references[limit.metric];
+    const limitValue = budget === null ? null : limit.relative ? Math.abs(bound(budget, base) - base) : budget.offset;
     const met = limitValue === null ? stops.length + 1
       : stops.filter(stop => limit.relative || limit.sense === "<=" ? stop <= limitValue * (1 + 1e-9) : stop >= limitValue * (1 - 1e-9)).length;
     slider.value = Math.max(1, met);

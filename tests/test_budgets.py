@@ -23,6 +23,9 @@ SIZE_UNITS = {"": 1, "B": 1, "KB": 1000, "kb": 1000, "MB": 10**6, "KiB": 1024, "
         ("size_bytes <= 300 KB", None, 300_000),
         ("size_bytes <= 300_000", None, 300_000),
         ("size_bytes <= 3e5", None, 300_000),
+        ("size_bytes <= 60 B", None, 60),
+        ("size_bytes <= 1000", None, 1000),
+        ("size_bytes <= 0", None, 0),
         ("size_bytes <= .5MiB", None, 524_288),
         ("size_bytes <= 1.GB", None, 1e9),
         ("size_bytes <= 0.5 * baseline", 1000, 500),
@@ -84,6 +87,8 @@ def test_syntax(text, baseline, bound):
             "expected a unit of mae (a bare number), got '%'; '3 % of baseline' is a share of the baseline's",
         ),
         ("mae <= baseline + 2 points", "expected a unit of mae (a bare number), got 'points'"),
+        ("size_bytes <= 60", "60 bytes is less than any model takes; write '60 KB', or '60 B' if bytes are meant"),
+        ("memory_bytes <= 999.5", "write '999.5 KB', or '999.5 B' if bytes are meant"),
         ("accuracy >= 90", "90 is more than all of it; write '90 %' or '0.9'"),
         ("accuracy >= baseline - 2 points of baseline", "expected a percentage of the baseline, got 2 points"),
         (
@@ -107,7 +112,7 @@ def test_what_can_not_be_read_is_refused(text, message):
 @given(st.integers(0, 10**6), st.sampled_from(sorted(SIZE_UNITS)), st.integers(0, 10**12), st.sampled_from("<>"))
 def test_margin_is_positive_exactly_outside(number, unit, value, sense):
     bound = number * SIZE_UNITS[unit]
-    margin = parse(f"size_bytes {sense}= {number} {unit}", METRICS).margin(value, None)
+    margin = parse(f"size_bytes {sense}= {number} {unit}", METRICS, stored=True).margin(value, None)
     assert margin == (value - bound if sense == "<" else bound - value)
 
 
@@ -134,8 +139,8 @@ def test_text_is_read_again_as_the_same_budget(name, number, data):
     try:
         budget = parse(text, METRICS)
     except ConfigError as error:
-        assert METRICS[name].unit == "fraction"
-        for meant in re.findall(r"'([^' ]+ (?:%|points?)|[0-9.e-]+)'", str(error).partition("rite")[2]):
+        assert METRICS[name].unit in ("fraction", "B")
+        for meant in re.findall(r"'([^' ]+ (?:%|points?|K?B)|[0-9.e-]+)'", str(error).partition("rite")[2]):
             parse(f"{name} <= {form.format(meant, '')}", METRICS)
         budget = parse(text, METRICS, stored=True)
         assert parse(budget.text, METRICS, stored=True) == budget

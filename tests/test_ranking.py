@@ -64,7 +64,7 @@ def expected(night: Results, able: list[Candidate]) -> tuple[Candidate, set[int]
 
 @given(nights(), st.floats(0.5, 4.5))
 def test_the_pick_is_what_its_definition_says(night: Results, limit: float) -> None:
-    pick = night.pick(f"compressed_bytes <= {limit}")
+    pick = night.pick(f"compressed_bytes <= {limit} B")
     able = [c for c in night.candidates if float(c.value("compressed_bytes") or 0) <= limit]
     if not able:
         assert pick.candidate is None

@@ -91,7 +91,7 @@ def test_front_starts_with_the_best_of_the_first_objective(study):
 
 @given(studies(budgets=False))
 def test_front_within_other_budgets(study):
-    budgets = study.parse_budgets(["size_bytes <= 3"])
+    budgets = study.parse_budgets(["size_bytes <= 3 B"])
     assert study.front(iter(budgets)) == dataclasses.replace(study, budgets=budgets).front()
 
 
@@ -281,8 +281,8 @@ def test_budgets_that_only_together_keep_all_out():
         candidate(0, accuracy=0.9, size_bytes=500, latency_ms=1),
         candidate(1, accuracy=0.9, size_bytes=100, latency_ms=9),
     )
-    assert study.pick("size_bytes <= 300", "latency_ms <= 2").binding == (
-        "size_bytes <= 300 (without it 1 would fit)",
+    assert study.pick("size_bytes <= 300 B", "latency_ms <= 2").binding == (
+        "size_bytes <= 300 B (without it 1 would fit)",
         "latency_ms <= 2 (without it 1 would fit)",
     )
 
@@ -427,8 +427,8 @@ def test_what_the_target_refuses_is_infeasible_and_neither_on_the_front_nor_pick
     assert study.statuses() == {0: "infeasible", 1: "front"}
     assert [c.number for c in study.front()] == [1]
     assert study.pick().candidate.number == 1
-    assert study.pick("size_bytes <= 5").candidate is None
-    assert 0 not in [c.number for c in study.pick("size_bytes <= 5").nearest]
+    assert study.pick("size_bytes <= 5 B").candidate is None
+    assert 0 not in [c.number for c in study.pick("size_bytes <= 5 B").nearest]
     assert study.rows()[0]["reason"] == "the target runs integers alone"
 
 

@@ -93,7 +93,7 @@ def test_budgets_asked_for_decide_who_is_on_the_front(capsys: pytest.CaptureFixt
         *(candidate(n, accuracy=0.9 + n / 100, size_bytes=n) for n in (1, 2, 3)), budgets=["size_bytes <= 1"]
     )
     assert "1 of 3 candidates on the front" in front(study, capsys)
-    shown = front(study, capsys, budgets=study.parse_budgets(["size_bytes <= 2"]), everything=True)
+    shown = front(study, capsys, budgets=study.parse_budgets(["size_bytes <= 2 B"]), everything=True)
     assert "2 of 3 candidates on the front" in shown
     assert shown.count("[infeasible]") == 1
 
