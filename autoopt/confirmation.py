@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from autoopt.candidate import Candidate
-from autoopt.ranking import MILLISECONDS, RATIO
+from autoopt.ranking import readings
 from autoopt.results import Results
 
 NEAR_TIES = 4
@@ -54,11 +54,11 @@ def surely_beats(results: Results, a: Candidate, b: Candidate) -> bool:
     sure = False
     for name in results.objectives:
         sign = results.metrics[name].sign
-        ma, mb = a.measurements.get(name), b.measurements.get(name)
-        if name == MILLISECONDS and all(RATIO in c.measurements for c in (a, b)):
-            # Both are told from what the same reference took: its own spread can't decide between them.
-            ma, mb = a.measurements[RATIO], b.measurements[RATIO]
-        if ma is None or mb is None or sign * ma.value > sign * mb.value:
+        found = readings(a, b, name)
+        if found is None:
+            return False
+        ma, mb = found
+        if sign * ma.value > sign * mb.value:
             return False
         if name == results.quality:
             _, low, high = results.difference(a, b)

@@ -9,7 +9,7 @@ import numpy as np
 from autoopt import equivalence
 from autoopt.budgets import Budget
 from autoopt.candidate import Candidate
-from autoopt.ranking import MILLISECONDS, RATIO, Ranking, Relation
+from autoopt.ranking import MILLISECONDS, Ranking, Relation, surely_better
 
 if TYPE_CHECKING:
     from autoopt.results import Results
@@ -148,15 +148,12 @@ def advice(results: "Results", candidate: Candidate) -> str:
 
 def _better(results: "Results", candidate: Candidate, baseline: Candidate, name: str) -> bool:
     """Whether it is better beyond the spread, or in quality by more than the margin; on the test split if that was seen."""
-    sign = results.metrics[name].sign
+    metric = results.metrics[name]
     if name == results.quality:
         found = results.confirmed_difference(candidate, baseline) or results.difference(candidate, baseline)
-        gains = sorted(-sign * part for part in found)
-        return gains[0] > 0 or -sign * found[0] > results.margin
-    mine, theirs = candidate.measurements[name], baseline.measurements[name]
-    if name == MILLISECONDS and RATIO in candidate.measurements and RATIO in baseline.measurements:
-        mine, theirs = candidate.measurements[RATIO], baseline.measurements[RATIO]
-    return mine.high < theirs.low if sign > 0 else mine.low > theirs.high
+        gains = sorted(-metric.sign * part for part in found)
+        return gains[0] > 0 or -metric.sign * found[0] > results.margin
+    return surely_better(candidate, baseline, metric)
 
 
 def _barriers(results: "Results", measured: Sequence[Candidate], budgets: tuple[Budget, ...]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from autoopt import equivalence
 from autoopt.candidate import Candidate
-from autoopt.metrics import Metric, Scores, differences, paired_differences, unpack_outcomes
+from autoopt.metrics import Measurement, Metric, Scores, differences, paired_differences, unpack_outcomes
 
 RATIO, MILLISECONDS = "latency_ratio", "latency_ms"
 BLOCK = 100
@@ -181,6 +181,27 @@ class Ranking:
         fastest = next(place for place in self.fastest if tied[place])
         as_fast = tied & self.as_fast(fastest)
         return next(place for place in self.smallest if as_fast[place]), tied
+
+
+def readings(a: Candidate, b: Candidate, metric: str) -> tuple[Measurement, Measurement] | None:
+    """The measurements by which two candidates are compared in a metric; None where either was not measured.
+
+    Latencies are compared by their ratios to the baseline, which is measured within each process and tells apart
+    what milliseconds, that share the reference's own spread, can't.
+    """
+    name = RATIO if metric == MILLISECONDS and all(RATIO in c.measurements for c in (a, b)) else metric
+    if name not in a.measurements or name not in b.measurements:
+        return None
+    return a.measurements[name], b.measurements[name]
+
+
+def surely_better(a: Candidate, b: Candidate, metric: Metric) -> bool:
+    """Whether one candidate is better than another in a metric (no quality) beyond the spread of both."""
+    found = readings(a, b, metric.name)
+    if found is None:
+        return False
+    mine, theirs = found
+    return mine.high < theirs.low if metric.sign > 0 else mine.low > theirs.high
 
 
 def beaten(points: np.ndarray, point: np.ndarray) -> np.ndarray:

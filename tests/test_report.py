@@ -613,6 +613,12 @@ def test_less_is_better_for_an_error(open_report):
     assert page.pick == "1"
     page.type("mae_change", "0")
     assert page.pick == str(night.pick("mae <= baseline + 0").candidate.number)
+    page.type("mae_change", "-5 %")
+    assert page.find("#limit-mae_change").get_attribute("aria-invalid") == "true"
+    page.type("mae_change", "10 %")
+    assert page.text("#pick-command").split("pick ")[1].startswith("resnet8 -b 'mae <= baseline + 10 %'")
+    assert "of 3 inside" in page.text("#mae_change-hint")
+    page.type("mae_change", "")
     page.type("mae", "0.05")
     assert page.pick == ""
 
