@@ -1,18 +1,16 @@
 """The pick: which candidate to ship inside some budgets, why, what holds it back, and how far that can be relied on."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from autoopt import equivalence
 from autoopt.budgets import Budget
 from autoopt.candidate import Candidate
+from autoopt.metrics import Metric
 from autoopt.ranking import MILLISECONDS, Ranking, Relation, surely_better
-
-if TYPE_CHECKING:
-    from autoopt.results import Results
 
 WHY = {
     "alone": "the best {quality} of all that fit{where}; no other comes within {margin} of it",
@@ -53,7 +51,44 @@ class Pick:
     advice: str = ""
 
 
-def within(results: "Results", budgets: tuple[Budget, ...]) -> Pick:
+class Reading(NamedTuple):
+    """One value of a candidate against a budget.
+
+    Attributes:
+        margin: how far it is outside, in the metric's unit; 0 or less is inside.
+        value: in the metric's unit.
+        split: that it is of, where the candidate was measured on both; else ``.
+    """
+
+    margin: float
+    value: float
+    split: str
+
+
+class Judged(Protocol):
+    """What a pick is made from: `Results`, which knows of this module."""
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]: ...
+    @property
+    def quality(self) -> str: ...
+    @property
+    def objectives(self) -> tuple[str, ...]: ...
+    @property
+    def baseline(self) -> Candidate | None: ...
+    @property
+    def margin(self) -> float: ...
+    @property
+    def confirms(self) -> bool: ...
+    def ranking(self) -> Ranking: ...
+    def fits(self, candidate: Candidate, budgets: Iterable[Budget] | None = None) -> bool: ...
+    def excess(self, candidate: Candidate, budgets: Iterable[Budget]) -> float: ...
+    def hardest(self, candidate: Candidate, budget: Budget) -> Reading | None: ...
+    def difference(self, a: Candidate, b: Candidate) -> tuple[float, float, float]: ...
+    def confirmed_difference(self, a: Candidate, b: Candidate) -> tuple[float, float, float] | None: ...
+
+
+def within(results: Judged, budgets: tuple[Budget, ...]) -> Pick:
     """The candidate to ship inside some budgets, see `Ranking.choose`."""
     ranking = results.ranking()
     measured = ranking.candidates
@@ -94,13 +129,13 @@ def within(results: "Results", budgets: tuple[Budget, ...]) -> Pick:
     )
 
 
-def why(results: "Results", chosen: Candidate, tied: int) -> str:
+def why(results: Judged, chosen: Candidate, tied: int) -> str:
     """One sentence on a pick that is one of `tied` candidates."""
     kind = "alone" if tied == 1 else "fastest" if MILLISECONDS in chosen.measurements else "smallest"
     return filled(results, WHY[kind]).format(n=tied)
 
 
-def filled(results: "Results", text: str) -> str:
+def filled(results: Judged, text: str) -> str:
     """A text with the names of the study's quality, margin and split put in; its other blanks stay."""
     metric = results.metrics[results.quality]
     found = {
@@ -113,7 +148,7 @@ def filled(results: "Results", text: str) -> str:
     return text
 
 
-def _doubt(results: "Results", ranking: Ranking, inside: np.ndarray) -> str:
+def _doubt(results: Judged, ranking: Ranking, inside: np.ndarray) -> str:
     best = int(np.argmax(inside))
     relation: Relation = ranking.relation(best)
     n = int((relation.too_few & inside).sum())
@@ -123,7 +158,7 @@ def _doubt(results: "Results", ranking: Ranking, inside: np.ndarray) -> str:
     return filled(results, DOUBT).format(items=f"{items:,}", n=n, enough=f"{relation.enough:,}")
 
 
-def advice(results: "Results", candidate: Candidate) -> str:
+def advice(results: Judged, candidate: Candidate) -> str:
     """That a candidate is not worth it, where it is in no objective better than the untouched model; else ``."""
     baseline = results.baseline
     if baseline is None or baseline.refused or candidate is baseline:
@@ -146,7 +181,7 @@ def advice(results: "Results", candidate: Candidate) -> str:
     )
 
 
-def _better(results: "Results", candidate: Candidate, baseline: Candidate, name: str) -> bool:
+def _better(results: Judged, candidate: Candidate, baseline: Candidate, name: str) -> bool:
     """Whether it is better beyond the spread, or in quality by more than the margin; on the test split if that was seen."""
     metric = results.metrics[name]
     if name == results.quality:
@@ -156,7 +191,7 @@ def _better(results: "Results", candidate: Candidate, baseline: Candidate, name:
     return surely_better(candidate, baseline, metric)
 
 
-def _barriers(results: "Results", measured: Sequence[Candidate], budgets: tuple[Budget, ...]) -> tuple[str, ...]:
+def _barriers(results: Judged, measured: Sequence[Candidate], budgets: tuple[Budget, ...]) -> tuple[str, ...]:
     lines = []
     for budget in budgets:
         inside = sum(results.fits(c, [budget]) for c in measured)
@@ -169,7 +204,7 @@ def _barriers(results: "Results", measured: Sequence[Candidate], budgets: tuple[
     return tuple(lines) or ("all budgets together (each alone can be met)",)
 
 
-def _best_seen(results: "Results", measured: Sequence[Candidate], budget: Budget) -> str:
+def _best_seen(results: Judged, measured: Sequence[Candidate], budget: Budget) -> str:
     """The value that misses a budget by least, on the split where its candidate misses by most."""
     found = [reading for c in measured if (reading := results.hardest(c, budget)) is not None]
     best = min(found, key=lambda reading: reading.margin, default=None)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from autoopt.candidate import Candidate, Skipped
 from autoopt.errors import ConfigError
 from autoopt.metrics import Metric, difference
 from autoopt.picking import Pick as Pick
+from autoopt.picking import Reading
 from autoopt.ranking import Ranking, non_dominated
 from autoopt.recipe import Recipe
 from autoopt.validation import nearest
@@ -32,20 +33,6 @@ SPLITS = ("validation", "test")
 """The splits that a confirmed candidate's quality was measured on."""
 FORMAT = 1
 """Version of the JSON that `Results.to_json` writes."""
-
-
-class Reading(NamedTuple):
-    """One value of a candidate against a budget.
-
-    Attributes:
-        margin: how far it is outside, in the metric's unit; 0 or less is inside.
-        value: in the metric's unit.
-        split: that it is of, where the candidate was measured on both; else ``.
-    """
-
-    margin: float
-    value: float
-    split: str
 
 
 @dataclass(frozen=True, kw_only=True)
