@@ -150,9 +150,8 @@ def allowance(text: str, metric: Metric, where: str) -> tuple[float, float]:
     """
     match = _ALLOWANCE.fullmatch(text.strip())
     if match is None:
-        raise ConfigError(
-            f"{where}: expected a difference of {metric.name} ({SPELLED[metric.unit]}, or '1 % of baseline')"
-        )
+        example = "'1 point'" if metric.unit == "fraction" else "'0.05' in its own unit, or '5 %'"
+        raise ConfigError(f"{where}: expected a difference of {metric.name} such as {example}, or '1 % of baseline'")
     return _allowance(match, metric, where, stored=False)
 
 
@@ -168,6 +167,10 @@ def _allowance(match: re.Match[str], metric: Metric, where: str, *, stored: bool
         points = f"'{number:g} point{'' if number == 1 else 's'}' (the same as '{number:g} %' or '{number / 100:g}')"
         else_ = f", or '{number * 100:g} points' if that is meant" if number <= 1 else ""
         raise ConfigError(f"{where}: {number:g} of what? Write {points}{else_}")
+    if unit and not metric.unit:
+        raise ConfigError(
+            f"{where}: {metric.name} has no unit; write such as '0.05' of its own, or '5 %' of the baseline's"
+        )
     return 0.0, number * _factor(match, metric, where)
 
 
@@ -247,8 +250,10 @@ def from_short_forms(
     texts = [_spelled(short, limit, metrics) for short, limit in limits.items() if limit is not None]
     if max_accuracy_drop is not None and max_quality_drop is not None:
         raise ConfigError("max_accuracy_drop and max_quality_drop are the same limit: give one of them")
-    drop = max_quality_drop if max_accuracy_drop is None else max_accuracy_drop
+    name = "max_accuracy_drop" if max_quality_drop is None else "max_quality_drop"
+    drop = max_accuracy_drop if max_quality_drop is None else max_quality_drop
     if drop is not None:
+        allowance(str(drop), metrics[quality], f"{name} {str(drop)!r}")  # a message names what was written
         better_is_more = metrics[quality].direction == "max"
         texts.append(f"{quality} {'>= baseline -' if better_is_more else '<= baseline +'} {drop}")
     return [parse(text, metrics) for text in texts]

@@ -86,7 +86,7 @@ def test_syntax(text, baseline, bound):
             "mae <= 3 %",
             "expected a unit of mae (a bare number), got '%'; '3 % of baseline' is a share of the baseline's",
         ),
-        ("mae <= baseline + 2 points", "expected a unit of mae (a bare number), got 'points'"),
+        ("mae <= baseline + 2 points", "mae has no unit; write such as '0.05' of its own, or '5 %' of the baseline's"),
         ("size_bytes <= 60", "60 bytes is less than any model takes; write '60 KB', or '60 B' if bytes are meant"),
         ("memory_bytes <= 999.5", "write '999.5 KB', or '999.5 B' if bytes are meant"),
         ("accuracy >= 90", "90 is more than all of it; write '90 %' or '0.9'"),
@@ -222,6 +222,15 @@ def test_a_drop_that_may_be_points_or_all_is_asked_back(drop):
 def test_drops_of_an_error(drop, bound):
     (budget,) = from_short_forms(METRICS, "mae", max_accuracy_drop=drop)
     assert budget.bound(2.0) == pytest.approx(bound)
+
+
+@pytest.mark.parametrize("drop", ["-1%", "little", "", "1 % of all", "nan"])
+def test_what_is_no_drop_is_refused_by_the_name_of_the_option(drop):
+    for name in ("max_accuracy_drop", "max_quality_drop"):
+        with pytest.raises(ConfigError, match=f"{name} '{drop}': expected a difference of accuracy such as '1 point'"):
+            from_short_forms(METRICS, "accuracy", **{name: drop})
+    with pytest.raises(ConfigError, match=r"such as '0\.05' in its own unit, or '5 %'"):
+        from_short_forms(METRICS, "mae", max_accuracy_drop=drop)
 
 
 def test_one_drop_is_enough():

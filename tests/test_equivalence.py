@@ -35,7 +35,7 @@ def test_margins(text: str, metric: str, reference: float | None, margin: float)
     ("text", "metric", "message"),
     [
         ("1", "accuracy", "equivalence '1': 1 of what? Write '1 point' (the same as '1 %' or '0.01')"),
-        ("1 point", "mae", "expected a unit of mae (a bare number), got 'point'"),
+        ("1 point", "mae", "mae has no unit; write such as '0.05' of its own, or '5 %' of the baseline's"),
         ("little", "accuracy", "equivalence 'little': expected a difference of accuracy"),
         ("-1 %", "accuracy", "expected a difference of accuracy"),
     ],

@@ -28,7 +28,7 @@ def test_quality_stands_for_the_tasks_own_metric(tmp_path: Path) -> None:
     [
         ("objectives: [quality, speed]", "study.yaml: objectives: unknown metric 'speed'"),
         ("budgets: speed <= 1", "study.yaml: .*speed"),
-        ("equivalence: 1 point", "study.yaml: equivalence '1 point': expected a unit of mae"),
+        ("equivalence: 1 point", "study.yaml: equivalence '1 point': mae has no unit"),
         (
             "target: micro:64KB\nobjectives: [quality, latency_ms]",
             "study.yaml: objectives: the target micro:64KB does not measure latency_ms; it measures memory_bytes",
