@@ -108,7 +108,7 @@ def rescaled(candidate: Candidate, reference: Candidate) -> Candidate:
     ratio, own = candidate.measurements.get("latency_ratio"), reference.measurements.get("latency_ms")
     if ratio is None or own is None or candidate.number == reference.number:
         return candidate
-    in_ms = measure.scale(ratio, own.value, f"ratio to {reference.name} x {own.value:.4g} ms")
+    in_ms = measure.scale(ratio, own, f"ratio to {reference.name} x {own.value:.4g} ms")
     return dataclasses.replace(candidate, measurements={**candidate.measurements, "latency_ms": in_ms})
 
 
@@ -173,16 +173,17 @@ def _latency(found: Mapping[str, Any], setting: Setting, reference: Candidate | 
         per_process = [
             measure.p10([ns for one in process for pair in one for ns in pair]) / 1e6 for process in processes
         ]
-        in_ms = measure.repeated(per_process, f"{protocol}, 10th percentiles")
+        in_ms = measure.over_processes(per_process, f"{protocol}, 10th percentiles")
         return {
             "latency_ratio": measure.flagged(Measurement.exact(1.0, "by definition"), setting.target),
             "latency_ms": measure.flagged(dataclasses.replace(in_ms, flags=tuple(flags)), setting.target),
         }
-    by = reference.measurements["latency_ms"].value
+    reference_ms = reference.measurements["latency_ms"]
+    by = reference_ms.value
     now = measure.p10([b for process in processes for one in process for _, b in one]) / 1e6
     if now > (1 + SLOWER) * by:
         flags = [*flags, f"the device was {now / by - 1:.0%} slower than when the baseline was measured"]
     how = f"{protocol}, interleaved with {reference.name}"
     ratio = measure.flagged(measure.latency_ratio(processes, how, flags, exact=setting.target.exact), setting.target)
-    in_ms = measure.scale(ratio, by, f"ratio to {reference.name} x {by:.4g} ms")
+    in_ms = measure.scale(ratio, reference_ms, f"ratio to {reference.name} x {by:.4g} ms")
     return {"latency_ratio": ratio, "latency_ms": in_ms}

@@ -1,10 +1,13 @@
 """Budgets: hard limits in one syntax everywhere.
 
-    latency_ms <= 2 ms          size_bytes <= 300 KB         size_bytes <= 0.5 * baseline
-    accuracy >= 0.9             accuracy >= baseline - 1 %   mae <= baseline + 0.05
+    latency_ms <= 2 ms          size_bytes <= 300 KB             size_bytes <= 0.5 * baseline
+    accuracy >= 0.9             accuracy >= baseline - 1 point   mae <= baseline + 0.05
+    accuracy >= 90 %            accuracy >= baseline - 1 %       mae <= baseline + 5 %
 
-Quantities take a unit of the metric's kind; a bare number is in the metric's own unit. KB is 1000 B
-and KiB is 1024 B. A percentage is a hundredth: of a fraction such as accuracy it is a point.
+Quantities take a unit of the metric's kind. A bare number is in the metric's own unit, which its name ends with, where it
+can't be mistaken; `baseline - 1` of an accuracy could be, and so could 60 of a size: they are refused. KB is 1000 B and KiB is 1024 B. A percentage
+is a hundredth: of a fraction such as accuracy it is a point. Of all other metrics, what is added to the baseline or
+taken from it in percent is a share of the baseline's value.
 """
 
 import math
@@ -13,16 +16,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autoopt.errors import ConfigError
-from autoopt.metrics import Metric
+from autoopt.metrics import Metric, show_bytes
 from autoopt.validation import nearest
 
 _NUMBER = r"(?:\d+(?:_\d+)*(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
-_QUANTITY = rf"(?P<number>{_NUMBER})\s*(?P<unit>[A-Za-zµ%]*)"
+_QUANTITY = rf"(?P<number>{_NUMBER})\s*(?P<unit>%|[A-Za-zµμ]+(?:\s+(?i:points?))?|)"
+_OF_BASELINE = r"(?P<of>\s*of\s+(?:the\s+)?baseline)?"
 _LIMIT = re.compile(r"\s*(?P<metric>[A-Za-z_]\w*)\s*(?P<sense><=|>=)\s*(?P<bound>.+?)\s*")
 _ABSOLUTE = re.compile(_QUANTITY)
-_OFFSET = re.compile(rf"baseline(?:\s*(?P<sign>[-+])\s*{_QUANTITY})?")
-_FACTOR = re.compile(rf"(?P<factor>{_NUMBER})\s*(?P<percent>%\s*of\s+|\*\s*)baseline")
-SYNTAX = "'METRIC <= LIMIT' or 'METRIC >= LIMIT', such as 'size_bytes <= 300 KB' or 'accuracy >= baseline - 1%'"
+_OFFSET = re.compile(rf"baseline(?:\s*(?P<sign>[-+])\s*{_QUANTITY}{_OF_BASELINE})?")
+_ALLOWANCE = re.compile(rf"{_QUANTITY}{_OF_BASELINE}")
+_FACTOR = re.compile(rf"(?P<factor>{_NUMBER})\s*(?P<percent>%\s*of\s+(?:the\s+)?|\*\s*)baseline")
+SYNTAX = "'METRIC <= LIMIT' or 'METRIC >= LIMIT', such as 'size_bytes <= 300 KB' or 'accuracy >= baseline - 1 point'"
+TINY = 1000
+"""A bare number of bytes below this is asked back: no model is that small, and who writes 60 means kilobytes."""
+AMBIGUOUS = 0.2
+"""A bare difference of fractions from this on is asked back: who writes 0.5 means half a point, or half of all."""
 
 SHORT_FORMS = {
     "max_latency": "latency_ms",
@@ -33,10 +42,20 @@ SHORT_FORMS = {
 }
 """What each short form limits; `max_accuracy_drop` beside them limits the task's own metric."""
 
+POINTS = ("point", "points", "pt", "pts", "pp", "percent", "percentage point", "percentage points")
+"""Words for a hundredth of a fraction, beside `%`."""
+SPELLED = {
+    "fraction": "'%', 'points'",
+    "ms": "'ms', 'us', 's'",
+    "B": "'B', 'KB', 'MB', 'GB', 'KiB', 'MiB', 'GiB'",
+    "ratio": "'%', 'x'",
+    "": "a bare number",
+}
+"""The units of each kind, as a message names them."""
 UNITS: dict[str, dict[str, float]] = {
     "B": {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 1024, "mib": 1024**2, "gib": 1024**3},
-    "ms": {"": 1, "ms": 1, "us": 1e-3, "µs": 1e-3, "s": 1e3},
-    "fraction": {"": 1, "%": 0.01},
+    "ms": {"": 1, "ms": 1, "us": 1e-3, "µs": 1e-3, "μs": 1e-3, "s": 1e3},
+    "fraction": {"": 1, **dict.fromkeys(("%", *POINTS), 0.01)},
     "ratio": {"": 1, "%": 0.01, "x": 1},
     "": {"": 1},
 }
@@ -44,7 +63,7 @@ UNITS: dict[str, dict[str, float]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """A limit on one metric: `value <= factor * baseline + offset`, or `>=`.
+    """A limit on one metric: `value <= factor * baseline + share * |baseline| + offset`, or `>=`.
 
     Attributes:
         metric: the metric's name.
@@ -52,6 +71,7 @@ class Budget:
         factor: of the baseline's value; 0 for an absolute limit.
         offset: in the metric's unit.
         text: as the user wrote it.
+        share: of the baseline's size, which is added; 0 unless `factor` is 1.
     """
 
     metric: str
@@ -59,6 +79,7 @@ class Budget:
     factor: float
     offset: float
     text: str
+    share: float = 0.0
 
     def bound(self, baseline: float | None) -> float:
         """The limit in the metric's unit.
@@ -70,7 +91,7 @@ class Budget:
             return self.offset
         if baseline is None:
             raise ConfigError(f"budget '{self.text}': the baseline has no {self.metric} to compare with")
-        return self.factor * baseline + self.offset
+        return self.factor * baseline + self.share * abs(baseline) + self.offset
 
     def margin(self, value: float, baseline: float | None) -> float:
         """How far `value` is outside, in the metric's unit; 0 or less is fine."""
@@ -80,15 +101,16 @@ class Budget:
         return 0.0 if math.isclose(value, bound, rel_tol=1e-12, abs_tol=1e-15) else excess
 
 
-def parse(text: str, metrics: Mapping[str, Metric]) -> Budget:
+def parse(text: str, metrics: Mapping[str, Metric], *, stored: bool = False) -> Budget:
     """Read a budget.
 
     Args:
         text: see the module's syntax.
         metrics: the metrics that may be limited, by name.
+        stored: it was accepted when it was written down, so its bare numbers are taken as they stand.
 
     Raises:
-        ConfigError: for another syntax, an unknown metric, or a unit of another kind.
+        ConfigError: for another syntax, an unknown metric, a unit of another kind, or a number that can be mistaken.
     """
     found = _LIMIT.fullmatch(text)
     if not found:
@@ -96,45 +118,112 @@ def parse(text: str, metrics: Mapping[str, Metric]) -> Budget:
     name, sense, bound = found["metric"], found["sense"], found["bound"]
     if name not in metrics:
         raise ConfigError(f"budget {text!r}: unknown metric {name!r}; {nearest(name, metrics)}")
-    metric = metrics[name]
-
-    def quantity(match: re.Match[str]) -> float:
-        unit = match["unit"]
-        known = UNITS[metric.unit]
-        if unit.lower() not in known:
-            allowed = ", ".join(repr(u) for u in known if u) or "a bare number"
-            raise ConfigError(f"budget {text!r}: expected a unit of {name} ({allowed}), got {unit!r}")
-        amount = float(match["number"].replace("_", "")) * known[unit.lower()]
-        if not math.isfinite(amount):
-            raise ConfigError(f"budget {text!r}: expected a finite limit, got {match['number']}")
-        return amount
-
+    metric, where = metrics[name], f"budget {text!r}"
+    factor, share, offset = 0.0, 0.0, 0.0
     if match := _ABSOLUTE.fullmatch(bound):
-        factor, offset = 0.0, quantity(match)
+        offset = _absolute(match, metric, where, stored=stored)
     elif match := _FACTOR.fullmatch(bound):
         factor = float(match["factor"].replace("_", "")) * (0.01 if match["percent"].startswith("%") else 1)
-        offset = 0.0
     elif match := _OFFSET.fullmatch(bound):
-        factor, offset = 1.0, 0.0
+        factor = 1.0
         if match["sign"]:
-            offset = quantity(match) * (1 if match["sign"] == "+" else -1)
+            sign = 1 if match["sign"] == "+" else -1
+            share, offset = (sign * part for part in _allowance(match, metric, where, stored=stored))
     else:
-        raise ConfigError(f"budget {text!r}: expected {SYNTAX}")
-    return Budget(metric=name, sense=sense, factor=factor, offset=offset, text=" ".join(text.split()))
+        raise ConfigError(f"{where}: expected {SYNTAX}")
+    return Budget(metric=name, sense=sense, factor=factor, share=share, offset=offset, text=" ".join(text.split()))
+
+
+def allowance(text: str, metric: Metric, where: str) -> tuple[float, float]:
+    """Read by how much a metric may differ, in the syntax of what stands after `baseline -`.
+
+    Args:
+        text: such as `1 point`, `0.05` or `2 % of baseline`.
+        metric: that it is of.
+        where: it was written, for messages.
+
+    Returns:
+        a share of the baseline's value, and a difference in the metric's unit; one of them is 0.
+
+    Raises:
+        ConfigError: if it can't be read.
+    """
+    match = _ALLOWANCE.fullmatch(text.strip())
+    if match is None:
+        example = "'1 point'" if metric.unit == "fraction" else "'0.05' in its own unit, or '5 %'"
+        raise ConfigError(f"{where}: expected a difference of {metric.name} such as {example}, or '1 % of baseline'")
+    return _allowance(match, metric, where, stored=False)
+
+
+def _allowance(match: re.Match[str], metric: Metric, where: str, *, stored: bool) -> tuple[float, float]:
+    number, unit = _number(match, where), _unit(match)
+    if match["of"]:
+        if unit != "%":
+            raise ConfigError(f"{where}: expected a percentage of the baseline, got {match['number']} {unit}".rstrip())
+        return number / 100, 0.0
+    if unit in ("%", "percent") and unit not in UNITS[metric.unit]:
+        return number / 100, 0.0
+    if metric.unit == "fraction" and not unit and number >= AMBIGUOUS and not stored:
+        points = f"'{number:g} point{'' if number == 1 else 's'}' (the same as '{number:g} %' or '{number / 100:g}')"
+        else_ = f", or '{number * 100:g} points' if that is meant" if number <= 1 else ""
+        raise ConfigError(f"{where}: {number:g} of what? Write {points}{else_}")
+    if unit and not metric.unit:
+        raise ConfigError(
+            f"{where}: {metric.name} has no unit; write such as '0.05' of its own, or '5 %' of the baseline's"
+        )
+    return 0.0, number * _factor(match, metric, where)
+
+
+def _absolute(match: re.Match[str], metric: Metric, where: str, *, stored: bool) -> float:
+    number, unit = _number(match, where), _unit(match)
+    if metric.unit == "fraction" and not unit and number > 1 and not stored:
+        raise ConfigError(f"{where}: {number:g} is more than all of it; write '{number:g} %' or '{number / 100:g}'")
+    if metric.unit == "B" and not unit and 0 < number < TINY and not stored:
+        asked = f"write '{number:g} KB', or '{number:g} B' if bytes are meant"
+        raise ConfigError(f"{where}: {number:g} bytes is less than any model takes; {asked}")
+    return number * _factor(match, metric, where)
+
+
+def _number(match: re.Match[str], where: str) -> float:
+    number = float(match["number"].replace("_", ""))
+    if not math.isfinite(number):
+        raise ConfigError(f"{where}: expected a finite limit, got {match['number']}")
+    return number
+
+
+def _unit(match: re.Match[str]) -> str:
+    return " ".join(match["unit"].lower().split())
+
+
+def _factor(match: re.Match[str], metric: Metric, where: str) -> float:
+    unit, known = _unit(match), UNITS[metric.unit]
+    if unit in known:
+        return known[unit]
+    hint = f"; '{match['number']} % of baseline' is a share of the baseline's" if unit in ("%", "percent") else ""
+    raise ConfigError(
+        f"{where}: expected a unit of {metric.name} ({SPELLED[metric.unit]}), got {match['unit']!r}{hint}"
+    )
+
+
+Limit = str | float | None
+"""A short form's limit: a text with a unit, or a number where that can't be mistaken."""
 
 
 def from_short_forms(
     metrics: Mapping[str, Metric],
     quality: str,
     *,
-    max_size: str | None = None,
-    max_latency: str | None = None,
-    max_memory: str | None = None,
-    max_flash: str | None = None,
-    max_compressed: str | None = None,
-    max_accuracy_drop: str | None = None,
+    max_size: Limit = None,
+    max_latency: Limit = None,
+    max_memory: Limit = None,
+    max_flash: Limit = None,
+    max_compressed: Limit = None,
+    max_accuracy_drop: Limit = None,
+    max_quality_drop: Limit = None,
 ) -> list[Budget]:
     """The budgets behind `--max-size 300KB` and its like.
+
+    A bare latency is in milliseconds. A bare size is refused, since 60 may be bytes or kilobytes.
 
     Args:
         metrics: as for `parse`.
@@ -144,7 +233,12 @@ def from_short_forms(
         max_memory: of the peak memory.
         max_flash: of the flash that an NPU's model takes.
         max_compressed: of the size after gzip -9.
-        max_accuracy_drop: how much worse than the baseline the quality may be, such as `1%`.
+        max_accuracy_drop: how much worse than the baseline the quality may be: `1 point` of an accuracy; of a metric
+            such as an error `0.05` in its own unit, or `5 %` of the baseline's.
+        max_quality_drop: the same by another name, for metrics that are no accuracy.
+
+    Raises:
+        ConfigError: as of `parse`.
     """
     limits = {
         "max_size": max_size,
@@ -153,8 +247,27 @@ def from_short_forms(
         "max_flash": max_flash,
         "max_compressed": max_compressed,
     }
-    texts = [f"{SHORT_FORMS[short]} <= {limit}" for short, limit in limits.items() if limit is not None]
-    if max_accuracy_drop is not None:
+    texts = [_spelled(short, limit, metrics) for short, limit in limits.items() if limit is not None]
+    if max_accuracy_drop is not None and max_quality_drop is not None:
+        raise ConfigError("max_accuracy_drop and max_quality_drop are the same limit: give one of them")
+    name = "max_accuracy_drop" if max_quality_drop is None else "max_quality_drop"
+    drop = max_accuracy_drop if max_quality_drop is None else max_quality_drop
+    if drop is not None:
+        allowance(str(drop), metrics[quality], f"{name} {str(drop)!r}")  # a message names what was written
         better_is_more = metrics[quality].direction == "max"
-        texts.append(f"{quality} {'>= baseline -' if better_is_more else '<= baseline +'} {max_accuracy_drop}")
+        texts.append(f"{quality} {'>= baseline -' if better_is_more else '<= baseline +'} {drop}")
     return [parse(text, metrics) for text in texts]
+
+
+def _spelled(short: str, limit: str | float, metrics: Mapping[str, Metric]) -> str:
+    """A short form in the full syntax, with the unit that a bare number has beyond doubt."""
+    name, text = SHORT_FORMS[short], str(limit).strip()
+    match = _ABSOLUTE.fullmatch(text)
+    if match is None or match["unit"]:
+        return f"{name} <= {text}"
+    unit = metrics[name].unit
+    if unit == "B":
+        number = _number(match, f"{short} {text}")
+        likely = show_bytes(number) if number >= 1000 else f"{text} KB"
+        raise ConfigError(f"{short} {text}: of what? Write '{likely}', or '{text} B' for bytes")
+    return f"{name} <= {text} {unit}"

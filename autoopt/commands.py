@@ -60,21 +60,25 @@ def command(function: Callable[..., None]) -> click.Command:
 
 
 BUDGETS = (
-    ("--max-size", "Limit of the file's size, such as 300KB."),
-    ("--max-compressed", "Limit of the size after gzip -9."),
-    ("--max-latency", "Limit of the latency, such as 2ms."),
-    ("--max-memory", "Limit of the peak memory, such as 2MB."),
-    ("--max-flash", "Limit of the flash that an NPU's model takes, such as 1MB."),
-    ("--max-accuracy-drop", "How much worse than the baseline the task's metric may be, such as 1%."),
+    (("--max-size",), "Limit of the file's size, such as 300KB; sizes need a unit (B, KB, MB, KiB, MiB)."),
+    (("--max-compressed",), "Limit of the size after gzip -9, such as 100KB."),
+    (("--max-latency",), "Limit of the latency, such as 2ms; a bare number is in ms."),
+    (("--max-memory",), "Limit of the peak memory, such as 2MB."),
+    (("--max-flash",), "Limit of the flash that an NPU's model takes, such as 1MB."),
+    (
+        ("--max-accuracy-drop", "--max-quality-drop", "max_accuracy_drop"),
+        "How much worse than the baseline the task's metric may be: '1 point' of an accuracy (the same as 1% and 0.01); "
+        "of an error such as MAE, 0.05 in its own unit or '5 %' of the baseline's.",
+    ),
 )
 
 
 def budget_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The shared budget syntax as options."""
-    for name, text in reversed(BUDGETS):
-        function = click.option(name, help=text)(function)
+    for names, text in reversed(BUDGETS):
+        function = click.option(*names, help=text)(function)
     function = click.option("--no-budget", is_flag=True, help="No limits, not the study's own either.")(function)
-    text = "A budget such as 'latency_ms <= 2' or 'accuracy >= baseline - 1%'; may be repeated."
+    text = "A budget such as 'latency_ms <= 2' or 'accuracy >= baseline - 1 point'; may be repeated."
     return click.option("--budget", "-b", "budgets", multiple=True, help=text)(function)
 
 

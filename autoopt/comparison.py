@@ -5,7 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from autoopt import words
+import numpy as np
+
+from autoopt import equivalence, words
 from autoopt.candidate import Candidate
 from autoopt.errors import ConfigError
 from autoopt.metrics import Measurement, Metric
@@ -58,16 +60,34 @@ class Difference:
         value: in the metric's unit.
         low: lower end of the 95 % interval.
         high: upper end.
+        margin: by which the two may differ and count as as good, see `equivalence`.
+        items: that both were measured on.
     """
 
     value: float
     low: float
     high: float
+    margin: float
+    items: int
 
     @property
     def tied(self) -> bool:
-        """Whether the two can't be told apart (the interval holds 0)."""
-        return self.low <= 0 <= self.high
+        """Whether the two are as good."""
+        return bool(equivalence.as_good(self._found, self.margin))
+
+    @property
+    def enough(self) -> int:
+        """About how many items would do, where these are too few to tell; else 0."""
+        return equivalence.enough(self.items, self._found[None], self.margin)
+
+    @property
+    def _found(self) -> np.ndarray:
+        return np.array([self.value, self.low, self.high])
+
+    def text(self) -> str:
+        """What follows from it, in words."""
+        standing = "as good" if self.tied else "not as good"
+        return f"{standing}, but too few items to tell: about {self.enough:,} would do" if self.enough else standing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +133,10 @@ class Comparison:
         """Plain values for JSON."""
 
         def plain(differences: tuple[Difference | None, ...]) -> list[dict[str, Any] | None]:
-            return [None if d is None else dataclasses.asdict(d) | {"tied": d.tied} for d in differences]
+            return [
+                None if d is None else dataclasses.asdict(d) | {"tied": d.tied, "enough_items": d.enough}
+                for d in differences
+            ]
 
         return {
             "candidates": [{"number": c.number, "recipe": c.recipe.label()} for c in self.candidates],
@@ -172,13 +195,19 @@ def compare(results: Results, candidates: Iterable[Candidate | int | str]) -> Co
 def _difference(results: Results, candidate: Candidate, first: Candidate) -> Difference | None:
     if candidate is first or any(c.value(results.quality) is None for c in (candidate, first)):
         return None
-    value, low, high = results.difference(candidate, first)
-    return Difference(value=value, low=low, high=high)
+    items = first.measurements[results.quality].n
+    return _difference_of(results, results.difference(candidate, first), items)
+
+
+def _difference_of(results: Results, found: tuple[float, float, float], items: int) -> Difference:
+    value, low, high = found
+    return Difference(value=value, low=low, high=high, margin=results.margin, items=items)
 
 
 def _tested(results: Results, candidate: Candidate, first: Candidate) -> Difference | None:
     found = None if candidate is first else results.confirmed_difference(candidate, first)
-    return None if found is None else Difference(value=found[0], low=found[1], high=found[2])
+    again = first.confirmation
+    return None if found is None or again is None else _difference_of(results, found, again.quality.n)
 
 
 def _settings(candidates: tuple[Candidate, ...]) -> tuple[Setting, ...]:

@@ -1,10 +1,15 @@
 """Which candidates are measured again when the search has ended."""
 
+from collections.abc import Collection
+
 from autoopt.candidate import Candidate
+from autoopt.ranking import readings
 from autoopt.results import Results
 
 NEAR_TIES = 4
 """At most so many beside the front."""
+ROUNDS = 3
+"""How often a front is measured again, where the last confirmation has put another pick in place of the confirmed one."""
 EXACT_TIE = 0.01
 """Sizes are exact; those within this share of each other count as tied here."""
 
@@ -28,16 +33,36 @@ def choose(results: Results) -> list[Candidate]:
     return [chosen[number] for number in sorted(chosen)]
 
 
+def left(results: Results, tried: Collection[int] = ()) -> list[Candidate]:
+    """Those of `choose` that are not confirmed yet.
+
+    Once some were tried, there are such only while the pick is none of the confirmed: it would be held to one
+    split, where those that it is preferred to were held to two.
+
+    Args:
+        results: the study's.
+        tried: numbers of those that were measured again a moment ago, or could not be.
+    """
+    pick = results.pick().candidate
+    if tried and (pick is None or pick.confirmation is not None):
+        return []
+    return [c for c in choose(results) if c.confirmation is None and c.number not in tried]
+
+
 def surely_beats(results: Results, a: Candidate, b: Candidate) -> bool:
     """Whether `a` is at least as good as `b` on every objective, and better on one beyond the measurements' spread."""
     sure = False
     for name in results.objectives:
         sign = results.metrics[name].sign
-        ma, mb = a.measurements.get(name), b.measurements.get(name)
-        if ma is None or mb is None or sign * ma.value > sign * mb.value:
+        found = readings(a, b, name)
+        if found is None:
+            return False
+        ma, mb = found
+        if sign * ma.value > sign * mb.value:
             return False
         if name == results.quality:
-            sure |= not results.tied(a, b) and ma.value != mb.value
+            _, low, high = results.difference(a, b)
+            sure |= ma.value != mb.value and (low > 0 or high < 0)
         elif ma.low == ma.high and mb.low == mb.high:
             sure |= abs(ma.value - mb.value) > EXACT_TIE * abs(mb.value)
         else:

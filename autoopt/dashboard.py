@@ -145,7 +145,7 @@ LIVE = dict.fromkeys(("head", "progress", "running", "pick", "failures", "table"
 """What is kept up to date, and which property of it."""
 DOWNLOADS = {"model": "model.tflite", "bundle": "the bundle"}
 EXAMPLES = {
-    "max_accuracy_drop": "1%",
+    "max_accuracy_drop": "1 point",
     "max_latency": "2ms",
     "max_size": "300KB",
     "max_compressed": "100KB",
@@ -219,16 +219,18 @@ def _described(results: SavedResults, pick: Any, budgets: Sequence[Budget]) -> A
         return [html.P(f"None: {pick.why}."), *(html.P(f"binds: {line}") for line in pick.binding),
                 *(html.P(f"nearest: {line}") for line in near)]  # fmt: skip
     lines = [
-        [results.metrics[n].label, results.metrics[n].show(m.value), words.interval(results.metrics[n], m), words.change(results, c, n)]
+        [words.label(results, n), results.metrics[n].show(m.value), words.interval(results.metrics[n], m), words.change(results, c, n)]
         for n in page.shown_metrics(results)
         if (m := c.measurements.get(n))
     ]  # fmt: skip
-    told = [*words.lost(results, c), *((f"confirmed: {words.confirmed(results, c)}",) if c.confirmation else ())]
+    again = f"confirmed: {words.confirmed(results, c)}" if c.confirmation else words.unconfirmed(results, c)
+    told = [*words.lost(results, c), *((again,) if again else ())]
     return [
         html.P(f"{c.name} {c.recipe.label()}", className="recipe"),
         html.P(f"Why: {pick.why}."),
+        *(html.P(text, className="flag") for text in (pick.doubt, pick.advice) if text),
         *(html.P(text) for text in told),
-        _table(["", "value", "95 % interval", "change"], lines),
+        _table(["", "value", "95 % interval (or range)", "change"], lines),
         html.Pre(words.export_command(results, c)),
         html.P(["sha256 ", html.Code(c.sha256)], className="soft"),
     ]

@@ -148,11 +148,12 @@ def _saved(
         metrics=metrics,
         quality=quality.name,
         objectives=tuple(metrics[name].name for name in header["objectives"]),
-        budgets=tuple(budget_syntax.parse(text, metrics) for text in header["budgets"]),
+        budgets=tuple(budget_syntax.parse(text, metrics, stored=True) for text in header["budgets"]),
         candidates=candidates,
         skipped=tuple(s for path in sorted(folder.skipped.glob("*.json")) if (s := read_skipped(path)) is not None),
         provenance=dict(header["provenance"].items()),
         manifest=str(header.get("manifest", "")),
+        equivalence=str(header.get("equivalence", "")),
         folder=folder,
         damaged=damaged,
     )

@@ -6,7 +6,9 @@ NAME/out/                        everything produced; may be deleted as a whole
 
 import contextlib
 import dataclasses
+import math
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,6 +34,7 @@ KEYS = (
     "space",
     "objectives",
     "budgets",
+    "equivalence",
     "trials",
     "hours",
     "target",
@@ -67,6 +70,7 @@ class StudyConfig:
         space: what may be sampled.
         objectives: metric names; `quality` stands for the task's own metric. By default the target's.
         budgets: in the shared syntax; read when the task's metric is known.
+        equivalence: by how much the qualities of two candidates may differ and count as as good; `` for the default.
         trials: candidates in all, the baseline and its schemes among them.
         hours: after which no new candidate is begun; None for no limit.
         target: where it is measured.
@@ -83,6 +87,7 @@ class StudyConfig:
     space: SearchSpace
     objectives: tuple[str, ...]
     budgets: tuple[str, ...] = ()
+    equivalence: str = ""
     trials: int = 50
     hours: float | None = None
     target: Target
@@ -234,6 +239,10 @@ class StudyFolder:
                 settings[name] = _texts(name, values[name])
         if "objectives" in settings and not settings["objectives"]:
             raise ConfigError("objectives: the list is empty; give at least one metric")
+        if "equivalence" in values:
+            if isinstance(values["equivalence"], bool) or not isinstance(values["equivalence"], str | int | float):
+                fail("equivalence", "a margin such as '1 point' or '1 % of baseline'", values["equivalence"])
+            settings["equivalence"] = str(values["equivalence"])
         for name, lowest in (("trials", 1), ("threads", 1), ("seed", 0), ("slots", 1)):
             if name in values:
                 settings[name] = expect_number(name, values[name], minimum=lowest, whole=True)
@@ -289,6 +298,10 @@ def _strategy(value: Any) -> Strategy:
     return Strategy(**value)
 
 
+_QUANTITY = re.compile(r"(?P<number>\d+(?:\.\d*)?|\.\d+)\s*(?P<unit>[A-Za-z]+)")
+"""A number with its unit, which a limit can't do without."""
+
+
 def _limits(value: Any) -> Limits:
     from autoopt.budgets import UNITS
 
@@ -296,12 +309,10 @@ def _limits(value: Any) -> Limits:
     found: dict[str, Any] = {}
     units: dict[str, Mapping[str, float]] = {"job_time": {"s": 1, "min": 60, "h": 3600}, "job_memory": UNITS["B"]}
     for name, given in value.items():
-        number, _, unit = str(given).strip().partition(" ")
-        try:
-            amount = float(number) * units[name][unit.strip() if name == "job_time" else unit.strip().lower()]
-        except (ValueError, KeyError):
-            amount = -1.0
-        if amount <= 0 or not unit:
+        parts = _QUANTITY.fullmatch(str(given).strip())
+        factor = None if parts is None else units[name].get(parts["unit"].lower())
+        amount = 0.0 if parts is None or factor is None else float(parts["number"]) * factor
+        if not 0 < amount < math.inf:
             fail(f"limits.{name}", {"job_time": "such as '30 min'", "job_memory": "such as '4 GB'"}[name], given)
         found["job_seconds" if name == "job_time" else "job_bytes"] = amount if name == "job_time" else int(amount)
     return Limits(**found)

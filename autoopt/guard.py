@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from autoopt import ranking
 from autoopt.candidate import Candidate
 from autoopt.recipe import SCHEMES, Recipe
 from autoopt.results import Results
@@ -22,7 +23,7 @@ class Effect:
         without: the same recipe without it.
         saved: by metric, the share that it saves (negative: what it costs).
         quality: its change of the task's metric, with a 95 % interval.
-        worth: whether it saves `GAIN` of anything, or is surely better.
+        worth: whether it saves `GAIN` of anything, beyond the spread of both, or is surely better.
     """
 
     technique: str
@@ -111,5 +112,7 @@ def _effect(results: Results, technique: str, candidate: Candidate, twin: Candid
     quality = results.difference(candidate, twin)
     sign = results.metrics[results.quality].sign
     surely_better = max(sign * quality[1], sign * quality[2]) < 0
-    worth = surely_better or any(share >= GAIN for share in saved.values())
+    worth = surely_better or any(
+        share >= GAIN and ranking.surely_better(candidate, twin, results.metrics[name]) for name, share in saved.items()
+    )
     return Effect(technique=technique, candidate=candidate, without=twin, saved=saved, quality=quality, worth=worth)

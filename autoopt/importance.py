@@ -1,6 +1,7 @@
 """What mattered in a study: each technique's share of the front and its paired effect, each knob's importance."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,9 @@ from autoopt.results import Results
 BINS = 4
 """A knob of more numbers than this is cut into so many parts with equally many candidates."""
 FEWEST = 8
-"""Candidates below which no importance is told: it would be chance."""
+"""Candidates that a factor must be told from: with fewer it would be chance."""
+FEWEST_OTHERS = 2
+"""Candidates, beside those of the most frequent setting, that a factor must be told from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,29 +71,48 @@ def of_techniques(results: Results) -> list[Technique]:
     return sorted(found, key=lambda technique: -technique.on_front)
 
 
-def of_knobs(results: Results) -> dict[str, dict[str, float]]:
-    """By objective and knob, the share of the objective's variance that the knob explains by itself.
+def of_knobs(results: Results) -> dict[str, dict[str, float | None]]:
+    """By objective and factor, the share of the objective's variance that the factor explains by itself.
+
+    A factor is whether a part of the recipe is used at all, such as `prune`, among all candidates; or a knob
+    of it, such as `prune sparsity`, among the candidates that use the part, and only if the knob varies there. Else
+    every knob of a part would be credited with what the part does.
 
     Epsilon squared (Kelley 1935): the correlation ratio, less what chance would explain. It sees no
-    interplay of knobs. Sizes and times are compared by their logarithms.
+    interplay of factors. Sizes and times are compared by their logarithms.
 
     Returns:
-        shares from 0 to 1, the largest first; empty with fewer than `FEWEST` measured candidates.
+        shares from 0 to 1, the largest first, then None for factors that too few candidates tell about; empty with fewer
+        than `FEWEST` measured candidates.
     """
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, float | None]] = {}
     for objective in results.objectives:
         able = [c for c in results.candidates if not c.failed and not c.refused and c.value(objective) is not None]
         if len(able) < FEWEST:
             continue
-        values = _values(able, objective)
-        settings = [_flat(c.recipe) for c in able]
+        values, factors = _values(able, objective), [_factors(c.recipe) for c in able]
         shares = {}
-        for knob in dict.fromkeys(name for setting in settings for name in setting):
-            share = epsilon_squared(values, _groups([setting.get(knob) for setting in settings]))
-            if share > 0:
-                shares[knob] = share
-        found[objective] = dict(sorted(shares.items(), key=lambda item: -item[1]))
+        for name in dict.fromkeys(name for each in factors for name in each):
+            those = [i for i, each in enumerate(factors) if name in each]
+            settings = [factors[i][name] for i in those]
+            if len(set(settings)) < 2:
+                continue
+            share = _share(values[those], settings)
+            if share is None or share > 0:
+                shares[name] = share
+        found[objective] = dict(
+            sorted(shares.items(), key=lambda item: -1.0 if item[1] is None else item[1], reverse=True)
+        )
     return found
+
+
+def _share(values: np.ndarray, settings: Sequence[Any]) -> float | None:
+    """The share that a factor explains; None where too few candidates, or too few of another setting, tell about it."""
+    groups = _groups(settings)
+    sizes = sorted(Counter(groups).values(), reverse=True)
+    if len(groups) < FEWEST or len(groups) - sizes[0] < FEWEST_OTHERS:
+        return None
+    return epsilon_squared(values, groups)
 
 
 def _values(candidates: Sequence[Candidate], metric: str) -> np.ndarray:
@@ -98,16 +120,20 @@ def _values(candidates: Sequence[Candidate], metric: str) -> np.ndarray:
     return np.log(values) if metric.endswith(("_ms", "_bytes", "_ratio")) and (values > 0).all() else values
 
 
-def _flat(recipe: Recipe) -> dict[str, Any]:
+def _factors(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe is made of: which parts it has, and the knobs of these; without its seed."""
     plain = dataclasses.asdict(recipe)  # unlike canonical JSON, with every knob at its default
     del plain["seed"]
-    flat: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for name, value in plain.items():
+        if name == "scheme":
+            found[name] = value
+            continue
+        if name != "finetune":  # that follows from the other parts
+            found[name] = value is not None
         if isinstance(value, Mapping):
-            flat |= {f"{name} {key.replace('_', ' ')}": inner for key, inner in value.items()}
-        else:
-            flat[name] = value
-    return flat
+            found |= {f"{name} {key.replace('_', ' ')}": inner for key, inner in value.items()}
+    return found
 
 
 def _groups(values: Sequence[Any]) -> list[Any]:

@@ -58,6 +58,7 @@ class Ledger:
             quality=self.terms.quality.name,
             objectives=self.terms.objectives,
             budgets=self.terms.budgets,
+            equivalence=self.terms.equivalence,
             candidates=tuple(self.candidates[number] for number in sorted(self.candidates)),
             skipped=tuple(self.skipped[number] for number in sorted(self.skipped)),
         )
@@ -85,5 +86,6 @@ class Ledger:
             "budgets": [b.text for b in self.terms.budgets],
             "manifest": manifest,
             "provenance": dict(provenance),
+            **({"equivalence": self.terms.equivalence} if self.terms.equivalence else {}),
         }
         write_atomically(self.folder.header, json.dumps(header, indent=1).encode())

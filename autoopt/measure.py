@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from autoopt.errors import CandidateFailed
-from autoopt.metrics import Measurement
+from autoopt.metrics import INTERVAL, RANGE, Measurement
 from autoopt.targets import Rounds, Target, Timing
 from autoopt.task import Inputs, side_by_side
 
@@ -252,15 +252,62 @@ def p10(times: Sequence[int]) -> float:
     return float(np.percentile(times, 10))
 
 
-def scale(ratio: Measurement, by: float, how: str) -> Measurement:
-    """A ratio times a known quantity, with its interval and flags."""
+def scale(ratio: Measurement, by: Measurement, how: str) -> Measurement:
+    """A ratio times what it is relative to, with the ratio's flags.
+
+    Both are uncertain, independently: the relative distances to the ends of the two intervals add like errors do.
+
+    Args:
+        ratio: over 0, with its ends.
+        by: likewise.
+        how: the protocol in words.
+    """
+    value = ratio.value * by.value
+    below = math.hypot(math.log(ratio.value / ratio.low), math.log(by.value / by.low))
+    above = math.hypot(math.log(ratio.high / ratio.value), math.log(by.high / by.value))
     return Measurement(
-        value=ratio.value * by, low=ratio.low * by, high=ratio.high * by, n=ratio.n, how=how, flags=ratio.flags
+        value=value,
+        low=value * math.exp(-below),
+        high=value * math.exp(above),
+        n=ratio.n,
+        how=how,
+        flags=ratio.flags,
     )
 
 
+def over_processes(values: Sequence[float], how: str, flags: Iterable[str] = ()) -> Measurement:
+    """The median of one time a fresh process, with Student's interval over the processes' logarithms.
+
+    The quantile and what repeats don't take away are those of `latency_ratio`. One process alone is taken for
+    exact, since only a target that computes its times is asked once.
+
+    Args:
+        values: over 0.
+        how: the protocol in words.
+        flags: what the target said.
+    """
+    value, logs, n = float(np.median(values)), np.log(values), len(values)
+    mean, half = float(logs.mean()), 0.0
+    if n > 1:
+        from scipy import stats
+
+        spread = float(stats.t.ppf(QUANTILE, n - 1) * logs.std(ddof=1) / math.sqrt(n))
+        half = min(UNKNOWN, math.hypot(spread, RESOLUTION))
+    low, high = min(value, math.exp(mean - half)), max(value, math.exp(mean + half))
+    if n == 1:
+        low = high = value
+    return Measurement(value=value, low=low, high=high, n=n, how=how, flags=tuple(flags))
+
+
 def repeated(values: Sequence[float], how: str, flags: Iterable[str] = ()) -> Measurement:
-    """The middle of a few repeats that hardly differ, with their range as the interval."""
+    """The middle of a few readings that hardly differ, with their range, which is no interval of any confidence."""
+    n = len(values)
     return Measurement(
-        value=float(np.median(values)), low=min(values), high=max(values), n=len(values), how=how, flags=tuple(flags)
+        value=float(np.median(values)),
+        low=min(values),
+        high=max(values),
+        n=n,
+        how=f"{how}; range of {n} readings" if n > 1 else how,
+        flags=tuple(flags),
+        ends=RANGE if n > 1 else INTERVAL,
     )

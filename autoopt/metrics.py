@@ -13,6 +13,8 @@ from autoopt.validation import fail
 
 Z95 = 1.959963984540054
 """The 97.5 % quantile of the normal distribution: two-sided intervals of 95 %."""
+INTERVAL, RANGE = "95 % interval", "range"
+"""What the ends of a measurement can be."""
 KINDS = ("fraction", "ms", "B", "ratio", "")
 """Units that a metric may have; `budgets.UNITS` has a row for each."""
 
@@ -105,6 +107,7 @@ class Measurement:
         n: repeats or items behind it.
         how: the protocol in one line.
         flags: what a reader must know, such as `wide interval`.
+        ends: what `low` and `high` are: `INTERVAL`, or `RANGE` for the least and the most of `n` readings.
     """
 
     value: float
@@ -113,6 +116,7 @@ class Measurement:
     n: int
     how: str
     flags: tuple[str, ...] = ()
+    ends: str = INTERVAL
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "flags", tuple(self.flags))
@@ -133,7 +137,10 @@ class Measurement:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return dataclasses.asdict(self) | {"flags": list(self.flags)}
+        plain = dataclasses.asdict(self) | {"flags": list(self.flags)}
+        if self.ends == INTERVAL:
+            del plain["ends"]
+        return plain
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
@@ -201,7 +208,7 @@ def differences(a: Scores, others: Sequence[Scores]) -> np.ndarray:
     found = np.empty((len(others), 3))
     alike = np.array([b.measurement.n == a.measurement.n for b in others], dtype=bool)
     paired = alike & np.array([bool(a.outcomes and b.outcomes) for b in others], dtype=bool)
-    drawn = alike & ~paired & np.array([bool(a.resamples and b.resamples) for b in others], dtype=bool)
+    drawn = alike & ~paired & np.array([_both_defined(a.resamples, b.resamples) for b in others], dtype=bool)
     if paired.any():
         n = a.measurement.n
         theirs = np.stack([unpack_outcomes(b.outcomes, n) for b, chosen in zip(others, paired, strict=True) if chosen])
@@ -209,9 +216,27 @@ def differences(a: Scores, others: Sequence[Scores]) -> np.ndarray:
     for i, b in enumerate(others):
         if drawn[i]:
             found[i] = resampled_difference(a.measurement.value, b.measurement.value, a.resamples, b.resamples)
+            if not found[i].any():
+                found[i, 1:] = np.array((-1, 1)) * _unseen_by_draws(a.measurement)
         elif not paired[i]:
             found[i] = _independent(a.measurement, b.measurement)
     return found
+
+
+def _unseen_by_draws(a: Measurement) -> float:
+    """Half the interval of two metrics that are the same on all resamples.
+
+    A share of `unseen` items may differ elsewhere, each by what items differ among themselves. That is
+    the half width of the metric's own interval, times the square root of their number; where that has
+    no width either, by the whole value.
+    """
+    by = math.sqrt(a.n) * (a.high - a.low) / 2 or abs(a.value)
+    return unseen(a.n) * by
+
+
+def _both_defined(draws_a: Sequence[float | None], draws_b: Sequence[float | None]) -> bool:
+    """Whether some draw defines both metrics; without one, nothing is known of their pairing."""
+    return any(x is not None and y is not None for x, y in zip(draws_a, draws_b, strict=False))
 
 
 def _independent(a: Measurement, b: Measurement) -> tuple[float, float, float]:
@@ -243,7 +268,8 @@ def paired_differences(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Differences of accuracies on the same items, each of some against each of others, with 95 % intervals.
 
     The interval is Newcombe's for paired proportions (1998, method 10), which combines the Wilson
-    intervals of both with the correlation between them.
+    intervals of both with the correlation between them. Of models that agree on every item it is
+    what they may differ by elsewhere (see `unseen`): Newcombe's covers too little there.
 
     Args:
         rows: shape (m, items), dtype bool: each of m models is right.
@@ -271,5 +297,14 @@ def paired_differences(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     low = value - spread(share_a - low_a, high_b - share_b)
     high = value + spread(high_a - share_a, share_b - low_b)
     found = np.stack([value, low, high], axis=-1)
-    found[(only_a == 0) & (only_b == 0)] = 0.0
+    alike = (only_a == 0) & (only_b == 0)
+    found[alike] = (0.0, -unseen(n), unseen(n))
     return found
+
+
+def unseen(n: int) -> float:
+    """Up to which share of all items two models may differ that agree on all of `n`, at 95 % (Wilson 1927).
+
+    It is 3.7 % for 100 items; the rule of three says 3 %, one-sided.
+    """
+    return wilson(0, n)[1]

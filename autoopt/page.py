@@ -17,7 +17,9 @@ from autoopt.candidate import Candidate
 from autoopt.comparison import settings
 from autoopt.figures import COLOURING, GREY, ROLES, SHADE, WITH_ERRORS, Axis, front_layout
 from autoopt.guard import Effect, effects
-from autoopt.results import WHY, Results
+from autoopt.metrics import RANGE
+from autoopt.picking import DOUBT, UNCONFIRMED, WHY, advice, filled
+from autoopt.results import Results
 from autoopt.scale import Scale, chosen_axes, fitting
 
 MAX_CLASS_COUNTS = 50_000
@@ -27,6 +29,7 @@ MAX_CLASS_COUNTS = 50_000
 def data(results: Results) -> dict[str, Any]:
     """Everything that the page's script needs, plain values for JSON."""
     ranking = results.ranking()
+    relations = ranking.relations()
     ranked = {c.number for c in ranking.candidates}
     candidates = [*ranking.candidates, *(c for c in results.candidates if c.number not in ranked)]
     metrics = shown_metrics(results)
@@ -40,7 +43,10 @@ def data(results: Results) -> dict[str, Any]:
         "command": words.command(results, "export"),
         "quality": results.quality,
         "against": words.against(results, metrics),
-        "why": {kind: text.replace("{quality}", results.metrics[results.quality].label) for kind, text in WHY.items()},
+        "why": {kind: filled(results, text) for kind, text in WHY.items()},
+        "doubt": filled(results, DOUBT),
+        "unconfirmed": filled(results, UNCONFIRMED) if results.confirms else "",
+        "margin": filled(results, "{margin}"),
         "metrics": {name: _metric(results, name, candidates) for name in metrics},
         "candidates": [
             _candidate(results, c, metrics, texts, [e for e in found.get(c.number, ()) if not e.worth], classes=counted)
@@ -50,7 +56,11 @@ def data(results: Results) -> dict[str, Any]:
         "baseline": None if baseline is None else next(i for i, c in enumerate(candidates) if c is baseline),
         "ranked": len(ranking.candidates),
         "complete": _bits(ranking.complete),
-        "ties": [_bits(row) for row in ranking.all_ties()],
+        "ties": [_bits(relation.as_good) for relation in relations],
+        # Of a pair the better one's row holds it, counted from its own place: it is the best of what it is asked about.
+        "too_few": [_bits(relation.too_few[place:]) for place, relation in enumerate(relations)],
+        "enough": [relation.enough for relation in relations],
+        "items": [c.measurements[results.quality].n for c in ranking.candidates],
         "beaten_by": [_bits(ranking.beaten_by(place)) for place in range(len(ranking.candidates))],
         "fastest": ranking.fastest,
         "smallest": ranking.smallest,
@@ -127,6 +137,8 @@ def _candidate(
         "origin": "" if candidate.origin == "search" else candidate.origin,
         "cells": [_cell(results, candidate, name, texts) for name in metrics],
         "test": readings[1][0] if len(readings) > 1 else None,
+        "test_shown": results.metrics[results.quality].show(readings[1][0] or 0.0) if len(readings) > 1 else "",
+        "advice": "" if candidate.failed else advice(results, candidate),
         "confirmed": words.confirmed(results, candidate),
         "lost": list(words.lost(results, candidate)),
         "idle": [f"{e.technique} brings nothing here (see {e.without.name})" for e in idle],
@@ -139,7 +151,7 @@ def _candidate(
 
 
 def _cell(results: Results, candidate: Candidate, name: str, texts: _Texts) -> list[Any] | None:
-    """Value, low, high, value shown, interval, change, how it was measured, flags; the ends are for drawing."""
+    """Value, low, high, value shown, interval, change, how it was measured, flags, what the ends are; these are drawn."""
     m, metric = candidate.measurements.get(name), results.metrics[name]
     if m is None:
         return None
@@ -156,6 +168,7 @@ def _cell(results: Results, candidate: Candidate, name: str, texts: _Texts) -> l
         change,
         texts.place(m.how),
         list(m.flags),
+        *(("range",) if m.ends == RANGE else ()),
     ]
 
 
@@ -212,6 +225,7 @@ def _a_box(results: Results, name: str, *, relative: bool = False) -> dict[str, 
         "scale": scale,
         "text": text,
         "suffix": f" {axis.unit}" if axis.unit.lower() in UNITS[metric.unit] and axis.unit else "",
+        "units": {unit: factor for unit, factor in UNITS[metric.unit].items() if unit},
         "default": "",
     }
 
@@ -224,7 +238,7 @@ def _box_of(results: Results, budget: Budget) -> str:
         return ""
     if budget.metric != results.quality or budget.factor == 0:
         return budget.metric
-    allows_loss = budget.offset <= 0 if more else budget.offset >= 0
+    allows_loss = budget.share == 0 and (budget.offset <= 0 if more else budget.offset >= 0)
     return f"{budget.metric}_change" if budget.factor == 1 and allows_loss else ""
 
 

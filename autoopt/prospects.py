@@ -241,12 +241,21 @@ class Prospects:
         for c in self.candidates:
             if (
                 not c.refused
+                and self._fits(c)
                 and self._scores[c.number] >= hope
                 and all(self._no_worse(c, recipe, name, floors) for name in self.objectives if name != self.quality)
             ):
                 best = self.metrics[self.quality].show(self._score(hope))
                 return Verdict(kind="dominated", reason=f"at best {best}, which {c.name} beats at no more cost")
         return None
+
+    def _fits(self, c: Candidate) -> bool:
+        """Whether a candidate is inside the budgets: one that is not beats nobody, for it never stands on the front."""
+        for budget in self.budgets:
+            value, base = c.value(budget.metric), None if self.baseline is None else self.baseline.value(budget.metric)
+            if value is None or (budget.factor != 0 and base is None) or budget.margin(value, base) > 0:
+                return False
+        return True
 
     def _no_worse(self, c: Candidate, recipe: Recipe, metric: str, floors: Mapping[str, float]) -> bool:
         """Whether a candidate is at least as good in a metric as a recipe can come to be."""

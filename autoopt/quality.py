@@ -182,6 +182,8 @@ def _interval(
     """A metric with its interval from resamples."""
     drawn = [x for x in draws if x is not None]
     flags = () if len(drawn) >= RESAMPLES // 2 else ("interval from few resamples",)
+    if drawn and min(drawn) == max(drawn):
+        flags = (*flags, "interval unknown: all resamples give the same")
     low, high = np.percentile(drawn, [2.5, 97.5]) if drawn else (found, found)
     what = f"bootstrap of {len(drawn)} resamples" + (f" of {GROUPS} groups of items" if protocol == "groups" else "")
     measured = Measurement(

@@ -90,5 +90,5 @@ def _wanted(results: Results, metric: Metric, shown: Sequence[str]) -> str:
     if reference is None:
         return ""
     side = "below" if metric.direction == "max" else "above"
-    example = "1%" if metric.unit == "fraction" else f"{abs(reference) / 20:.2g}"
+    example = "1 point" if metric.unit == "fraction" else f"{abs(reference) / 20:.2g}"
     return f"{side} the baseline's {metric.show(reference)} by at most (such as {example}; Enter skips)"

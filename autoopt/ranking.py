@@ -7,15 +7,31 @@ in the tables that are computed here, so it can't disagree.
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
+from autoopt import equivalence
 from autoopt.candidate import Candidate
-from autoopt.metrics import Metric, Scores, differences, paired_differences, unpack_outcomes
+from autoopt.metrics import Measurement, Metric, Scores, differences, paired_differences, unpack_outcomes
 
 RATIO, MILLISECONDS = "latency_ratio", "latency_ms"
 BLOCK = 100
 """Candidates compared with all others at a time: bounds the memory."""
+
+
+class Relation(NamedTuple):
+    """How the qualities of all candidates compare with one of them; see `equivalence`.
+
+    Attributes:
+        as_good: shape (candidates,), dtype bool.
+        too_few: for whom the items are too few to tell; likewise.
+        enough: about how many items would do for these; 0 where there are none.
+    """
+
+    as_good: np.ndarray
+    too_few: np.ndarray
+    enough: int
 
 
 class Ranking:
@@ -26,11 +42,18 @@ class Ranking:
         metrics: by name.
         quality: name of the task's metric.
         objectives: names of the metrics that the front is drawn over.
+        margin: by which qualities may differ and count as as good, in the metric's unit.
     """
 
     def __init__(
-        self, candidates: Sequence[Candidate], metrics: Mapping[str, Metric], quality: str, objectives: Sequence[str]
+        self,
+        candidates: Sequence[Candidate],
+        metrics: Mapping[str, Metric],
+        quality: str,
+        objectives: Sequence[str],
+        margin: float,
     ) -> None:
+        self.margin = margin
         self._metrics, self._quality, self._objectives = metrics, quality, objectives
         costs = [o for o in objectives if o != quality and metrics[o].direction == "min"]
         self._costs = tuple(dict.fromkeys((MILLISECONDS, *costs, "compressed_bytes", "size_bytes")))
@@ -60,28 +83,34 @@ class Ranking:
         return [c.scores(self._quality) for c in self.candidates]
 
     def ties(self, place: int) -> np.ndarray:
-        """Whose quality can't be told apart from one candidate's (the interval of the difference holds 0).
+        """Whose quality is as good as one candidate's (see `equivalence`).
 
         Returns:
             shape (candidates,), dtype bool; itself among them.
         """
-        found = differences(self._scores[place], self._scores)
-        tied = (found[:, 1] <= 0) & (found[:, 2] >= 0)
-        tied[place] = True
-        return tied
+        return self.relation(place).as_good
 
-    def all_ties(self) -> np.ndarray:
-        """All rows of `ties`, faster together where accuracies are compared: shape (candidates, candidates)."""
+    def relation(self, place: int) -> Relation:
+        """How the quality of each candidate compares with that of one."""
+        return self._related(place, differences(self._scores[place], self._scores))
+
+    def _related(self, place: int, found: np.ndarray) -> Relation:
+        found[place] = 0.0  # it is itself
+        few = equivalence.too_few(found, self.margin)
+        items = self._scores[place].measurement.n
+        return Relation(equivalence.as_good(found, self.margin), few, equivalence.enough(items, found, self.margin))
+
+    def relations(self) -> list[Relation]:
+        """All of `relation`, faster together where accuracies are compared."""
+        places = range(len(self.candidates))
         n = {s.measurement.n if s.outcomes else 0 for s in self._scores}
         if len(n) != 1 or 0 in n:
-            return np.array([self.ties(place) for place in range(len(self.candidates))], dtype=bool)
+            return [self.relation(place) for place in places]
         right = np.stack([unpack_outcomes(s.outcomes, s.measurement.n) for s in self._scores])
-        parts = np.array_split(right, -(-len(right) // BLOCK))
-        found = np.concatenate(
-            [(d[..., 1] <= 0) & (d[..., 2] >= 0) for d in (paired_differences(p, right) for p in parts)]
+        rows = (
+            row for part in np.array_split(right, -(-len(right) // BLOCK)) for row in paired_differences(part, right)
         )
-        np.fill_diagonal(found, True)
-        return found
+        return [self._related(place, row) for place, row in zip(places, rows, strict=True)]
 
     def as_fast(self, place: int) -> np.ndarray:
         """Whose latency may be as low as one candidate's: the interval begins below the end of its own.
@@ -138,20 +167,41 @@ class Ranking:
     def choose(self, inside: np.ndarray) -> tuple[int, np.ndarray]:
         """The candidate to ship of those inside the budgets.
 
-        The best quality is found, then all that are statistically tied with it; of those the fastest is
+        The best quality is found, then all that are as good (see `equivalence`); of those the fastest is
         taken, and of equally fast ones (overlapping intervals) the smallest download.
 
         Args:
             inside: shape (candidates,), dtype bool, some true.
 
         Returns:
-            its place, and who is tied with the best: shape (candidates,), dtype bool.
+            its place, and who of those inside is as good as the best: shape (candidates,), dtype bool.
         """
         best = int(np.argmax(inside))
         tied = inside & self.ties(best)
         fastest = next(place for place in self.fastest if tied[place])
         as_fast = tied & self.as_fast(fastest)
         return next(place for place in self.smallest if as_fast[place]), tied
+
+
+def readings(a: Candidate, b: Candidate, metric: str) -> tuple[Measurement, Measurement] | None:
+    """The measurements by which two candidates are compared in a metric; None where either was not measured.
+
+    Latencies are compared by their ratios to the baseline, which is measured within each process and tells apart
+    what milliseconds, that share the reference's own spread, can't.
+    """
+    name = RATIO if metric == MILLISECONDS and all(RATIO in c.measurements for c in (a, b)) else metric
+    if name not in a.measurements or name not in b.measurements:
+        return None
+    return a.measurements[name], b.measurements[name]
+
+
+def surely_better(a: Candidate, b: Candidate, metric: Metric) -> bool:
+    """Whether one candidate is better than another in a metric (no quality) beyond the spread of both."""
+    found = readings(a, b, metric.name)
+    if found is None:
+        return False
+    mine, theirs = found
+    return mine.high < theirs.low if metric.sign > 0 else mine.low > theirs.high
 
 
 def beaten(points: np.ndarray, point: np.ndarray) -> np.ndarray:

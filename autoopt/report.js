@@ -3,7 +3,7 @@
 "use strict";
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const CELL = ["value", "low", "high", "shown", "interval", "change", "how", "flags"];
+const CELL = ["value", "low", "high", "shown", "interval", "change", "how", "flags", "ends"];
 const candidates = data.candidates.map(packed => ({...packed,
   recipe: Object.fromEntries(Object.entries(packed.recipe).map(([knob, value]) => [data.texts[knob], data.texts[value]])),
   cells: Object.fromEntries(Object.keys(data.metrics).flatMap((metric, i) => packed.cells[i]
@@ -19,7 +19,7 @@ const setOf = list => list.reduce((set, place) => set | bit(place), 0n);
 const listOf = set => places.filter(place => has(set, place));
 const read = text => BigInt("0x" + text);
 const ranked = places.slice(0, data.ranked);
-const ties = data.ties.map(read), beatenBy = data.beaten_by.map(read), complete = read(data.complete);
+const ties = data.ties.map(read), tooFew = data.too_few.map((text, place) => read(text) << BigInt(place)), beatenBy = data.beaten_by.map(read), complete = read(data.complete);
 
 // ---- limits
 
@@ -31,19 +31,31 @@ function readings(candidate, metric) {
   return found;
 }
 
-const bound = (budget, reference) => budget.factor === 0 ? budget.offset : budget.factor * reference + budget.offset;
+const bound = (budget, reference) => budget.factor === 0 ? budget.offset : budget.factor * reference + (budget.share ?? 0) * Math.abs(reference) + budget.offset;
 const known = (budget, [value, reference]) => value != null && (budget.factor === 0 || reference != null);
 
-/** How far a candidate is outside a limit, as `Results.margins` has it; 0 or less is inside. */
-function margin(budget, candidate) {
-  const [first, ...again] = readings(candidate, budget.metric);
-  if (!known(budget, first)) return Infinity;
-  return Math.max(...[first, ...again.filter(pair => known(budget, pair))].map(([value, reference]) => {
-    const limit = bound(budget, reference);
+/** How far a candidate is outside a limit on either split; 0 or less is inside. Null where it was not measured there. */
+function margins(budget, candidate) {
+  return readings(candidate, budget.metric).map(pair => {
+    if (!known(budget, pair)) return null;
+    const [value, reference] = pair, limit = bound(budget, reference);
     const slack = Math.max(1e-12 * Math.max(Math.abs(value), Math.abs(limit)), 1e-15);
     if (Math.abs(value - limit) <= slack) return 0;
     return budget.sense === "<=" ? value - limit : limit - value;
-  }));
+  });
+}
+
+/** The worse of them, as `Results.margins` has it. */
+function margin(budget, candidate) {
+  const found = margins(budget, candidate);
+  return found[0] === null ? Infinity : Math.max(...found.filter(over => over !== null));
+}
+
+/** The value by which a candidate is furthest outside, and on which split, as `Results.hardest` has it. */
+function hardest(budget, candidate) {
+  const found = margins(budget, candidate), {shown} = candidate.cells[budget.metric];
+  if (found.length < 2) return {shown, split: ""};
+  return found[1] !== null && found[1] > found[0] ? {shown: candidate.test_shown, split: " on the test split"} : {shown, split: " on the validation split"};
 }
 
 /** The largest overrun of any limit, relative to it. */
@@ -90,15 +102,26 @@ function barriers(budgets, others) {
   for (const budget of budgets) {
     const freed = listOf(within(others(budget))).length;
     if (freed && budgets.length > 1) lines.push(`${budget.text} (without it ${freed} would fit)`);
-    else if (within([budget]) === 0n) lines.push(`${budget.text} (best seen: ${bestSeen(budget.metric)})`);
+    else if (within([budget]) === 0n) lines.push(`${budget.text} (best seen: ${bestSeen(budget)})`);
   }
   return lines.length ? lines : ["all budgets together (each alone can be met)"];
 }
 
-function bestSeen(metric) {
-  const sign = data.metrics[metric]?.direction === "min" ? 1 : -1;
-  const cells = ranked.map(place => candidates[place].cells[metric]).filter(Boolean);
-  return cells.length ? cells.reduce((a, b) => sign * b.value < sign * a.value ? b : a).shown : "none";
+function bestSeen(budget) {
+  const able = ranked.map(place => candidates[place]).filter(c => Number.isFinite(margin(budget, c)));
+  if (!able.length) return "none";
+  const {shown, split} = hardest(budget, able.reduce((a, b) => margin(budget, b) < margin(budget, a) ? b : a));
+  return shown + split;
+}
+
+/** That the items are too few to tell, as `picking` says it. */
+function doubt(inside) {
+  const best = ranked.find(place => has(inside, place));
+  if (best === undefined) return "";
+  const n = listOf(tooFew[best] & inside).length;
+  if (!n || !data.enough[best]) return "";
+  const digits = number => number.toLocaleString("en-US");
+  return data.doubt.replace("{items}", digits(data.items[best])).replace("{n}", n).replace("{enough}", digits(data.enough[best]));
 }
 
 const name = place => `#${candidates[place].number} ${candidates[place].label}`;
@@ -143,16 +166,20 @@ function save() {
   history.replaceState(null, "", "#" + saved);
 }
 
-const NUMBER = /^(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?$/;
+const QUANTITY = /^((?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?)\s*(%|[a-zµμ]+(?:\s+points?)?)?$/i;
 
-/** The limit in a box, or null if it is empty or no number. */
+/** The limit in a box, or null if it is empty or can't be read: a bare number is in the unit beside the box. */
 function budgetOf(limit) {
-  const text = state.limits[limit.id].trim();
-  if (!NUMBER.test(text)) return null;
-  const amount = Number(text) * limit.scale;
+  const text = state.limits[limit.id].trim(), [, number, unit] = QUANTITY.exec(text) ?? [];
+  const spelled = (unit ?? "").toLowerCase().split(/\s+/).join(" ");
+  const relative = limit.relative && ["%", "percent"].includes(spelled) && !(spelled in limit.units); // of the baseline's value
+  const factor = unit === undefined ? limit.scale : relative ? 0.01 : limit.units[spelled];
+  if (number === undefined || factor === undefined) return null;
+  const amount = Number(number) * factor;
   if (!Number.isFinite(amount)) return null;
   const offset = limit.relative && limit.sense === ">=" ? -amount : amount;
-  return {metric: limit.metric, sense: limit.sense, factor: limit.relative ? 1 : 0, offset, text: limit.text + text + limit.suffix};
+  return {metric: limit.metric, sense: limit.sense, factor: limit.relative ? 1 : 0, offset: relative ? 0 : offset, share: relative ? offset : 0,
+    text: limit.text + text + (unit === undefined ? limit.suffix : "")};
 }
 
 const chosenBudgets = () => [
@@ -237,24 +264,28 @@ function showLimits() {
     const budget = budgetOf(limit), wrong = text.trim() !== "" && budget === null;
     box.setAttribute("aria-invalid", wrong);
     const inside = budget === null ? ranked.length : listOf(within([budget])).length;
-    note.textContent = wrong ? "expected a number, such as 2 or 0.5; no limit is applied" : `${inside} of ${ranked.length} inside`;
+    note.textContent = wrong ? `expected a number${limit.unit && ` of ${limit.unit}`}, such as 2 or 0.5, or one with another unit; no limit is applied` : `${inside} of ${ranked.length} inside`;
     note.className = wrong ? "flag" : "";
-    const limitValue = budget === null ? null : Math.abs(budget.offset);
+    const [base] = data.references[limit.metric];
+    const limitValue = budget === null ? null : limit.relative ? Math.abs(bound(budget, base) - base) : budget.offset;
     const met = limitValue === null ? stops.length + 1
       : stops.filter(stop => limit.relative || limit.sense === "<=" ? stop <= limitValue * (1 + 1e-9) : stop >= limitValue * (1 - 1e-9)).length;
     slider.value = Math.max(1, met);
-    slider.setAttribute("aria-valuetext", text.trim() ? `${text} ${limit.unit}` : "no limit");
+    slider.setAttribute("aria-valuetext", text.trim() ? (/[a-zµμ%]$/i.test(text.trim()) ? text : `${text} ${limit.unit}`) : "no limit");
   }
   data.others.forEach((_, i) => { controls.get(i).box.checked = !state.off.includes(i); });
 }
 
 // ---- one candidate
 
+/** What lies between the ends: a 95 % interval, unless it says itself that it is a range. */
+const spread = cell => (cell.ends ? "" : "95 %: ") + cell.interval;
+
 function tiles(candidate) {
   return el("div", {class: "tiles"}, Object.entries(candidate.cells).map(([metric, cell]) => el("div", {class: "tile"},
     el("span", {class: "soft"}, data.metrics[metric].label), el("b", {}, cell.shown),
     cell.change && el("small", {class: "change"}, cell.change),
-    cell.interval && el("small", {}, `95 %: ${cell.interval}`),
+    cell.interval && el("small", {}, spread(cell)),
     el("small", {}, data.texts[cell.how]),
     cell.flags.map(flag => el("small", {class: "flag"}, flag)))));
 }
@@ -302,14 +333,22 @@ function showPick(found, budgets) {
     const others = found.tied.filter(place => place !== found.place);
     const [head, ...rest] = describe(found.place);
     return fill("pick-body", head, el("p", {id: "why"}, `Why: ${data.why[kind].replace("{n}", found.tied.length)}.`),
-      others.length && others.length <= 30 && el("p", {class: "soft"}, "Tied with it: ", links(others), "."),
+      doubt(found.inside) && el("p", {id: "doubt", class: "flag"}, sentence(doubt(found.inside))),
+      data.baseline !== null && has(found.inside, data.baseline) && candidates[found.place].advice
+        && el("p", {id: "advice", class: "flag"}, sentence(candidates[found.place].advice)),
+      data.unconfirmed && !candidates[found.place].confirmed && el("p", {id: "unconfirmed", class: "flag"}, sentence(data.unconfirmed)),
+      others.length && others.length <= 30 && el("p", {class: "soft"}, "As good: ", links(others), "."),
       found.binding.length && el("p", {id: "binding"}, `Held back by: ${found.binding.join("; ")}.`), rest);
   }
+  const where = (budget, place) => {
+    const {shown, split} = hardest(budget, candidates[place]);
+    return split && `${split} (${shown})`;
+  };
   const missed = place => budgets.filter(b => margin(b, candidates[place]) > 0).map(b => {
     const over = margin(b, candidates[place]), share = 100 * excess(candidates[place], [b]);
     if (!Number.isFinite(over)) return `${b.text} (not measured)`;
-    if (data.metrics[b.metric].unit === "%") return `${b.text} by ${Number((100 * over).toPrecision(2))} points`;
-    return `${b.text} by ${share >= 10 ? Math.round(share) : Number(share.toPrecision(2))} %`;
+    if (data.metrics[b.metric].unit === "%") return `${b.text} by ${Number((100 * over).toPrecision(2))} points${where(b, place)}`;
+    return `${b.text} by ${share >= 10 ? Math.round(share) : Number(share.toPrecision(2))} %${where(b, place)}`;
   });
   fill("pick-body",
     el("p", {class: "recipe"}, `Nothing fits: none of ${ranked.length} candidates is inside every budget.`),
@@ -450,7 +489,7 @@ function buildTable() {
       Object.keys(data.metrics).map(metric => {
         const cell = candidate.cells[metric];
         if (!cell) return el("td", {class: "number"}, "–");
-        return el("td", {class: "number", title: cell.interval && `95 %: ${cell.interval}`}, cell.shown,
+        return el("td", {class: "number", title: cell.interval && spread(cell)}, cell.shown,
           cell.change && el("small", {}, cell.change.split(" (")[0]),
           cell.flags.map(flag => el("small", {class: "flag"}, flag)));
       }));
@@ -463,7 +502,7 @@ function showTable(statuses, found) {
   for (const [place, {row, status, flags, box}] of rows) {
     const text = statuses.get(place);
     status.replaceChildren(el("span", {class: `status ${text.replaceAll(" ", "-")}`}, text));
-    flags.textContent = place === found.place ? "the pick" : tied.has(place) ? "tied with the best" : "";
+    flags.textContent = place === found.place ? "the pick" : tied.has(place) ? "as good as the best" : "";
     row.classList.toggle("picked", place === found.place);
     row.classList.toggle("chosen", place === state.selected);
     box.checked = state.compared.includes(place);
@@ -508,6 +547,12 @@ function download() {
 
 // ---- comparing
 
+/** As `comparison.Difference.text`. */
+function standing(first, place) {
+  const text = has(ties[first], place) ? `as good (within ${data.margin})` : `not as good (over ${data.margin})`;
+  return has(tooFew[Math.min(first, place)], Math.max(first, place)) ? `${text}, but too few items to tell` : text;
+}
+
 function showCompare() {
   const list = state.compared, section = document.getElementById("compare");
   section.dataset.compared = list.map(place => candidates[place].number).join();
@@ -521,7 +566,7 @@ function showCompare() {
     Object.keys(data.metrics).filter(metric => chosen.some(c => c.cells[metric])).map(metric => line(data.metrics[metric].label,
       chosen.map(c => c.cells[metric] && [c.cells[metric].shown, el("small", {}, c.cells[metric].interval), el("small", {}, c.cells[metric].change)]))),
     line(`${data.metrics[data.quality].label} against ${name(list[0])}`, list.map((place, i) => i === 0 ? "" :
-      place >= ranked.length || list[0] >= ranked.length ? "not compared" : has(ties[list[0]], place) ? "can't be told apart" : "differs, surely")),
+      place >= ranked.length || list[0] >= ranked.length ? "not compared" : standing(list[0], place))),
     line("confirmed", chosen.map(c => c.confirmed || "no")),
     classLines(chosen, line),
   ];

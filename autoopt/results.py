@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -12,46 +12,27 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from autoopt import budgets as budget_syntax
-from autoopt.budgets import Budget
+from autoopt import equivalence as equivalences
+from autoopt import picking
+from autoopt.budgets import SHORT_FORMS, Budget, Limit
 from autoopt.candidate import Candidate, Skipped
 from autoopt.errors import ConfigError
 from autoopt.metrics import Metric, difference
+from autoopt.picking import Pick as Pick
+from autoopt.picking import Reading
 from autoopt.ranking import Ranking, non_dominated
 from autoopt.recipe import Recipe
+from autoopt.validation import nearest
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ALIVE, DEAD = 0.5, 0.1
 """A class is lost if the baseline gets at least the first share of its items right, and a candidate less than the second."""
-WHY = {
-    "alone": "the best {quality} of all that fit, and no other is statistically tied with it",
-    "fastest": "fastest of {n} candidates whose {quality} can't be told apart from the best"
-    " (of equally fast ones, the smallest download)",
-    "smallest": "smallest of {n} candidates whose {quality} can't be told apart from the best",
-}
-"""Why a candidate is the pick."""
+SPLITS = ("validation", "test")
+"""The splits that a confirmed candidate's quality was measured on."""
 FORMAT = 1
 """Version of the JSON that `Results.to_json` writes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pick:
-    """The answer to 'which one do I ship?'.
-
-    Attributes:
-        candidate: the recommended one, or None where nothing fits.
-        tied: those statistically as good as the best, the pick among them.
-        why: one sentence.
-        binding: the budgets that hold the pick back (or that keep everything out), in words.
-        nearest: where nothing fits, up to three candidates that miss by least.
-    """
-
-    candidate: Candidate | None
-    tied: tuple[Candidate, ...]
-    why: str
-    binding: tuple[str, ...] = ()
-    nearest: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +70,7 @@ class Results:
         candidates: in the order of their numbers.
         skipped: recipes that were not trained, or not to their end, for that could not pay.
         provenance: where and how it was measured, plain values.
+        equivalence: by how much qualities may differ and count as as good, such as `1 point`; `` for the default.
     """
 
     study: str
@@ -99,6 +81,7 @@ class Results:
     candidates: tuple[Candidate, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    equivalence: str = ""
 
     @cached_property
     def baseline(self) -> Candidate | None:
@@ -128,11 +111,20 @@ class Results:
         return {budget.text: self._margin(candidate, budget) for budget in chosen}
 
     def _margin(self, candidate: Candidate, budget: Budget) -> float:
-        first, *again = self.readings(candidate, budget.metric)
-        if first[0] is None or (budget.factor != 0 and first[1] is None):
-            return float("inf")
-        known = [first, *((v, reference) for v, reference in again if budget.factor == 0 or reference is not None)]
-        return max(budget.margin(float(v or 0), reference) for v, reference in known)
+        found = self.hardest(candidate, budget)
+        return float("inf") if found is None else found.margin
+
+    def hardest(self, candidate: Candidate, budget: Budget) -> Reading | None:
+        """The value by which a candidate is furthest outside a budget, or None where it was not measured."""
+        readings = self.readings(candidate, budget.metric)
+        if readings[0][0] is None or (budget.factor != 0 and readings[0][1] is None):
+            return None
+        known = [
+            Reading(budget.margin(value, reference), value, split)
+            for (value, reference), split in zip(readings, SPLITS if len(readings) > 1 else ("",), strict=True)
+            if value is not None and (budget.factor == 0 or reference is not None)
+        ]
+        return max(known, key=lambda reading: reading.margin)
 
     def readings(self, candidate: Candidate, metric: str) -> list[tuple[float | None, float | None]]:
         """What a budget must hold on: the value and the baseline's, on validation and, if confirmed, on test."""
@@ -192,6 +184,11 @@ class Results:
             return None
         return difference(x.scores, y.scores)
 
+    @cached_property
+    def confirms(self) -> bool:
+        """Whether any candidate was measured again on the test split, so that a number must say which split it is of."""
+        return any(c.confirmation is not None for c in self.candidates)
+
     def flattery(self, candidate: Candidate) -> float | None:
         """By how much the search's change of quality from the baseline was better than the confirmed one.
 
@@ -229,18 +226,18 @@ class Results:
         return [change for change in self.class_changes(candidate) if change.dead]
 
     def tied(self, a: Candidate, b: Candidate) -> bool:
-        """Whether the measured quality can't tell the two apart (the interval holds 0)."""
-        _, low, high = self.difference(a, b)
-        return low <= 0 <= high
+        """Whether the two are as good (see `equivalence`) on the validation split."""
+        return a is b or bool(equivalences.as_good(np.array(self.difference(a, b)), self.margin))
 
-    def parse_budgets(self, texts: Iterable[str] = (), **short_forms: str | None) -> tuple[Budget, ...]:
+    def parse_budgets(self, texts: Iterable[str] = (), **short_forms: Limit) -> tuple[Budget, ...]:
         """Budgets in the shared syntax and in short forms (see `budgets.from_short_forms`)."""
+        if unknown := sorted(set(short_forms) - {*SHORT_FORMS, "max_accuracy_drop", "max_quality_drop"}):
+            known = (*SHORT_FORMS, "max_accuracy_drop", "max_quality_drop")
+            raise ConfigError(f"unknown budget {unknown[0]!r}; {nearest(unknown[0], known)}")
         parsed = [budget_syntax.parse(text, self.metrics) for text in texts]
         return tuple(parsed + budget_syntax.from_short_forms(self.metrics, self.quality, **short_forms))
 
-    def asked(
-        self, texts: Iterable[str] = (), *, no_budget: bool = False, **short_forms: str | None
-    ) -> tuple[Budget, ...]:
+    def asked(self, texts: Iterable[str] = (), *, no_budget: bool = False, **short_forms: Limit) -> tuple[Budget, ...]:
         """The budgets that someone asks for, in the syntax of `parse_budgets`; the study's own if there are none.
 
         Args:
@@ -261,11 +258,11 @@ class Results:
                 budget.bound(self._reference(budget.metric))
         return budgets or self.budgets
 
-    def pick(self, *texts: str, **short_forms: str | None) -> Pick:
+    def pick(self, *texts: str, **short_forms: Limit) -> Pick:
         """Recommend one candidate inside the given budgets (the study's own if none is given).
 
         Among the candidates inside, the one with the best quality is found, then all that are
-        statistically tied with it; of those the fastest is picked, and of equally fast ones
+        as good (see `equivalence`); of those the fastest is picked, and of equally fast ones
         (overlapping intervals) the smallest download.
 
         Args:
@@ -280,43 +277,24 @@ class Results:
     def ranking(self) -> Ranking:
         """All that may be picked: measured, and run by the target."""
         able = [c for c in self.candidates if not c.failed and not c.refused and c.value(self.quality) is not None]
-        return Ranking(able, self.metrics, self.quality, self.objectives)
+        return Ranking(able, self.metrics, self.quality, self.objectives, self.margin)
+
+    @cached_property
+    def margin(self) -> float:
+        """By how much qualities may differ and count as as good, in the metric's unit; see `equivalence`.
+
+        A relative margin is of the baseline's value on the validation split; before there is a baseline, of the best.
+        """
+        metric = self.metrics[self.quality]
+        reference = None if self.baseline is None else self.baseline.value(self.quality)
+        if reference is None:
+            values = [v for c in self.candidates if not c.failed and (v := c.value(self.quality)) is not None]
+            reference = min(values, key=lambda v: metric.sign * v, default=None)
+        return equivalences.parse(self.equivalence, metric).margin(reference)
 
     def pick_within(self, budgets: tuple[Budget, ...]) -> Pick:
         """The same for budgets that were read already."""
-        ranking = self.ranking()
-        measured = ranking.candidates
-        if not measured:
-            return Pick(candidate=None, tied=(), why="no candidate has been measured yet")
-        inside = {budget: np.array([self.fits(c, [budget]) for c in measured], dtype=bool) for budget in budgets}
-
-        def within(chosen: Iterable[Budget]) -> np.ndarray:
-            kept: np.ndarray = np.logical_and.reduce([np.ones(len(measured), dtype=bool), *(inside[b] for b in chosen)])
-            return kept
-
-        if not within(budgets).any():
-            nearest = sorted(measured, key=lambda c: (self.excess(c, budgets), c.number))[:3]
-            return Pick(
-                candidate=None,
-                tied=(),
-                why=f"nothing fits: none of {len(measured)} candidates is inside every budget",
-                binding=self._barriers(measured, budgets),
-                nearest=tuple(nearest),
-            )
-        place, tied = ranking.choose(within(budgets))
-        chosen = measured[place]
-        binding = []
-        for budget in budgets:
-            freed = measured[ranking.choose(within(b for b in budgets if b is not budget))[0]]
-            if freed is not chosen:
-                binding.append(f"{budget.text} (without it: {freed.name} {freed.recipe.label()})")
-        tied_too = tuple(sorted((c for c, keep in zip(measured, tied, strict=True) if keep), key=lambda c: c.number))
-        return Pick(candidate=chosen, tied=tied_too, why=self.why(chosen, len(tied_too)), binding=tuple(binding))
-
-    def why(self, chosen: Candidate, tied: int) -> str:
-        """One sentence on a pick that is one of `tied` candidates."""
-        kind = "alone" if tied == 1 else "fastest" if "latency_ms" in chosen.measurements else "smallest"
-        return WHY[kind].format(n=tied, quality=self.metrics[self.quality].label)
+        return picking.within(self, budgets)
 
     def excess(self, candidate: Candidate, budgets: Iterable[Budget]) -> float:
         """Largest overrun of any budget, relative to its limit."""
@@ -328,21 +306,6 @@ class Results:
             if margin > 0:
                 worst = max(worst, margin / (abs(budget.bound(self._reference(budget.metric))) or 1.0))
         return worst
-
-    def _barriers(self, measured: Sequence[Candidate], budgets: tuple[Budget, ...]) -> tuple[str, ...]:
-        lines = []
-        for budget in budgets:
-            inside = sum(self.fits(c, [budget]) for c in measured)
-            others = tuple(b for b in budgets if b is not budget)
-            freed = sum(self.fits(c, others) for c in measured)
-            if freed and others:
-                lines.append(f"{budget.text} (without it {freed} would fit)")
-            elif not inside:
-                metric = self.metrics[budget.metric]
-                values = [v for c in measured if (v := c.value(budget.metric)) is not None]
-                best = min(values, key=lambda v: metric.sign * v, default=None)
-                lines.append(f"{budget.text} (best seen: {'none' if best is None else metric.show(best)})")
-        return tuple(lines) or ("all budgets together (each alone can be met)",)
 
     def flags(self, candidate: Candidate) -> tuple[str, ...]:
         """What a reader must know of a candidate's measurements, each once."""
@@ -415,6 +378,7 @@ class Results:
                 "budgets": [b.text for b in self.budgets],
                 "provenance": dict(self.provenance),
                 "candidates": [c.to_dict() for c in self.candidates],
+                **({"equivalence": self.equivalence} if self.equivalence else {}),
             },
             allow_nan=False,
         )
@@ -436,9 +400,10 @@ class Results:
                 metrics=metrics,
                 quality=plain["quality"],
                 objectives=tuple(plain["objectives"]),
-                budgets=tuple(budget_syntax.parse(b, metrics) for b in plain["budgets"]),
+                budgets=tuple(budget_syntax.parse(b, metrics, stored=True) for b in plain["budgets"]),
                 candidates=tuple(Candidate.from_dict(c) for c in plain["candidates"]),
                 provenance=plain["provenance"],
+                equivalence=plain.get("equivalence", ""),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"results: not a results file of autoopt ({error!r})") from error

@@ -606,10 +606,19 @@ class Search:
     # ---- measuring the front again
 
     def _confirm(self) -> None:
-        """Measure front and near-ties again: more repeats, and the test split, which the search never saw."""
-        chosen = [c for c in confirmation.choose(self.ledger.results()) if c.confirmation is None]
-        if not chosen:
-            return
+        """Measure front and near-ties again: more repeats, and the test split, which the search never saw.
+
+        Where that puts the pick outside the budgets, the next front is measured again too, a few times.
+        """
+        tried: set[int] = set()
+        for _ in range(confirmation.ROUNDS):
+            chosen = confirmation.left(self.ledger.results(), tried)
+            if not chosen:
+                return
+            tried |= {candidate.number for candidate in chosen}
+            self._confirm_some(chosen)
+
+    def _confirm_some(self, chosen: Sequence[Candidate]) -> None:
         what = "a candidate" if len(chosen) == 1 else f"{len(chosen)} candidates"
         self.view.note(f"confirming {what} on the test split, with more repeats")
         before, self.stopping = self.stopping, CONFIRMING

@@ -229,7 +229,7 @@ def _latency(file: bytes, other: bytes | None, target: Target) -> dict[str, Meas
     processes, flags, how = _timed(file, file if other is None else other, target)
     per_process = [measure.p10([a for one in rounds for a, _ in one]) / 1e6 for rounds in processes]
     how_long = how if target.exact else f"{how}, 10th percentiles"
-    found = {"latency_ms": measure.flagged(measure.repeated(per_process, how_long, flags), target)}
+    found = {"latency_ms": measure.flagged(measure.over_processes(per_process, how_long, flags), target)}
     if other is not None:
         found["latency_ratio"] = _ratio(processes, flags, how, target)
     return found

@@ -183,7 +183,7 @@ def print_pick(results: Results, pick: Pick, budgets: Sequence[Budget]) -> None:
             _say(f"  binds: {line}", GAP * 2)
         for c in pick.nearest:
             shown = ", ".join(
-                f"{results.metrics[n].label} {results.metrics[n].show(m.value)}"
+                f"{words.label(results, n)} {results.metrics[n].show(m.value)}"
                 for n, m in c.measurements.items()
                 if n in results.objectives or n == "size_bytes"
             )
@@ -199,15 +199,20 @@ def print_pick(results: Results, pick: Pick, budgets: Sequence[Budget]) -> None:
             continue
         change, interval = words.change(results, c, name), words.interval(metric, m)
         _echo(
-            f"  {metric.label:26} {metric.show(m.value):>10}"
+            f"  {words.label(results, name):26} {metric.show(m.value):>10}"
             + f"  {change}" * bool(change)
             + f"  ({interval})" * bool(interval)
         )
     if c.confirmation is not None:
         _say(f"  confirmed: {words.confirmed(results, c)}", GAP * 2)
+    elif text := words.unconfirmed(results, c):
+        _say(f"  {text}", GAP * 2)
     for text in words.lost(results, c):
         _say(f"  {text}", GAP * 2)
     _say(f"  why: {pick.why}", GAP * 2)
+    for text in (pick.doubt, pick.advice):
+        if text:
+            _say(f"  {text}", GAP * 2)
     for line in pick.binding:
         _say(f"  binds: {line}", GAP * 2)
 
@@ -216,6 +221,7 @@ def plain_pick(results: Results, pick: Pick, budgets: Sequence[Budget]) -> dict[
     """A pick as plain values, for `--json`."""
     found = None if pick.candidate is None else results.rows([pick.candidate], budgets)[0]
     plain = {"candidate": found, "tied": [c.number for c in pick.tied], "why": pick.why}
+    plain |= {"doubt": pick.doubt, "advice": pick.advice}
     return plain | {"binding": list(pick.binding), "nearest": results.rows(pick.nearest, budgets)}
 
 
@@ -311,7 +317,7 @@ def _difference(quality: Metric, difference: Difference | None) -> list[str]:
     if difference is None:
         return []
     value, low, high = (quality.show_change(x, 0) for x in (difference.value, difference.low, difference.high))
-    return [value, f"({low.removesuffix(' points')} to {high})", "tied" if difference.tied else "not tied"]
+    return [value, f"({low.removesuffix(' points')} to {high})", difference.text()]
 
 
 def print_measured(found: "Report", model: Path, against: Path | None) -> None:
@@ -327,8 +333,8 @@ def print_measured(found: "Report", model: Path, against: Path | None) -> None:
         metric = standalone.METRICS[name]
         label = metric.label if name != "latency_ratio" else f"latency against {against}"
         label = label if name != "agreement" else f"agreement with {against}"
-        interval = "" if m.low == m.high else f"  ({metric.show(m.low)} to {metric.show(m.high)})"
-        _echo(f"  {label:18} {metric.show(m.value):>10}{interval}{'*' if m.flags else ''}")
+        interval = words.interval(metric, m)
+        _echo(f"  {label:18} {metric.show(m.value):>10}{f'  ({interval})' * bool(interval)}{'*' if m.flags else ''}")
         flags |= dict.fromkeys(m.flags)
     if found.difference is not None:
         metric = next(standalone.METRICS[name] for name in ("accuracy", "mae") if name in found.measurements)

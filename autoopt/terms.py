@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autoopt import budgets as budget_syntax
+from autoopt import equivalence
 from autoopt.budgets import Budget
 from autoopt.errors import ConfigError
 from autoopt.folder import StudyConfig
@@ -27,12 +28,14 @@ class Terms:
         metrics: all that candidates may have, by name.
         objectives: names of metrics.
         budgets: the study's limits.
+        equivalence: by how much qualities may differ and count as as good; `` for the default.
     """
 
     quality: Metric
     metrics: Mapping[str, Metric]
     objectives: tuple[str, ...]
     budgets: tuple[Budget, ...]
+    equivalence: str = ""
 
 
 def narrowed(space: SearchSpace, limits: Iterable[Mapping[str, Any]]) -> SearchSpace:
@@ -84,11 +87,14 @@ def settle(config: StudyConfig, metric: Mapping[str, str], where: str) -> Terms:
             raise ConfigError(f"{where}: objectives: unknown metric {name!r}; known: {', '.join(metrics)}")
     try:
         budgets = tuple(budget_syntax.parse(text, metrics) for text in config.budgets)
+        equivalence.parse(config.equivalence, quality)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     _expect_measured("objectives", objectives, config.target, where)
     _expect_measured("budgets", (budget.metric for budget in budgets), config.target, where)
-    return Terms(quality=quality, metrics=metrics, objectives=objectives, budgets=budgets)
+    return Terms(
+        quality=quality, metrics=metrics, objectives=objectives, budgets=budgets, equivalence=config.equivalence
+    )
 
 
 def _expect_measured(what: str, names: Iterable[str], target: Target, where: str) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from autoopt.budgets import Budget
 from autoopt.candidate import Candidate
-from autoopt.metrics import Measurement, Metric
+from autoopt.metrics import RANGE, Measurement, Metric
+from autoopt.picking import UNCONFIRMED, filled
 from autoopt.results import Results
 
 UNCOMPARED = ("latency_ratio", "agreement")
@@ -14,10 +15,11 @@ UNCOMPARED = ("latency_ratio", "agreement")
 
 
 def interval(metric: Metric, measurement: Measurement) -> str:
-    """The 95 % interval, or `` for what is exact."""
+    """The 95 % interval, or the range of a few readings with what it is; `` for what is exact."""
     if measurement.low == measurement.high:
         return ""
-    return f"{metric.show(measurement.low)} to {metric.show(measurement.high)}"
+    text = f"{metric.show(measurement.low)} to {metric.show(measurement.high)}"
+    return f"{text}, the range of {measurement.n} readings" if measurement.ends == RANGE else text
 
 
 def change(results: Results, candidate: Candidate, metric: str) -> str:
@@ -57,6 +59,19 @@ def confirmed(results: Results, candidate: Candidate) -> str:
     return f"{text}; the search had flattered it by {metric.show_change(flattery, 0)}"
 
 
+def label(results: Results, metric: str) -> str:
+    """A metric's label, with the split that candidates' measurements are of where some have numbers of both."""
+    text = results.metrics[metric].label
+    return f"{text} (validation split)" if metric == results.quality and results.confirms else text
+
+
+def unconfirmed(results: Results, candidate: Candidate) -> str:
+    """That a candidate was not confirmed, or `` where it was, or none was."""
+    if candidate.confirmation is not None or not results.confirms:
+        return ""
+    return filled(results, UNCONFIRMED)
+
+
 def lost(results: Results, candidate: Candidate) -> tuple[str, ...]:
     """A line for each class that the candidate has lost."""
     return tuple(
@@ -94,12 +109,20 @@ def misses(results: Results, candidate: Candidate, budgets: Sequence[Budget]) ->
         if margin == float("inf"):
             lines.append(f"misses {budget.text}: {metric.label} was not measured")
         elif margin > 0 and metric.unit == "fraction":
-            lines.append(f"misses {budget.text} by {margin * 100:.2g} points")
+            lines.append(f"misses {budget.text} by {margin * 100:.2g} points{_split(results, candidate, budget)}")
         elif margin > 0:
             share = 100 * results.excess(candidate, [budget])
-            lines.append(f"misses {budget.text} by {share:,.0f} %" if share >= 10 else
-                         f"misses {budget.text} by {share:.2g} %")  # fmt: skip
+            over = f"{share:,.0f} %" if share >= 10 else f"{share:.2g} %"
+            lines.append(f"misses {budget.text} by {over}{_split(results, candidate, budget)}")
     return lines
+
+
+def _split(results: Results, candidate: Candidate, budget: Budget) -> str:
+    """On which split a candidate misses a budget, and with what; `` where there is one alone."""
+    found = results.hardest(candidate, budget)
+    if found is None or not found.split:
+        return ""
+    return f" on the {found.split} split ({results.metrics[budget.metric].show(found.value)})"
 
 
 def against(results: Results, metrics: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ import dataclasses
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from autoopt.budgets import parse
 from autoopt.candidate import Candidate
 from autoopt.metrics import STANDARD, Measurement, Metric
 from autoopt.recipe import (
@@ -114,5 +115,6 @@ def failed(number):
 def results(*candidates, budgets=(), objectives=("accuracy", "size_bytes"), quality="accuracy", **more):
     """Results of these candidates, with budgets as texts."""
     bare = Results(study="made-up", metrics=METRICS, quality=quality, objectives=tuple(objectives))
-    values = {"budgets": bare.parse_budgets(budgets), "candidates": candidates, "provenance": {"host": "nowhere"}}
+    limits = tuple(parse(text, METRICS, stored=True) for text in budgets)  # small numbers are easy to read in tests
+    values = {"budgets": limits, "candidates": candidates, "provenance": {"host": "nowhere"}}
     return dataclasses.replace(bare, **{**values, **more})

@@ -142,6 +142,9 @@ def test_space_prints_knobs_and_counts() -> None:
         (("space", "nothing.yaml"), 2, "can't read the space"),
         (("pick", "STUDY", "-b", "latency_ms < 2"), 2, "expected 'METRIC <= LIMIT'"),
         (("pick", "STUDY", "--max-size", "3 parsecs"), 2, "expected a unit of size_bytes"),
+        (("pick", "STUDY", "--max-size", "60"), 2, "max_size 60: of what? Write '60 KB', or '60 B' for bytes"),
+        (("pick", "STUDY", "--max-accuracy-drop", "1"), 2, "1 of what? Write '1 point' (the same as '1 %' or '0.01')"),
+        (("pick", "STUDY", "--max-quality-drop", "2 ms"), 2, "expected a unit of accuracy ('%', 'points'), got 'ms'"),
         (("export", "STUDY", "99"), 2, "no candidate 99"),
         (("compare", "STUDY", "1"), 2, "expected 2 to 4 candidates, got 1"),
         (("compare", "STUDY", "1", "1"), 2, "#1 is given twice"),
@@ -207,3 +210,9 @@ def test_a_limit_must_be_finite(study: Path) -> None:  # noqa: F811
     shown = cli("pick", study, "-b", "latency_ms <= 1e400")
     assert shown.exit_code == 2
     assert "expected a finite limit, got 1e400" in shown.stderr
+
+
+@pytest.mark.parametrize("drop", ["50 points", "50 point", "50pp", "50%", "50 percentage points", "0.1"])
+@pytest.mark.parametrize("option", ["--max-accuracy-drop", "--max-quality-drop"])
+def test_drops_are_read_as_people_say_them(study: Path, option: str, drop: str) -> None:  # noqa: F811
+    assert cli("pick", study, option, drop, "--max-latency", "3").exit_code == 0

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_results import studies
 
-from autoopt.confirmation import EXACT_TIE, NEAR_TIES, choose, surely_beats
+from autoopt.candidate import Confirmation
+from autoopt.confirmation import EXACT_TIE, NEAR_TIES, ROUNDS, choose, left, surely_beats
 from autoopt.metrics import pack_outcomes
 
 OBJECTIVES = ("accuracy", "latency_ms")
@@ -140,3 +141,41 @@ def test_to_beat_surely_is_to_beat_and_never_mutual(study, data):
 def test_nothing_beats_surely_what_is_on_the_front(study):
     front = study.front()
     assert not any(surely_beats(study, a, b) for a in study.candidates for b in front)
+
+
+def test_a_pick_that_takes_the_place_of_confirmed_ones_is_confirmed_too():
+    """On the test split the first front misses the budget; what comes after it was never held to that split."""
+    study = results(
+        dataclasses.replace(BASELINE, confirmation=Confirmation(quality=measured(0.95))),
+        *(point(n, 0.945, 5 - n / 10) for n in range(1, 7)),
+        *(point(n, 0.942, 6 - n / 10) for n in range(7, 30)),
+        objectives=OBJECTIVES, budgets=["accuracy >= baseline - 1 %"],
+    )  # fmt: skip
+    tried: set[int] = set()
+    for number in range(ROUNDS):
+        chosen = left(study, tried)
+        assert bool(chosen) == (number < 2)
+        tried |= {c.number for c in chosen}
+        again = [
+            dataclasses.replace(c, confirmation=Confirmation(quality=measured(0.9 if number == 0 else 0.95)))
+            if c in chosen
+            else c
+            for c in study.candidates
+        ]
+        study = dataclasses.replace(study, candidates=tuple(again))
+    assert study.pick().candidate.confirmation is not None
+
+
+def test_who_could_not_be_confirmed_is_not_tried_for_ever():
+    study = results(BASELINE, point(1, 0.9, 5), objectives=OBJECTIVES)
+    assert [c.number for c in left(study)] == [0, 1]
+    assert left(study, {0, 1}) == []
+
+
+def test_latencies_that_share_a_reference_are_told_apart_by_their_ratios():
+    wide = {"accuracy": measured(0.9, 1e-4), "latency_ms": measured(5, 2)}
+    a = candidate(1, **wide, latency_ratio=measured(0.5, 0.01))
+    b = candidate(2, **wide, latency_ratio=measured(0.6, 0.01))
+    study = results(BASELINE, a, b, objectives=OBJECTIVES)
+    assert surely_beats(study, a, b)
+    assert not surely_beats(study, b, a)

@@ -68,6 +68,10 @@ def test_all_keys_are_read(tmp_path: Path) -> None:
         (SPACE + "objectives: []", "objectives: the list is empty"),
         (SPACE + "objectives: {a: 1}", "objectives: expected a list of texts"),
         (SPACE + "target: moon", "unknown target 'moon'"),
+        (SPACE + "equivalence: [1]", "equivalence: expected a margin such as '1 point' or '1 % of baseline'"),
+        (SPACE + "equivalence: true", "equivalence: expected a margin"),
+        (SPACE + "limits: {job_memory: 4}", "limits.job_memory: expected such as '4 GB', got 4"),
+        (SPACE + "limits: {job_time: 30 days}", "limits.job_time: expected such as '30 min'"),
         (SPACE + "sampler: tpee", "did you mean 'tpe'?"),
         (SPACE + "task: /etc/passwd", "task: expected a file inside the study's folder"),
         (SPACE + "task: ../task.py", "task: expected a file inside the study's folder"),
@@ -119,3 +123,17 @@ def test_a_look_at_the_lock_keeps_no_driver_out(tmp_path: Path) -> None:
     finally:
         stop.set()
         looking.join()
+
+
+@pytest.mark.parametrize(("memory", "time"), [("4GB", "30min"), ("4 gb", "0.5 h"), ("4000 MB", "1800s")])
+def test_units_of_limits_stand_with_or_without_a_space(tmp_path: Path, memory: str, time: str) -> None:
+    limits = study(tmp_path, f"{SPACE}limits: {{job_memory: {memory}, job_time: {time}}}").config().limits
+    assert (limits.job_bytes, limits.job_seconds) == (4_000_000_000, 1800)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"), [("1 point", "1 point"), ("0.02", "0.02"), ("1 % of baseline", "1 % of baseline")]
+)
+def test_an_equivalence_margin_is_read_as_it_stands(tmp_path: Path, given: str, read: str) -> None:
+    assert study(tmp_path, f"{SPACE}equivalence: {given}").config().equivalence == read
+    assert study(tmp_path, SPACE).config().equivalence == ""

@@ -56,6 +56,14 @@ def test_a_smaller_download_is_worth_it_from_two_percent(size, worth):
     assert found.worth == worth
 
 
+@pytest.mark.parametrize(("spread", "worth"), [(0.01, True), (0.2, False)])
+def test_what_is_faster_within_the_noise_alone_is_not_worth_it(spread, worth):
+    pair = made(0, PLAIN, latency_ms=measured(2.0, spread)), made(1, PRUNED, latency_ms=measured(1.9, spread))
+    found = only(results(*pair, objectives=OBJECTIVES))
+    assert found.saved["latency_ms"] == pytest.approx(0.05)
+    assert found.worth == worth
+
+
 def test_what_one_metric_saves_outweighs_what_another_costs():
     found = only(results(made(0, PLAIN), made(1, PRUNED, latency_ms=3.0, compressed_bytes=500), objectives=OBJECTIVES))
     assert found.saved == {"latency_ms": pytest.approx(-0.5), "compressed_bytes": pytest.approx(0.5)}

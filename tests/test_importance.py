@@ -74,6 +74,51 @@ def test_a_knob_at_its_default_is_not_taken_for_one_that_does_not_apply() -> Non
         found.append(made(number, recipe, 0.9 if allocation == "uniform" and number % 3 else 0.5, 1000))
     shares = importance.of_knobs(results(*found))
     assert shares["accuracy"]["prune allocation"] == 1
+    assert list(shares["accuracy"]) == ["prune allocation", "prune"]
+
+
+def test_what_never_varied_decides_nothing_however_much_its_part_does() -> None:
+    """Pruning costs 20 points; its frequency, begin and end had one value each, its sparsity three that did not matter."""
+    rng, found = np.random.default_rng(1), []
+    for number in range(40):
+        prune = Prune(sparsity=(0.3, 0.5, 0.7)[number % 3], frequency=20, begin=0.0, end=0.5) if number % 2 else None
+        scheme = ("float32", "int8")[number // 2 % 2]
+        recipe = Recipe(prune=prune, scheme=scheme, seed=number)
+        found.append(made(number, recipe, 0.9 - (0.2 if prune else 0) + rng.normal(0, 0.02), 1000))
+    shares = importance.of_knobs(results(*found))["accuracy"]
+    assert shares["prune"] is not None
+    assert shares["prune"] > 0.9
+    assert set(shares) <= {"prune", "prune sparsity", "scheme"}
+    assert all(share is not None and share < 0.2 for name, share in shares.items() if name != "prune")
+
+
+def test_a_knob_counts_among_those_that_have_it() -> None:
+    """Without clustering half of the candidates would hide how much the number of clusters decides."""
+    rng, found = np.random.default_rng(0), []
+    for number in range(48):
+        cluster = Cluster(number=(8, 16, 32)[number % 3]) if number % 2 else None
+        size = 1000 + 100 * cluster.number if cluster else 50_000
+        found.append(made(number, Recipe(cluster=cluster, seed=number), 0.9, size + float(rng.normal(0, 10))))
+    shares = importance.of_knobs(results(*found))["size_bytes"]
+    assert shares["cluster"] == pytest.approx(1, abs=0.1)
+    assert shares["cluster number"] == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("few", [3, 7])
+def test_too_few_candidates_with_a_knob_tell_nothing_about_it(few: int) -> None:
+    found = [
+        made(n, Recipe(prune=Prune(sparsity=(0.3, 0.5)[n % 2]) if n < few else None, seed=n), 0.9 - n / 1000, n + 1.0)
+        for n in range(20)
+    ]
+    shares = importance.of_knobs(results(*found))["accuracy"]
+    assert shares["prune sparsity"] is None
+    assert shares["prune"] is not None
+    assert list(shares)[-1] == "prune sparsity"
+
+
+def test_one_of_another_setting_is_too_few() -> None:
+    found = [made(n, Recipe(scheme="int8" if n else "float32", seed=n), 0.9 - n / 1000, n + 1.0) for n in range(20)]
+    assert importance.of_knobs(results(*found))["accuracy"]["scheme"] is None
 
 
 def test_few_candidates_tell_nothing() -> None:

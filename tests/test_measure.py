@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as arrays
 
 from autoopt import convert, measure, models
 from autoopt.errors import CandidateFailed
+from autoopt.metrics import INTERVAL, RANGE, Measurement
 from autoopt.targets import Timing
 
 layers = tf_keras.layers
@@ -208,12 +209,47 @@ def test_timing_goes_on_until_the_interval_is_narrow(spread, expected):
 
 def test_scaling_keeps_interval_and_flags():
     wide = measure.latency_ratio([[[(100, 100)]], [[(102, 100)]], [[(98, 100)]]], "")
-    ms = measure.scale(wide, 4.0, "times 4 ms")
+    ms = measure.scale(wide, Measurement.exact(4.0, "x"), "times 4 ms")
     assert (ms.value, ms.low, ms.high) == pytest.approx((4 * wide.value, 4 * wide.low, 4 * wide.high))
     assert (ms.n, ms.how, ms.flags) == (3, "times 4 ms", ("wide interval",))
-    assert measure.scale(measured(2.0), 0.5, "").value == 1.0
+    assert measure.scale(measured(2.0), Measurement.exact(0.5, "x"), "").value == 1.0
 
 
-def test_repeats_have_their_range_as_interval():
+def test_milliseconds_are_as_uncertain_as_the_ratio_and_the_reference_together():
+    """0.5 within 1 % times 4 ms within 10 %: errors that are independent add as their squares."""
+    ratio = Measurement(value=0.5, low=0.5 / 1.01, high=0.5 * 1.01, n=5, how="x")
+    reference = Measurement(value=4.0, low=4 / 1.1, high=4 * 1.1, n=5, how="x")
+    ms = measure.scale(ratio, reference, "")
+    factor = np.exp(np.hypot(np.log(1.01), np.log(1.1)))
+    assert (ms.value, ms.low, ms.high) == pytest.approx((2.0, 2 / factor, 2 * factor))
+    assert ms.high / ms.value > 1.1
+
+
+def test_a_time_over_processes_has_students_interval():
+    """Checked by hand: ln of 2.0, 2.1, 1.9, 2.05, 1.95 ms has the standard deviation 0.0396, and t(0.99, 4) is 3.747."""
+    found = measure.over_processes([2.0, 2.1, 1.9, 2.05, 1.95], "so", ["on the GPU"])
+    half = np.hypot(3.747 * 0.03958 / 5**0.5, measure.RESOLUTION)
+    mean = np.exp(np.mean(np.log([2.0, 2.1, 1.9, 2.05, 1.95])))
+    assert (found.value, found.n, found.how, found.flags, found.ends) == (2.0, 5, "so", ("on the GPU",), INTERVAL)
+    assert (found.low, found.high) == pytest.approx((mean * np.exp(-half), mean * np.exp(half)), rel=1e-3)
+
+
+def test_a_computed_time_is_exact():
+    found = measure.over_processes([2.0], "so")
+    assert (found.value, found.low, found.high) == (2.0, 2.0, 2.0)
+
+
+def test_the_interval_over_processes_covers_the_truth():
+    rng = np.random.default_rng(0)
+    made = [measure.over_processes(np.exp(rng.normal(0, 0.05, 5)), "") for _ in range(500)]
+    assert np.mean([m.low <= 1 <= m.high for m in made]) > 0.94
+
+
+def test_a_few_readings_have_a_range_which_is_no_interval():
     found = measure.repeated([5, 3, 4], "thrice")
-    assert (found.value, found.low, found.high, found.n, found.how) == (4, 3, 5, 3, "thrice")
+    assert (found.value, found.low, found.high, found.n) == (4, 3, 5, 3)
+    assert (found.how, found.ends) == ("thrice; range of 3 readings", RANGE)
+    assert Measurement.from_dict(found.to_dict()) == found
+    alone = measure.repeated([5], "computed")
+    assert (alone.how, alone.ends) == ("computed", INTERVAL)
+    assert "ends" not in alone.to_dict()

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 from builders import measured
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from autoopt.errors import ConfigError
@@ -12,11 +12,14 @@ from autoopt.metrics import (
     STANDARD,
     Measurement,
     Metric,
+    Scores,
+    difference,
     pack_outcomes,
     paired_differences,
     resampled_difference,
     show_bytes,
     unpack_outcomes,
+    unseen,
     wilson,
 )
 
@@ -216,11 +219,54 @@ def test_paired_difference_does_not_depend_on_the_order_of_items(ab, rng):
 
 
 @given(pairs)
-def test_models_that_agree_everywhere_do_not_differ(ab):
-    assert paired_difference(ab[0], ab[0]) == (0, 0, 0)
-    assume((ab[0] != ab[1]).any())
+def test_no_number_of_items_makes_sure_that_models_are_the_same(ab):
+    difference, low, high = paired_difference(ab[0], ab[0])
+    assert difference == 0
+    assert -low == high == unseen(ab.shape[1])
     _, low, high = paired_difference(*ab)
     assert low < high
+
+
+@pytest.mark.parametrize("n", [20, 100, 1000, 50_000])
+def test_what_was_never_seen_may_be_as_much_as_the_rule_of_three_says(n):
+    """Hanley and Lippman-Hand 1983: 3 / n, one-sided; ours is two-sided, for which 3.7 / n is exact (Clopper-Pearson)."""
+    exact = 1 - 0.025 ** (1 / n)
+    assert 3 / n * 0.85 < unseen(n) < 4 / n
+    assert unseen(n) == pytest.approx(exact, rel=0.05)
+
+
+@pytest.mark.parametrize("n", [20, 50, 100])
+@pytest.mark.parametrize(
+    ("only_a", "only_b"), [(0.0, 0.0), (0.02, 0.0), (0.03, 0.01), (0.05, 0.05), (0.1, 0.02), (0.2, 0.1)]
+)
+@pytest.mark.parametrize("right", [0.5, 0.9, 0.98])
+def test_the_paired_interval_covers_the_truth(n, only_a, only_b, right):
+    """Simulated from the four cells of the paired table, independently of how the interval is computed."""
+    alike = 1 - only_a - only_b
+    cells = [alike * right, only_a, only_b, alike * (1 - right)]
+    drawn = np.random.default_rng(0).multinomial(n, cells, size=2000)
+    tables, times = np.unique(drawn, axis=0, return_counts=True)
+    held = 0
+    for table, count in zip(tables, times, strict=True):
+        _, low, high = paired_difference(*outcomes(*table))
+        held += count * (low <= only_a - only_b <= high)
+    assert held / 2000 > 0.93
+
+
+@pytest.mark.parametrize("value", [0.92, 12.5])
+def test_resampled_metrics_that_are_the_same_may_differ_elsewhere_too(value):
+    same = Scores(measured(value, 0.05), resamples=(value, value + 0.01))
+    assert difference(same, same) == (0, pytest.approx(-0.0185, abs=1e-4), pytest.approx(0.0185, abs=1e-4))
+
+
+def test_resampled_metrics_without_a_spread_may_differ_elsewhere_too():
+    perfect = Scores(measured(1.0), resamples=(1.0, 1.0))
+    assert difference(perfect, perfect) == (0, -unseen(100), unseen(100))
+
+
+def test_draws_of_which_none_defines_both_say_nothing():
+    a, b = Scores(measured(0.9, 0.03), resamples=(0.9, None)), Scores(measured(0.8, 0.04), resamples=(None, 0.8))
+    assert difference(a, b) == pytest.approx((0.1, 0.05, 0.15))
 
 
 def test_pairing_tells_models_apart_that_their_own_intervals_do_not():

@@ -78,7 +78,7 @@ def test_a_second_limit_of_the_same_metric_is_kept_too() -> None:
 @given(st.floats(1e-3, 1e9))
 def test_a_boxs_number_is_the_budgets_own(limit: float) -> None:
     study = night()
-    (budget,) = study.parse_budgets([f"size_bytes <= {limit!r}"])
+    (budget,) = study.parse_budgets([f"size_bytes <= {limit!r} B"])
     given_box = box(page.data(dataclasses.replace(study, budgets=(budget,))), "size_bytes")
     (again,) = study.parse_budgets([f"{given_box['text']}{given_box['default']}{given_box['suffix']}"])
     # as near as budgets take two numbers for the same

@@ -285,3 +285,19 @@ def test_no_member_of_the_true_front_is_skipped(seed: int) -> None:
             done.append(c)
     assert len(skipped) > 20
     assert not skipped & front
+
+
+def test_who_is_outside_the_budgets_beats_nobody() -> None:
+    """Without a budget the large one beats a recipe that would be smaller and slower; with one it has no say."""
+    large = candidate(
+        90, recipe=pruned(0.9), accuracy=0.95, latency_ms=1.0, compressed_bytes=50_000.0, size_bytes=400e3
+    )
+    small = candidate(
+        91, recipe=Recipe(scheme="dynamic"), accuracy=0.7, latency_ms=2.0, compressed_bytes=95e3, size_bytes=100e3
+    )
+    recipe = pruned(0.5, "dynamic")
+    one_shot = {"compressed_bytes": 80_000.0, "size_bytes": 100_000.0}
+    found = known(large, small).verdict(recipe, one_shot)
+    assert found is not None
+    assert found.kind == "dominated"
+    assert known(large, small, budgets=("size_bytes <= 300 KB",)).verdict(recipe, one_shot) is None

@@ -232,6 +232,27 @@ def test_a_file_is_resampled_as_the_baseline_was(monkeypatch):
     assert (low, high) == (pytest.approx(-1, abs=1e-5), pytest.approx(-1, abs=1e-5))
 
 
+@pytest.mark.parametrize("error", [ZeroDivisionError, IndexError, KeyError, ValueError])
+def test_a_metric_may_raise_whatever_it_likes_where_a_draw_does_not_define_it(error):
+    labels = np.zeros(100)
+    labels[:2] = 1
+
+    def found(labels, outputs):
+        if not labels.any():
+            raise error("no positives")
+        return float(labels.mean())
+
+    measured = quality.resampled("precision", found, (labels, labels), "x").measurement
+    assert measured.value == 0.02
+    assert "bootstrap of 1" in measured.how
+
+
+def test_resamples_that_are_all_the_same_are_no_certainty():
+    labels = np.zeros(100)
+    found = quality.resampled("f1", lambda labels, outputs: 1.0, (labels, labels), "x").measurement
+    assert found.flags == ("interval unknown: all resamples give the same",)
+
+
 # --- several labels an item
 
 

@@ -55,7 +55,7 @@ def test_each_answer_narrows_what_the_next_question_shows(monkeypatch: pytest.Mo
         "file size: 2 MB to 4 MB among the 2 of 4 candidates that fit so far",
         "compressed size: 1 MB to 3 MB among the 2 of 4 candidates that fit so far",
     ]
-    assert "below the baseline's 95.00 % by at most (such as 1%; Enter skips)" in shown.stderr
+    assert "below the baseline's 95.00 % by at most (such as 1 point; Enter skips)" in shown.stderr
 
 
 def test_the_questions_go_to_stderr(monkeypatch: pytest.MonkeyPatch) -> None:

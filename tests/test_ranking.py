@@ -64,7 +64,7 @@ def expected(night: Results, able: list[Candidate]) -> tuple[Candidate, set[int]
 
 @given(nights(), st.floats(0.5, 4.5))
 def test_the_pick_is_what_its_definition_says(night: Results, limit: float) -> None:
-    pick = night.pick(f"compressed_bytes <= {limit}")
+    pick = night.pick(f"compressed_bytes <= {limit} B")
     able = [c for c in night.candidates if float(c.value("compressed_bytes") or 0) <= limit]
     if not able:
         assert pick.candidate is None
@@ -79,8 +79,11 @@ def test_relations_are_those_of_pairs(night: Results) -> None:
     ranking = night.ranking()
     for place, c in enumerate(ranking.candidates):
         assert ranking.ties(place).tolist() == [night.tied(c, other) or c is other for other in ranking.candidates]
-    rows = [ranking.ties(place).tolist() for place in range(len(ranking.candidates))]
-    assert ranking.all_ties().tolist() == rows
+    for place, related in enumerate(ranking.relations()):
+        alone = ranking.relation(place)
+        assert related.as_good.tolist() == alone.as_good.tolist() == ranking.ties(place).tolist()
+        assert related.too_few.tolist() == alone.too_few.tolist()
+        assert related.enough == alone.enough
     alone = [
         not ranking.beaten_by(place).any() and bool(ranking.complete[place]) for place in range(len(ranking.candidates))
     ]
@@ -110,6 +113,17 @@ def test_resampled_metrics_are_tied_on_the_same_draws() -> None:
     assert ranking.ties(0).tolist() == [True, False]  # although each lies in the other's interval
     assert METRICS["mae"].direction == "min"
     assert [c.number for c in ranking.candidates] == [0, 1]
+
+
+@given(nights(), st.sampled_from(["", "3 points", "10 points", "0.001", "20 % of baseline"]))
+def test_the_pick_never_loses_more_than_the_margin(night: Results, margin: str) -> None:
+    night = dataclasses.replace(night, equivalence=margin)
+    pick = night.pick()
+    assert pick.candidate is not None
+    best = max(c.value("accuracy") or 0 for c in night.candidates)
+    assert best - (pick.candidate.value("accuracy") or 0) <= night.margin + 1e-12
+    if not margin:
+        assert night.margin == 0.01
 
 
 @pytest.mark.parametrize("inside", [[True, True], [False, True]])

@@ -17,7 +17,7 @@ from test_comparison import STUDY as COMPARED
 from test_comparison import confirmed, judged
 
 from autoopt import terminal, words
-from autoopt.candidate import Candidate
+from autoopt.candidate import Candidate, Confirmation
 from autoopt.comparison import compare
 from autoopt.metrics import Measurement
 from autoopt.recipe import Cluster, Finetune, Prune, Recipe
@@ -93,7 +93,7 @@ def test_budgets_asked_for_decide_who_is_on_the_front(capsys: pytest.CaptureFixt
         *(candidate(n, accuracy=0.9 + n / 100, size_bytes=n) for n in (1, 2, 3)), budgets=["size_bytes <= 1"]
     )
     assert "1 of 3 candidates on the front" in front(study, capsys)
-    shown = front(study, capsys, budgets=study.parse_budgets(["size_bytes <= 2"]), everything=True)
+    shown = front(study, capsys, budgets=study.parse_budgets(["size_bytes <= 2 B"]), everything=True)
     assert "2 of 3 candidates on the front" in shown
     assert shown.count("[infeasible]") == 1
 
@@ -200,6 +200,21 @@ def test_who_misses_nothing_fits(value: float, limit: float) -> None:
     assert (words.misses(study, study.candidates[0], budgets) == []) == study.fits(study.candidates[0], budgets)
 
 
+def test_a_pick_says_what_it_rests_on(capsys: pytest.CaptureFixture[str]) -> None:
+    again = Confirmation(quality=Measurement.exact(0.9, "x"))
+    baseline = candidate(0, "baseline", accuracy=measured(0.9, 0.03), latency_ms=measured(1.0), size_bytes=9)
+    faster = candidate(1, accuracy=measured(0.9, 0.03), latency_ms=measured(0.5), size_bytes=9)
+    lines = "\n".join(pick(results(dataclasses.replace(baseline, confirmation=again), faster), capsys))
+    assert "accuracy (validation split)" in lines
+    assert "not confirmed: its accuracy is of the validation split alone" in lines
+    assert "too few items to tell: on 100 items, 1 more that fit" in lines
+    worse = [dataclasses.replace(c, confirmation=again) for c in (
+        baseline, candidate(1, accuracy=measured(0.95, 0.01), latency_ms=measured(2), size_bytes=12))]  # fmt: skip
+    lines = "\n".join(pick(results(*worse, objectives=FIVE), capsys))
+    assert "not worth it: keep the untouched model, #0; #1 is better in no objective" in lines
+    assert "not confirmed" not in lines
+
+
 def test_what_goes_to_a_file_is_not_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
     study = results(full(1), full(2), full(3))
     assert any(line.startswith("  why: ") and len(line) > 80 for line in pick(study, capsys))
@@ -230,7 +245,7 @@ def test_candidates_are_columns_within_80_columns(numbers: list[int], capsys: py
 def test_quality_says_whether_they_are_tied(capsys: pytest.CaptureFixture[str]) -> None:
     text = "\n".join(shown_comparison(COMPARED, [0, 1, 2], capsys))
     assert re.search(r"^  against #0 +-18\.67 points +\+0\.33 points", text, re.MULTILINE)
-    assert re.search(r"^ +not tied +tied$", text, re.MULTILINE)
+    assert re.search(r"^ +not as good +as good", text, re.MULTILINE)
     assert re.search(r"^  dog +95\.0% +40\.0% +95\.0%$", text, re.MULTILINE)
 
 

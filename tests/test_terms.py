@@ -28,6 +28,7 @@ def test_quality_stands_for_the_tasks_own_metric(tmp_path: Path) -> None:
     [
         ("objectives: [quality, speed]", "study.yaml: objectives: unknown metric 'speed'"),
         ("budgets: speed <= 1", "study.yaml: .*speed"),
+        ("equivalence: 1 point", "study.yaml: equivalence '1 point': mae has no unit"),
         (
             "target: micro:64KB\nobjectives: [quality, latency_ms]",
             "study.yaml: objectives: the target micro:64KB does not measure latency_ms; it measures memory_bytes",
@@ -43,3 +44,7 @@ def test_what_can_never_be_measured_is_refused(tmp_path: Path, text: str, messag
 def test_a_latency_ratio_comes_with_latency(tmp_path: Path) -> None:
     found = settle(config(tmp_path, "budgets: latency_ratio <= 0.5x"), MAE, "study.yaml")
     assert found.budgets[0].metric == "latency_ratio"
+
+
+def test_the_margin_goes_with_the_terms(tmp_path: Path) -> None:
+    assert settle(config(tmp_path, "equivalence: 2 %"), MAE, "study.yaml").equivalence == "2 %"

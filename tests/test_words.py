@@ -95,3 +95,33 @@ def test_failures_and_counts() -> None:
     assert words.failures(found) == [("convert", "boom", ["#3", "#4"]), ("qat", "boom", ["#2"])]
     assert words.summary(found) == "5 candidates: 2 on the front, 3 failed."
     assert words.summary(results()) == "No candidates yet."
+
+
+def test_what_misses_says_on_which_split() -> None:
+    first, second = night()
+    found = results(confirm(first, 190, 190), confirm(second, 190, 180), budgets=["accuracy >= baseline - 1 point"])
+    assert words.misses(found, found.candidates[1], found.budgets) == [
+        "misses accuracy >= baseline - 1 point by 4 points on the test split (90.00 %)"
+    ]
+    bare = results(first, second, budgets=["accuracy >= baseline - 1 point"])
+    assert words.misses(bare, second, bare.budgets) == ["misses accuracy >= baseline - 1 point by 1 points"]
+
+
+def test_numbers_of_two_splits_are_never_mixed_without_a_word() -> None:
+    first, second = night()
+    bare = results(first, second)
+    assert words.label(bare, "accuracy") == "accuracy"
+    assert words.unconfirmed(bare, second) == ""
+    mixed = results(confirm(first, 180, 180), second)
+    assert words.label(mixed, "accuracy") == "accuracy (validation split)"
+    assert words.label(mixed, "size_bytes") == "file size"
+    assert words.unconfirmed(mixed, mixed.candidates[0]) == ""
+    assert words.unconfirmed(mixed, second) == (
+        "not confirmed: its accuracy is of the validation split alone; others were held to the test split too"
+    )
+    assert "on the validation split" in mixed.pick().why
+
+
+def test_a_range_is_called_a_range() -> None:
+    two = Measurement(value=1.1e6, low=1e6, high=1.2e6, n=2, how="x", ends="range")
+    assert words.interval(METRICS["memory_bytes"], two) == "1 MB to 1.2 MB, the range of 2 readings"

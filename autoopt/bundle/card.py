@@ -7,7 +7,7 @@ from typing import Any
 from autoopt import words
 from autoopt.bundle.escaping import code_span, markdown
 from autoopt.candidate import Candidate
-from autoopt.metrics import Metric
+from autoopt.metrics import RANGE, Metric
 from autoopt.results import Results
 
 NAME = "card.json"
@@ -97,6 +97,7 @@ def _measured(card: Mapping[str, Any]) -> list[str]:
     for name, m in card["metrics"].items():
         metric = Metric(name=name, direction=m["direction"], unit=m["unit"], label=m["label"])
         interval = "exact" if m["low"] == m["high"] else f"{metric.show(m['low'])} to {metric.show(m['high'])}"
+        interval += f", the range of {m['n']} readings" if m.get("ends") == RANGE and interval != "exact" else ""
         flags = f" ({markdown(', '.join(m['flags']))})" if m["flags"] else ""
         lines.append(
             f"| {markdown(metric.label)} | {metric.show(m['value'])} | {interval}{flags} | {m.get('change', '')} "

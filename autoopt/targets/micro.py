@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from autoopt.budgets import UNITS
+from autoopt.budgets import TINY, UNITS
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.recipe import SCHEMES, Quantize
 from autoopt.targets.address import Address
@@ -53,7 +53,7 @@ class Micro:
             ) from error
         if self.arena < 1:
             raise ConfigError(f"target {address.text}: expected an arena of 1 byte or more")
-        self.budgets = (f"memory_bytes <= {self.arena}",)
+        self.budgets = (f"memory_bytes <= {self.arena}" + (" B" if self.arena < TINY else ""),)
 
     def refuses(self, scheme: str, how: Quantize | None = None) -> str:
         """TFLM has no kernels that mix float activations with stored integers or halves; layers in float it runs."""
