@@ -19,7 +19,7 @@ from autoopt.store import Store, write_atomically
 from autoopt.task import Manifest
 
 T = TypeVar("T", Candidate, Skipped)
-STUDY_FILES = ("study.yaml", "task.py")
+STUDY_FILES = ("study.yaml",)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,7 @@ HOMES = {
     "plotext": {"scatter"},
     "kaleido": {"pictures"},
     "choreographer": {"pictures"},
+    "PIL": {"bundle"},
 }
 
 
