@@ -10,6 +10,7 @@ from autoopt.candidate import Candidate
 from autoopt.errors import ConfigError
 from autoopt.metrics import Measurement, Metric
 from autoopt.recipe import SCHEMES, Channels, Cluster, Finetune, Prune, Quantize, Recipe
+from autoopt.reprs import html_table
 from autoopt.results import Results
 
 FEWEST, MOST = 2, 4
@@ -108,6 +109,30 @@ class Comparison:
     tested: tuple[Difference | None, ...]
     classes: tuple[ClassShares, ...]
     confirmed: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        first, *others = (c.name for c in self.candidates)
+        return f"<Comparison of {', '.join(others)} with {first}: {len(self.settings)} settings of the recipes differ>"
+
+    def _repr_html_(self) -> str:
+        rows = [[setting.name, *setting.values] for setting in self.settings]
+        for reading in self.readings:
+            cells = (
+                ABSENT if m is None else f"{reading.metric.show(m.value)} {reading.change(place)}".strip()
+                for place, m in enumerate(reading.measurements)
+            )
+            rows.append([reading.metric.label, *cells])
+        for name, differences in (("validation", self.differences), ("test", self.tested)):
+            if any(d is not None for d in differences):
+                told = ("" if d is None else self._told(d) for d in differences)
+                rows.append([f"{self.quality.label} on {name}, same items", *told])
+        for found in self.classes:
+            rows.append([f"class {found.name}, {found.items} items", *(f"{share:.1%} right" for share in found.shares)])
+        return html_table(["", *(f"{c.name} {c.recipe.label()}" for c in self.candidates)], rows)
+
+    def _told(self, d: Difference) -> str:
+        value, low, high = (self.quality.show_change(x, 0) for x in (d.value, d.low, d.high))
+        return f"{value} ({low} to {high}){', tied' if d.tied else ''}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -22,7 +22,7 @@ T = TypeVar("T", Candidate, Skipped)
 STUDY_FILES = ("study.yaml",)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class SavedResults(Results):
     """Results that lie in a study's folder, from which candidates can be exported.
 

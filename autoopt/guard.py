@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from autoopt.candidate import Candidate
 from autoopt.recipe import SCHEMES, Recipe
+from autoopt.reprs import short
 from autoopt.results import Results
 
 GAIN = 0.02
@@ -32,6 +33,9 @@ class Effect:
     quality: tuple[float, float, float]
     worth: bool
 
+    def __repr__(self) -> str:
+        return f"<Effect of {self.technique}: {self.candidate.name} against {self.without.name}>"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
@@ -44,6 +48,9 @@ class Verdict:
 
     technique: str
     effects: tuple[Effect, ...]
+
+    def __repr__(self) -> str:
+        return f"<Verdict: {short(self.text())}>"
 
     @property
     def worth(self) -> int:

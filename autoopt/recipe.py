@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from autoopt.errors import ConfigError
+from autoopt.reprs import short
 from autoopt.validation import expect_keys, expect_number, fail
 
 SCHEDULES = ("constant", "polynomial")
@@ -357,6 +358,9 @@ class Recipe:
             object.__setattr__(self, "finetune", None)
         elif self.finetune is None:
             object.__setattr__(self, "finetune", Finetune())
+
+    def __repr__(self) -> str:
+        return f"<Recipe {short(self.label())}, seed {self.seed}, {self.digest}>"
 
     @property
     def trains(self) -> bool:

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,8 @@ from autoopt.errors import ConfigError
 from autoopt.metrics import Metric, difference
 from autoopt.ranking import Ranking, non_dominated
 from autoopt.recipe import Recipe
+from autoopt.reprs import html_text, short
+from autoopt.tables import Front, frame, html
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +34,8 @@ WHY = {
     "smallest": "smallest of {n} candidates whose {quality} can't be told apart from the best",
 }
 """Why a candidate is the pick."""
+COUNTED = {"front": "on the front", "infeasible": "outside the budgets", "failed": "failed"}
+"""What is said of how many candidates have a status."""
 FORMAT = 1
 """Version of the JSON that `Results.to_json` writes."""
 
@@ -52,6 +57,16 @@ class Pick:
     why: str
     binding: tuple[str, ...] = ()
     nearest: tuple[Candidate, ...] = ()
+
+    def __repr__(self) -> str:
+        what = "nothing" if self.candidate is None else f"{self.candidate.name} {self.candidate.recipe.label()}"
+        return f"<Pick of {short(f'{what}: {self.why}')}>"
+
+    def _repr_html_(self) -> str:
+        shown = self.nearest if self.candidate is None else (self.candidate,)
+        head = "Nothing is picked" if self.candidate is None else f"Pick {self.candidate.name}"
+        limits = "".join(html_text(f"limited by {text}") for text in self.binding)
+        return html_text(f"{head}: {self.why}") + html(shown) + limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +115,16 @@ class Results:
     skipped: tuple[Skipped, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        counts = Counter(self.statuses().values())
+        told = [f"{counts[status]} {words}" for status, words in COUNTED.items() if counts[status]]
+        n = len(self.candidates)
+        text = ", ".join([f"{n} candidate{'' if n == 1 else 's'}", *told])
+        return f"<{type(self).__name__} of {short(self.study, 60)}: {text}>"
+
+    def _repr_html_(self) -> str:
+        return html_text(repr(self)[1:-1]) + self.front()._repr_html_()
+
     @cached_property
     def baseline(self) -> Candidate | None:
         """The untouched model in float32, or None before it was measured."""
@@ -147,18 +172,20 @@ class Results:
         usable = not candidate.failed and not candidate.refused
         return usable and all(m <= 0 for m in self.margins(candidate, budgets).values())
 
-    def front(self, budgets: Iterable[Budget] | None = None) -> list[Candidate]:
+    def front(self, budgets: Iterable[Budget] | None = None) -> Front:
         """The candidates inside the budgets that no other such candidate beats on every objective.
 
-        Sorted by the first objective, best first. Of several with the very same values, all stay.
+        Sorted by the first objective, best first. Of several with the very same values, all stay. The list has a
+        `table()`.
         """
         chosen = None if budgets is None else tuple(budgets)
         able = [c for c in self.candidates if self.fits(c, chosen) and self._point(c) is not None]
         if not able:
-            return []
+            return Front((), self.metrics, self.table)
         points = np.array([self._point(c) for c in able], dtype=float)
         kept = [c for c, keep in zip(able, non_dominated(points), strict=True) if keep]
-        return sorted(kept, key=lambda c: (*(self._point(c) or ()), c.number))
+        best_first = sorted(kept, key=lambda c: (*(self._point(c) or ()), c.number))
+        return Front(best_first, self.metrics, self.table)
 
     def _point(self, candidate: Candidate) -> tuple[float, ...] | None:
         values = [candidate.value(name) for name in self.objectives]
@@ -389,11 +416,16 @@ class Results:
         row |= {"failed_stage": c.failed_stage, "reason": c.reason or c.refused, "seconds": round(c.seconds, 3)}
         return row | {"digest": c.recipe.digest, "sha256": c.sha256}
 
-    def table(self) -> "pd.DataFrame":
-        """All candidates as a pandas table, indexed by number; columns as in `rows`."""
-        import pandas as pd
+    def table(self, candidates: Iterable[Candidate] | None = None) -> "pd.DataFrame":
+        """Candidates as a pandas table, indexed by number; columns as in `rows`.
 
-        return pd.DataFrame(self.rows(), columns=self.columns()).set_index("number")
+        Fractions such as accuracy lie in [0, 1], latencies are in milliseconds, sizes in bytes, `seconds` are those of
+        the candidate's own jobs. What was not measured is NaN.
+
+        Args:
+            candidates: all by default.
+        """
+        return frame(self.rows(candidates), self.columns())
 
     def to_csv(self, candidates: Iterable[Candidate] | None = None, budgets: Iterable[Budget] | None = None) -> str:
         """Candidates as CSV with a header; columns and arguments as of `rows`."""

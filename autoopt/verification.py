@@ -16,6 +16,7 @@ from autoopt.bundle.ends import End, names
 from autoopt.bundle.escaping import one_line
 from autoopt.bundle.samples import Samples, here, run
 from autoopt.errors import CandidateFailed, ConfigError
+from autoopt.reprs import html_text, short
 from autoopt.validation import fail
 
 RELATIVE = 1e-4
@@ -59,6 +60,13 @@ class Verification:
     checks: tuple[Check, ...]
     recorded_on: Mapping[str, Any] = field(default_factory=dict)
     run_on: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        what = f"candidate #{self.candidate} of {self.study} in {self.folder}"
+        return f"<Verification of {short(what)}: {'holds' if self.holds else 'DIFFERS'}>"
+
+    def _repr_html_(self) -> str:
+        return html_text(self.text(), "pre")
 
     @property
     def holds(self) -> bool:
