@@ -7,7 +7,7 @@ from typing import Any
 
 from autoopt.export import SavedResults, load
 from autoopt.folder import StudyFolder
-from autoopt.progress import Recorder, Silent, View
+from autoopt.progress import Recorder, View, usual
 from autoopt.recipe import Recipe
 from autoopt.search import Search
 from autoopt.store import write_atomically
@@ -32,7 +32,8 @@ def run(
         hours: after which no new candidate is begun, in place of the study's own.
         scheduler: address of a running Dask scheduler; by default jobs run on this machine.
         store: folder of the store in place of `out/store`; on a cluster one that all machines see.
-        view: shows progress; by default nothing is shown.
+        view: shows progress; by default it is shown in a notebook and in IPython, and nothing elsewhere. With
+            `autoopt.progress.Plain()` there is a line for everything that happens, with `Silent()` nothing anywhere.
         recipes: make just these, even from outside the space, instead of searching.
         target: where to measure, in place of the study's own.
 
@@ -77,7 +78,7 @@ def _search(study: str | os.PathLike[str], target: str | None, view: View | None
     config = folder.config(target)
     with contextlib.ExitStack() as stack:
         stack.enter_context(folder.lock())
-        shown = stack.enter_context(Recorder(view or Silent(), folder.now))
+        shown = stack.enter_context(Recorder(view or usual(), folder.now))
         Search(folder, config, shown, **settings).run()
     results = load(folder.path)
     write_outputs(folder, results)
