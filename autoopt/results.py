@@ -21,6 +21,7 @@ from autoopt.ranking import Ranking, non_dominated
 from autoopt.recipe import Recipe
 from autoopt.reprs import html_text, short
 from autoopt.tables import Front, frame, html
+from autoopt.validation import nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -262,7 +263,11 @@ class Results:
 
     def parse_budgets(self, texts: Iterable[str] = (), **short_forms: str | None) -> tuple[Budget, ...]:
         """Budgets in the shared syntax and in short forms (see `budgets.from_short_forms`)."""
-        parsed = [budget_syntax.parse(text, self.metrics) for text in texts]
+        known = (*budget_syntax.SHORT_FORMS, "max_accuracy_drop")
+        for name in short_forms:
+            if name not in known:
+                raise ConfigError(f"budgets: unknown limit {name!r}; {nearest(name, known)}")
+        parsed = [budget_syntax.parse(str(text), self.metrics) for text in texts]
         return tuple(parsed + budget_syntax.from_short_forms(self.metrics, self.quality, **short_forms))
 
     def asked(

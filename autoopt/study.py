@@ -93,4 +93,4 @@ def write_outputs(folder: StudyFolder, results: SavedResults) -> None:
     report.write(results, folder.report)
     picked = results.pick().candidate
     if picked is not None:
-        results.export(picked.number, folder.pick, replace=True)
+        results.export(picked.number, folder.pick, force=True)
