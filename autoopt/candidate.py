@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from autoopt.metrics import Measurement, Scores
+from autoopt.metrics import STANDARD, Measurement, Scores
 from autoopt.recipe import Recipe
 from autoopt.reprs import short
 
@@ -147,7 +147,10 @@ class Candidate:
     finished: str = ""
 
     def __repr__(self) -> str:
-        values = ", ".join(f"{name} {m.value:.4g}" for name, m in self.measurements.items())
+        values = ", ".join(
+            f"{name} {STANDARD[name].show(m.value) if name in STANDARD else f'{m.value:.4g}'}"
+            for name, m in self.measurements.items()
+        )
         what = f"failed in {self.failed_stage}: {self.reason}" if self.failed else values or "not measured"
         return f"<Candidate {short(f'{self.name} {self.recipe.label()}', 90)}: {short(what, 90)}>"
 

@@ -10,7 +10,7 @@ from autoopt.candidate import Candidate
 from autoopt.errors import ConfigError
 from autoopt.metrics import Measurement, Metric
 from autoopt.recipe import SCHEMES, Channels, Cluster, Finetune, Prune, Quantize, Recipe
-from autoopt.reprs import html_table
+from autoopt.reprs import html_table, short
 from autoopt.results import Results
 
 FEWEST, MOST = 2, 4
@@ -112,7 +112,8 @@ class Comparison:
 
     def __repr__(self) -> str:
         first, *others = (c.name for c in self.candidates)
-        return f"<Comparison of {', '.join(others)} with {first}: {len(self.settings)} settings of the recipes differ>"
+        what = short(", ".join(setting.name for setting in self.settings) or "nothing", 100)
+        return f"<Comparison of {', '.join(others)} with {first}: the recipes differ in {what}>"
 
     def _repr_html_(self) -> str:
         rows = [[setting.name, *setting.values] for setting in self.settings]
@@ -168,9 +169,10 @@ def compare(results: Results, candidates: Iterable[Candidate | int | str]) -> Co
     Raises:
         ConfigError: for fewer or more, one given twice, one that failed, or a number that is not there.
     """
-    chosen = tuple(c if isinstance(c, Candidate) else results.find(c) for c in candidates)
-    if not FEWEST <= len(chosen) <= MOST:
-        raise ConfigError(f"compare: expected {FEWEST} to {MOST} candidates, got {len(chosen)}")
+    given = (candidates,) if isinstance(candidates, Candidate | int | str) else tuple(candidates)
+    if not FEWEST <= len(given) <= MOST:
+        raise ConfigError(f"compare: expected {FEWEST} to {MOST} candidates, got {len(given)}")
+    chosen = tuple(c if isinstance(c, Candidate) else results.find(c) for c in given)
     for place, candidate in enumerate(chosen):
         if any(candidate.number == other.number for other in chosen[:place]):
             raise ConfigError(f"compare: {candidate.name} is given twice; expected different candidates")

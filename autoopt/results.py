@@ -51,6 +51,7 @@ class Pick:
         why: one sentence.
         binding: the budgets that hold the pick back (or that keep everything out), in words.
         nearest: where nothing fits, up to three candidates that miss by least.
+        metrics: by name, so that a notebook shows values with their units.
     """
 
     candidate: Candidate | None
@@ -58,6 +59,7 @@ class Pick:
     why: str
     binding: tuple[str, ...] = ()
     nearest: tuple[Candidate, ...] = ()
+    metrics: Mapping[str, Metric] | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         what = "nothing" if self.candidate is None else f"{self.candidate.name} {self.candidate.recipe.label()}"
@@ -67,7 +69,7 @@ class Pick:
         shown = self.nearest if self.candidate is None else (self.candidate,)
         head = "Nothing is picked" if self.candidate is None else f"Pick {self.candidate.name}"
         limits = "".join(html_text(f"limited by {text}") for text in self.binding)
-        return html_text(f"{head}: {self.why}") + html(shown) + limits
+        return html_text(f"{head}: {self.why}") + html(shown, self.metrics) + limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -307,7 +309,8 @@ class Results:
         Raises:
             ConfigError: as of `asked`.
         """
-        return self.pick_within(self.asked(texts, no_budget=False, **short_forms))
+        found = self.pick_within(self.asked(texts, no_budget=False, **short_forms))
+        return dataclasses.replace(found, metrics=self.metrics)
 
     def ranking(self) -> Ranking:
         """All that may be picked: measured, and run by the target."""

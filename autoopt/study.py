@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,8 +10,8 @@ from autoopt.export import SavedResults, load
 from autoopt.folder import StudyFolder
 from autoopt.progress import Recorder, View, usual
 from autoopt.recipe import Recipe
-from autoopt.search import Search
 from autoopt.store import write_atomically
+from autoopt.validation import expect_number, fail
 
 
 def run(
@@ -74,6 +75,11 @@ def confirm(
 
 
 def _search(study: str | os.PathLike[str], target: str | None, view: View | None, **settings: Any) -> SavedResults:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress not found")  # by what optuna brings, in a notebook without widgets
+        from autoopt.search import Search
+
+    _check(**settings)
     folder = StudyFolder(study)
     config = folder.config(target)
     with contextlib.ExitStack() as stack:
@@ -83,6 +89,21 @@ def _search(study: str | os.PathLike[str], target: str | None, view: View | None
     results = load(folder.path)
     write_outputs(folder, results)
     return results
+
+
+def _check(trials: Any, hours: Any, recipes: Any, **_: Any) -> None:
+    """Refuse settings that are none, before anything is read.
+
+    Raises:
+        ConfigError: naming the argument, expected and got.
+    """
+    if trials is not None:
+        expect_number("trials", trials, minimum=1, whole=True)
+    if hours is not None:
+        expect_number("hours", hours, minimum=0)
+    for recipe in [recipes] if isinstance(recipes, str | Recipe) else recipes:
+        if not isinstance(recipe, Recipe) or recipe is recipes:
+            fail("recipes", "a list of autoopt.Recipe, such as [candidate.recipe]", recipe)
 
 
 def write_outputs(folder: StudyFolder, results: SavedResults) -> None:

@@ -85,10 +85,10 @@ def test_reprs_say_what_it_is():
     assert repr(found.front()) == "<Front of 1: #1>"
     assert repr(results().front()) == "<Front of 0: no candidates>"
     assert repr(found.pick()).startswith("<Pick of #1 float32: smallest of 2")
-    assert repr(found.candidates[1]) == "<Candidate #1 float32: accuracy 0.9, size_bytes 8>"
+    assert repr(found.candidates[1]) == "<Candidate #1 float32: accuracy 0.9, size_bytes 8 B>"
     assert repr(failed(3)) == "<Candidate #3 float32: failed in prune: no layer can be pruned>"
     assert repr(measured(0.5, 0.1)) == "<Measurement 0.5 (0.4 to 0.6, n=100)>"
-    assert repr(autoopt.compare(found, [0, 1])).startswith("<Comparison of #1 with #0: ")
+    assert repr(autoopt.compare(found, [0, 1])) == "<Comparison of #1 with #0: the recipes differ in seed>"
     pair = (np.zeros((3, 2)), np.zeros(3))
     told = autoopt.Task(model="m.h5", train=pair, validation=pair, test=(pair[0], {"a": pair[1]}))
     assert repr(told) == "<Task of m.h5: 3 train, 3 validation, 3 test; metric accuracy>"
@@ -106,6 +106,13 @@ def test_what_a_notebook_shows_lets_no_name_out(study):
         text = value._repr_html_()
         assert "<script" not in text
         assert len(text) < 40_000
+
+
+def test_a_pick_is_shown_with_its_units(study):
+    text = study.pick()._repr_html_()
+    assert "Pick #" in text
+    assert "90.00 %" in text
+    assert "limited by size_bytes &lt;= 0 B" in study.pick("size_bytes <= 0 B")._repr_html_()
 
 
 def test_a_comparison_is_a_table_of_what_differs():
