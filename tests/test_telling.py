@@ -360,6 +360,15 @@ def test_without_pillow_images_say_what_to_install(refused, tmp_path, monkeypatc
     assert "pip install pillow" in refused(lambda x: x, [end(8, 8, 1)], CLASSES, "x.jpg", data=[PIXELS])
 
 
+def test_the_stored_sample_is_told_without_writing_anything(ask, tmp_path):
+    meaning = {"kind": "mask", "values": "probabilities"}
+    (line,) = ask(lambda x: np.eye(3)[np.zeros((8, 9), int)], [end(4)], meaning)
+    assert line == "first stored sample: class 0 100.00 % of 8 x 9 places"
+    assert ask(lambda x: np.array([0.2, 0.8]), [end(4)], CLASSES, names=("a", "b")) == ["b 0.8"]
+    assert ask(lambda x: np.array([1.5]), [end(4)], NUMBERS) == ["[1.5]"]
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
 def test_an_incomplete_folder_is_told_in_one_line(tmp_path, capsys):
     with pytest.raises(SystemExit):
         telling.main(tmp_path, lambda x: x, [])

@@ -86,7 +86,7 @@ def _first(folder: Path, card: Any, predict: Callable[..., Any], names: list[str
     elif meaning["kind"] == "values" and found.size <= FEW:
         print(found.reshape(-1))
     else:
-        for line in _told(card, found, names, "first stored sample", "sample", items[0]):
+        for line in _told(card, found, names, "first stored sample", "", items[0]):
             print(line)
 
 
@@ -172,16 +172,21 @@ def _mask(values: np.ndarray, alone: bool, threshold: float, names: list[str], s
         return f"{', '.join(called[i] for i in chosen)} ({shares})"
     size = " x ".join(map(str, chosen.shape))
     image = not several and chosen.ndim == 2 and len(counts) <= 256
-    return f"{shares or 'none'} of {size} places; {_written(chosen, stem, len(counts) if image else 0)}"
+    return f"{shares or 'none'} of {size} places{_written(chosen, stem, len(counts) if image else 0)}"
 
 
 def _written(array: np.ndarray, stem: str, classes: int = 0) -> str:
-    """Write an array, and with Pillow an image of its classes, into the working folder; say where."""
+    """Write an array, and with Pillow an image of its classes, into the working folder; say where.
+
+    Nothing is written where there is no stem for the name.
+    """
+    if not stem:
+        return ""
     path = Path(f"{stem}_predicted.npy")
     try:
         replaced = " (replaced)" if path.exists() else ""
         np.save(path, array, allow_pickle=False)
-        text = f"written to {path}{replaced}"
+        text = f"; written to {path}{replaced}"
         if classes:
             from PIL import Image
 
@@ -202,7 +207,9 @@ def _numbers(values: np.ndarray, names: list[str], stem: str, item: np.ndarray) 
     if flat.size <= FEW:
         named = [f"{name} " for name in names] if len(names) == flat.size else [""] * flat.size
         return ", ".join(f"{name}{value:.6g}" for name, value in zip(named, flat, strict=True))
-    text = f"{flat.size} values from {flat.min():.4g} to {flat.max():.4g}, mean {flat.mean():.4g}; {_written(values, stem)}"
+    text = (
+        f"{flat.size} values from {flat.min():.4g} to {flat.max():.4g}, mean {flat.mean():.4g}{_written(values, stem)}"
+    )
     if values.shape == item.shape:
         text += f"; mean absolute difference from the input {np.abs(values - item).mean():.4g}"
     return text
