@@ -200,14 +200,12 @@ class Live(Silent):
 class Notebook(Silent):
     """A view in the output of a notebook's cell, in one place that redraws itself; it needs no widgets."""
 
-    def __init__(self, display: Callable[..., Any], html: Callable[[str], Any]) -> None:
+    def __init__(self, display: Callable[..., Any]) -> None:
         """Begin to show.
 
         Args:
             display: of IPython.
-            html: of IPython: an object that shows as this HTML.
         """
-        self._html = html
         self._handle: Any = None
         self._display = display
         self._said: deque[str] = deque(maxlen=SAID)
@@ -241,13 +239,14 @@ class Notebook(Silent):
     def _show(self) -> None:
         self._last = time.monotonic()
         with contextlib.suppress(Exception):  # the browser may be gone for the night: no reason to stop a search
-            shown = self._html(self._draw())
+            shown = self._draw()
             if self._handle is None:
-                self._handle = self._display(shown, display_id=True)
+                self._handle = self._display(shown, raw=True, display_id=True)
             else:
-                self._handle.update(shown)
+                self._handle.update(shown, raw=True)
 
-    def _draw(self) -> str:
+    def _draw(self) -> dict[str, str]:
+        """By its MIME type, for browsers and for consoles that show no HTML."""
         from rich.console import Console
 
         console = Console(file=io.StringIO(), record=True, width=NOTEBOOK_WIDTH, force_jupyter=False, color_system=None)
@@ -255,14 +254,16 @@ class Notebook(Silent):
             console.print(text, markup=False, highlight=False)
         if self._snapshot is not None:
             console.print(draw(self._snapshot))
-        return console.export_html(inline_styles=True, code_format="<pre style='white-space: pre'>{code}</pre>")
+        text = console.export_text(clear=False)
+        html = console.export_html(inline_styles=True, code_format="<pre style='white-space: pre'>{code}</pre>")
+        return {"text/html": html, "text/plain": text}
 
 
 def usual() -> "View":
     """The view for a call from Python: in a notebook or IPython the progress, elsewhere nothing."""
     try:
         from IPython import get_ipython
-        from IPython.display import HTML, display
+        from IPython.display import display
 
         shell = get_ipython()
     except ImportError:
@@ -270,7 +271,7 @@ def usual() -> "View":
     if shell is None:
         return Silent()
     if type(shell).__name__ != "TerminalInteractiveShell":
-        return Notebook(display, HTML)
+        return Notebook(display)
     from rich.console import Console
 
     console = Console(stderr=True)

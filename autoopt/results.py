@@ -98,6 +98,8 @@ class ClassChange:
 class Results:
     """A study's candidates, with what is needed to judge them.
 
+    Values are in the metrics' units: shares such as accuracy in [0, 1], latencies in milliseconds, sizes in bytes.
+
     Attributes:
         study: the study's name.
         metrics: all metrics that candidates may have, by name.

@@ -238,6 +238,12 @@ def test_labels_are_classes_where_metric_or_loss_says_so(loss, metric, expected)
     assert of_classes(tiny.manifest(loss, tinybundle.ACCURACY | {"function": metric})) == expected
 
 
+def test_several_labels_an_item_are_no_true_class(tmp_path):
+    split = Split(inputs={"x": np.zeros((5, 2))}, labels=np.ones((5, 3), int))
+    (tmp_path / "split").write_bytes(b"autoopt1" + split.to_bytes())
+    assert len(_few(tmp_path / "split", 3, 1)[1]) == 0
+
+
 def test_the_runtimes_complaint_is_told():
     with pytest.raises(CandidateFailed, match="LiteRT can't run the file: ValueError"):
         run(b"no model at all", [np.zeros((1, 4), np.float32)])
@@ -324,6 +330,11 @@ TASKS = {
 """A task of each kind."""
 
 
+def draw_a_photo(path):
+    image = pytest.importorskip("PIL.Image", reason="pip install pillow")
+    image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(path)
+
+
 @pytest.mark.parametrize("kind", TASKS)
 def test_predict_says_what_the_task_means_of_a_persons_own_files(kind, tmp_path):
     model, x, given, told = TASKS[kind]()
@@ -344,6 +355,10 @@ def test_predict_says_what_the_task_means_of_a_persons_own_files(kind, tmp_path)
         assert (np.load(work / "x_1_predicted.npy") == chosen[1]).all()
         share = 100 * (chosen[1] == 1).mean()
         assert f"{names[1]} {share:.2f} %" in lines[1]
+        draw_a_photo(work / "photo.png")
+        photo = predict(away, "photo.png", cwd=work).splitlines()
+        assert "converted from RGB to L, resized from 30 x 20 to 6 x 4, scaled from 0..255 to 0..1" in photo[0]
+        assert (work / "photo_predicted.png").exists()
     elif kind == "labels":
         for i in range(3):
             yes = {name for name, value in zip(names, values[i], strict=True) if value > 0.5}

@@ -87,14 +87,16 @@ class Cell:
     def __init__(self) -> None:
         self.text, self.shown = "", 0
 
-    def display(self, text: str, *, display_id: bool) -> "Cell":
+    def display(self, shown: dict[str, str], *, raw: bool, display_id: bool) -> "Cell":
         assert display_id
         assert self.shown == 0, "one output, that is redrawn"
-        self.update(text)
+        self.update(shown, raw=raw)
         return self
 
-    def update(self, text: str) -> None:
-        self.text, self.shown = text, self.shown + 1
+    def update(self, shown: dict[str, str], *, raw: bool) -> None:
+        assert raw
+        assert set(shown) == {"text/html", "text/plain"}
+        self.text, self.shown = shown["text/html"], self.shown + 1
 
 
 def busy() -> Snapshot:
@@ -108,7 +110,7 @@ def busy() -> Snapshot:
 def test_a_notebook_shows_progress_in_one_place_with_names_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "NOTEBOOK_S", 1000)
     cell = Cell()
-    with Notebook(cell.display, str) as view:
+    with Notebook(cell.display) as view:
         view.update(busy())
         for number in range(100):
             view.candidate(made(number, **VALUES), METRICS, None)
@@ -129,7 +131,7 @@ def test_a_notebook_that_can_not_show_stops_no_search() -> None:
     def gone(*_: object, **__: object) -> None:
         raise OSError("the browser is gone")
 
-    with Notebook(gone, str) as view:
+    with Notebook(gone) as view:
         view.note("reading")
         view.update(busy())
         view.finish(busy(), Spent(), "done")
@@ -143,7 +145,7 @@ class TerminalInteractiveShell:
 def test_the_usual_view_is_that_of_the_place(shell: object, view: type, monkeypatch: pytest.MonkeyPatch) -> None:
     python, shown = types.ModuleType("IPython"), types.ModuleType("IPython.display")
     python.get_ipython = lambda: shell  # type: ignore[attr-defined]
-    shown.HTML, shown.display = str, print  # type: ignore[attr-defined]
+    shown.display = print  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "IPython", python)
     monkeypatch.setitem(sys.modules, "IPython.display", shown)
     assert type(usual()) is view
