@@ -166,6 +166,10 @@ def compare(results: Results, candidates: Iterable[Candidate | int | str]) -> Co
         results: the study's.
         candidates: 2 to 4 of them, or their numbers.
 
+    Returns:
+        what differs: settings of the recipes, measurements in the metrics' units, and quality on the same items with a
+        95 % interval.
+
     Raises:
         ConfigError: for fewer or more, one given twice, one that failed, or a number that is not there.
     """

@@ -332,7 +332,7 @@ class Recipe:
         channels: structured pruning settings, or None for none.
         prune: pruning settings, or None for none.
         cluster: clustering settings, or None for none.
-        scheme: a key of `SCHEMES`.
+        scheme: how weights and activations are stored: a key of `SCHEMES`, such as `float32`, `dynamic` or `int8`.
         quantize: how the scheme is made, or None for the usual way.
         finetune: training settings; None exactly when no stage trains.
         seed: of every random choice while the candidate is made.

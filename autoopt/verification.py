@@ -97,10 +97,13 @@ class Verification:
 
 
 def verify(folder: str | os.PathLike[str]) -> Verification:
-    """Check a bundle that `autoopt export` wrote.
+    """Check a bundle that `autoopt export` wrote: are its files those, and does the model still compute the same?
 
     Args:
         folder: of the bundle.
+
+    Returns:
+        what was looked at; `holds` says whether nothing differs, and `text()` what was found.
 
     Raises:
         ConfigError: if it is no bundle, or its card or samples are damaged.
@@ -139,6 +142,8 @@ def _read_card(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: naming what is wrong.
     """
+    if path.is_file():
+        raise ConfigError(f"{path}: no such folder, but a file; give the folder of its bundle")
     if not path.is_dir():
         raise ConfigError(f"{path}: no such folder; expected a bundle that `autoopt export` wrote")
     if not (path / CARD).is_file():
