@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from autoopt.metrics import Measurement, Scores
+from autoopt.metrics import STANDARD, Measurement, Scores
 from autoopt.recipe import Recipe
+from autoopt.reprs import short
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,9 @@ class Confirmation:
     resamples: tuple[float | None, ...] = ()
     classes: tuple[tuple[int, int], ...] = ()
     searched: Mapping[str, Measurement] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<Confirmation {self.quality}>"
 
     @property
     def scores(self) -> Scores:
@@ -77,6 +81,9 @@ class Skipped:
     point: tuple[str, str] | None = None
     score: float | None = None
     seconds: float = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Skipped {short(f'{self.name} {self.recipe.label()}: {self.reason}')}>"
 
     @property
     def name(self) -> str:
@@ -138,6 +145,14 @@ class Candidate:
     seconds: float = 0.0
     seconds_saved: float = 0.0
     finished: str = ""
+
+    def __repr__(self) -> str:
+        values = ", ".join(
+            f"{name} {STANDARD[name].show(m.value) if name in STANDARD else f'{m.value:.4g}'}"
+            for name, m in self.measurements.items()
+        )
+        what = f"failed in {self.failed_stage}: {self.reason}" if self.failed else values or "not measured"
+        return f"<Candidate {short(f'{self.name} {self.recipe.label()}', 90)}: {short(what, 90)}>"
 
     @property
     def failed(self) -> bool:

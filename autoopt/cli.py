@@ -224,7 +224,7 @@ def export(
         candidate = str(chosen.candidate.number)
     found = results.find(candidate)
     folder = results.export(
-        found.number, to or Path(f"{results.study}-{found.number}"), replace=force, samples=not no_samples
+        found.number, to or Path(f"{results.study}-{found.number}"), force=force, samples=not no_samples
     )
     if wants_json():
         click.echo(json.dumps({"folder": str(folder), "candidate": found.number, "sha256": found.sha256}))

@@ -29,7 +29,7 @@ class Commands(click.Group):
         except AutooptError as error:
             if _state["debug"]:
                 traceback.print_exc()
-            click.echo(f"autoopt: {error}", err=True)
+            click.echo(f"autoopt: {error.command_line}", err=True)
             ctx.exit(2 if isinstance(error, ConfigError) else 1)
         except BrokenPipeError:  # `autoopt front STUDY | head`
             sys.stderr.close()

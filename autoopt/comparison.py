@@ -12,6 +12,7 @@ from autoopt.candidate import Candidate
 from autoopt.errors import ConfigError
 from autoopt.metrics import Measurement, Metric
 from autoopt.recipe import SCHEMES, Channels, Cluster, Finetune, Prune, Quantize, Recipe
+from autoopt.reprs import html_table, short
 from autoopt.results import Results
 
 FEWEST, MOST = 2, 4
@@ -129,6 +130,31 @@ class Comparison:
     classes: tuple[ClassShares, ...]
     confirmed: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        first, *others = (c.name for c in self.candidates)
+        what = short(", ".join(setting.name for setting in self.settings) or "nothing", 100)
+        return f"<Comparison of {', '.join(others)} with {first}: the recipes differ in {what}>"
+
+    def _repr_html_(self) -> str:
+        rows = [[setting.name, *setting.values] for setting in self.settings]
+        for reading in self.readings:
+            cells = (
+                ABSENT if m is None else f"{reading.metric.show(m.value)} {reading.change(place)}".strip()
+                for place, m in enumerate(reading.measurements)
+            )
+            rows.append([reading.metric.label, *cells])
+        for name, differences in (("validation", self.differences), ("test", self.tested)):
+            if any(d is not None for d in differences):
+                told = ("" if d is None else self._told(d) for d in differences)
+                rows.append([f"{self.quality.label} on {name}, same items", *told])
+        for found in self.classes:
+            rows.append([f"class {found.name}, {found.items} items", *(f"{share:.1%} right" for share in found.shares)])
+        return html_table(["", *(f"{c.name} {c.recipe.label()}" for c in self.candidates)], rows)
+
+    def _told(self, d: Difference) -> str:
+        value, low, high = (self.quality.show_change(x, 0) for x in (d.value, d.low, d.high))
+        return f"{value} ({low} to {high}){', tied' if d.tied else ''}"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
 
@@ -163,12 +189,17 @@ def compare(results: Results, candidates: Iterable[Candidate | int | str]) -> Co
         results: the study's.
         candidates: 2 to 4 of them, or their numbers.
 
+    Returns:
+        what differs: settings of the recipes, measurements in the metrics' units, and quality on the same items with a
+        95 % interval.
+
     Raises:
         ConfigError: for fewer or more, one given twice, one that failed, or a number that is not there.
     """
-    chosen = tuple(c if isinstance(c, Candidate) else results.find(c) for c in candidates)
-    if not FEWEST <= len(chosen) <= MOST:
-        raise ConfigError(f"compare: expected {FEWEST} to {MOST} candidates, got {len(chosen)}")
+    given = (candidates,) if isinstance(candidates, Candidate | int | str) else tuple(candidates)
+    if not FEWEST <= len(given) <= MOST:
+        raise ConfigError(f"compare: expected {FEWEST} to {MOST} candidates, got {len(given)}")
+    chosen = tuple(c if isinstance(c, Candidate) else results.find(c) for c in given)
     for place, candidate in enumerate(chosen):
         if any(candidate.number == other.number for other in chosen[:place]):
             raise ConfigError(f"compare: {candidate.name} is given twice; expected different candidates")

@@ -8,7 +8,27 @@
 
 
 class AutooptError(Exception):
-    """Base of every error that autoopt raises on purpose; its text is one line for a person."""
+    """Base of every error that autoopt raises on purpose; its text is one line for a person.
+
+    What to do about it may be an argument in Python and an option on the command line. Then the error carries both:
+    its text speaks to who calls from Python, and `command_line` to who typed a command.
+    """
+
+    def __init__(self, *arguments: object, call: str = "", command: str = "") -> None:
+        """Make an error.
+
+        Args:
+            arguments: the text.
+            call: what to do in Python, the end of the text.
+            command: what to do on the command line, likewise.
+        """
+        self._command = f"{arguments[0]}{command}" if command else ""
+        super().__init__(*((f"{arguments[0]}{call}", *arguments[1:]) if call else arguments))
+
+    @property
+    def command_line(self) -> str:
+        """The text for who typed a command."""
+        return self._command or str(self)
 
 
 class ConfigError(AutooptError):

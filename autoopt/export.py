@@ -14,15 +14,15 @@ from autoopt.candidate import Candidate, Skipped
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.folder import StudyFolder
 from autoopt.metrics import STANDARD, Metric
-from autoopt.results import Results
+from autoopt.results import Pick, Results
 from autoopt.store import Store, write_atomically
 from autoopt.task import Manifest
 
 T = TypeVar("T", Candidate, Skipped)
-STUDY_FILES = ("study.yaml", "task.py")
+STUDY_FILES = ("study.yaml",)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class SavedResults(Results):
     """Results that lie in a study's folder, from which candidates can be exported.
 
@@ -48,8 +48,9 @@ class SavedResults(Results):
         data = Store(self.folder.store()).get(candidate.file)
         if data is None:
             raise TargetUnavailable(
-                f"the store {self.folder.store()} has lost the file of {candidate.name}; "
-                f"`autoopt run {self.folder.path} --recipe RECIPE.json` makes it again"
+                f"the store {self.folder.store()} has lost the file of {candidate.name}; ",
+                call=f"autoopt.run({str(self.folder.path)!r}, recipes=[candidate.recipe]) makes it again",
+                command=f"`autoopt run {self.folder.path} --recipe RECIPE.json` makes it again",
             )
         return data
 
@@ -62,28 +63,39 @@ class SavedResults(Results):
             return None
 
     def export(
-        self, number: int | str, to: str | os.PathLike[str], *, replace: bool = False, samples: bool = True
+        self,
+        number: int | str | Candidate | Pick,
+        to: str | os.PathLike[str],
+        *,
+        force: bool = False,
+        samples: bool = True,
+        replace: bool = False,
     ) -> Path:
         """Write a candidate's bundle: the model, its card, code that runs it, how to check it, how to make it again.
 
         Args:
-            number: of the candidate.
+            number: of the candidate, or the candidate, or a pick.
             to: a folder that does not exist yet.
-            replace: overwrite an earlier bundle there.
+            force: overwrite an earlier bundle there.
             samples: take a few real items of the validation data along, with the outputs on them.
+            replace: the same as `force`, by its earlier name.
 
         Returns:
             the folder.
 
         Raises:
-            ConfigError: if there is no such candidate, or something else is in the way.
+            ConfigError: if there is no such candidate, nothing was picked, or something else is in the way.
             TargetUnavailable: if the store has lost it, or the folder can't be written.
         """
-        candidate, target = self.find(number), Path(to)
+        candidate, target = self._chosen(number), Path(to)
         file = self.file(candidate)
-        ours = replace and (target / "card.json").exists()
+        ours = (force or replace) and (target / "card.json").exists()
         if target.exists() and not ours and (not target.is_dir() or any(target.iterdir())):
-            raise ConfigError(f"{target}: exists already; give another folder, or --force for an earlier bundle")
+            raise ConfigError(
+                f"{target}: exists already; give another folder, or ",
+                call="force=True for an earlier bundle",
+                command="--force for an earlier bundle",
+            )
         foreign = sorted(p.name for p in target.iterdir() if p.name not in bundle.NAMES) if target.exists() else []
         if foreign:
             raise ConfigError(
@@ -95,6 +107,13 @@ class SavedResults(Results):
         files = bundle.make(self, candidate, file, manifest=manifest, store=store, samples=samples, more=sources)
         _write(files, target)
         return target
+
+    def _chosen(self, given: int | str | Candidate | Pick) -> Candidate:
+        if isinstance(given, Pick):
+            if given.candidate is None:
+                raise ConfigError(f"nothing was picked, so nothing is exported: {given.why}")
+            return given.candidate
+        return given if isinstance(given, Candidate) else self.find(given)
 
 
 def _write(files: Mapping[str, bytes], target: Path) -> None:
@@ -133,9 +152,11 @@ def load(study: str | os.PathLike[str]) -> SavedResults:
         header = json.loads(folder.header.read_text(encoding="utf-8"))
         return _saved(folder, header, tuple(found), tuple(damaged))
     except FileNotFoundError:
-        raise ConfigError(f"{folder.path}: no results yet; run `autoopt run {folder.path}` first") from None
+        how = f"run `autoopt run {folder.path}` first, or autoopt.run in Python"
+        raise ConfigError(f"{folder.path}: no results yet; {how}") from None
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ConfigError) as error:
-        raise ConfigError(f"{folder.header}: can't be read; run `autoopt run {folder.path}` to restore it") from error
+        how = f"run `autoopt run {folder.path}` to restore it, or autoopt.run in Python"
+        raise ConfigError(f"{folder.header}: can't be read; {how}") from error
 
 
 def _saved(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from autoopt import ranking
 from autoopt.candidate import Candidate
 from autoopt.recipe import SCHEMES, Recipe
+from autoopt.reprs import short
 from autoopt.results import Results
 
 GAIN = 0.02
@@ -33,6 +34,9 @@ class Effect:
     quality: tuple[float, float, float]
     worth: bool
 
+    def __repr__(self) -> str:
+        return f"<Effect of {self.technique}: {self.candidate.name} against {self.without.name}>"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
@@ -45,6 +49,9 @@ class Verdict:
 
     technique: str
     effects: tuple[Effect, ...]
+
+    def __repr__(self) -> str:
+        return f"<Verdict: {short(self.text())}>"
 
     @property
     def worth(self) -> int:
@@ -61,7 +68,15 @@ class Verdict:
 
 
 def verdicts(results: Results) -> list[Verdict]:
-    """What each technique brings on the study's target, by the metrics that the study trades or limits."""
+    """What each technique brings on the study's target, by the metrics that the study trades or limits.
+
+    Args:
+        results: the study's.
+
+    Returns:
+        a verdict for each technique that stands in one recipe and not in another that is the same otherwise; what is
+        saved is a share of what the recipe takes without it.
+    """
     found: dict[str, list[Effect]] = {}
     for pairs in effects(results).values():
         for effect in pairs:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from autoopt.reprs import short
 from autoopt.validation import fail
 
 Z95 = 1.959963984540054
@@ -124,6 +125,11 @@ class Measurement:
             object.__setattr__(self, name, float(getattr(self, name)))
         if not all(math.isfinite(x) for x in (self.value, self.low, self.high)):
             raise ValueError(f"a measurement must be finite, got {self.value} in [{self.low}, {self.high}]")
+
+    def __repr__(self) -> str:
+        spread = "exact" if self.low == self.high else f"{self.low:.6g} to {self.high:.6g}, n={self.n}"
+        flags = f"; {short(', '.join(self.flags), 80)}" if self.flags else ""
+        return f"<Measurement {self.value:.6g} ({spread}){flags}>"
 
     @classmethod
     def exact(cls, value: float, how: str) -> Self:

@@ -1,7 +1,7 @@
 """The pick: which candidate to ship inside some budgets, why, what holds it back, and how far that can be relied on."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -11,6 +11,8 @@ from autoopt.budgets import Budget
 from autoopt.candidate import Candidate
 from autoopt.metrics import Metric
 from autoopt.ranking import MILLISECONDS, Ranking, Relation, surely_better
+from autoopt.reprs import html_text, short
+from autoopt.tables import html
 
 WHY = {
     "alone": "the best {quality} of all that fit{where}; no other comes within {margin} of it",
@@ -40,6 +42,7 @@ class Pick:
         nearest: where nothing fits, up to three candidates that miss by least.
         doubt: that the items are too few to tell, and how many would do; `` where they are enough.
         advice: that the pick is not worth it, for it is in no objective better than the untouched model; else ``.
+        metrics: by name, so that a notebook shows values with their units.
     """
 
     candidate: Candidate | None
@@ -49,6 +52,18 @@ class Pick:
     nearest: tuple[Candidate, ...] = ()
     doubt: str = ""
     advice: str = ""
+    metrics: Mapping[str, Metric] | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        what = "nothing" if self.candidate is None else f"{self.candidate.name} {self.candidate.recipe.label()}"
+        return f"<Pick of {short(f'{what}: {self.why}')}>"
+
+    def _repr_html_(self) -> str:
+        shown = self.nearest if self.candidate is None else (self.candidate,)
+        head = "Nothing is picked" if self.candidate is None else f"Pick {self.candidate.name}"
+        limits = "".join(html_text(f"limited by {text}") for text in self.binding)
+        said = "".join(html_text(text) for text in (self.doubt, self.advice) if text)
+        return html_text(f"{head}: {self.why}") + said + html(shown, self.metrics) + limits
 
 
 class Reading(NamedTuple):

@@ -123,7 +123,7 @@ def run(job: Job, workplace: Workplace, stopped: Callable[[], bool]) -> Outcome:
     """
     store = Store(Path(workplace.store))
     if not workplace.is_here():
-        reason = f"the store {workplace.store} is not shared with this machine ({os.uname().nodename}); give --store a folder that all machines see"
+        reason = f"the store {workplace.store} is not shared with this machine ({os.uname().nodename}); let it be a folder that all machines see"
         return Outcome(key=job.key, name=job.name, state="blocked", stage=job.name, reason=reason)
     if job.cached and (seconds := store.seconds(job.key)) is not None:
         return Outcome(key=job.key, name=job.name, state="done", seconds=seconds, cached=True)

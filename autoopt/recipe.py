@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from autoopt.errors import ConfigError
+from autoopt.reprs import short
 from autoopt.validation import expect_keys, expect_number, fail
 
 SCHEDULES = ("constant", "polynomial")
@@ -331,7 +332,7 @@ class Recipe:
         channels: structured pruning settings, or None for none.
         prune: pruning settings, or None for none.
         cluster: clustering settings, or None for none.
-        scheme: a key of `SCHEMES`.
+        scheme: how weights and activations are stored: a key of `SCHEMES`, such as `float32`, `dynamic` or `int8`.
         quantize: how the scheme is made, or None for the usual way.
         finetune: training settings; None exactly when no stage trains.
         seed: of every random choice while the candidate is made.
@@ -357,6 +358,9 @@ class Recipe:
             object.__setattr__(self, "finetune", None)
         elif self.finetune is None:
             object.__setattr__(self, "finetune", Finetune())
+
+    def __repr__(self) -> str:
+        return f"<Recipe {short(self.label())}, seed {self.seed}, {self.digest}>"
 
     @property
     def trains(self) -> bool:

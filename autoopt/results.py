@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,11 +23,15 @@ from autoopt.picking import Pick as Pick
 from autoopt.picking import Reading
 from autoopt.ranking import Ranking, non_dominated
 from autoopt.recipe import Recipe
+from autoopt.reprs import html_text, short
+from autoopt.tables import Front, frame
 from autoopt.validation import nearest
 
 if TYPE_CHECKING:
     import pandas as pd
 
+COUNTED = {"front": "on the front", "infeasible": "outside the budgets", "failed": "failed"}
+"""What is said of how many candidates have a status."""
 ALIVE, DEAD = 0.5, 0.1
 """A class is lost if the baseline gets at least the first share of its items right, and a candidate less than the second."""
 SPLITS = ("validation", "test")
@@ -61,6 +66,8 @@ class ClassChange:
 class Results:
     """A study's candidates, with what is needed to judge them.
 
+    Values are in the metrics' units: shares such as accuracy in [0, 1], latencies in milliseconds, sizes in bytes.
+
     Attributes:
         study: the study's name.
         metrics: all metrics that candidates may have, by name.
@@ -82,6 +89,16 @@ class Results:
     skipped: tuple[Skipped, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     equivalence: str = ""
+
+    def __repr__(self) -> str:
+        counts = Counter(self.statuses().values())
+        told = [f"{counts[status]} {words}" for status, words in COUNTED.items() if counts[status]]
+        n = len(self.candidates)
+        text = ", ".join([f"{n} candidate{'' if n == 1 else 's'}", *told])
+        return f"<{type(self).__name__} of {short(self.study, 60)}: {text}>"
+
+    def _repr_html_(self) -> str:
+        return html_text(repr(self)[1:-1]) + self.front()._repr_html_()
 
     @cached_property
     def baseline(self) -> Candidate | None:
@@ -139,18 +156,20 @@ class Results:
         usable = not candidate.failed and not candidate.refused
         return usable and all(m <= 0 for m in self.margins(candidate, budgets).values())
 
-    def front(self, budgets: Iterable[Budget] | None = None) -> list[Candidate]:
+    def front(self, budgets: Iterable[Budget] | None = None) -> Front:
         """The candidates inside the budgets that no other such candidate beats on every objective.
 
-        Sorted by the first objective, best first. Of several with the very same values, all stay.
+        Sorted by the first objective, best first. Of several with the very same values, all stay. The list has a
+        `table()`.
         """
         chosen = None if budgets is None else tuple(budgets)
         able = [c for c in self.candidates if self.fits(c, chosen) and self._point(c) is not None]
         if not able:
-            return []
+            return Front((), self.metrics, self.table)
         points = np.array([self._point(c) for c in able], dtype=float)
         kept = [c for c, keep in zip(able, non_dominated(points), strict=True) if keep]
-        return sorted(kept, key=lambda c: (*(self._point(c) or ()), c.number))
+        best_first = sorted(kept, key=lambda c: (*(self._point(c) or ()), c.number))
+        return Front(best_first, self.metrics, self.table)
 
     def _point(self, candidate: Candidate) -> tuple[float, ...] | None:
         values = [candidate.value(name) for name in self.objectives]
@@ -272,7 +291,8 @@ class Results:
         Raises:
             ConfigError: as of `asked`.
         """
-        return self.pick_within(self.asked(texts, no_budget=False, **short_forms))
+        found = self.pick_within(self.asked(texts, no_budget=False, **short_forms))
+        return dataclasses.replace(found, metrics=self.metrics)
 
     def ranking(self) -> Ranking:
         """All that may be picked: measured, and run by the target."""
@@ -352,11 +372,16 @@ class Results:
         row |= {"failed_stage": c.failed_stage, "reason": c.reason or c.refused, "seconds": round(c.seconds, 3)}
         return row | {"digest": c.recipe.digest, "sha256": c.sha256}
 
-    def table(self) -> "pd.DataFrame":
-        """All candidates as a pandas table, indexed by number; columns as in `rows`."""
-        import pandas as pd
+    def table(self, candidates: Iterable[Candidate] | None = None) -> "pd.DataFrame":
+        """Candidates as a pandas table, indexed by number; columns as in `rows`.
 
-        return pd.DataFrame(self.rows(), columns=self.columns()).set_index("number")
+        Fractions such as accuracy lie in [0, 1], latencies are in milliseconds, sizes in bytes, `seconds` are those of
+        the candidate's own jobs. What was not measured is NaN.
+
+        Args:
+            candidates: all by default.
+        """
+        return frame(self.rows(candidates), self.columns())
 
     def to_csv(self, candidates: Iterable[Candidate] | None = None, budgets: Iterable[Budget] | None = None) -> str:
         """Candidates as CSV with a header; columns and arguments as of `rows`."""

@@ -629,7 +629,11 @@ class Search:
         while self.running:
             self._turn()
             if self.stopping == INTERRUPTED:
-                raise TargetUnavailable("stopped while confirming; `autoopt confirm` goes on with it")
+                raise TargetUnavailable(
+                    "stopped while confirming; ",
+                    call="autoopt.confirm goes on with it",
+                    command="`autoopt confirm` goes on with it",
+                )
         self.stopping = before or CONFIRMING
         if (reference := self._reference()) is not None:
             for candidate in self.ledger.candidates.values():

@@ -2,15 +2,16 @@
 
 import contextlib
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from autoopt.export import SavedResults, load
 from autoopt.folder import StudyFolder
-from autoopt.progress import Recorder, Silent, View
+from autoopt.progress import Recorder, View, usual
 from autoopt.recipe import Recipe
-from autoopt.search import Search
 from autoopt.store import write_atomically
+from autoopt.validation import expect_number, fail
 
 
 def run(
@@ -32,7 +33,8 @@ def run(
         hours: after which no new candidate is begun, in place of the study's own.
         scheduler: address of a running Dask scheduler; by default jobs run on this machine.
         store: folder of the store in place of `out/store`; on a cluster one that all machines see.
-        view: shows progress; by default nothing is shown.
+        view: shows progress; by default it is shown in a notebook and in IPython, and nothing elsewhere. With
+            `autoopt.progress.Plain()` there is a line for everything that happens, with `Silent()` nothing anywhere.
         recipes: make just these, even from outside the space, instead of searching.
         target: where to measure, in place of the study's own.
 
@@ -73,15 +75,35 @@ def confirm(
 
 
 def _search(study: str | os.PathLike[str], target: str | None, view: View | None, **settings: Any) -> SavedResults:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress not found")  # by what optuna brings, in a notebook without widgets
+        from autoopt.search import Search
+
+    _check(**settings)
     folder = StudyFolder(study)
     config = folder.config(target)
     with contextlib.ExitStack() as stack:
         stack.enter_context(folder.lock())
-        shown = stack.enter_context(Recorder(view or Silent(), folder.now))
+        shown = stack.enter_context(Recorder(view or usual(), folder.now))
         Search(folder, config, shown, **settings).run()
     results = load(folder.path)
     write_outputs(folder, results)
     return results
+
+
+def _check(trials: Any, hours: Any, recipes: Any, **_: Any) -> None:
+    """Refuse settings that are none, before anything is read.
+
+    Raises:
+        ConfigError: naming the argument, expected and got.
+    """
+    if trials is not None:
+        expect_number("trials", trials, minimum=1, whole=True)
+    if hours is not None:
+        expect_number("hours", hours, minimum=0)
+    for recipe in [recipes] if isinstance(recipes, str | Recipe) else recipes:
+        if not isinstance(recipe, Recipe) or recipe is recipes:
+            fail("recipes", "a list of autoopt.Recipe, such as [candidate.recipe]", recipe)
 
 
 def write_outputs(folder: StudyFolder, results: SavedResults) -> None:
@@ -92,4 +114,4 @@ def write_outputs(folder: StudyFolder, results: SavedResults) -> None:
     report.write(results, folder.report)
     picked = results.pick().candidate
     if picked is not None:
-        results.export(picked.number, folder.pick, replace=True)
+        results.export(picked.number, folder.pick, force=True)

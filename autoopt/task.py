@@ -23,6 +23,7 @@ from autoopt.errors import ConfigError
 from autoopt.labels import Meaning, single
 from autoopt.metrics import Metric
 from autoopt.recipe import Finetune
+from autoopt.reprs import short
 from autoopt.validation import fail
 
 SPLITS = ("train", "validation", "test", "calibration")
@@ -85,6 +86,19 @@ class Task:
     class_names: tuple[str, ...] = ()
     custom_objects: Mapping[str, Any] | None = None
     allow_code: bool = False
+
+    def __repr__(self) -> str:
+        model = self.model if isinstance(self.model, str | Path) else type(self.model).__name__
+        splits = ", ".join(f"{_count(getattr(self, name))} {name}" for name in SPLITS[:3])
+        metric = self.metric if isinstance(self.metric, str) else getattr(self.metric, "name", "by its labels")
+        return f"<Task of {short(model, 80)}: {splits}; metric {short(metric, 30)}>"
+
+
+def _count(given: Any) -> str:
+    """How many items were given, or as what they were."""
+    labels = given[1] if isinstance(given, tuple | list) and len(given) == 2 else None
+    labels = next(iter(labels.values()), None) if isinstance(labels, Mapping) else labels
+    return str(len(labels)) if labels is not None and hasattr(labels, "__len__") else type(given).__name__
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from autoopt.bundle.ends import End, names
 from autoopt.bundle.escaping import one_line
 from autoopt.bundle.samples import Samples, here, run
 from autoopt.errors import CandidateFailed, ConfigError
+from autoopt.reprs import html_text, short
 from autoopt.validation import fail
 
 RELATIVE = 1e-4
@@ -60,6 +61,13 @@ class Verification:
     recorded_on: Mapping[str, Any] = field(default_factory=dict)
     run_on: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        what = f"candidate #{self.candidate} of {self.study} in {self.folder}"
+        return f"<Verification of {short(what)}: {'holds' if self.holds else 'DIFFERS'}>"
+
+    def _repr_html_(self) -> str:
+        return html_text(self.text(), "pre")
+
     @property
     def holds(self) -> bool:
         """Whether nothing differs."""
@@ -89,10 +97,13 @@ class Verification:
 
 
 def verify(folder: str | os.PathLike[str]) -> Verification:
-    """Check a bundle that `autoopt export` wrote.
+    """Check a bundle that `autoopt export` wrote: are its files those, and does the model still compute the same?
 
     Args:
         folder: of the bundle.
+
+    Returns:
+        what was looked at; `holds` says whether nothing differs, and `text()` what was found.
 
     Raises:
         ConfigError: if it is no bundle, or its card or samples are damaged.
@@ -131,6 +142,8 @@ def _read_card(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: naming what is wrong.
     """
+    if path.is_file():
+        raise ConfigError(f"{path}: no such folder, but a file; give the folder of its bundle")
     if not path.is_dir():
         raise ConfigError(f"{path}: no such folder; expected a bundle that `autoopt export` wrote")
     if not (path / CARD).is_file():

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "autoopt"
 ORDER = [
-    "errors", "validation", "labels", "scoring", "locks", "interrupts", "recipe", "metrics", "budgets", "equivalence", "candidate", "ranking", "picking", "results", "hypervolume", "words", "comparison", "scale", "scatter", "guard", "importance", "confirmation", "knobs", "space", "strategy", "targets",
+    "errors", "validation", "reprs", "labels", "scoring", "locks", "interrupts", "recipe", "metrics", "budgets", "equivalence", "candidate", "tables", "ranking", "picking", "results", "hypervolume", "words", "comparison", "scale", "scatter", "guard", "importance", "confirmation", "knobs", "space", "strategy", "targets",
     "store", "replaying", "flattening", "rebuilding", "closing", "usercode", "models", "task", "quality", "crosscheck", "measure", "stages", "intake", "quantizing", "convert", "inspect", "proof", "standalone", "jobs", "pipeline", "process", "assemble", "engine", "preload",
     "folder", "provenance", "bundle", "export", "verification", "progress", "figures", "pictures", "page", "report", "watched", "dashboard", "init", "proposals", "spent", "terms", "prospects", "foresight", "ledger", "running", "search", "study", "rehearsal", "questions", "doctor", "terminal", "checklist", "commands", "cli", "__main__",
 ]  # fmt: skip
@@ -40,6 +40,7 @@ HOMES = {
     "plotext": {"scatter"},
     "kaleido": {"pictures"},
     "choreographer": {"pictures"},
+    "PIL": {"bundle"},
 }
 
 

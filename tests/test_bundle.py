@@ -25,7 +25,7 @@ from autoopt.bundle.ends import End, Interface
 from autoopt.bundle.escaping import code_span, comment, identifier, markdown, one_line
 from autoopt.bundle.kotlin import kotlin
 from autoopt.bundle.readme import FILES
-from autoopt.bundle.recording import MOST_BYTES, _few, choose, of_classes
+from autoopt.bundle.recording import MOST_BYTES, _few, choose, fed, of_classes
 from autoopt.bundle.samples import run
 from autoopt.errors import CandidateFailed
 from autoopt.measure import classify, outputs_of
@@ -61,11 +61,10 @@ def unusual(split):
     }
 
 
-def predict(bundle):
+def predict(bundle, *arguments, cwd="/"):
     """What `python predict.py` prints, started from elsewhere."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", bundle / "predict.py"], capture_output=True, text=True, cwd="/", check=False
-    )
+    command = [sys.executable, "-W", "error", bundle / "predict.py", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -239,6 +238,12 @@ def test_labels_are_classes_where_metric_or_loss_says_so(loss, metric, expected)
     assert of_classes(tiny.manifest(loss, tinybundle.ACCURACY | {"function": metric})) == expected
 
 
+def test_several_labels_an_item_are_no_true_class(tmp_path):
+    split = Split(inputs={"x": np.zeros((5, 2))}, labels=np.ones((5, 3), int))
+    (tmp_path / "split").write_bytes(b"autoopt1" + split.to_bytes())
+    assert len(_few(tmp_path / "split", 3, 1)[1]) == 0
+
+
 def test_the_runtimes_complaint_is_told():
     with pytest.raises(CandidateFailed, match="LiteRT can't run the file: ValueError"):
         run(b"no model at all", [np.zeros((1, 4), np.float32)])
@@ -289,6 +294,131 @@ def test_one_score_decides_between_two_classes_at_the_tasks_threshold(classes, t
     expected = int(tinybundle.samples(bundle)["labels"][0])
     assert predict(bundle).split()[0] == (classes[expected] if classes else str(expected))
     assert "found[0] > 0.0f" in (bundle / "Classifier.kt").read_text()
+
+
+def grid(loss, metric, last, *, labels, classes=(), shape=(4, 6, 1), flat=False):
+    """Of a small model that ends in this layer: its `.tflite`, data, and how `tinybundle.bundle` is told of them."""
+    tf_keras.utils.set_random_seed(0)
+    model = tiny.network(*([tf_keras.layers.Flatten()] if flat else []), last, shape=shape, name="x")
+    x = np.random.default_rng(0).random((20, *shape)).astype(np.float32)
+    x[0].flat[0], x[1].flat[0] = 0, 1
+    metric = {"name": metric, "direction": "max", "unit": "fraction", "function": {}}
+    made = Split(inputs={"x": x}, labels=labels(np.random.default_rng(1)))
+    return model, x, (autoopt.convert.float32(model), made), {"loss": loss, "metric": metric, "classes": classes}
+
+
+LAYERS = tf_keras.layers
+TASKS = {
+    "mask": lambda: grid(
+        "sparse_categorical_crossentropy", "mean_iou", LAYERS.Conv2D(3, 3, padding="same", activation="softmax"),
+        labels=lambda rng: rng.integers(0, 3, (20, 4, 6)), classes=("ground", "road", "car"),
+    ),
+    "labels": lambda: grid(
+        "binary_crossentropy", "f1", LAYERS.Dense(3, activation="sigmoid"), flat=True,
+        labels=lambda rng: rng.integers(0, 2, (20, 3)) | np.array([1, 1, 0]), classes=("cat", "dog", "car"),
+    ),
+    "values": lambda: grid("mse", "r2", LAYERS.Dense(1), flat=True, labels=lambda rng: rng.random((20, 1))),
+    "classes": lambda: grid(
+        {"keras": {"class_name": "SparseCategoricalCrossentropy", "config": {"from_logits": True}}}, "accuracy",
+        LAYERS.Dense(3), flat=True, labels=lambda rng: rng.integers(0, 3, 20), classes=("a", "b", "c"),
+    ),
+    "binary": lambda: grid(
+        "binary_crossentropy", "auc", LAYERS.Dense(1, activation="sigmoid"), flat=True,
+        labels=lambda rng: rng.integers(0, 2, 20), classes=("off", "on"),
+    ),
+}  # fmt: skip
+"""A task of each kind."""
+
+
+def draw_a_photo(path):
+    image = pytest.importorskip("PIL.Image", reason="pip install pillow")
+    image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(path)
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_predict_says_what_the_task_means_of_a_persons_own_files(kind, tmp_path):
+    model, x, given, told = TASKS[kind]()
+    bundle = tinybundle.bundle(tmp_path / "made", *given, **told)
+    away, work = tmp_path / "away", tmp_path / "work"
+    shutil.copytree(bundle, away)
+    work.mkdir()
+    (meaning,) = tinybundle.card(away)["meaning"]
+    assert meaning["kind"] == kind
+    np.save(work / "x.npy", x[:3])
+    np.savetxt(work / "rows.csv", x[:3].reshape(3, -1), delimiter=",")
+    lines = predict(away, "x.npy", "rows.csv", cwd=work).splitlines()
+    values = model.predict(x[:3], verbose=0)
+    assert [line.split(":")[0] for line in lines[:6]] == [f"{n}[{i}]" for n in ("x.npy", "rows.csv") for i in range(3)]
+    names = told["classes"]
+    if kind == "mask":
+        chosen = values.argmax(axis=-1)
+        assert (np.load(work / "x_1_predicted.npy") == chosen[1]).all()
+        share = 100 * (chosen[1] == 1).mean()
+        assert f"{names[1]} {share:.2f} %" in lines[1]
+        draw_a_photo(work / "photo.png")
+        photo = predict(away, "photo.png", cwd=work).splitlines()
+        assert "converted from RGB to L, resized from 30 x 20 to 6 x 4, scaled from 0..255 to 0..1" in photo[0]
+        assert (work / "photo_predicted.png").exists()
+    elif kind == "labels":
+        for i in range(3):
+            yes = {name for name, value in zip(names, values[i], strict=True) if value > 0.5}
+            assert {name for name in names if name in lines[i].split("; not ")[0]} == yes
+    elif kind == "values":
+        assert float(lines[1].split()[1]) == pytest.approx(values[1, 0], rel=1e-4)
+        assert "in the unit of the labels" in lines[-1]
+    elif kind == "classes":
+        probabilities = np.exp(values[1]) / np.exp(values[1]).sum()
+        assert f"{names[probabilities.argmax()]} {100 * probabilities.max():.2f} %" in lines[1]
+        assert "softmax of the model's logits" in lines[1]
+    else:
+        assert lines[1].startswith(f"x.npy[1]: {names[int(values[1, 0] > 0.5)]} (probability of on ")
+    assert predict(away, cwd=work)
+    done = subprocess.run([sys.executable, away / "predict.py", "no.npy"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("predict.py: no.npy: no such file")
+
+
+def test_the_card_says_what_the_model_was_fed_with(split, tmp_path):
+    bundle = tinybundle.bundle(tmp_path, tiny.file(tiny.recipe("int8_io")), split, scheme="int8_io")
+    (fact,) = tinybundle.card(bundle)["data"]
+    x = split.inputs[tiny.INPUT]
+    assert fact == {
+        "dtype": "float32", "low": x.min(), "high": x.max(), "whole": False, "items": 64, "split": "validation"
+    }  # fmt: skip
+    assert "float32 from -1.8" in (bundle / "card.md").read_text()
+    assert "float32, -1.8" in (bundle / "README.md").read_text()
+
+
+def test_the_calibration_data_are_what_the_model_was_fed_with(tmp_path):
+    store = autoopt.store.Store(tmp_path)
+    splits = {}
+    for name, low in (("calibration", 0), ("validation", 5)):
+        arrays = {"b": np.arange(low, low + 200, dtype=np.uint8).reshape(100, 2), "a": np.full((100, 1), 0.5)}
+        split = Split(inputs=arrays, labels=np.zeros(100))
+        store.put(split.digest, split.to_bytes())
+        splits[name] = split.digest
+    manifest = dataclasses.replace(tiny.manifest(), splits=splits)
+    ends = [End(shape=(1, n), dtype="float32", name=name) for name, n in (("a", 1), ("b", 2))]
+    first, second = fed(manifest, store, ends)
+    assert (first["low"], first["high"], first["whole"], first["split"]) == (0.5, 0.5, False, "calibration")
+    assert (second["dtype"], second["low"], second["high"], second["whole"]) == ("uint8", 0, 199, True)
+    store.path(splits["calibration"]).unlink()
+    assert fed(manifest, store, ends)[1]["low"] == 5
+    assert fed(None, store, ends) is None
+    assert fed(dataclasses.replace(manifest, splits={}), store, ends) is None
+
+
+def test_what_can_not_run_in_a_bundle_is_not_there(split, tmp_path):
+    (tmp_path / "study").mkdir()
+    results = tinybundle.study(tmp_path / "study", tiny.file(tiny.recipe()), split)
+    (tmp_path / "study" / "task.py").write_text("import data_that_stays_behind")
+    (tmp_path / "study" / "study.yaml").write_text("space: smoke")
+    bundle = results.export(1, tmp_path / "bundle")
+    assert not (bundle / "task.py").exists()
+    assert "task.py" not in "".join(path.read_text() for path in bundle.glob("*.md"))
+    assert "STUDY --recipe recipe.json" in (bundle / "REPRODUCE.md").read_text()
+    (bundle / "task.py").write_text("of a bundle of before")
+    assert not (results.export(1, bundle, replace=True) / "task.py").exists()
 
 
 @given(

@@ -181,11 +181,13 @@ def test_it_is_public() -> None:
         ([1, 2, "#1"], "#1 is given twice"),
         ([0, 3], r"#3 failed \(prune: no layer can be pruned\)"),
         ([0, 9], "no candidate 9"),
+        ("37", "expected 2 to 4 candidates, got 1"),
+        (3, "expected 2 to 4 candidates, got 1"),
     ],
 )
-def test_what_can_not_be_compared_is_told(numbers: list[int | str], expected: str) -> None:
+def test_what_can_not_be_compared_is_told(numbers: list[int | str] | int | str, expected: str) -> None:
     with pytest.raises(ConfigError, match=expected):
-        compare(STUDY, numbers)
+        compare(STUDY, numbers)  # type: ignore[arg-type] - what a person may give
 
 
 def test_a_candidate_without_quality_can_be_compared() -> None:

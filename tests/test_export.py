@@ -117,6 +117,28 @@ def test_nothing_is_overwritten_silently(study: Path, tmp_path: Path) -> None:
         results.export(1, other, replace=True)
 
 
+def test_errors_name_arguments_in_python_and_options_on_the_command_line(study: Path, tmp_path: Path) -> None:
+    results = autoopt.load(study)
+    target = results.export(1, tmp_path / "bundle")
+    with pytest.raises(ConfigError, match="or force=True for an earlier bundle") as caught:
+        results.export(1, target)
+    assert caught.value.command_line.endswith("or --force for an earlier bundle")
+    assert results.export(1, target, force=True) == target
+    Store(StudyFolder(study).store()).path("a" * 64).unlink()
+    with pytest.raises(TargetUnavailable, match=r"autoopt.run\('.*', recipes=\[candidate.recipe\]\)") as lost:
+        results.export(1, tmp_path / "b")
+    assert "--recipe RECIPE.json` makes it again" in lost.value.command_line
+
+
+def test_a_candidate_and_a_pick_can_be_exported_as_they_are(study: Path, tmp_path: Path) -> None:
+    results = autoopt.load(study)
+    for place, what in enumerate((results.pick(), results.front()[0])):
+        card = json.loads((results.export(what, tmp_path / str(place)) / "card.json").read_text())
+        assert card["candidate"] == 1
+    with pytest.raises(ConfigError, match="nothing was picked, so nothing is exported: nothing fits"):
+        results.export(results.pick("latency_ms <= 0.1 ms"), tmp_path / "none")
+
+
 def test_what_can_not_be_exported_says_why(study: Path, tmp_path: Path) -> None:
     results = autoopt.load(study)
     with pytest.raises(ConfigError, match="no candidate 9"):

@@ -1,6 +1,8 @@
 import dataclasses
 import io
 import json
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -8,8 +10,9 @@ from builders import candidate as made
 from builders import results as made_results
 from rich.console import Console
 
+from autoopt import progress
 from autoopt.metrics import STANDARD, Metric
-from autoopt.progress import Live, Plain, Recorder, Snapshot, describe, duration, summary
+from autoopt.progress import Live, Notebook, Plain, Recorder, Silent, Snapshot, describe, duration, summary, usual
 
 VALUES = {"accuracy": 0.9, "latency_ms": 0.5, "compressed_bytes": 1000.0}
 METRICS = {"accuracy": Metric(name="accuracy", direction="max", unit="fraction"), **STANDARD}
@@ -76,6 +79,81 @@ def test_the_live_view_shows_progress_jobs_and_the_front() -> None:
         assert words in text
     bar = next(line for line in text.splitlines() if "━" in line)
     assert "candidates" not in bar, "the bar has a line of its own"
+
+
+class Cell:
+    """The output of a notebook's cell: what it shows now, and how often that changed."""
+
+    def __init__(self) -> None:
+        self.text, self.shown = "", 0
+
+    def display(self, shown: dict[str, str], *, raw: bool, display_id: bool) -> "Cell":
+        assert display_id
+        assert self.shown == 0, "one output, that is redrawn"
+        self.update(shown, raw=raw)
+        return self
+
+    def update(self, shown: dict[str, str], *, raw: bool) -> None:
+        assert raw
+        assert set(shown) == {"text/html", "text/plain"}
+        self.text, self.shown = shown["text/html"], self.shown + 1
+
+
+def busy() -> Snapshot:
+    study = made_results(made(0, origin="baseline", **VALUES, size_bytes=9), made(1, **VALUES, size_bytes=8))
+    return Snapshot(
+        done=2, failed=0, total=8, running=((2, "<b>50 %</b> pruned", "prune", "epoch 1/3"),), elapsed_s=10,
+        candidates=study.candidates, objectives=study.objectives, metrics=study.metrics, quality=study.quality,
+    )  # fmt: skip
+
+
+def test_a_notebook_shows_progress_in_one_place_with_names_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "NOTEBOOK_S", 1000)
+    cell = Cell()
+    with Notebook(cell.display) as view:
+        view.update(busy())
+        for number in range(100):
+            view.candidate(made(number, **VALUES), METRICS, None)
+            view.update(busy())
+        assert cell.shown == 1, "not at each of several updates a second"
+        for words in ("2 of 8 candidates", "epoch 1/3", "&lt;b&gt;50 %&lt;/b&gt; pruned", "front so far"):
+            assert words in cell.text
+        view.note("<i>a note</i>")
+        assert "&lt;i&gt;a note&lt;/i&gt;" in cell.text
+        assert "#99 float32" in cell.text
+        assert "#50 float32" not in cell.text, "the last few alone"
+        view.finish(busy(), Spent(), "time is up")
+    assert "time is up: 2 candidates" in cell.text
+    assert "epoch 1/3" not in cell.text
+
+
+def test_a_notebook_that_can_not_show_stops_no_search() -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise OSError("the browser is gone")
+
+    with Notebook(gone) as view:
+        view.note("reading")
+        view.update(busy())
+        view.finish(busy(), Spent(), "done")
+
+
+class TerminalInteractiveShell:
+    """What `ipython` runs in a terminal."""
+
+
+@pytest.mark.parametrize(("shell", "view"), [(None, Silent), (object(), Notebook), (TerminalInteractiveShell(), Plain)])
+def test_the_usual_view_is_that_of_the_place(shell: object, view: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    python, shown = types.ModuleType("IPython"), types.ModuleType("IPython.display")
+    python.get_ipython = lambda: shell  # type: ignore[attr-defined]
+    shown.display = print  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", python)
+    monkeypatch.setitem(sys.modules, "IPython.display", shown)
+    assert type(usual()) is view
+
+
+def test_without_ipython_nothing_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "IPython", None)
+    assert type(usual()) is Silent
 
 
 def test_a_recorder_tells_those_outside_and_passes_everything_on(

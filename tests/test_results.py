@@ -298,6 +298,13 @@ def test_asked_budgets_replace_those_of_the_study():
     assert study.pick(max_size="1KB").candidate.name == "#0"
 
 
+def test_a_limit_that_is_not_known_is_told_with_the_nearest():
+    with pytest.raises(ConfigError, match=r"unknown budget 'max_sise'; did you mean 'max_size'"):
+        results(candidate(0, accuracy=0.9)).pick(max_sise="1 KB")
+    with pytest.raises(ConfigError, match="budget '5': expected"):
+        results(candidate(0, accuracy=0.9)).pick(5)
+
+
 def test_pick_of_nothing():
     assert results(failed(0)).pick().why == "no candidate has been measured yet"
 

@@ -397,6 +397,24 @@ def test_bad_input_gets_one_line_and_exit_code_2(spoil: object, words: str, tmp_
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"trials": "20"}, "trials: expected a whole number of at least 1, got '20'"),
+        ({"trials": 0}, "trials: expected a whole number of at least 1, got 0"),
+        ({"hours": -1}, "hours: expected a number of at least 0, got -1"),
+        ({"recipes": ["recipe.json"]}, "recipes: expected a list of autoopt.Recipe, .* got 'recipe.json'"),
+        ({"recipes": "recipe.json"}, "recipes: expected a list of autoopt.Recipe, .* got 'recipe.json'"),
+        ({"recipes": autoopt.Recipe()}, "recipes: expected a list of autoopt.Recipe, .* got <Recipe float32"),
+    ],
+)
+def test_arguments_that_are_none_are_named_before_anything_is_read(
+    settings: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        autoopt.run(tmp_path, **settings)  # type: ignore[arg-type]
+
+
 def test_the_driver_stays_small_and_free_of_tensorflow(finished: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(finished, tmp_path / "study")
     code = (

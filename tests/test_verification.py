@@ -91,6 +91,11 @@ def test_a_whole_bundle_holds(whole):
         assert [c["name"] for c in plain["checks"]] == list(checks(found))
 
 
+def test_a_file_in_place_of_the_folder_is_told(bundle):
+    with pytest.raises(ConfigError, match=r"model.tflite: no such folder, but a file; give the folder of its bundle"):
+        autoopt.verify(bundle / "model.tflite")
+
+
 def test_a_changed_byte_of_the_model_is_seen_and_the_model_not_run(bundle):
     flip(bundle / "model.tflite")
     found = autoopt.verify(bundle)

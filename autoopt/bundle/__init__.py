@@ -2,9 +2,11 @@
 
 card.py       what is known of it                samples.py   items, and the outputs on them
 recording.py  which items those are              replay.py    runs the file over them, in a process of its own
-python.py     predict.py                         kotlin.py    Classifier.kt or Predictor.kt
-firmware.py   model_data.cc and .h               readme.py    README.md, REPRODUCE.md
-ends.py       inputs and outputs                 escaping.py  names that others chose
+meaning.py    what the outputs mean              python.py    predict.py, which is made of the next two:
+own_files.py  reads a person's own files         telling.py   says what the outputs mean for them
+kotlin.py     Classifier.kt or Predictor.kt      firmware.py  model_data.cc and .h
+readme.py     README.md, REPRODUCE.md            ends.py      inputs and outputs
+escaping.py   names that others chose
 """
 
 import hashlib
@@ -16,17 +18,18 @@ from autoopt.bundle import firmware, readme
 from autoopt.bundle.ends import End, Interface
 from autoopt.bundle.escaping import one_line
 from autoopt.bundle.kotlin import kotlin
+from autoopt.bundle.meaning import of_outputs
 from autoopt.bundle.python import NAME as PREDICT
 from autoopt.bundle.python import predict_py
-from autoopt.bundle.recording import Recording, of_classes, record
+from autoopt.bundle.recording import Recording, fed, record
 from autoopt.candidate import Candidate
 from autoopt.results import Results
 from autoopt.store import Store
 from autoopt.task import Manifest
 
 MODEL, SAMPLES, LABELS = "model.tflite", "samples.npz", "labels.txt"
-NAMES = frozenset(readme.FILES) | {"README.md"}
-"""All that a bundle may hold."""
+NAMES = frozenset(readme.FILES) | {"README.md", "task.py"}
+"""All that a bundle may hold; those of before held the study's `task.py`."""
 GUARDED = (MODEL, SAMPLES, LABELS, firmware.SOURCE, firmware.HEADER, firmware.COMPILED)
 """Files whose sha256 the card holds: what is data, and not meant to be edited."""
 
@@ -64,19 +67,22 @@ def make(
     if labels:
         files[LABELS] = "".join(f"{name}\n" for name in labels).encode()
     files |= firmware.firmware(file, card)
+    real = () if kept is None else tuple(map(End.real, outputs, kept.outputs))
+    meaning = of_outputs(manifest, outputs, real, names=len(labels), one_hot=recording.one_hot)
     card |= {
+        "data": fed(manifest, store, inputs),
+        "meaning": [one.to_dict() for one in meaning],
         "samples": recording.told(),
         "files": {name: hashlib.sha256(files[name]).hexdigest() for name in GUARDED if name in files},
     }
     if inputs and outputs:
-        classes = bool(labels or candidate.classes or (manifest is not None and of_classes(manifest)))
         interface = Interface(
             title=f"Candidate #{candidate.number} of the study {results.study}: {candidate.recipe.label()}.",
             inputs=tuple(inputs),
             outputs=tuple(outputs),
-            classes=classes and len(outputs) == 1 and len(outputs[0].item) == 1,
+            classes=len(outputs) == 1 and meaning[0].kind in ("classes", "binary") and len(outputs[0].item) == 1,
             labels=len(labels),
-            threshold=0.5 if manifest is None else manifest.threshold,
+            threshold=meaning[0].threshold,
             samples=card["samples"]["items"],
             spans=() if kept is None else tuple(map(End.span, inputs, kept.inputs)),
         )
@@ -84,7 +90,7 @@ def make(
     files |= more or {}
     files |= {
         "recipe.json": candidate.recipe.to_json().encode(),
-        "REPRODUCE.md": readme.reproduce(card).encode(),
+        "REPRODUCE.md": readme.reproduce(card, files).encode(),
         cards.TEXT: cards.card_text(card).encode(),
         cards.NAME: json.dumps(card, indent=2).encode(),
     }

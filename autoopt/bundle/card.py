@@ -41,6 +41,7 @@ def make_card(results: Results, candidate: Candidate) -> dict[str, Any]:
         "inputs": list(proof.get("inputs", [])),
         "outputs": list(proof.get("outputs", [])),
         "metrics": metrics,
+        "quality": results.quality,
         "against": words.against(results, metrics),
         "confirmed": _confirmed(results, candidate),
         "classes": [dataclasses.asdict(c) | {"lost": c.dead} for c in results.class_changes(candidate)],
@@ -125,7 +126,41 @@ def _ends(card: Mapping[str, Any]) -> list[str]:
             lines.append(
                 f"| {kind[:-1]} | `{code_span(end.get('key') or end['name'])}` | {shape} | {end['dtype']} | {quantization}"
             )
-    return [*lines, "", "A quantized value q stands for `(q - zero point) * scale`.", ""]
+    lines += ["", "A quantized value q stands for `(q - zero point) * scale`.", ""]
+    return [*lines, *_data(card), *_meaning(card)]
+
+
+def _data(card: Mapping[str, Any]) -> list[str]:
+    """What to feed the inputs with."""
+    facts = card.get("data") or ()
+    lines = []
+    for end, fact in zip(card["inputs"], facts, strict=False):
+        name = code_span(end.get("key") or end["name"])
+        lines.append(
+            f"The task's data for `{name}`: {fact['dtype']} from {fact['low']:.6g} to {fact['high']:.6g} "
+            f"({fact['items']} items of the {fact['split']} data). Feed the model with such values."
+        )
+    return [*lines, ""] if lines else []
+
+
+WORDS = {
+    "classes": "one class of several",
+    "binary": "one of two classes",
+    "labels": "a yes or no for each label",
+    "mask": "a class at each place",
+    "values": "numbers",
+}
+
+
+def _meaning(card: Mapping[str, Any]) -> list[str]:
+    """What comes out, in a sentence for each output."""
+    lines = []
+    for end, meaning in zip(card["outputs"], card.get("meaning", ()), strict=False):
+        name, of = code_span(end.get("key") or end["name"]), meaning["values"]
+        how = "" if of == "numbers" else f", as {of}"
+        over = f"; over {meaning['threshold']:g} means yes" if "threshold" in meaning else ""
+        lines.append(f"`{name}` means {WORDS[meaning['kind']]}{how}{over}.")
+    return [*lines, ""] if lines else []
 
 
 def _samples(card: Mapping[str, Any]) -> list[str]:

@@ -70,6 +70,11 @@ class End:
         """The scale in as few digits as give the same float32 again."""
         return str(np.float32(self.scale))
 
+    def real(self, array: np.ndarray) -> np.ndarray:
+        """The values that an array of the end's dtype stands for."""
+        found: np.ndarray = (array.astype(np.float32) - self.zero) * np.float32(self.scale) if self.scale else array
+        return found
+
     def span(self, array: np.ndarray) -> str:
         """What the values that an array stands for lie between, in words."""
         ends = [(float(end) - self.zero) * (self.scale or 1.0) for end in (array.min(), array.max())]

@@ -1,17 +1,26 @@
-"""`predict.py`: the few lines of Python that run the model."""
+"""`predict.py`: the few lines of Python that run the model, with `own_files` and `telling` for a person's own files."""
 
+from pathlib import Path
+from types import ModuleType
+
+from autoopt.bundle import own_files, telling
 from autoopt.bundle.ends import End, Interface, offset
 from autoopt.bundle.ends import names as called
 from autoopt.bundle.escaping import comment
 
 NAME = "predict.py"
 _CODE = '''\
-# Runs model.tflite on {which}: python {name}
+# Runs model.tflite: python {name} photo.png, or x.npy, x.npz, rows.csv; without a file, {which}.
 # {title}
+import csv
+import json
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter  # pip install ai-edge-litert numpy
+from ai_edge_litert.interpreter import Interpreter  # pip install ai-edge-litert numpy, and pillow for images
 
 FOLDER = Path(__file__).parent
 interpreter = Interpreter(str(FOLDER / "model.tflite"))
@@ -25,31 +34,40 @@ def predict({names}):
 {result}
 
 
+{own_files}
+
+
+{telling}
+
+
 if __name__ == "__main__":
-{items}
-{shown}
+    main(FOLDER, predict, sys.argv[1:])
 '''
+_MARK = "# ---- what follows stands in predict.py as it is\n"
 
 
 def predict_py(interface: Interface) -> str:
     """The text of `predict.py`; quantization, dtypes and shapes are the file's own."""
     ends = interface.inputs
     names = ["x"] if len(ends) == 1 else [f"x{i}" for i in range(len(ends))]
-    stored = bool(interface.samples)
     shapes = [f"({', '.join(map(str, end.item))}{',' * (len(end.item) == 1)})" for end in ends]
-    calls = ", ".join(_real(name, end) for name, end in zip(names, ends, strict=True))
     return _CODE.format(
         name=NAME,
-        which="the first stored sample" if stored else "zeros: no samples are stored",
+        which="the first stored sample" if interface.samples else "zeros, for no samples are stored",
         title=comment(interface.title),
         resize="".join(_resize(i, end) for i, end in enumerate(ends) if end.shape[0] != 1),
         names=", ".join(names),
         doc=interface.doc(shapes),
         feed="\n".join(_feed(i, name, end) for i, (name, end) in enumerate(zip(names, ends, strict=True))),
         result=_result(interface.outputs),
-        items=_items(names, ends, stored),
-        shown=_shown(interface, calls),
+        own_files=_body(own_files),
+        telling=_body(telling),
     )
+
+
+def _body(module: ModuleType) -> str:
+    """The text of a module without its imports."""
+    return Path(str(module.__file__)).read_text(encoding="utf-8").split(_MARK)[1].strip()
 
 
 def _resize(index: int, end: End) -> str:
@@ -89,26 +107,3 @@ def _result(ends: tuple[End, ...]) -> str:
 def _real(name: str, end: End) -> str:
     """The values that a tensor's integers stand for."""
     return f"({name}.astype(np.float32){offset(-end.zero)}) * {end.factor}" if end.scale else name
-
-
-def _items(names: list[str], ends: tuple[End, ...], stored: bool) -> str:
-    if not stored:
-        return "\n".join(
-            f"    {name} = np.zeros({end.item}, {_dtype(end)})" for name, end in zip(names, ends, strict=True)
-        )
-    reads = (f'    {name} = samples["input_{i}"][0]' for i, name in enumerate(names))
-    return "\n".join(['    samples = np.load(FOLDER / "samples.npz", allow_pickle=False)', *reads])
-
-
-def _shown(interface: Interface, calls: str) -> str:
-    if len(interface.outputs) > 1:
-        return f"    for name, values in predict({calls}).items():\n        print(name, values.reshape(-1))"
-    scores = f"    scores = predict({calls}).reshape(-1)"
-    if not interface.classes:
-        return f"{scores}\n    print(scores)"
-    best = f"int(scores[0] > {interface.threshold})" if interface.binary else "int(scores.argmax())"
-    lines, shown = [scores, f"    best = {best}"], "best"
-    if interface.labels:
-        lines.append('    labels = (FOLDER / "labels.txt").read_text(encoding="utf-8").splitlines()')
-        shown = "labels[best] if best < len(labels) else best"
-    return "\n".join([*lines, f"    print({shown}, scores.max())"])

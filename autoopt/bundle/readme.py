@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from autoopt.bundle.escaping import code_span, markdown
+from autoopt.bundle.own_files import brightness, colours
 
 FILES = {
     "model.tflite": "the model",
@@ -11,7 +12,7 @@ FILES = {
     "card.json": "the same for programs, with the files' sha256",
     "samples.npz": "real items of the validation data as the model takes them, the outputs recorded on them, the true classes",
     "labels.txt": "the classes' names, one a line, in the order of the outputs",
-    "predict.py": "runs the model in Python",
+    "predict.py": "runs the model in Python on your own files, and says what comes out",
     "Classifier.kt": "runs the model on Android",
     "Predictor.kt": "runs the model on Android",
     "model_data.h": "for firmware: the array's name, the operators it needs, the arena",
@@ -19,8 +20,7 @@ FILES = {
     "model_vela.tflite": "what Vela compiled the model to; the array holds this",
     "recipe.json": "how the candidate was made",
     "REPRODUCE.md": "how to make it again",
-    "study.yaml": "the study's",
-    "task.py": "the study's",
+    "study.yaml": "the study's settings, to read: its task, model and data stayed with the study",
 }
 
 
@@ -51,12 +51,45 @@ def readme(card: Mapping[str, Any], names: Iterable[str]) -> str:
             f"There are no stored samples ({markdown(card['samples']['why'])}). `autoopt verify .` checks the file alone.",
         ]
     if "predict.py" in present:
-        lines += ["", "Run it (`pip install ai-edge-litert numpy`):", "", "    python predict.py"]
+        lines += _running(card)
     return "\n".join(lines) + "\n"
 
 
-def reproduce(card: Mapping[str, Any]) -> str:
-    """How to make the same file again."""
+def _running(card: Mapping[str, Any]) -> list[str]:
+    """How to run the model on one's own files, and what it takes."""
+    facts = card.get("data") or ()
+    pictures = any(
+        colours(end["shape"][1:]) and brightness(fact) for end, fact in zip(card["inputs"], facts, strict=False)
+    )
+    example = " ".join(f"{'photo.png' if pictures else 'x.npy'}" for _ in card["inputs"])
+    lines = [
+        "",
+        f"Run it (`pip install ai-edge-litert numpy{' pillow' if pictures else ''}`):",
+        "",
+        f"    python predict.py {example}",
+        "",
+        f"It takes {'an image, ' if pictures else ''}an `.npy`, an `.npz` or a `.csv` with one item a row, and prints what "
+        "the model says of each item; without a file, of the first stored sample.",
+    ]
+    for end, fact in zip(card["inputs"], card.get("data") or (), strict=False):
+        name = code_span(end.get("key") or end["name"])
+        lines.append(
+            f"Values of `{name}` are those that the model was trained on: {fact['dtype']}, {fact['low']:.6g} to {fact['high']:.6g}."
+        )
+    if len(card["inputs"]) > 1:
+        order = ", ".join(f"`{code_span(end.get('key') or end['name'])}`" for end in card["inputs"])
+        lines.append(f"It takes a file for each input, in this order: {order}.")
+    return lines
+
+
+def reproduce(card: Mapping[str, Any], names: Iterable[str] = ()) -> str:
+    """How to make the same file again.
+
+    Args:
+        card: of the candidate.
+        names: of the bundle's other files.
+    """
+    settings = "the settings that it had are in `study.yaml`, " if "study.yaml" in set(names) else ""
     given = card["provenance"].get("libraries", {})
     libraries = "".join(f"- {markdown(name)} {markdown(number)}\n" for name, number in given.items())
     return (
@@ -64,10 +97,12 @@ def reproduce(card: Mapping[str, Any]) -> str:
         f"Candidate #{card['candidate']} of the study `{code_span(card['study'])}`, recipe {card['recipe_digest']}.\n\n"
         "1. Install autoopt and these versions, which results follow from:\n\n"
         f"{libraries}\n"
-        "2. In the study's folder (its `study.yaml` and `task.py` are copied here; your model and data must lie where "
-        "the task expects them):\n\n"
-        f"       autoopt run STUDY --recipe recipe.json\n\n"
-        f"3. Compare: the task's fingerprint was `{code_span(card['provenance'].get('task', ''))}`, the file's sha256 "
+        "2. Have the study's folder: its task, model and data stayed with it and are not in this bundle "
+        f"({settings}the recipe in `recipe.json`). In a copy without `out` nothing of the first run is used again.\n"
+        "3. In this folder, with the study's for `STUDY`:\n\n"
+        "       autoopt run STUDY --recipe recipe.json\n\n"
+        "4. Export it (`autoopt front STUDY --all` shows its number, `autoopt export STUDY NUMBER --to again` writes it) and "
+        f"compare the two `card.json`: the task's fingerprint was `{code_span(card['provenance'].get('task', ''))}`, the file's sha256 "
         f"`{card['sha256']}`. Training on several threads may differ in the last digits between machines; "
         "post-training schemes give the same bytes.\n"
     )

@@ -1,6 +1,6 @@
-"""Which items of the study's data a bundle holds: a few real ones, run once when it is written.
+"""What a bundle holds of the study's data: a few real items, run once when it is written, and what all are like.
 
-With these the next person sees that the model still computes the same.
+With the items the next person sees that the model still computes the same, and with the rest what to feed it with.
 """
 
 import math
@@ -22,6 +22,8 @@ from autoopt.task import Inputs, Manifest
 MOST_ITEMS = 8
 MOST_BYTES = 1 << 20
 """Of all items together, inputs and outputs; one item there is in any case."""
+LOOKED_AT, LOOKED_AT_BYTES = 256, 1 << 26
+"""Items at most, and bytes of each input, of which the range is told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +34,13 @@ class Recording:
         samples: None where there are none.
         why: there are none.
         where: they were run, see `here`.
+        one_hot: whether the labels, where they have several values, have exactly one 1 among zeros.
     """
 
     samples: Samples | None = None
     why: str = ""
     where: Mapping[str, Any] = field(default_factory=dict)
+    one_hot: bool = False
 
     def told(self) -> dict[str, Any]:
         """What the card says of it."""
@@ -81,7 +85,61 @@ def record(
         return Recording(why=getattr(error, "reason", str(error)))
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         return Recording(why=f"the validation data in the study's store can't be read ({type(error).__name__})")
-    return Recording(samples=Samples(inputs=done.inputs, outputs=done.outputs, labels=labels), where=here())
+    samples = Samples(inputs=done.inputs, outputs=done.outputs, labels=labels)
+    return Recording(samples=samples, where=here(), one_hot=_one_hot(path))
+
+
+def fed(manifest: Manifest | None, store: Store, inputs: Sequence[End]) -> list[dict[str, Any]] | None:
+    """What the model was fed with: for each input of the file, the dtype and the range of the task's own data.
+
+    Of the calibration items, which stand for the training data, or of the validation items where those are gone.
+
+    Args:
+        manifest: of the study's task, None where it is not known any more.
+        store: the study's.
+        inputs: what the file takes.
+
+    Returns:
+        by input `dtype`, `low`, `high`, `whole` (whether all values are whole numbers), and of how many items of which
+        split; None where the data are gone.
+    """
+    if manifest is None:
+        return None
+    for split in ("calibration", "validation"):
+        try:
+            with zipfile.ZipFile(store.path(manifest.splits[split])) as archive:
+                names = [str(name) for name in _rows(archive, "names")]
+                known = {end.name for end in inputs} == set(names) and len(inputs) == len(names)
+                places = [names.index(end.name) for end in inputs] if known else range(len(inputs))
+                return [_range(archive, f"input_{place}") | {"split": split} for place in places]
+        except (OSError, ValueError, KeyError, TypeError, EOFError, TargetUnavailable, zipfile.BadZipFile):
+            continue
+    return None
+
+
+def _range(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
+    """Dtype, least and greatest value of some items from all over an array."""
+    with archive.open(f"{name}.npy") as stream:
+        shape, _, dtype = _head(stream)
+    most = max(1, min(LOOKED_AT, shape[0], LOOKED_AT_BYTES // max(1, math.prod(shape[1:]) * dtype.itemsize)))
+    values = _rows(archive, name, np.unique(np.linspace(0, shape[0] - 1, most).astype(int)))
+    return {
+        "dtype": dtype.name,
+        "low": float(values.min()),
+        "high": float(values.max()),
+        "whole": bool((values == np.floor(values)).all()),
+        "items": len(values),
+    }
+
+
+def _one_hot(path: Path) -> bool:
+    """Whether labels of several values have exactly one 1 among zeros, as far as some of them tell."""
+    with zipfile.ZipFile(path) as archive:
+        shape = _shape(archive, "labels")
+        if len(shape) < 2 or shape[-1] < 2:
+            return False
+        labels = _rows(archive, "labels", np.unique(np.linspace(0, shape[0] - 1, LOOKED_AT).astype(int)))
+    return bool(np.isin(labels, (0, 1)).all() and (labels.sum(axis=-1) == 1).all())
 
 
 def _few(path: Path, values: int, bytes_each: int) -> tuple[Inputs, np.ndarray]:
