@@ -342,6 +342,7 @@ def test_predict_says_what_the_task_means_of_a_persons_own_files(kind, tmp_path)
     away, work = tmp_path / "away", tmp_path / "work"
     shutil.copytree(bundle, away)
     work.mkdir()
+    assert "autoopt" not in (away / "predict.py").read_text()
     (meaning,) = tinybundle.card(away)["meaning"]
     assert meaning["kind"] == kind
     np.save(work / "x.npy", x[:3])

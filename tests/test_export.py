@@ -196,6 +196,16 @@ def test_a_study_that_never_ran_says_so(tmp_path: Path) -> None:
         autoopt.load(tmp_path)
 
 
+def test_a_bundle_does_not_tell_where_the_study_lay(study: Path, tmp_path: Path) -> None:
+    header = json.loads(StudyFolder(study).header.read_text())
+    header["provenance"] |= {"folder": "/home/anna/secret/toy", "space": "/home/anna/secret/toy/study.yaml: space"}
+    StudyFolder(study).header.write_text(json.dumps(header))
+    target = autoopt.load(study).export(1, tmp_path / "bundle")
+    card = json.loads((target / "card.json").read_text())
+    assert (card["provenance"]["folder"], card["provenance"]["space"]) == ("toy", "toy/study.yaml: space")
+    assert not any(b"anna" in path.read_bytes() for path in target.iterdir())
+
+
 def test_the_card_tells_what_was_confirmed_and_what_was_lost() -> None:
     def half(right: int) -> str:
         return pack_outcomes(np.arange(200) < right)

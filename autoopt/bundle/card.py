@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from autoopt import words
@@ -54,8 +55,17 @@ def make_card(results: Results, candidate: Candidate) -> dict[str, Any]:
             "weights": list(proof.get("weights", [])),
         },
         "stages": [dict(report) for report in candidate.report],
-        "provenance": dict(results.provenance),
+        "provenance": _leaving(results.provenance),
     }
+
+
+def _leaving(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """What is told of a study outside of the house: its folder by name, not where that lies."""
+    folder = str(provenance.get("folder", ""))
+    name = Path(folder).name
+    if not name:
+        return dict(provenance)
+    return {k: v.replace(folder, name) if isinstance(v, str) else v for k, v in provenance.items()}
 
 
 def _confirmed(results: Results, candidate: Candidate) -> dict[str, Any] | None:
