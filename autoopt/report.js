@@ -54,7 +54,7 @@ function margin(budget, candidate) {
 /** The value by which a candidate is furthest outside, and on which split, as `Results.hardest` has it. */
 function hardest(budget, candidate) {
   const found = margins(budget, candidate), {shown} = candidate.cells[budget.metric];
-  if (found.length < 2) return {shown, split: ""};
+  if (found.length < 2) return {shown, split: data.unconfirmed && budget.metric === data.quality ? " on the validation split" : ""};
   return found[1] !== null && found[1] > found[0] ? {shown: candidate.test_shown, split: " on the test split"} : {shown, split: " on the validation split"};
 }
 

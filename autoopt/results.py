@@ -119,9 +119,10 @@ class Results:
         readings = self.readings(candidate, budget.metric)
         if readings[0][0] is None or (budget.factor != 0 and readings[0][1] is None):
             return None
+        splits = SPLITS if budget.metric == self.quality and self.confirms else ("",)
         known = [
             Reading(budget.margin(value, reference), value, split)
-            for (value, reference), split in zip(readings, SPLITS if len(readings) > 1 else ("",), strict=True)
+            for (value, reference), split in zip(readings, splits, strict=False)
             if value is not None and (budget.factor == 0 or reference is not None)
         ]
         return max(known, key=lambda reading: reading.margin)

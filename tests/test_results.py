@@ -588,7 +588,10 @@ def test_best_seen_is_of_the_split_that_it_misses_on():
     assert [c.number for c in pick.nearest] == [1, 2]
     found = study.hardest(study.candidates[0], study.budgets[0])
     assert (found.margin, found.value, found.split) == (pytest.approx(0.0115), 0.8385, "test")
-    assert study.hardest(study.candidates[1], study.budgets[0]).split == ""
+    assert study.hardest(study.candidates[1], study.budgets[0]).split == "validation"
+    alone = results(candidate(2, accuracy=0.83), budgets=["accuracy >= 85 %"])
+    assert alone.hardest(alone.candidates[0], alone.budgets[0]).split == ""
+    assert alone.pick().binding == ("accuracy >= 85 % (best seen: 83.00 %)",)
     worse = results(confirmed(candidate(1, accuracy=0.8), 0.84), budgets=["accuracy >= 85 %"])
     assert worse.pick().binding == ("accuracy >= 85 % (best seen: 80.00 % on the validation split)",)
 
