@@ -76,8 +76,9 @@ const front = inside => listOf(inside & complete).filter(place => (beatenBy[plac
 function choose(inside) {
   const tied = inside & ties[ranked.find(place => has(inside, place))];
   const fastest = data.fastest.find(place => has(tied, place));
-  const [metric, count] = data.reach[fastest];
-  const asFast = tied & (bit(fastest) | setOf(data.by_low[metric].slice(0, count)));
+  const [metric, low, value] = data.reach[fastest];
+  const reached = setOf(data.by_low[metric].slice(0, low)) & setOf(data.by_value[metric].slice(0, value));
+  const asFast = tied & (bit(fastest) | reached);
   return {place: data.smallest.find(place => has(asFast, place)), tied};
 }
 

@@ -232,9 +232,10 @@ class Results:
 
     def parse_budgets(self, texts: Iterable[str] = (), **short_forms: Limit) -> tuple[Budget, ...]:
         """Budgets in the shared syntax and in short forms (see `budgets.from_short_forms`)."""
-        if unknown := sorted(set(short_forms) - {*SHORT_FORMS, "max_accuracy_drop", "max_quality_drop"}):
-            known = (*SHORT_FORMS, "max_accuracy_drop", "max_quality_drop")
-            raise ConfigError(f"unknown budget {unknown[0]!r}; {nearest(unknown[0], known)}")
+        known = (*SHORT_FORMS, "max_accuracy_drop", "max_quality_drop")
+        for name in short_forms:
+            if name not in known:
+                raise ConfigError(f"budgets: unknown limit {name!r}; {nearest(name, known)}")
         parsed = [budget_syntax.parse(text, self.metrics) for text in texts]
         return tuple(parsed + budget_syntax.from_short_forms(self.metrics, self.quality, **short_forms))
 
@@ -263,8 +264,8 @@ class Results:
         """Recommend one candidate inside the given budgets (the study's own if none is given).
 
         Among the candidates inside, the one with the best quality is found, then all that are
-        as good (see `equivalence`); of those the fastest is picked, and of equally fast ones
-        (overlapping intervals) the smallest download.
+        as good (see `equivalence`); of those the fastest is picked, and of about equally fast ones
+        (see `Ranking.as_fast`) the smallest download.
 
         Args:
             *texts: budgets such as `"latency_ms <= 2"`.

@@ -298,6 +298,21 @@ def test_asked_budgets_replace_those_of_the_study():
     assert study.pick(max_size="1KB").candidate.name == "#0"
 
 
+def test_a_limit_that_is_not_known_is_named():
+    with pytest.raises(ConfigError, match="budgets: unknown limit 'max_mae_drop'; did you mean 'max_"):
+        results(candidate(0, mae=0.9), quality="mae").pick(max_mae_drop="0.1")
+
+
+def test_numbers_are_read_as_their_texts():
+    study = results(candidate(0, "baseline", accuracy=0.9, latency_ms=2), candidate(1, accuracy=0.85, latency_ms=1))
+    assert study.pick(max_latency=1).candidate.number == 1
+    assert study.pick(max_accuracy_drop=0.01).candidate.number == 0
+    with pytest.raises(ConfigError, match="max_size 60: of what"):
+        study.pick(max_size=60)
+    with pytest.raises(ConfigError, match="max_accuracy_drop '1': 1 of what"):
+        study.pick(max_accuracy_drop=1)
+
+
 def test_pick_of_nothing():
     assert results(failed(0)).pick().why == "no candidate has been measured yet"
 
