@@ -30,6 +30,8 @@ _FACTOR = re.compile(rf"(?P<factor>{_NUMBER})\s*(?P<percent>%\s*of\s+(?:the\s+)?
 SYNTAX = "'METRIC <= LIMIT' or 'METRIC >= LIMIT', such as 'size_bytes <= 300 KB' or 'accuracy >= baseline - 1 point'"
 TINY = 1000
 """A bare number of bytes below this is asked back: no model is that small, and who writes 60 means kilobytes."""
+MANY_TIMES = 10
+"""A bare ratio over this is asked back: who writes 50 means percent."""
 AMBIGUOUS = 0.2
 """A bare difference of fractions from this on is asked back: who writes 0.5 means half a point, or half of all."""
 
@@ -112,7 +114,7 @@ def parse(text: str, metrics: Mapping[str, Metric], *, stored: bool = False) -> 
     Raises:
         ConfigError: for another syntax, an unknown metric, a unit of another kind, or a number that can be mistaken.
     """
-    found = _LIMIT.fullmatch(text)
+    found = _LIMIT.fullmatch(str(text))
     if not found:
         raise ConfigError(f"budget {text!r}: expected {SYNTAX}")
     name, sense, bound = found["metric"], found["sense"], found["bound"]
@@ -158,30 +160,42 @@ def allowance(text: str, metric: Metric, where: str) -> tuple[float, float]:
 def _allowance(match: re.Match[str], metric: Metric, where: str, *, stored: bool) -> tuple[float, float]:
     number, unit = _number(match, where), _unit(match)
     if match["of"]:
-        if unit != "%":
+        if unit not in ("%", "percent"):
             raise ConfigError(f"{where}: expected a percentage of the baseline, got {match['number']} {unit}".rstrip())
         return number / 100, 0.0
     if unit in ("%", "percent") and unit not in UNITS[metric.unit]:
         return number / 100, 0.0
-    if metric.unit == "fraction" and not unit and number >= AMBIGUOUS and not stored:
-        points = f"'{number:g} point{'' if number == 1 else 's'}' (the same as '{number:g} %' or '{number / 100:g}')"
-        else_ = f", or '{number * 100:g} points' if that is meant" if number <= 1 else ""
-        raise ConfigError(f"{where}: {number:g} of what? Write {points}{else_}")
     if unit and not metric.unit:
         raise ConfigError(
             f"{where}: {metric.name} has no unit; write such as '0.05' of its own, or '5 %' of the baseline's"
         )
+    if not unit and not stored:
+        if metric.unit == "fraction" and number >= AMBIGUOUS:
+            points = (
+                f"'{number:g} point{'' if number == 1 else 's'}' (the same as '{number:g} %' or '{number / 100:g}')"
+            )
+            instead = f", or '{number * 100:g} points' if that is meant" if number <= 1 else ""
+            raise ConfigError(f"{where}: {number:g} of what? Write {points}{instead}")
+        _expect_likely(number, metric, where)
     return 0.0, number * _factor(match, metric, where)
 
 
 def _absolute(match: re.Match[str], metric: Metric, where: str, *, stored: bool) -> float:
     number, unit = _number(match, where), _unit(match)
-    if metric.unit == "fraction" and not unit and number > 1 and not stored:
-        raise ConfigError(f"{where}: {number:g} is more than all of it; write '{number:g} %' or '{number / 100:g}'")
-    if metric.unit == "B" and not unit and 0 < number < TINY and not stored:
+    if not unit and not stored:
+        if metric.unit == "fraction" and number > 1:
+            raise ConfigError(f"{where}: {number:g} is more than all of it; write '{number:g} %' or '{number / 100:g}'")
+        _expect_likely(number, metric, where)
+    return number * _factor(match, metric, where)
+
+
+def _expect_likely(number: float, metric: Metric, where: str) -> None:
+    """Ask back where hardly anybody means a bare number in the metric's own unit."""
+    if metric.unit == "B" and 0 < number < TINY:
         asked = f"write '{number:g} KB', or '{number:g} B' if bytes are meant"
         raise ConfigError(f"{where}: {number:g} bytes is less than any model takes; {asked}")
-    return number * _factor(match, metric, where)
+    if metric.unit == "ratio" and number > MANY_TIMES:
+        raise ConfigError(f"{where}: {number:g} of what? Write '{number:g} %', or '{number:g}x' if that is meant")
 
 
 def _number(match: re.Match[str], where: str) -> float:

@@ -6,8 +6,8 @@ loses more than the margin against the best that was measured, however few the i
 significant never makes two candidates alike.
 
 Whether this can be relied on is a second question. The items are *too few to tell* if the 95 % interval of the paired
-difference is wider than the margin to both sides and lies neither inside the margin nor wholly beyond it. Then it is said, with about
-how many items would do: the width shrinks with the square root of their number.
+difference holds 0, so that either may be the better one, and reaches further than the margin to both sides on average.
+Then it is said, with about how many items would do: the width shrinks with the square root of their number.
 """
 
 import math
@@ -87,9 +87,7 @@ def too_few(differences: np.ndarray, margin: float) -> np.ndarray:
         shape (...), dtype bool.
     """
     low, high = differences[..., 1], differences[..., 2]
-    inside = (low >= -margin) & (high <= margin)
-    beyond = (low > margin) | (high < -margin)
-    return np.asarray(~inside & ~beyond & ((high - low) / 2 > margin) & (margin > 0))
+    return np.asarray((low <= 0) & (high >= 0) & ((high - low) / 2 > margin) & (margin > 0))
 
 
 def enough(items: int, differences: np.ndarray, margin: float) -> int:

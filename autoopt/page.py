@@ -65,6 +65,7 @@ def data(results: Results) -> dict[str, Any]:
         "fastest": ranking.fastest,
         "smallest": ranking.smallest,
         "by_low": ranking.by_low,
+        "by_value": ranking.by_value,
         "reach": [ranking.reach(place) for place in range(len(ranking.candidates))],
         "pick_command": words.command(results, "pick"),
         "axes": dict(zip(("x", "y", "color"), chosen_axes(results), strict=True)),

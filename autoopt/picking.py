@@ -72,7 +72,7 @@ class Reading(NamedTuple):
     Attributes:
         margin: how far it is outside, in the metric's unit; 0 or less is inside.
         value: in the metric's unit.
-        split: that it is of, where the candidate was measured on both; else ``.
+        split: that it is of, where some candidate was measured on both; else ``.
     """
 
     margin: float

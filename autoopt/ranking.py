@@ -16,6 +16,8 @@ from autoopt.candidate import Candidate
 from autoopt.metrics import Measurement, Metric, Scores, differences, paired_differences, unpack_outcomes
 
 RATIO, MILLISECONDS = "latency_ratio", "latency_ms"
+AS_FAST = 0.05
+"""At most so much slower than the fastest is what the smaller download is preferred to."""
 BLOCK = 100
 """Candidates compared with all others at a time: bounds the memory."""
 
@@ -113,36 +115,50 @@ class Ranking:
         return [self._related(place, row) for place, row in zip(places, rows, strict=True)]
 
     def as_fast(self, place: int) -> np.ndarray:
-        """Whose latency may be as low as one candidate's: the interval begins below the end of its own.
+        """Who is about as fast as one candidate: intervals overlap, and at most `AS_FAST` slower by the estimates.
+
+        Without the second, noise would pass for speed: an interval that is wide overlaps with much that is slower.
 
         Returns:
             shape (candidates,), dtype bool; itself among them.
         """
-        found = np.zeros(len(self.candidates), dtype=bool)
-        metric, count = self.reach(place)
-        found[self.by_low[metric][:count]] = True
-        found[place] = True
-        return found
+        metric, low, value = self.reach(place)
+        overlaps, near = np.zeros((2, len(self.candidates)), dtype=bool)
+        overlaps[self.by_low[metric][:low]] = True
+        near[self.by_value[metric][:value]] = True
+        as_fast = np.asarray(overlaps & near)
+        as_fast[place] = True
+        return as_fast
 
     @cached_property
     def by_low(self) -> dict[str, list[int]]:
         """For both latency metrics, the places of those that have it, by the lower end of its interval."""
-        found = {}
-        for name in (RATIO, MILLISECONDS):
-            low = {place: c.measurements[name].low for place, c in enumerate(self.candidates) if name in c.measurements}
-            found[name] = sorted(low, key=low.__getitem__)
-        return found
+        return {name: self._ordered(name, "low") for name in (RATIO, MILLISECONDS)}
 
-    def reach(self, place: int) -> tuple[str, int]:
-        """How far one candidate's interval reaches: the latency metric, and how many of its `by_low` are as fast."""
+    @cached_property
+    def by_value(self) -> dict[str, list[int]]:
+        """The same by the estimate."""
+        return {name: self._ordered(name, "value") for name in (RATIO, MILLISECONDS)}
+
+    def _ordered(self, metric: str, part: str) -> list[int]:
+        having = [place for place, c in enumerate(self.candidates) if metric in c.measurements]
+        return sorted(having, key=lambda place: getattr(self.candidates[place].measurements[metric], part))
+
+    def reach(self, place: int) -> tuple[str, int, int]:
+        """How far one candidate reaches: the latency metric, and how many of its `by_low` and of its `by_value` are as fast."""
         # The ratio to the baseline is measured within each process: it tells apart what milliseconds can't.
         name = RATIO if RATIO in self.candidates[place].measurements else MILLISECONDS
         limit = self.candidates[place].measurements.get(name)
         if limit is None:
-            return name, 0
-        return name, bisect_right(
-            self.by_low[name], limit.high, key=lambda p: self.candidates[p].measurements[name].low
+            return name, 0, 0
+        ends = (
+            bisect_right(order[name], end, key=lambda p: getattr(self.candidates[p].measurements[name], part))
+            for order, end, part in (
+                (self.by_low, limit.high, "low"),
+                (self.by_value, limit.value * (1 + AS_FAST) * (1 + 1e-12), "value"),
+            )
         )
+        return name, next(ends), next(ends)
 
     def beaten_by(self, place: int) -> np.ndarray:
         """Who is at least as good as one candidate on every objective, and better on some.
@@ -168,7 +184,7 @@ class Ranking:
         """The candidate to ship of those inside the budgets.
 
         The best quality is found, then all that are as good (see `equivalence`); of those the fastest is
-        taken, and of equally fast ones (overlapping intervals) the smallest download.
+        taken, and of about equally fast ones (see `as_fast`) the smallest download.
 
         Args:
             inside: shape (candidates,), dtype bool, some true.

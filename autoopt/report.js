@@ -54,7 +54,7 @@ function margin(budget, candidate) {
 /** The value by which a candidate is furthest outside, and on which split, as `Results.hardest` has it. */
 function hardest(budget, candidate) {
   const found = margins(budget, candidate), {shown} = candidate.cells[budget.metric];
-  if (found.length < 2) return {shown, split: ""};
+  if (found.length < 2) return {shown, split: data.unconfirmed && budget.metric === data.quality ? " on the validation split" : ""};
   return found[1] !== null && found[1] > found[0] ? {shown: candidate.test_shown, split: " on the test split"} : {shown, split: " on the validation split"};
 }
 
@@ -76,8 +76,9 @@ const front = inside => listOf(inside & complete).filter(place => (beatenBy[plac
 function choose(inside) {
   const tied = inside & ties[ranked.find(place => has(inside, place))];
   const fastest = data.fastest.find(place => has(tied, place));
-  const [metric, count] = data.reach[fastest];
-  const asFast = tied & (bit(fastest) | setOf(data.by_low[metric].slice(0, count)));
+  const [metric, low, value] = data.reach[fastest];
+  const reached = setOf(data.by_low[metric].slice(0, low)) & setOf(data.by_value[metric].slice(0, value));
+  const asFast = tied & (bit(fastest) | reached);
   return {place: data.smallest.find(place => has(asFast, place)), tied};
 }
 

@@ -136,9 +136,10 @@ class Results:
         readings = self.readings(candidate, budget.metric)
         if readings[0][0] is None or (budget.factor != 0 and readings[0][1] is None):
             return None
+        splits = SPLITS if budget.metric == self.quality and self.confirms else ("",)
         known = [
             Reading(budget.margin(value, reference), value, split)
-            for (value, reference), split in zip(readings, SPLITS if len(readings) > 1 else ("",), strict=True)
+            for (value, reference), split in zip(readings, splits, strict=False)
             if value is not None and (budget.factor == 0 or reference is not None)
         ]
         return max(known, key=lambda reading: reading.margin)
@@ -250,9 +251,10 @@ class Results:
 
     def parse_budgets(self, texts: Iterable[str] = (), **short_forms: Limit) -> tuple[Budget, ...]:
         """Budgets in the shared syntax and in short forms (see `budgets.from_short_forms`)."""
-        if unknown := sorted(set(short_forms) - {*SHORT_FORMS, "max_accuracy_drop", "max_quality_drop"}):
-            known = (*SHORT_FORMS, "max_accuracy_drop", "max_quality_drop")
-            raise ConfigError(f"unknown budget {unknown[0]!r}; {nearest(unknown[0], known)}")
+        known = (*SHORT_FORMS, "max_accuracy_drop", "max_quality_drop")
+        for name in short_forms:
+            if name not in known:
+                raise ConfigError(f"budgets: unknown limit {name!r}; {nearest(name, known)}")
         parsed = [budget_syntax.parse(text, self.metrics) for text in texts]
         return tuple(parsed + budget_syntax.from_short_forms(self.metrics, self.quality, **short_forms))
 
@@ -281,8 +283,8 @@ class Results:
         """Recommend one candidate inside the given budgets (the study's own if none is given).
 
         Among the candidates inside, the one with the best quality is found, then all that are
-        as good (see `equivalence`); of those the fastest is picked, and of equally fast ones
-        (overlapping intervals) the smallest download.
+        as good (see `equivalence`); of those the fastest is picked, and of about equally fast ones
+        (see `Ranking.as_fast`) the smallest download.
 
         Args:
             *texts: budgets such as `"latency_ms <= 2"`.

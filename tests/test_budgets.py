@@ -49,6 +49,8 @@ SIZE_UNITS = {"": 1, "B": 1, "KB": 1000, "kb": 1000, "MB": 10**6, "KiB": 1024, "
         ("accuracy >= baseline - 1 percent", 0.9, 0.89),
         ("accuracy >= baseline - 50 points", 0.9, 0.4),
         ("accuracy >= baseline - 10 % of baseline", 0.9, 0.81),
+        ("accuracy >= baseline - 10 percent of the baseline", 0.9, 0.81),
+        ("latency_ratio <= 50x", None, 50),
         ("accuracy >= 90 percent", None, 0.9),
         ("accuracy >= 1", None, 1.0),
         ("mae <= baseline + 0.05", 1.0, 1.05),
@@ -88,6 +90,8 @@ def test_syntax(text, baseline, bound):
         ),
         ("mae <= baseline + 2 points", "mae has no unit; write such as '0.05' of its own, or '5 %' of the baseline's"),
         ("size_bytes <= 60", "60 bytes is less than any model takes; write '60 KB', or '60 B' if bytes are meant"),
+        ("size_bytes <= baseline + 60", "write '60 KB', or '60 B' if bytes are meant"),
+        ("latency_ratio <= 50", "50 of what? Write '50 %', or '50x' if that is meant"),
         ("memory_bytes <= 999.5", "write '999.5 KB', or '999.5 B' if bytes are meant"),
         ("accuracy >= 90", "90 is more than all of it; write '90 %' or '0.9'"),
         ("accuracy >= baseline - 2 points of baseline", "expected a percentage of the baseline, got 2 points"),
@@ -139,8 +143,8 @@ def test_text_is_read_again_as_the_same_budget(name, number, data):
     try:
         budget = parse(text, METRICS)
     except ConfigError as error:
-        assert METRICS[name].unit in ("fraction", "B")
-        for meant in re.findall(r"'([^' ]+ (?:%|points?|K?B)|[0-9.e-]+)'", str(error).partition("rite")[2]):
+        assert METRICS[name].unit in ("fraction", "B", "ratio")
+        for meant in re.findall(r"'([^' ]+ (?:%|points?|K?B)|[0-9.e+-]+x|[0-9.e-]+)'", str(error).partition("rite")[2]):
             parse(f"{name} <= {form.format(meant, '')}", METRICS)
         budget = parse(text, METRICS, stored=True)
         assert parse(budget.text, METRICS, stored=True) == budget

@@ -54,6 +54,7 @@ def test_what_is_no_margin_is_refused(text: str, metric: str, message: str) -> N
         ((0.005, -0.02, 0.03), True, True),  # as good by the estimate, which is not sure
         ((0.08, -0.01, 0.17), False, True),  # not significant, and yet not as good
         ((0.08, 0.05, 0.11), False, False),  # surely beyond
+        ((0.04, 0.005, 0.075), False, False),  # surely better, by how much is not asked
         ((0.012, 0.004, 0.02), False, False),  # near the margin, but told as finely as it is wide
         ((0.92 - 0.91, -0.1, 0.1), True, True),  # a decimal margin is not missed by rounding
     ],

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from builders import METRICS, candidate, results
+from builders import METRICS, candidate, measured, results
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,8 +57,9 @@ def expected(night: Results, able: list[Candidate]) -> tuple[Candidate, set[int]
     fastest = min(tied, key=lambda c: (cost(c), c.number))
     if "latency_ms" not in fastest.measurements:
         return fastest, {c.number for c in tied}
-    high = fastest.measurements["latency_ms"].high
-    as_fast = [c for c in tied if "latency_ms" in c.measurements and c.measurements["latency_ms"].low <= high]
+    first = fastest.measurements["latency_ms"]
+    timed = [(c, c.measurements["latency_ms"]) for c in tied if "latency_ms" in c.measurements]
+    as_fast = [c for c, m in timed if m.low <= first.high and m.value <= 1.05 * first.value]
     return min(as_fast, key=lambda c: (cost(c)[1:], c.number)), {c.number for c in tied}
 
 
@@ -124,6 +125,22 @@ def test_the_pick_never_loses_more_than_the_margin(night: Results, margin: str) 
     assert best - (pick.candidate.value("accuracy") or 0) <= night.margin + 1e-12
     if not margin:
         assert night.margin == 0.01
+
+
+@pytest.mark.parametrize(
+    ("latency", "spread", "chosen"),
+    [(1.04, 0.02, 1), (1.05, 0.05, 1), (1.04, 0.001, 0), (1.5, 0.6, 0)],
+)
+def test_a_wide_interval_does_not_make_fast(latency: float, spread: float, chosen: int) -> None:
+    """The second is smaller; it takes the place of the fastest only where it is about as fast by its estimate, too."""
+    made = [
+        candidate(0, accuracy=0.9, latency_ms=measured(1.0, spread), compressed_bytes=100),
+        candidate(1, accuracy=0.9, latency_ms=measured(latency, spread), compressed_bytes=50),
+    ]
+    study = results(*made)
+    picked = study.pick().candidate
+    assert picked is not None
+    assert picked.number == chosen
 
 
 @pytest.mark.parametrize("inside", [[True, True], [False, True]])

@@ -299,10 +299,25 @@ def test_asked_budgets_replace_those_of_the_study():
 
 
 def test_a_limit_that_is_not_known_is_told_with_the_nearest():
-    with pytest.raises(ConfigError, match=r"unknown budget 'max_sise'; did you mean 'max_size'"):
+    with pytest.raises(ConfigError, match=r"unknown limit 'max_sise'; did you mean 'max_size'"):
         results(candidate(0, accuracy=0.9)).pick(max_sise="1 KB")
-    with pytest.raises(ConfigError, match="budget '5': expected"):
+    with pytest.raises(ConfigError, match="budget 5: expected"):
         results(candidate(0, accuracy=0.9)).pick(5)
+
+
+def test_a_limit_that_is_not_known_is_named():
+    with pytest.raises(ConfigError, match="budgets: unknown limit 'max_mae_drop'; did you mean 'max_"):
+        results(candidate(0, mae=0.9), quality="mae").pick(max_mae_drop="0.1")
+
+
+def test_numbers_are_read_as_their_texts():
+    study = results(candidate(0, "baseline", accuracy=0.9, latency_ms=2), candidate(1, accuracy=0.85, latency_ms=1))
+    assert study.pick(max_latency=1).candidate.number == 1
+    assert study.pick(max_accuracy_drop=0.01).candidate.number == 0
+    with pytest.raises(ConfigError, match="max_size 60: of what"):
+        study.pick(max_size=60)
+    with pytest.raises(ConfigError, match="max_accuracy_drop '1': 1 of what"):
+        study.pick(max_accuracy_drop=1)
 
 
 def test_pick_of_nothing():
@@ -595,7 +610,10 @@ def test_best_seen_is_of_the_split_that_it_misses_on():
     assert [c.number for c in pick.nearest] == [1, 2]
     found = study.hardest(study.candidates[0], study.budgets[0])
     assert (found.margin, found.value, found.split) == (pytest.approx(0.0115), 0.8385, "test")
-    assert study.hardest(study.candidates[1], study.budgets[0]).split == ""
+    assert study.hardest(study.candidates[1], study.budgets[0]).split == "validation"
+    alone = results(candidate(2, accuracy=0.83), budgets=["accuracy >= 85 %"])
+    assert alone.hardest(alone.candidates[0], alone.budgets[0]).split == ""
+    assert alone.pick().binding == ("accuracy >= 85 % (best seen: 83.00 %)",)
     worse = results(confirmed(candidate(1, accuracy=0.8), 0.84), budgets=["accuracy >= 85 %"])
     assert worse.pick().binding == ("accuracy >= 85 % (best seen: 80.00 % on the validation split)",)
 
