@@ -92,30 +92,36 @@ class Split:
         inputs: by input name, each of shape (items, ...).
         labels: shape (items, ...); empty for the calibration set; those of several outputs stand side by side, see
             `Output`.
+        weights: what each item counts for in training, shape (items,), of maps as `broadcast` gives them, with several
+            outputs (items, outputs); None where all count alike.
     """
 
     inputs: Inputs
     labels: np.ndarray
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
 
     def part(self, start: int, stop: int) -> "Split":
         """Its items from `start` up to `stop`."""
-        inputs = {name: array[start:stop] for name, array in self.inputs.items()}
-        return Split(inputs=inputs, labels=self.labels[start:stop])
+        return self._chosen(slice(start, stop))
 
     def some(self, items: int) -> "Split":
         """So many of its items at random, the same ones each time: those in front may all be of one class."""
-        chosen = np.sort(np.random.default_rng(0).permutation(len(self))[:items])
-        inputs = {name: array[chosen] for name, array in self.inputs.items()}
-        return Split(inputs=inputs, labels=self.labels[chosen])
+        return self._chosen(np.sort(np.random.default_rng(0).permutation(len(self))[:items]))
+
+    def _chosen(self, items: Any) -> "Split":
+        inputs = {name: array[items] for name, array in self.inputs.items()}
+        weights = None if self.weights is None else self.weights[items]
+        return Split(inputs=inputs, labels=self.labels[items], weights=weights)
 
     def to_bytes(self) -> bytes:
         """Uncompressed `.npz`; `from_bytes` is the inverse."""
         out = io.BytesIO()
         names = np.array(list(self.inputs))
         arrays = {f"input_{i}": a for i, a in enumerate(self.inputs.values())}
+        arrays |= {} if self.weights is None else {"weights": self.weights}
         np.savez(out, names=names, labels=self.labels, **arrays)  # type: ignore[arg-type]
         return out.getvalue()
 
@@ -124,13 +130,16 @@ class Split:
         """Read what `to_bytes` wrote; never unpickles."""
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             names = [str(n) for n in arrays["names"]]
-            return cls(inputs={n: arrays[f"input_{i}"] for i, n in enumerate(names)}, labels=arrays["labels"])
+            inputs = {n: arrays[f"input_{i}"] for i, n in enumerate(names)}
+            weights = arrays["weights"] if "weights" in arrays.files else None
+            return cls(inputs=inputs, labels=arrays["labels"], weights=weights)
 
     @property
     def digest(self) -> str:
         """SHA-256 of names, shapes, dtypes and values."""
         digest = hashlib.sha256()
-        for name, array in [*self.inputs.items(), ("labels", self.labels)]:
+        weights = [] if self.weights is None else [("weights", self.weights)]
+        for name, array in [*self.inputs.items(), ("labels", self.labels), *weights]:
             digest.update(f"{name}|{array.shape}|{array.dtype}|".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
@@ -168,6 +177,17 @@ def apart(array: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarr
     ends = np.cumsum([math.prod(shape) for shape in shapes])
     pieces = np.split(array, ends[:-1], axis=1)
     return [piece.reshape(len(array), *shape) for piece, shape in zip(pieces, shapes, strict=True)]
+
+
+def broadcast(weights: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Weights of items in a shape that Keras takes: it broadcasts them over one axis of a map's losses, but not over more.
+
+    Args:
+        weights: shape (items,), or as many as places, which are left as they are.
+        shape: of an item's output.
+    """
+    spread = weights.ndim == 1 and len(shape) >= 3
+    return weights.reshape(-1, *[1] * (len(shape) - 1)) if spread else weights
 
 
 @dataclass(frozen=True, kw_only=True)
