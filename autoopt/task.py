@@ -56,15 +56,19 @@ class Task:
         model: a tf_keras or Keras 3 model, or the path of an `.h5`, `.keras` or SavedModel. What has no graph of Keras
             layers (a subclassed model, another SavedModel, a float32 `.tflite`) is quantized after training only.
         train: `(inputs, labels)` as arrays with items first (inputs may be a dict by input name, labels one by
-            output name), or a finite `tf.data.Dataset` of such pairs, batched or not; it is read once, in full.
+            output name), or a finite `tf.data.Dataset` of such pairs, batched or not; it is read once, in full. A third
+            part holds weights: what each item counts for in training, shape (items,), or one for each place of a map;
+            with several outputs also a dict by output name. The metric counts every item alike.
         validation: likewise; the search measures on it.
         test: likewise; the search never looks at it.
-        loss: a Keras loss by name, as an object, or a function at the top level of `task.py`; a dict of such by output
-            name where the model has several. By default `sparse_categorical_crossentropy`, for labels that fit it.
+        loss: a Keras loss by name, as an object, or a function at the top level of `task.py` (what a function makes needs
+            a name there too: `focal = make_loss(2.0)`); a dict of such by output name where the model has several. By default `sparse_categorical_crossentropy`, for labels that fit it.
         metric: `accuracy`, or a `QualityMetric`.
         calibration: inputs for the ranges of int8 activations; by default sampled from train.
         finetune: fine-tuning settings where the space names none; by default those of `Finetune`, and where labels are
             few (see `intake.FEW`) half of the weight goes to being like the untouched model.
+        class_weight: what items of each class count for in training, such as `{0: 1.0, 1: 9.0}`, as Keras' `fit` takes
+            it; multiplied with the weights of items where both are given. The metric counts every item alike.
         class_names: by label, for people.
         custom_objects: layers and functions of the model's own, by name, defined where jobs can find them (see
             `QualityMetric.function`); for a Keras 3 model the tf_keras layers that stand for its own.
@@ -79,6 +83,7 @@ class Task:
     metric: str | QualityMetric = "accuracy"
     calibration: Any = None
     finetune: Finetune | None = None
+    class_weight: Mapping[int, float] | None = None
     class_names: tuple[str, ...] = ()
     custom_objects: Mapping[str, Any] | None = None
     allow_code: bool = False
