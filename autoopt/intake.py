@@ -15,7 +15,7 @@ from autoopt.closing import ClosedModel
 from autoopt.errors import ConfigError
 from autoopt.metrics import Metric
 from autoopt.recipe import COMPRESSING, SCHEMES, Finetune, plain
-from autoopt.stages import coverage, finetune
+from autoopt.stages import coverage, finetune, tracing
 from autoopt.store import Store
 from autoopt.task import SPLITS, Inputs, Manifest, Output, QualityMetric, Split, Task, apart, side_by_side
 from autoopt.validation import fail
@@ -57,11 +57,15 @@ class Intake:
         manifest: as the jobs see it.
         warnings: for people.
         limits: what its model can't be put through.
+        groups: how many channels can only go one by one, by group of layers that make them; None if that is not known.
+        tuned: whether the task says itself how to fine-tune.
     """
 
     manifest: Manifest
     warnings: list[str]
     limits: list[Limit]
+    groups: list[int] | None = None
+    tuned: bool = False
 
 
 def prepare(task: Task, path: Path, store: Store) -> Intake:
@@ -129,7 +133,23 @@ def prepare(task: Task, path: Path, store: Store) -> Intake:
         path=str(path) if needs_source else "",
         outputs=outputs,
     )
-    return Intake(manifest=manifest, warnings=[*warnings, *_warnings(splits)], limits=_limits(model))
+    return Intake(
+        manifest=manifest,
+        warnings=[*warnings, *_warnings(splits)],
+        limits=_limits(model),
+        groups=_groups(model),
+        tuned=task.finetune is not None,
+    )
+
+
+def _groups(model: Any) -> list[int] | None:
+    """See `Intake`."""
+    if isinstance(model, ClosedModel):
+        return None
+    try:
+        return [len(group.channels) for group in tracing.trace(model).groups]
+    except (ValueError, TypeError, NotImplementedError, RuntimeError):  # the stage says so itself, when it is tried
+        return None
 
 
 def _usual(train: Split, model: Any, loss: Any) -> Finetune:

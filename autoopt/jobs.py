@@ -66,7 +66,8 @@ def read_task(context: Context) -> bytes:
     """Run the user's `task.py`, check it, put model and data into the store.
 
     Returns:
-        JSON: `manifest` (its key), `fingerprint`, `warnings`, `limits`, and the manifest's facts for the driver.
+        JSON: `manifest` (its key), `fingerprint`, `warnings`, `limits`, `groups`, `tuned` (see `intake.Intake`), and the
+        manifest's facts for the driver.
     """
     import tensorflow as tf
 
@@ -84,6 +85,8 @@ def read_task(context: Context) -> bytes:
             "model": manifest.model,
             "warnings": taken.warnings,
             "limits": [dataclasses.asdict(limit) for limit in taken.limits],
+            "groups": taken.groups,
+            "tuned": taken.tuned,
             "items": dict(manifest.items),
             "metric": dict(manifest.metric),
             "finetune": dict(manifest.finetune),

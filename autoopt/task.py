@@ -65,8 +65,9 @@ class Task:
             a name there too: `focal = make_loss(2.0)`); a dict of such by output name where the model has several. By default `sparse_categorical_crossentropy`, for labels that fit it.
         metric: `accuracy`, or a `QualityMetric`.
         calibration: inputs for the ranges of int8 activations; by default sampled from train.
-        finetune: fine-tuning settings where the space names none; by default those of `Finetune`, and where labels are
-            few (see `intake.FEW`) half of the weight goes to being like the untouched model.
+        finetune: fine-tuning settings. Its epochs and learning rate are the centre of those that a space searches; other
+            settings hold where the space names none. By default those of `Finetune` and of the space, and where labels
+            are few (see `intake.FEW`) half of the weight goes to being like the untouched model.
         class_weight: what items of each class count for in training, such as `{0: 1.0, 1: 9.0}`, as Keras' `fit` takes
             it; multiplied with the weights of items where both are given. The metric counts every item alike.
         class_names: by label, for people.

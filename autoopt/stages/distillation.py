@@ -39,6 +39,7 @@ def goal(loss: Any, labels: np.ndarray, taught: np.ndarray | None, tuning: Mappi
     kind = _kind(tf_keras.losses.get(loss))
     logits = bool(kind) and not are_probabilities(taught, kind)
     own = losses.of_batch(loss)
+    place, row = labels.shape[1:], taught.shape[1:]
     # Keras hands a loss one array for the only output, so both kinds of targets share one.
     numbers = labels.reshape(len(labels), -1).astype(np.float32)
     targets = np.concatenate([numbers, taught.reshape(len(taught), -1).astype(np.float32)], axis=1)
@@ -47,7 +48,7 @@ def goal(loss: Any, labels: np.ndarray, taught: np.ndarray | None, tuning: Mappi
         """How far an output is from what was taught, of each item (of a map: of each place)."""
 
         def call(self, y_true: Any, y_pred: Any) -> Any:
-            return _difference(y_true, tf.reshape(y_pred, (-1, *taught.shape[1:])), kind, logits, temperature)
+            return _difference(y_true, tf.reshape(y_pred, (-1, *row)), kind, logits, temperature)
 
     far = Difference()
 
@@ -55,8 +56,8 @@ def goal(loss: Any, labels: np.ndarray, taught: np.ndarray | None, tuning: Mappi
         """The task's own loss and the difference; a class, because Keras would change the rank of a function's arrays."""
 
         def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-            right = tf.reshape(y_true[:, : numbers.shape[1]], (-1, *labels.shape[1:]))
-            same = tf.reshape(y_true[:, numbers.shape[1] :], (-1, *taught.shape[1:]))
+            right = tf.reshape(y_true[:, : numbers.shape[1]], (-1, *place))
+            same = tf.reshape(y_true[:, numbers.shape[1] :], (-1, *row))
             right = tf.cast(right, labels.dtype)
             return (1 - weight) * own(right, y_pred, sample_weight) + weight * far(same, y_pred, sample_weight)
 
