@@ -293,7 +293,9 @@ def report(study: Path, to: Path | None, png: Path | None, svg: Path | None) -> 
 @click.argument("folder", type=PATH, metavar="DIR")
 @click.option("--model", required=True, type=PATH, help="A .h5, .keras, SavedModel or float32 .tflite.")
 @click.option("--data", required=True, type=PATH, help="An .npz with x_train, y_train, ...")
-@click.option("--space", help="A space of autoopt's own. [default: the one that suits the target, mobile for this machine]")
+@click.option(
+    "--space", help="A space of autoopt's own. [default: the one that suits the target, mobile for this machine]"
+)
 @click.option("--target", "device", help="Where to measure: a board, a phone, an NPU, a microcontroller.")
 @click.option("--trials", default=50, show_default=True, type=click.IntRange(min=1), help="For study.yaml.")
 @click.option("--allow-code", is_flag=True, help="The model file's Lambda layers may run the code that they bring.")

@@ -54,7 +54,9 @@ def test_the_tasks_fine_tuning_is_the_centre_of_every_bundled_space(
 
 
 def test_twenty_epochs_stay_twenty_and_it_is_said() -> None:
-    found = fitted(space(finetune={"epochs": 3, "learning_rate": 0.001}), facts(finetune=Finetune(epochs=20, learning_rate=0.01)))
+    found = fitted(
+        space(finetune={"epochs": 3, "learning_rate": 0.001}), facts(finetune=Finetune(epochs=20, learning_rate=0.01))
+    )
     assert str(found.space.knobs["finetune.epochs"]) == "20"
     assert found.space.knobs["finetune.learning_rate"].middle() == 0.01
     assert found.notes == (
@@ -105,7 +107,8 @@ def test_a_task_that_says_nothing_changes_nothing() -> None:
 def test_what_is_foretold_is_what_the_stage_does(groups: list[int], ratio: float, multiple: int, seed: int) -> None:
     ends = np.cumsum([0, *groups])
     found = [
-        stages.channels.Group(layers=(f"layer{i}",), channels=np.arange(ends[i], ends[i + 1])) for i in range(len(groups))
+        stages.channels.Group(layers=(f"layer{i}",), channels=np.arange(ends[i], ends[i + 1]))
+        for i in range(len(groups))
     ]
     scores = np.random.default_rng(seed).random(ends[-1])
     goes, _ = stages.channels.choose(found, scores, ratio, "layer", multiple)
@@ -172,7 +175,9 @@ def test_a_space_that_the_target_cannot_run_is_refused_with_the_one_to_take(
     if not hint:
         fitting.expect_able(config, "study.yaml")
         return
-    with pytest.raises(ConfigError, match=rf"study.yaml: space: the target {target} can run none of .*; use space: {hint}$"):
+    with pytest.raises(
+        ConfigError, match=rf"study.yaml: space: the target {target} can run none of .*; use space: {hint}$"
+    ):
         fitting.expect_able(config, "study.yaml")
     (tmp_path / "study.yaml").write_text(f"space: {hint}\ntarget: {target}\n")
     fitting.expect_able(StudyFolder(tmp_path).config(), "study.yaml")

@@ -1,0 +1,157 @@
+"""Whether data is scaled as a model expects it: its quality with the inputs scaled otherwise, and what its first layers saw."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from autoopt import measure
+from autoopt.closing import ClosedModel
+from autoopt.metrics import difference
+from autoopt.stages import finetune
+from autoopt.task import Inputs, Manifest, Split
+
+ITEMS = 256
+"""Of the validation split, on which other scalings are tried."""
+CLEARLY = 0.05
+"""By which share of itself the quality must change before another scaling is called better; its interval must say so too."""
+FAR = 3.0
+"""So many times as much, or as little, as in training may vary what arrives at the first normalization, without a word."""
+
+Scale = Callable[[np.ndarray], np.ndarray]
+UNIT: Mapping[str, Scale] = {"x * 255": lambda x: x * 255, "x * 2 - 1": lambda x: x * 2 - 1}
+"""Of data in 0 to 1."""
+SIGNED: Mapping[str, Scale] = {"(x + 1) / 2": lambda x: (x + 1) / 2, "(x + 1) * 127.5": lambda x: (x + 1) * 127.5}
+"""Of data in -1 to 1."""
+BYTES: Mapping[str, Scale] = {"x / 255": lambda x: x / 255, "x / 127.5 - 1": lambda x: x / 127.5 - 1}
+"""Of all data."""
+
+
+def examined(model: Any, manifest: Manifest, split: Split, threads: int) -> dict[str, Any]:
+    """What is to be known of how a split is scaled: `scalings`, `arriving`, `rescaling`, as the functions below give them.
+
+    Args:
+        model: tf_keras model, or a closed one.
+        manifest: names the metric.
+        split: items.
+        threads: of the interpreter, for a closed model.
+    """
+    if isinstance(model, ClosedModel):
+        floats = [name for name, array in split.inputs.items() if array.dtype.kind == "f"]
+        rows = tried(manifest, split, floats, lambda inputs: measure.outputs_of(model.file, inputs, threads))
+        return {"scalings": rows, "arriving": None, "rescaling": ""}
+    ends = zip(split.inputs, model.inputs, strict=True)
+    floats = [name for name, tensor in ends if tensor.dtype.is_floating]
+    rows = tried(
+        manifest, split, floats, lambda inputs: finetune.outputs(model, Split(inputs=inputs, labels=split.labels))
+    )
+    return {"scalings": rows, "arriving": arriving(model, split), "rescaling": rescaling(model)}
+
+
+def tried(
+    manifest: Manifest, split: Split, floats: Sequence[str], predict: Callable[[Inputs], np.ndarray]
+) -> list[dict[str, Any]]:
+    """The quality with inputs as they are, and scaled in other usual ways.
+
+    Args:
+        manifest: names the metric.
+        split: items.
+        floats: names of the inputs that take fractions.
+        predict: gives outputs of shape (items, ...) for inputs.
+
+    Returns:
+        a row a way, the first with the inputs as they are: `way`, `value`, and `better`: whether it is clearly better.
+    """
+    few = split.some(ITEMS)
+    scaled = {name: few.inputs[name].astype(np.float32) for name in floats}
+    if not scaled:
+        return []
+    low, high = min(a.min() for a in scaled.values()), max(a.max() for a in scaled.values())
+    ways = {**(UNIT if low >= 0 and high <= 1 else SIGNED if low >= -1 and high <= 1 else {}), **BYTES}
+    plain = predict(few.inputs)
+    start = measure.quality_value(manifest, few, plain)
+    rows: list[dict[str, Any]] = [{"way": "x", "value": start, "better": False}]
+    for way, scale in ways.items():
+        outputs = predict(few.inputs | {name: scale(array) for name, array in scaled.items()})
+        value = measure.quality_value(manifest, few, outputs)
+        if not np.isfinite(value):
+            continue
+        gain = manifest.quality.sign * (start - value)
+        much = gain > 0 and gain >= CLEARLY * abs(start)
+        rows.append({"way": way, "value": value, "better": much and _surely(manifest, few, outputs, plain)})
+    return rows
+
+
+def _surely(manifest: Manifest, split: Split, outputs: np.ndarray, plain: np.ndarray) -> bool:
+    """Whether the quality of outputs is better than that of others on the same items, with their intervals."""
+    found, whole = (measure.quality(manifest, split, each, "") for each in (outputs, plain))
+    return min(-manifest.quality.sign * value for value in difference(found.scores, whole.scores)) > 0
+
+
+def arriving(model: Any, split: Split) -> dict[str, Any] | None:
+    """How what arrives at a model's first normalization differs from what arrived there in training.
+
+    Returns:
+        `layer`, and `spread`: how many times as much it varies as in training, in the median of the channels; None of a
+        model without batch normalization or with one that was never trained.
+    """
+    import tf_keras
+
+    kinds = ("BatchNormalization", "Normalization")
+    layer = next((layer for layer in model.layers if type(layer).__name__ in kinds), None)
+    if layer is None:
+        return None
+    variance = layer.moving_variance if type(layer).__name__ == kinds[0] else layer.variance
+    known = np.asarray(variance, dtype=np.float64).reshape(-1)
+    if (known == 1).all() or not (known > 0).any():
+        return None
+    few = split.some(ITEMS)
+    found = tf_keras.Model(model.inputs, layer.input).predict_on_batch(list(few.inputs.values()))
+    here = np.asarray(found, dtype=np.float64).reshape(-1, found.shape[-1]).var(axis=0)
+    if known.shape != here.shape:
+        return None
+    return {"layer": layer.name, "spread": float(np.median(np.sqrt(here[known > 0] / known[known > 0])))}
+
+
+def rescaling(model: Any) -> str:
+    """What a model itself does to its inputs first, in words, or ``."""
+    layer = next((layer for layer in model.layers if type(layer).__name__ == "Rescaling"), None)
+    return (
+        ""
+        if layer is None
+        else f"{layer.name}: x * {float(np.mean(layer.scale)):.3g} + {float(np.mean(layer.offset)):.3g}"
+    )
+
+
+def suspicions(seen: Mapping[str, Any], name: str, unit: str) -> Iterator[str]:
+    """What is suspicious of how data is scaled.
+
+    Args:
+        seen: what the survey has found: `scalings`, `arriving`, `rescaling`, `range`.
+        name: of the metric.
+        unit: of the metric.
+    """
+
+    def shown(value: float) -> str:
+        return f"{value:.1%}" if unit == "fraction" else f"{value:.4g}"
+
+    rows, (low, high) = seen["scalings"], seen["range"]
+    better = [row for row in rows if row["better"]]
+    arrives = seen["arriving"]
+    off = arrives is not None and not 1 / FAR <= arrives["spread"] <= FAR
+    saw = (
+        f"; what arrives at its {arrives['layer']} varies {arrives['spread']:.3g} times as much as in its training"
+        if off
+        else ""
+    )
+    itself = f"; the model scales its inputs itself ({seen['rescaling']})" if seen["rescaling"] else ""
+    if better:
+        values = [row["value"] for row in better]
+        start = rows[0]["value"]
+        best = better[int(np.argmax(np.abs(np.array(values) - start)))]
+        yield (
+            f"the data seems not to be scaled as in the model's training: its {name} on {ITEMS} validation items at most is "
+            f"{shown(start)} as it is (from {low:.3g} to {high:.3g}), and {shown(best['value'])} with {best['way']}{saw}{itself}"
+        )
+    elif off:
+        yield f"{saw[2:]}: is this data like what it was trained on? No other scaling of the inputs is better{itself}"
