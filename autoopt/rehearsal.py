@@ -294,7 +294,7 @@ class _Check:
         job = self._job("scalings", {})
         outcome = self._run(job)
         found = self.store.get(job.key) if outcome.state == "done" else None
-        return json.loads(found) if found else {"scalings": [], "arriving": None, "rescaling": ""}
+        return json.loads(found) if found else {"scalings": [], "normalization": "", "rescaling": ""}
 
     def _cover(self, failed: Collection[str]) -> list[Tried]:
         """Recipes that together hold every value of the space's lists, without what has failed by itself."""

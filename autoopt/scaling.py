@@ -21,14 +21,22 @@ FAR = 3.0
 Scale = Callable[[np.ndarray], np.ndarray]
 UNIT: Mapping[str, Scale] = {"x * 255": lambda x: x * 255, "x * 2 - 1": lambda x: x * 2 - 1}
 """Of data in 0 to 1."""
-SIGNED: Mapping[str, Scale] = {"(x + 1) / 2": lambda x: (x + 1) / 2, "(x + 1) * 127.5": lambda x: (x + 1) * 127.5}
+SIGNED: Mapping[str, Scale] = {
+    "x * 255": lambda x: x * 255,
+    "(x + 1) / 2": lambda x: (x + 1) / 2,
+    "(x + 1) * 127.5": lambda x: (x + 1) * 127.5,
+}
 """Of data in -1 to 1."""
 BYTES: Mapping[str, Scale] = {"x / 255": lambda x: x / 255, "x / 127.5 - 1": lambda x: x / 127.5 - 1}
 """Of all data."""
 
 
 def examined(model: Any, manifest: Manifest, split: Split, threads: int) -> dict[str, Any]:
-    """What is to be known of how a split is scaled: `scalings`, `arriving`, `rescaling`, as the functions below give them.
+    """What is to be known of how a split is scaled.
+
+    Returns:
+        `scalings`: see `tried`; `normalization`: name of the first layer that knows what arrived at it in training, or ``;
+        `rescaling`: what the model does to its inputs itself, in words.
 
     Args:
         model: tf_keras model, or a closed one.
@@ -39,17 +47,24 @@ def examined(model: Any, manifest: Manifest, split: Split, threads: int) -> dict
     if isinstance(model, ClosedModel):
         floats = [name for name, array in split.inputs.items() if array.dtype.kind == "f"]
         rows = tried(manifest, split, floats, lambda inputs: measure.outputs_of(model.file, inputs, threads))
-        return {"scalings": rows, "arriving": None, "rescaling": ""}
+        return {"scalings": rows, "normalization": "", "rescaling": ""}
     ends = zip(split.inputs, model.inputs, strict=True)
     floats = [name for name, tensor in ends if tensor.dtype.is_floating]
-    rows = tried(
-        manifest, split, floats, lambda inputs: finetune.outputs(model, Split(inputs=inputs, labels=split.labels))
-    )
-    return {"scalings": rows, "arriving": arriving(model, split), "rescaling": rescaling(model)}
+
+    def predict(inputs: Inputs) -> np.ndarray:
+        return finetune.outputs(model, Split(inputs=inputs, labels=split.labels))
+
+    name, spread = first_normalization(model)
+    rows = tried(manifest, split, floats, predict, spread)
+    return {"scalings": rows, "normalization": name, "rescaling": rescaling(model)}
 
 
 def tried(
-    manifest: Manifest, split: Split, floats: Sequence[str], predict: Callable[[Inputs], np.ndarray]
+    manifest: Manifest,
+    split: Split,
+    floats: Sequence[str],
+    predict: Callable[[Inputs], np.ndarray],
+    spread: Callable[[Inputs], float] | None = None,
 ) -> list[dict[str, Any]]:
     """The quality with inputs as they are, and scaled in other usual ways.
 
@@ -58,9 +73,11 @@ def tried(
         split: items.
         floats: names of the inputs that take fractions.
         predict: gives outputs of shape (items, ...) for inputs.
+        spread: see `first_normalization`.
 
     Returns:
-        a row a way, the first with the inputs as they are: `way`, `value`, and `better`: whether it is clearly better.
+        a row a way, the first with the inputs as they are: `way`, `value`, `spread` (None if unknown), `better`: whether it
+        is clearly better, and `worse`: whether it seems so.
     """
     few = split.some(ITEMS)
     scaled = {name: few.inputs[name].astype(np.float32) for name in floats}
@@ -70,15 +87,19 @@ def tried(
     ways = {**(UNIT if low >= 0 and high <= 1 else SIGNED if low >= -1 and high <= 1 else {}), **BYTES}
     plain = predict(few.inputs)
     start = measure.quality_value(manifest, few, plain)
-    rows: list[dict[str, Any]] = [{"way": "x", "value": start, "better": False}]
+    rows: list[dict[str, Any]] = [{"way": "x", "value": start, "better": False, "worse": False}]
+    rows[0]["spread"] = spread(few.inputs) if spread else None
     for way, scale in ways.items():
-        outputs = predict(few.inputs | {name: scale(array) for name, array in scaled.items()})
+        inputs = few.inputs | {name: scale(array) for name, array in scaled.items()}
+        outputs = predict(inputs)
         value = measure.quality_value(manifest, few, outputs)
         if not np.isfinite(value):
             continue
         gain = manifest.quality.sign * (start - value)
         much = gain > 0 and gain >= CLEARLY * abs(start)
-        rows.append({"way": way, "value": value, "better": much and _surely(manifest, few, outputs, plain)})
+        better = much and _surely(manifest, few, outputs, plain)
+        row = {"way": way, "value": value, "better": better, "worse": gain < -CLEARLY * abs(start)}
+        rows.append(row | {"spread": spread(inputs) if spread else None})
     return rows
 
 
@@ -88,29 +109,31 @@ def _surely(manifest: Manifest, split: Split, outputs: np.ndarray, plain: np.nda
     return min(-manifest.quality.sign * value for value in difference(found.scores, whole.scores)) > 0
 
 
-def arriving(model: Any, split: Split) -> dict[str, Any] | None:
-    """How what arrives at a model's first normalization differs from what arrived there in training.
+def first_normalization(model: Any) -> tuple[str, Callable[[Inputs], float] | None]:
+    """The first layer of a model that knows what arrived at it in training.
 
     Returns:
-        `layer`, and `spread`: how many times as much it varies as in training, in the median of the channels; None of a
-        model without batch normalization or with one that was never trained.
+        its name, and what tells of inputs how many times as much as in training varies what arrives there, in the median of
+        the channels; `` and None of a model without batch normalization, or with one that was never trained.
     """
     import tf_keras
 
     kinds = ("BatchNormalization", "Normalization")
     layer = next((layer for layer in model.layers if type(layer).__name__ in kinds), None)
     if layer is None:
-        return None
+        return "", None
     variance = layer.moving_variance if type(layer).__name__ == kinds[0] else layer.variance
     known = np.asarray(variance, dtype=np.float64).reshape(-1)
-    if (known == 1).all() or not (known > 0).any():
-        return None
-    few = split.some(ITEMS)
-    found = tf_keras.Model(model.inputs, layer.input).predict_on_batch(list(few.inputs.values()))
-    here = np.asarray(found, dtype=np.float64).reshape(-1, found.shape[-1]).var(axis=0)
-    if known.shape != here.shape:
-        return None
-    return {"layer": layer.name, "spread": float(np.median(np.sqrt(here[known > 0] / known[known > 0])))}
+    if (known == 1).all() or not (known > 0).any() or known.size != layer.input.shape[-1]:
+        return "", None
+    before = tf_keras.Model(model.inputs, layer.input)
+
+    def spread(inputs: Inputs) -> float:
+        found = before.predict_on_batch(list(inputs.values()))
+        here = np.asarray(found, dtype=np.float64).reshape(-1, known.size).var(axis=0)
+        return float(np.median(np.sqrt(here[known > 0] / known[known > 0])))
+
+    return layer.name, spread
 
 
 def rescaling(model: Any) -> str:
@@ -127,31 +150,33 @@ def suspicions(seen: Mapping[str, Any], name: str, unit: str) -> Iterator[str]:
     """What is suspicious of how data is scaled.
 
     Args:
-        seen: what the survey has found: `scalings`, `arriving`, `rescaling`, `range`.
+        seen: `range` of the inputs, and what `examined` gives.
         name: of the metric.
         unit: of the metric.
     """
-
-    def shown(value: float) -> str:
-        return f"{value:.1%}" if unit == "fraction" else f"{value:.4g}"
-
     rows, (low, high) = seen["scalings"], seen["range"]
-    better = [row for row in rows if row["better"]]
-    arrives = seen["arriving"]
-    off = arrives is not None and not 1 / FAR <= arrives["spread"] <= FAR
-    saw = (
-        f"; what arrives at its {arrives['layer']} varies {arrives['spread']:.3g} times as much as in its training"
-        if off
-        else ""
-    )
+    if not rows:
+        return
+
+    def shown(row: Mapping[str, Any]) -> str:
+        value = f"{row['value']:.1%}" if unit == "fraction" else f"{row['value']:.4g}"
+        if row["spread"] is None:
+            return value
+        return f"{value} (and what arrives at {seen['normalization']} varies {row['spread']:.3g} times as much as in training)"
+
+    start, others = rows[0], rows[1:]
+    better = [row for row in others if row["better"]]
+    off = start["spread"] is not None and not 1 / FAR <= start["spread"] <= FAR
+    alike = [row for row in others if off and not row["worse"] and 1 / FAR <= row["spread"] <= FAR]
     itself = f"; the model scales its inputs itself ({seen['rescaling']})" if seen["rescaling"] else ""
-    if better:
-        values = [row["value"] for row in better]
-        start = rows[0]["value"]
-        best = better[int(np.argmax(np.abs(np.array(values) - start)))]
+    if better or alike:
+        best = max(better or alike, key=lambda row: (row in alike, abs(row["value"] - start["value"])))
         yield (
-            f"the data seems not to be scaled as in the model's training: its {name} on {ITEMS} validation items at most is "
-            f"{shown(start)} as it is (from {low:.3g} to {high:.3g}), and {shown(best['value'])} with {best['way']}{saw}{itself}"
+            f"the data seems not to be scaled as in the model's training: it reaches from {low:.3g} to {high:.3g}, where the "
+            f"{name} of some validation items is {shown(start)}; with {best['way']} it is {shown(best)}{itself}"
         )
     elif off:
-        yield f"{saw[2:]}: is this data like what it was trained on? No other scaling of the inputs is better{itself}"
+        yield (
+            f"what arrives at {seen['normalization']} varies {start['spread']:.3g} times as much as in the model's training: is "
+            f"this data like what it was trained on? No usual scaling of the inputs makes it alike{itself}"
+        )
