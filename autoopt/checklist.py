@@ -17,7 +17,15 @@ MOST_LAYERS = 60
 
 def text(found: Checked) -> str:
     """The whole, for a person."""
-    lines = [*_layers(found), "", *_techniques(found.stages), *_schemes(found.schemes), "", *_night(found)]
+    lines = [
+        *_layers(found),
+        "",
+        *_techniques(found.stages),
+        *_schemes(found.schemes),
+        *_recipes(found.recipes),
+        "",
+        *_night(found),
+    ]
     for warning in found.warnings:
         lines += textwrap.wrap(f"! {warning}", columns(), subsequent_indent="  ")
     verdict = "all of the space works" if found.works else "not all of the space works, see above"
@@ -78,6 +86,17 @@ def _schemes(schemes: Sequence[Tried]) -> Iterator[str]:
         yield from _wrapped(
             f"{label}: fails: {tried.reason}" if tried.reason else f"{label}: {show_bytes(tried.size_bytes)}"
         )
+
+
+def _recipes(recipes: Sequence[Tried]) -> Iterator[str]:
+    if recipes:
+        worked = sum(not tried.reason for tried in recipes)
+        yield from _wrapped(
+            f"{worked} of {len(recipes)} recipes work that together hold every value of the space's lists"
+        )
+    for tried in recipes:
+        if tried.reason:
+            yield from _wrapped(f"{tried.name}: fails: {tried.reason}")
 
 
 def _night(found: Checked) -> Iterator[str]:

@@ -293,10 +293,15 @@ def report(study: Path, to: Path | None, png: Path | None, svg: Path | None) -> 
 @click.argument("folder", type=PATH, metavar="DIR")
 @click.option("--model", required=True, type=PATH, help="A .h5, .keras, SavedModel or float32 .tflite.")
 @click.option("--data", required=True, type=PATH, help="An .npz with x_train, y_train, ...")
-@click.option("--space", default="mobile", show_default=True, help="A space of autoopt's own.")
+@click.option(
+    "--space", help="A space of autoopt's own. [default: the one that suits the target, mobile for this machine]"
+)
+@click.option("--target", "device", help="Where to measure: a board, a phone, an NPU, a microcontroller.")
 @click.option("--trials", default=50, show_default=True, type=click.IntRange(min=1), help="For study.yaml.")
 @click.option("--allow-code", is_flag=True, help="The model file's Lambda layers may run the code that they bring.")
-def init(folder: Path, model: Path, data: Path, space: str, trials: int, allow_code: bool) -> None:
+def init(
+    folder: Path, model: Path, data: Path, space: str | None, device: str | None, trials: int, allow_code: bool
+) -> None:
     """Write a new study for a model file and arrays.
 
     The data has x_train and y_train and may have x_validation, y_validation, x_test, y_test and
@@ -310,7 +315,16 @@ def init(folder: Path, model: Path, data: Path, space: str, trials: int, allow_c
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     from autoopt.init import create
 
-    create(folder, model, data, space, trials, say=lambda text: click.echo(text, err=True), allow_code=allow_code)
+    create(
+        folder,
+        model,
+        data,
+        space,
+        trials,
+        say=lambda text: click.echo(text, err=True),
+        allow_code=allow_code,
+        device=device,
+    )
     if wants_json():
         click.echo(json.dumps({"study": str(folder)}))
     else:

@@ -1,5 +1,6 @@
 """`autoopt init`: a study from a model file and arrays."""
 
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -8,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import intake, models
+from autoopt import fitting, intake, models, targets
 from autoopt import labels as labels_of
 from autoopt import space as spaces
 from autoopt import task as tasks
@@ -28,7 +29,7 @@ STUDY = """\
 task: task.py
 space: {space}                     # one of autoopt's own ({known}), or a .yaml file beside this one
 # objectives: [{quality}, latency_ms, compressed_bytes]   # what to trade; by default what the target is about
-# target: host                     # or a board, a phone, an NPU, a microcontroller: see the README
+{target:<34} # {other}a board, a phone, an NPU, a microcontroller: see the README
 budgets: []                        # such as "size_bytes <= 300 KB" or "{budget}"
 trials: {trials}
 """
@@ -64,11 +65,12 @@ def create(
     target: Path,
     model: Path,
     data: Path,
-    space: str,
+    space: str | None,
     trials: int,
     say: Callable[[str], None],
     *,
     allow_code: bool = False,
+    device: str | None = None,
 ) -> None:
     """Write a study's folder: study.yaml, task.py, the model and the data; and check that it loads.
 
@@ -76,10 +78,11 @@ def create(
         target: the folder; must not exist, or be empty.
         model: `.h5`, `.keras`, SavedModel or float32 `.tflite`.
         data: `.npz` with the arrays named in `KEYS`.
-        space: a bundled space's name.
+        space: a bundled space's name; None for the one that suits the device.
         trials: for study.yaml.
         say: told what a person should know.
         allow_code: a Lambda layer's code in the model's file may run.
+        device: where to measure, as `--target` takes it; None for this machine.
 
     Raises:
         ConfigError: if anything is wrong; nothing is left behind then.
@@ -87,6 +90,7 @@ def create(
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"{target}: exists already; give a new folder")
     known = spaces.bundled()
+    space = space or fitting.usual_space(targets.find(device or "host"))
     if space not in known:
         raise ConfigError(f"space: no bundled space {space!r}; {nearest(space, known)}")
     arrays = read(data)
@@ -116,7 +120,15 @@ def create(
         np.savez(made / "data.npz", **arrays)  # type: ignore[arg-type]
         budget = {"mae": "mae <= 1.1 * baseline", "accuracy": "accuracy >= baseline - 1%"}[metric]
         (made / "study.yaml").write_text(
-            STUDY.format(space=space, known=", ".join(known), trials=trials, quality=metric, budget=budget)
+            STUDY.format(
+                space=space,
+                known=", ".join(known),
+                trials=trials,
+                quality=metric,
+                budget=budget,
+                target=f"target: {json.dumps(device)}" if device else "# target: host",
+                other="" if device else "or ",
+            )
         )
         (made / "task.py").write_text(
             TASK.format(

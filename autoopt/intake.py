@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from autoopt import labels as labels_of
-from autoopt import measure, models, scoring, usercode
+from autoopt import measure, models, scoring, usercode, weighing
 from autoopt.closing import ClosedModel
 from autoopt.errors import ConfigError
 from autoopt.metrics import Metric
 from autoopt.recipe import COMPRESSING, SCHEMES, Finetune, plain
-from autoopt.stages import coverage, finetune
+from autoopt.stages import coverage, finetune, tracing
 from autoopt.store import Store
 from autoopt.task import SPLITS, Inputs, Manifest, Output, QualityMetric, Split, Task, apart, side_by_side
 from autoopt.validation import fail, nearest
@@ -62,11 +62,15 @@ class Intake:
         manifest: as the jobs see it.
         warnings: for people.
         limits: what its model can't be put through.
+        groups: how many channels can only go one by one, by group of layers that make them; None if that is not known.
+        tuned: whether the task says itself how to fine-tune.
     """
 
     manifest: Manifest
     warnings: list[str]
     limits: list[Limit]
+    groups: list[int] | None = None
+    tuned: bool = False
 
 
 def prepare(task: Task, path: Path, store: Store) -> Intake:
@@ -83,7 +87,8 @@ def prepare(task: Task, path: Path, store: Store) -> Intake:
     where = str(path)
     custom = dict(task.custom_objects or {})
     model = models.load(task.model, where, custom_objects=custom, allow_code=task.allow_code)
-    pairs = {name: _pair(getattr(task, name), f"{where}: {name}", model) for name in SPLITS[:3]}
+    read = {name: _read(getattr(task, name), f"{where}: {name}", model) for name in SPLITS[:3]}
+    pairs = {name: (inputs, labels) for name, (inputs, labels, _) in read.items()}
     splits = {name: Split(inputs=inputs, labels=side_by_side(labels)) for name, (inputs, labels) in pairs.items()}
     for name, split in splits.items():
         check_split(split, f"{where}: {name}", model)
@@ -99,6 +104,13 @@ def prepare(task: Task, path: Path, store: Store) -> Intake:
     warnings += said
     if metric["function"] is None:
         splits = {name: _masked(split, model) for name, split in splits.items()}
+    weights = weighing.of_items(read["train"][2], task.class_weight, pairs["train"][1], model, where)
+    splits["train"] = dataclasses.replace(splits["train"], weights=weights)
+    warnings += [
+        f"{name}: weights of items are for training; the metric counts every item alike, and they are left out"
+        for name in SPLITS[1:3]
+        if read[name][2] is not None
+    ]
     splits["calibration"] = _calibration(task, splits["train"], where, model)
     described = {name: usercode.describe(o, f"{where}: custom_objects: {name}", "class") for name, o in custom.items()}
     several = loss["outputs"].values() if outputs else [loss]
@@ -129,7 +141,23 @@ def prepare(task: Task, path: Path, store: Store) -> Intake:
         path=str(path) if needs_source else "",
         outputs=outputs,
     )
-    return Intake(manifest=manifest, warnings=[*warnings, *_warnings(splits)], limits=_limits(model))
+    return Intake(
+        manifest=manifest,
+        warnings=[*warnings, *_warnings(splits)],
+        limits=_limits(model),
+        groups=_groups(model),
+        tuned=task.finetune is not None,
+    )
+
+
+def _groups(model: Any) -> list[int] | None:
+    """See `Intake`."""
+    if isinstance(model, ClosedModel):
+        return None
+    try:
+        return [len(group.channels) for group in tracing.trace(model).groups]
+    except (ValueError, TypeError, NotImplementedError, RuntimeError):  # the stage says so itself, when it is tried
+        return None
 
 
 class _Seen:
@@ -188,13 +216,15 @@ def _usual(train: Split, model: Any, loss: Any) -> Finetune:
     return Finetune(distillation=0.5) if few else Finetune()
 
 
-def _pair(given: Any, where: str, model: Any) -> tuple[Inputs, list[np.ndarray]]:
-    """A split's inputs, and the labels of each output."""
+def _read(given: Any, where: str, model: Any) -> tuple[Inputs, list[np.ndarray], Any]:
+    """A split's inputs, the labels of each output, and the weights of items as they were given; None for none."""
     if hasattr(given, "element_spec"):  # a tf.data.Dataset, recognised without importing TensorFlow
         given = _read_dataset(given, where, model)
-    if not isinstance(given, (tuple, list)) or len(given) != 2:
-        fail(where, "a pair (inputs, labels) or a tf.data.Dataset of such pairs", type(given).__name__)
-    return _inputs(given[0], where, model), _labels(given[1], f"{where}: labels", model)
+    if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
+        got = f"{len(given)} parts" if isinstance(given, (tuple, list)) else type(given).__name__
+        fail(where, "a pair (inputs, labels) or a tf.data.Dataset of such pairs", got)
+    weights = given[2] if len(given) == 3 else None
+    return _inputs(given[0], where, model), _labels(given[1], f"{where}: labels", model), weights
 
 
 def _labels(given: Any, where: str, model: Any) -> list[np.ndarray]:
@@ -236,7 +266,7 @@ def _array(given: Any, where: str) -> np.ndarray:
     return array
 
 
-def _read_dataset(dataset: Any, where: str, model: Any) -> tuple[Any, Any]:
+def _read_dataset(dataset: Any, where: str, model: Any) -> tuple[Any, ...]:
     """All of a finite dataset, as arrays.
 
     It is batched if its specification leaves the first axis open, or if its elements have the rank of
@@ -247,8 +277,8 @@ def _read_dataset(dataset: Any, where: str, model: Any) -> tuple[Any, Any]:
     if int(dataset.cardinality().numpy()) == tf.data.INFINITE_CARDINALITY:
         raise ConfigError(f"{where}: the dataset never ends (repeat?); expected one pass over the data")
     spec = dataset.element_spec
-    if not isinstance(spec, tuple) or len(spec) != 2:
-        fail(where, "a dataset of pairs (inputs, labels)", spec)
+    if not isinstance(spec, tuple) or len(spec) not in (2, 3):
+        fail(where, "a dataset of pairs (inputs, labels), or of (inputs, labels, weights)", spec)
     shapes = [s.shape for s in tf.nest.flatten(spec)]
     elements = list(dataset.as_numpy_iterator())
     if not elements:
@@ -258,10 +288,10 @@ def _read_dataset(dataset: Any, where: str, model: Any) -> tuple[Any, Any]:
     batched = batched or ranks == sum(len(tensor.shape) for tensor in model.inputs)
     join = np.concatenate if batched else np.stack
     try:
-        inputs, labels = (tf.nest.map_structure(lambda *a: join(a), *column) for column in zip(*elements, strict=True))
+        read = tuple(tf.nest.map_structure(lambda *a: join(a), *column) for column in zip(*elements, strict=True))
     except ValueError as error:
         raise ConfigError(f"{where}: the dataset's items differ in shape; pad or resize them") from error
-    return inputs, labels
+    return read
 
 
 def check_split(split: Split, where: str, model: Any) -> None:
@@ -499,9 +529,13 @@ def _describe_loss(loss: Any, where: str) -> Any:
             raise ConfigError(f"{where}: loss: expected the name of a Keras loss, got {loss!r}") from error
         return loss
     if isinstance(loss, tf_keras.losses.Loss):
-        if type(loss).__module__.partition(".")[0] != "tf_keras":  # another process could not build it again
-            fail(f"{where}: loss", "a loss of Keras, or a function (labels, outputs)", type(loss).__name__)
-        return {"keras": tf_keras.losses.serialize(loss)}
+        if type(loss).__module__.partition(".")[0] == "tf_keras":
+            return {"keras": tf_keras.losses.serialize(loss)}
+        if not usercode.bound(loss):  # another process could not build it again
+            kind = type(loss).__name__
+            raise ConfigError(
+                f"{where}: loss: expected a loss of Keras, or a function (labels, outputs), got {kind!r}; {usercode.BIND}"
+            )
     return usercode.describe(loss, f"{where}: loss")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import convert, crosscheck, inspect, intake, measure, models, proof, quality, stages, targets
+from autoopt import convert, crosscheck, inspect, intake, measure, models, proof, quality, scaling, stages, targets
 from autoopt import task as tasks
 from autoopt.closing import ClosedModel
 from autoopt.errors import ResultLost
@@ -28,6 +28,7 @@ from autoopt.targets import Target
 from autoopt.task import Manifest, Split
 
 REHEARSED_STEPS, REHEARSED_ITEMS = 6, 64
+COVERED_STEPS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,8 @@ def read_task(context: Context) -> bytes:
     """Run the user's `task.py`, check it, put model and data into the store.
 
     Returns:
-        JSON: `manifest` (its key), `fingerprint`, `warnings`, `limits`, and the manifest's facts for the driver.
+        JSON: `manifest` (its key), `fingerprint`, `warnings`, `limits`, `groups`, `tuned` (see `intake.Intake`), and the
+        manifest's facts for the driver.
     """
     import tensorflow as tf
 
@@ -85,6 +87,8 @@ def read_task(context: Context) -> bytes:
             "model": manifest.model,
             "warnings": taken.warnings,
             "limits": [dataclasses.asdict(limit) for limit in taken.limits],
+            "groups": taken.groups,
+            "tuned": taken.tuned,
             "items": dict(manifest.items),
             "metric": dict(manifest.metric),
             "finetune": dict(manifest.finetune),
@@ -134,6 +138,23 @@ def rehearse(context: Context) -> bytes:
     return models.pack(trained, [report], like=context.parents[0])
 
 
+def cover(context: Context) -> bytes:
+    """A step or two of each of the training stages named by the setting `stages`: packed model -> packed model."""
+    _limit_threads(context.threads)
+    model, reports = models.unpack(context.parents[0])
+    whole, taught = _training(context), None
+    size = max((settings["finetune"]["batch_size"] for _, settings in context.settings["stages"]), default=1)
+    train = whole.train.some(COVERED_STEPS * size)
+    if any(settings["finetune"].get("distillation") for _, settings in context.settings["stages"]):
+        taught = outputs(model, train)
+    few = dataclasses.replace(whole, train=train, validation=whole.validation.some(REHEARSED_ITEMS), taught=taught)
+    for name, given in context.settings["stages"]:
+        settings = {**given, "finetune": {**given["finetune"], "epochs": 1}}
+        model, report = stages.run(name, model, settings, few)
+        reports.append(report)
+    return models.pack(model, reports, like=context.parents[0])
+
+
 def _peak_bytes() -> int:
     """The most memory that this process had resident."""
     import resource
@@ -171,6 +192,17 @@ def survey(context: Context) -> bytes:
             "constant": sum(_constant([a[i] for a in inputs]) for i in range(len(calibration))),
         }
     )
+
+
+def scalings(context: Context) -> bytes:
+    """Whether data is scaled as a packed model expects it.
+
+    Returns:
+        JSON: see `scaling.examined`.
+    """
+    _limit_threads(context.threads)
+    model, _ = models.unpack(context.parents[0])
+    return _json(scaling.examined(model, context.manifest(), context.split("validation"), context.threads))
 
 
 def _constant(item: Sequence[np.ndarray]) -> bool:
@@ -371,13 +403,15 @@ class Kind:
 JOBS: dict[str, Kind] = {
     "task": Kind(body=read_task, cached=False),
     "survey": Kind(body=survey),
+    "scalings": Kind(body=scalings),
+    "cover": Kind(body=cover),
     "rehearse": Kind(body=rehearse),
     "teach": Kind(body=teach),
-    "one_shot": Kind(body=one_shot),
+    "one_shot": Kind(body=one_shot, version=2),
     "weigh": Kind(body=weigh),
-    "begin": Kind(body=begin_stage),
-    **{stage: Kind(body=train_stage, version=2) for stage in stages.STAGES},
-    "qat": Kind(body=train_stage, version=4),
+    "begin": Kind(body=begin_stage, version=2),
+    **{stage: Kind(body=train_stage, version=3) for stage in stages.STAGES},
+    "qat": Kind(body=train_stage, version=5),
     "float32": Kind(body=to_float32),
     "convert": Kind(body=to_scheme),
     "quantize": Kind(body=quantize, version=2),

@@ -202,6 +202,23 @@ def shows_all(recipe: Recipe, setting: Setting) -> bool:
     return setting.target.exact or recipe.channels is not None
 
 
+def rehearsal(model: str, recipe: Recipe, setting: Setting) -> Plan:
+    """The jobs that convert a model, prove it, and run it once on the target, where that can run such files.
+
+    Args:
+        model: key of a packed model, trained already.
+        recipe: it was trained by.
+        setting: of the study.
+    """
+    steps = _Steps(setting, begin=False)
+    file = steps.convert(model, recipe.scheme, recipe.quantize)
+    proof = steps.add("proof", {"recipe": recipe.to_dict()}, file, model)
+    results = {"proof": proof}
+    if not setting.target.refuses(recipe.scheme, recipe.quantize):
+        results["run"] = steps.once(file, proof)
+    return Plan(jobs=tuple(steps.jobs.values()), file=file, results=results)
+
+
 class _Steps:
     """Collects jobs, each once."""
 
@@ -263,6 +280,14 @@ class _Steps:
             where |= dict(zip(("fewest", "most"), most, strict=True))
             results["latency"] = self.add("latency", where, file, proof, reference, exclusive=target.exclusive)
         return results
+
+    def once(self, file: str, proof: str) -> str:
+        """Key of the cheapest measurement on the target that runs a file."""
+        setting, target = self.setting, self.setting.target
+        where = {"target": target.name, "threads": setting.threads, "machine": setting.machine}
+        if "memory_bytes" in target.measures:
+            return self.add("memory", where, file, proof)
+        return self.add("latency", where | {"fewest": 1, "most": 1}, file, proof, self.file(setting.reference)[0])
 
     def accuracy(self, recipe: Recipe, split: str) -> str:
         """Key of a recipe's quality; the baseline's stands before all others', which are compared with it."""

@@ -63,6 +63,7 @@ class Proposals:
         objectives: metrics, in order.
         sampler: one of `folder.SAMPLERS`.
         seed: of the sampler and of the recipes.
+        before: what may be proposed in its place, if the study began with that.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Proposals:
         objectives: Sequence[Metric],
         sampler: str,
         seed: int,
+        before: SearchSpace | None = None,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         least, most = optuna.study.StudyDirection.MINIMIZE, optuna.study.StudyDirection.MAXIMIZE
@@ -84,6 +86,14 @@ class Proposals:
             sampler=_sampler(sampler, seed),
             load_if_exists=True,
         )
+        begun = self._study.user_attrs.get("identity", {}).get("space")
+        if before is not None and begun == _digest(before):
+            self._space = before
+
+    @property
+    def space(self) -> SearchSpace:
+        """What may be proposed."""
+        return self._space
 
     def require_same(self, facts: Mapping[str, Any], where: Path) -> None:
         """Refuse to go on with a study of another task or space.
@@ -95,9 +105,7 @@ class Proposals:
         Raises:
             ConfigError: naming what changed since the study began.
         """
-        knobs = {name: str(knob) for name, knob in sorted(self._space.knobs.items())}
-        space = hashlib.sha256(json.dumps(knobs).encode()).hexdigest()
-        identity = {**facts, "space": space, "seed": self._seed}
+        identity = {**facts, "space": _digest(self._space), "seed": self._seed}
         known = self._study.user_attrs.get("identity")
         if known is None:
             self._study.set_user_attr("identity", identity)
@@ -211,6 +219,12 @@ class Proposals:
             for budget, excess in excesses.items():
                 trial.set_constraint(budget, excess)
         self._study.tell(trial, list(values))
+
+
+def _digest(space: SearchSpace) -> str:
+    """What tells a space from another."""
+    knobs = {name: str(knob) for name, knob in sorted(space.knobs.items())}
+    return hashlib.sha256(json.dumps(knobs).encode()).hexdigest()
 
 
 def _sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:

@@ -9,12 +9,13 @@ import random
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autoopt import pipeline, terms
+from autoopt import covering, fitting, pipeline, suspicions, terms
 from autoopt.engine import default_job_bytes, default_slots
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.folder import StudyConfig, StudyFolder
@@ -29,14 +30,6 @@ NIGHT_H = 10.0
 """Of a study that sets no hours."""
 DRAWN = 200
 """Recipes of the space over which the time of a trial is averaged."""
-DEAD = 0.1
-"""Share of dead weights from which a gain by pruning is no evidence."""
-BALANCED = 0.2
-"""A class that has less than this share of what it would have among equals is hardly calibrated for."""
-
-
-TELLING = 10
-"""Items a class, of which so few would come about by chance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +68,11 @@ class Checked:
         quality: the baseline's on validation, in words.
         stages: training stages of the space.
         schemes: of the space.
+        recipes: of which each holds many values of the space's lists, so that all values were tried.
         trial_s: seconds that a trial takes on average, alone; None if nothing of the space works.
         hours: that the study may take.
-        trials: that fit into them, one after the other, and with all slots busy.
-        asked: trials that the study asks for.
+        trials: that fit into them, one after the other, and with all slots busy; no more than the space has.
+        asked: trials that the study asks for, no more than the space has.
         warnings: what a person should know before the night.
         seconds: that the check took.
     """
@@ -93,11 +87,12 @@ class Checked:
     asked: int
     warnings: list[str]
     seconds: float
+    recipes: list[Tried] = field(default_factory=list)
 
     @property
     def works(self) -> bool:
         """Whether the study can be run with all that its space holds."""
-        return not any(tried.reason for tried in (*self.stages, *self.schemes))
+        return not any(tried.reason for tried in (*self.stages, *self.schemes, *self.recipes))
 
 
 def check(path: str | os.PathLike[str], *, target: str | None = None, say: Callable[[str], None]) -> Checked:
@@ -114,6 +109,7 @@ def check(path: str | os.PathLike[str], *, target: str | None = None, say: Calla
     """
     folder = StudyFolder(path)
     config = folder.config(target)
+    fitting.expect_able(config, f"{folder.path}/study.yaml")
     config.target.describe()
     slots = config.slots or default_slots()
     began = time.monotonic()
@@ -146,8 +142,9 @@ class _Check:
         self.task = json.loads(self._expect(pipeline.job("task", {"path": str(config.task.resolve())})))
         terms.settle(config, self.task["metric"], f"{folder.path}/study.yaml")
         self.warnings: list[str] = [*self.task["warnings"]]
-        self.warnings += [limit["why"] for limit in self.task["limits"]]
-        self.space = terms.narrowed(config.space, self.task["limits"])
+        fitted = fitting.fitted(config.space, self.task)
+        self.warnings += fitted.notes
+        self.space = fitted.space
         self.setting = terms.setting(config, self.task, "check")
         self.quantized = ""
         self.defaults = Finetune(**self.task["finetune"])
@@ -158,15 +155,18 @@ class _Check:
         seen = json.loads(self._expect(self._job("survey", {})))
         self.say("measuring the untouched model")
         measuring, quality = self._baseline()
-        self.warnings += _about(seen, quality, self.task)
+        self.say("looking at how the data is scaled")
+        self.warnings += suspicions.about(seen | self._scalings(), quality, self.task)
         stages = [self._stage(name) for name in self._stages()]
         schemes = [self._scheme(str(name)) for name in self._values("scheme")]
-        for tried in (*stages, *schemes):
+        recipes = self._cover([tried.name for tried in (*stages, *schemes) if tried.reason])
+        for tried in (*stages, *schemes, *recipes):
             if tried.reason:
                 self.warnings.append(f"{tried.name} does not work here: {tried.reason}")
         trial = self._trial({t.name: t for t in stages}, {t.name: t for t in schemes}, measuring)
         hours = self.config.hours or NIGHT_H
-        fits = 0 if trial is None else int(hours * 3600 / trial)
+        most = self._most()
+        fits = 0 if trial is None else int(min(hours * 3600 / trial, most))
         return Checked(
             layers=seen["layers"],
             quality=f"{quality['name']} {quality['value']:.4g}",
@@ -174,8 +174,9 @@ class _Check:
             schemes=schemes,
             trial_s=trial,
             hours=hours,
-            trials=(fits, fits * self.slots),
-            asked=self.config.trials,
+            trials=(fits, int(min(fits * self.slots, most))),
+            asked=int(min(self.config.trials, most)),
+            recipes=recipes,
             warnings=self.warnings,
             seconds=time.monotonic() - began,
         )
@@ -203,7 +204,7 @@ class _Check:
         return result
 
     def _all(self, jobs: Iterable[Job]) -> tuple[float, str]:
-        """Run jobs up to the first that fails: the seconds they took, and why it failed."""
+        """Run jobs up to the first that fails: the seconds they took, and where and why it failed."""
         seconds = 0.0
         for job in jobs:
             outcome = self._run(job)
@@ -224,7 +225,8 @@ class _Check:
         return seconds, {"name": self.task["metric"]["name"], **found["measurement"], "classes": found["classes"]}
 
     def _stages(self) -> list[str]:
-        aware = any(SCHEMES[str(name)].qat for name in self._values("scheme"))
+        refuses = self.config.target.refuses
+        aware = any(SCHEMES[str(name)].qat and not refuses(str(name)) for name in self._values("scheme"))
         return [*(part for part in COMPRESSING if part in self.space.knobs), *(["qat"] if aware else [])]
 
     def _values(self, name: str) -> tuple[Value, ...]:
@@ -274,26 +276,54 @@ class _Check:
         return self.space.build(choose, self.defaults, self.config.seed)
 
     def _scheme(self, name: str) -> Tried:
-        """The untouched model in a scheme: converted and proven."""
+        """The untouched model in a scheme: converted, proven, and run on the target."""
         self.say(f"trying {name}")
         refused = self.config.target.refuses(name)
         if refused:
             return Tried(name=name, reason=refused)
-        if SCHEMES[name].qat:
-            if not self.quantized:
-                return Tried(name=name, reason="quantization-aware training failed")
-            convert = pipeline.job("convert", {"scheme": name}, (self.quantized,))
-            recipe = Recipe(scheme=name)
-            proof = pipeline.job("proof", {"recipe": recipe.to_dict()}, (convert.key, self.quantized))
-            jobs = [convert, proof]
-        else:
-            plan = pipeline.plan(Recipe(scheme=name, seed=self.setting.seed), self.setting)
-            wanted = {plan.file, plan.results["proof"]}
-            jobs = [job for job in plan.jobs if job.key in wanted or job.name == "float32"]
-            proof = next(job for job in jobs if job.name == "proof")
-        seconds, reason = self._all(jobs)
-        found = json.loads(self.store.get(proof.key) or b"{}") if not reason else {}
+        if SCHEMES[name].qat and not self.quantized:
+            return Tried(name=name, reason="quantization-aware training failed")
+        model = self.quantized if SCHEMES[name].qat else self.setting.model
+        plan = pipeline.rehearsal(model, Recipe(scheme=name, seed=self.setting.seed), self.setting)
+        seconds, reason = self._all(plan.jobs)
+        found = json.loads(self.store.get(plan.results["proof"]) or b"{}") if not reason else {}
         return Tried(name=name, reason=reason, seconds=seconds, size_bytes=found.get("size_bytes", 0))
+
+    def _scalings(self) -> dict[str, Any]:
+        """What becomes of the quality if the inputs are scaled otherwise; nothing where the metric can't be had of few items."""
+        job = self._job("scalings", {})
+        outcome = self._run(job)
+        found = self.store.get(job.key) if outcome.state == "done" else None
+        return json.loads(found) if found else {"scalings": [], "normalization": "", "rescaling": ""}
+
+    def _cover(self, failed: Collection[str]) -> list[Tried]:
+        """Recipes that together hold every value of the space's lists, without what has failed by itself."""
+        knobs, schemes = self.space.knobs, [name for name in failed if name in SCHEMES]
+        schemes += [n for n in map(str, self._values("scheme")) if SCHEMES[n].qat and "qat" in failed]
+        try:
+            space = self.space.without([n for n in failed if n in knobs], schemes, "it has failed")
+        except ConfigError:  # nothing is left that could work
+            return []
+        recipes = [r for r in covering.recipes(space, self.defaults, self.config.seed) if r.trains or r.quantize]
+        with ThreadPoolExecutor(self.slots) as pool:
+            return list(pool.map(self._recipe, recipes))
+
+    def _recipe(self, recipe: Recipe) -> Tried:
+        """A step or two of each stage of a recipe; the file is proven and run on the target."""
+        self.say(f"trying {recipe.label()}")
+        model, jobs = self.setting.model, []
+        if recipe.trains:
+            jobs = [self._job("cover", {"stages": recipe.stages()})]
+            model = jobs[0].key
+        seconds, reason = self._all([*jobs, *pipeline.rehearsal(model, recipe, self.setting).jobs])
+        how = f" (with {_settings(recipe)})" if reason else ""
+        return Tried(name=recipe.label(), reason=f"{reason}{how}" if reason else "", seconds=seconds)
+
+    def _most(self) -> float:
+        """How many trials the space has, the baseline and what it is compared with among them."""
+        beside = {self.setting.baseline, self.setting.reference}
+        outside = [recipe for recipe in beside if self.space.parameters(recipe, self.defaults) is None]
+        return self.space.count() + len(outside)
 
     def _trial(self, stages: Mapping[str, Tried], schemes: Mapping[str, Tried], measuring: float) -> float | None:
         """Seconds that a trial of the space takes on average, where all of it has to be made."""
@@ -312,35 +342,9 @@ class _Check:
         return total / counted if counted else None
 
 
-def _about(seen: Mapping[str, Any], quality: Mapping[str, Any], task: Mapping[str, Any]) -> Iterator[str]:
-    """What is suspicious of a model and its data."""
-    weights = sum(row["weights"] for row in seen["layers"])
-    dead = sum(row["dead"] for row in seen["layers"])
-    if weights and dead / weights >= DEAD:
-        yield (
-            f"{dead / weights:.0%} of the weights are dead already (|w| < 1e-6): what pruning takes of them is no gain of its "
-            "own; compare with the compressed size of the untouched model"
-        )
-    classes = quality["classes"]
-    if classes:
-        items = sum(n for _, n in classes)
-        chance = max(n for _, n in classes) / items
-        if quality["value"] <= chance + 2 * (chance * (1 - chance) / items) ** 0.5:
-            low, high = seen["range"]
-            yield (
-                f"the untouched model is right in {quality['value']:.1%} of the validation items, no better than always "
-                f"saying the most frequent class ({chance:.1%}): is the data scaled as in its training? It reaches from "
-                f"{low:.3g} to {high:.3g}"
-            )
-        counts = seen["calibration"]
-        even = sum(counts) / max(1, len(counts))
-        rare = [i for i, n in enumerate(counts) if n < BALANCED * even] if even >= TELLING else []
-        if rare and len(counts) > 1:
-            names = task["class_names"]
-            named = ", ".join(names[i] if i < len(names) else str(i) for i in rare[:5])
-            yield (
-                f"the calibration set hardly holds {len(rare)} of {len(counts)} classes ({named}{', …' if len(rare) > 5 else ''}), "
-                "by what the untouched model says of it: int8 ranges may not fit them; give a balanced one"
-            )
-    if seen["constant"]:
-        yield f"{seen['constant']} items of the calibration set are all one value"
+def _settings(recipe: Recipe) -> str:
+    """A recipe's settings that its label leaves out, in words."""
+    parts = {name: part for name, part in recipe.to_dict().items() if isinstance(part, dict) and name != "finetune"}
+    told = [f"{part}.{name} {value}" for part, settings in parts.items() for name, value in settings.items()]
+    tuning = recipe.finetune
+    return ", ".join([*told, *([f"distillation {tuning.distillation:g}"] if tuning and tuning.distillation else [])])

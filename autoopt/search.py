@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from autoopt import assemble, confirmation, pipeline, provenance, strategy, terms
+from autoopt import assemble, confirmation, fitting, foregone, pipeline, provenance, strategy, terms
 from autoopt.candidate import Candidate, Skipped
 from autoopt.engine import Engine, default_job_bytes, default_slots
 from autoopt.errors import CandidateFailed, ConfigError, TargetUnavailable
@@ -93,6 +93,7 @@ class Search:
         self.opened = False
         self.task: dict[str, Any] = {}
         self.device: dict[str, Any] = {}
+        self.fitted: fitting.Fitted
         self.setting: Setting
         self.ledger: Ledger
         self.proposals: Proposals
@@ -119,6 +120,8 @@ class Search:
             Engine(workplace, slots, self.scheduler) as self.engine,
         ):
             try:
+                if not self.recipes:
+                    fitting.expect_able(self.config, f"{self.folder.path}/study.yaml")
                 self.device = self.config.target.describe()
                 self._read_task()
                 self.proposals = self._open()
@@ -163,10 +166,8 @@ class Search:
         self.task = json.loads(result)
         for warning in self.task["warnings"]:
             self.view.note(f"warning: {warning}")
-        for limit in self.task["limits"]:
-            self.view.note(limit["why"])
-        space = terms.narrowed(self.config.space, self.task["limits"])
-        self.config = dataclasses.replace(self.config, space=space)
+        self.fitted = fitting.fitted(self.config.space, self.task)
+        self.config = dataclasses.replace(self.config, space=self.fitted.space)
         self.setting = terms.setting(self.config, self.task, self._machine())
         found = terms.settle(self.config, self.task["metric"], f"{self.folder.path}/study.yaml")
         self.ledger = Ledger(self.folder, found)
@@ -253,7 +254,11 @@ class Search:
             [terms.metrics[name] for name in terms.objectives],
             self.config.sampler,
             self.config.seed,
+            before=self.fitted.before,
         )
+        self.config = dataclasses.replace(self.config, space=proposals.space)
+        for note in self.fitted.notes:
+            self.view.note(note)
         facts = {
             "task": self.task["fingerprint"],
             "objectives": list(terms.objectives),
@@ -321,9 +326,11 @@ class Search:
         return strategy.siblings(recipe, self._schemes(post_training=True), self.config.space.quantize)
 
     def _schemes(self, *, post_training: bool = False) -> list[str]:
-        """The space's schemes that the target runs."""
+        """The space's schemes that the target runs, without those that failed on this model for good."""
         knob = self.config.space.knobs["scheme"]
         able = [name for name in SCHEMES if name in knob and not self.setting.target.refuses(name)]
+        known = self.ledger.candidates.values()
+        able = [name for name in able if foregone.failure(Recipe(scheme=name), known) is None]
         return [name for name in able if not (post_training and SCHEMES[name].qat)]
 
     def _enqueue(self, recipes: Iterable[Recipe], origin: str) -> None:
@@ -380,6 +387,11 @@ class Search:
             self._finish(running, self._failed(running, "target", refused))
             return
         running = Running(proposal=proposal, plan=NOTHING, attempts=attempts)
+        known = foregone.failure(proposal.recipe, self.ledger.candidates.values())
+        if known is not None and proposal.recipe.trains and not self.recipes:
+            self.running[proposal.number] = running
+            self._finish(running, self._failed(running, *known))
+            return
         if self.recipes:  # asked for by name
             self._make(running)
         elif (verdict := self.foresight.verdict(proposal.recipe)) is not None:

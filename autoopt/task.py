@@ -26,6 +26,8 @@ from autoopt.recipe import Finetune
 from autoopt.reprs import short
 from autoopt.validation import fail
 
+MORE = ("counted", "weights")
+"""Arrays of a split that few tasks have."""
 SPLITS = ("train", "validation", "test", "calibration")
 Inputs = dict[str, np.ndarray]
 
@@ -58,17 +60,23 @@ class Task:
         model: a tf_keras or Keras 3 model, or the path of an `.h5`, `.keras` or SavedModel. What has no graph of Keras
             layers (a subclassed model, another SavedModel, a float32 `.tflite`) is quantized after training only.
         train: `(inputs, labels)` as arrays with items first (inputs may be a dict by input name, labels one by
-            output name), or a finite `tf.data.Dataset` of such pairs, batched or not; it is read once, in full.
+            output name), or a finite `tf.data.Dataset` of such pairs, batched or not; it is read once, in full. A third
+            part holds weights: what each item counts for in training, shape (items,), or one for each place of a map;
+            with several outputs also a dict by output name. The metric counts every item alike.
         validation: likewise; the search measures on it.
         test: likewise; the search never looks at it.
         loss: a Keras loss by name, as an object, or a function at the top level of `task.py`; a dict of such by output
-            name where the model has several. By default `sparse_categorical_crossentropy`, for labels that fit it.
+            name where the model has several. What a function makes needs a name there too (`focal = make_loss(2.0)`). By
+            default what labels and outputs look like; a line says what.
         metric: one of autoopt's own by name (a key of `scoring.BUILTIN`, such as `accuracy`, `f1_macro`, `auc`, `mean_iou`,
             `mae`), or a `QualityMetric`. By default `accuracy` for classes and labels, and `mae` for values. `accuracy` is
             the share of labels that are right: of an item's class, of its several labels, of its pixels or its tokens.
         calibration: inputs for the ranges of int8 activations; by default sampled from train.
-        finetune: fine-tuning settings where the space names none; by default those of `Finetune`, and where labels are
-            few (see `intake.FEW`) half of the weight goes to being like the untouched model.
+        finetune: fine-tuning settings. Its epochs and learning rate are the centre of those that a space searches; other
+            settings hold where the space names none. By default those of `Finetune` and of the space, and where labels
+            are few (see `intake.FEW`) half of the weight goes to being like the untouched model.
+        class_weight: what items of each class count for in training, such as `{0: 1.0, 1: 9.0}`, as Keras' `fit` takes
+            it; multiplied with the weights of items where both are given. The metric counts every item alike.
         class_names: by label, for people.
         custom_objects: layers and functions of the model's own, by name, defined where jobs can find them (see
             `QualityMetric.function`); for a Keras 3 model the tf_keras layers that stand for its own.
@@ -83,6 +91,7 @@ class Task:
     metric: str | QualityMetric | None = None
     calibration: Any = None
     finetune: Finetune | None = None
+    class_weight: Mapping[int, float] | None = None
     class_names: tuple[str, ...] = ()
     custom_objects: Mapping[str, Any] | None = None
     allow_code: bool = False
@@ -111,11 +120,14 @@ class Split:
             `Output`.
         counted: shape (items, ...), dtype bool: positions of the output that the model does not mask, and a metric
             counts; None where it masks none.
+        weights: what each item counts for in training, shape (items,), of maps as `broadcast` gives them, with several
+            outputs (items, outputs); None where all count alike.
     """
 
     inputs: Inputs
     labels: np.ndarray
     counted: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
@@ -131,16 +143,19 @@ class Split:
     def _of(self, chosen: Any) -> "Split":
         """The items at these places: an index array or a slice."""
         inputs = {name: array[chosen] for name, array in self.inputs.items()}
-        counted = None if self.counted is None else self.counted[chosen]
-        return Split(inputs=inputs, labels=self.labels[chosen], counted=counted)
+        more = {name: array[chosen] for name, array in self._more().items()}
+        return Split(inputs=inputs, labels=self.labels[chosen], **more)
+
+    def _more(self) -> dict[str, np.ndarray]:
+        """Arrays that few tasks have, by name."""
+        return {name: array for name in MORE if (array := getattr(self, name)) is not None}
 
     def to_bytes(self) -> bytes:
         """Uncompressed `.npz`; `from_bytes` is the inverse."""
         out = io.BytesIO()
         names = np.array(list(self.inputs))
         arrays = {f"input_{i}": a for i, a in enumerate(self.inputs.values())}
-        more = {} if self.counted is None else {"counted": self.counted}
-        np.savez(out, names=names, labels=self.labels, **more, **arrays)  # type: ignore[arg-type]
+        np.savez(out, names=names, labels=self.labels, **self._more(), **arrays)  # type: ignore[arg-type]
         return out.getvalue()
 
     @classmethod
@@ -151,15 +166,14 @@ class Split:
             return cls(
                 inputs={n: arrays[f"input_{i}"] for i, n in enumerate(names)},
                 labels=arrays["labels"],
-                counted=arrays["counted"] if "counted" in arrays.files else None,
+                **{name: arrays[name] for name in MORE if name in arrays.files},
             )
 
     @property
     def digest(self) -> str:
         """SHA-256 of names, shapes, dtypes and values."""
         digest = hashlib.sha256()
-        more = [] if self.counted is None else [("counted", self.counted)]
-        for name, array in [*self.inputs.items(), ("labels", self.labels), *more]:
+        for name, array in [*self.inputs.items(), ("labels", self.labels), *self._more().items()]:
             digest.update(f"{name}|{array.shape}|{array.dtype}|".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
@@ -197,6 +211,17 @@ def apart(array: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarr
     ends = np.cumsum([math.prod(shape) for shape in shapes])
     pieces = np.split(array, ends[:-1], axis=1)
     return [piece.reshape(len(array), *shape) for piece, shape in zip(pieces, shapes, strict=True)]
+
+
+def broadcast(weights: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Weights of items in a shape that Keras takes: it broadcasts them over one axis of a map's losses, but not over more.
+
+    Args:
+        weights: shape (items,), or as many as places, which are left as they are.
+        shape: of an item's output.
+    """
+    spread = weights.ndim == 1 and len(shape) >= 3
+    return weights.reshape(-1, *[1] * (len(shape) - 1)) if spread else weights
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,8 @@ MODULE = "autoopt_user_task"
 """The name under which `task.py` is imported."""
 SOURCE = "__autoopt_source__"
 """The attribute of that module which says from what text and path it came."""
+BIND = "give it a name at the top level of task.py, such as `weighted = make_loss(9.0)`, and hand that over"
+"""What to do with what a function makes, or an object, so that another process finds it."""
 
 
 def run(source: str, path: Path) -> types.ModuleType:
@@ -43,13 +45,27 @@ def describe(found: Any, where: str, what: str = "function") -> dict[str, str]:
     Raises:
         ConfigError: if it can't be found again.
     """
-    name = getattr(found, "__qualname__", "")
-    module = getattr(found, "__module__", "")
+    module, name = bound(found) or ("", "")
     if not callable(found) or not name.isidentifier() or module == "__main__":
-        fail(where, f"a {what} defined at the top level of task.py or of a module", found)
+        made = callable(found) and what == "function"
+        expected = f"a {what} defined at the top level of task.py or of a module"
+        raise ConfigError(f"{where}: expected {expected}, got {found!r}{f'; {BIND}' if made else ''}")
     if getattr(sys.modules.get(module), name, None) is not found:
         fail(where, f"a {what} that can be found again as {module}.{name}", found)
     return {"module": "" if module == MODULE else module, "name": name}
+
+
+def bound(found: Any) -> tuple[str, str] | None:
+    """Module and name of a function or class; of what a function made, or an object, those that it is bound to."""
+    name, module = getattr(found, "__qualname__", ""), getattr(found, "__module__", "") or ""
+    if name.isidentifier():
+        return module, name
+    for place in (module, MODULE):
+        names = vars(sys.modules[place]) if place in sys.modules else {}
+        for known, value in names.items():
+            if value is found and known.isidentifier():
+                return place, known
+    return None
 
 
 def refuse_neighbour(described: Mapping[str, str], path: Path) -> None:

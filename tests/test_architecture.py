@@ -10,8 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "autoopt"
 ORDER = [
     "errors", "validation", "reprs", "labels", "scoring", "locks", "interrupts", "recipe", "metrics", "budgets", "equivalence", "candidate", "tables", "ranking", "picking", "results", "hypervolume", "words", "comparison", "scale", "scatter", "guard", "importance", "confirmation", "knobs", "space", "strategy", "targets",
-    "store", "replaying", "flattening", "rebuilding", "closing", "usercode", "models", "task", "quality", "crosscheck", "measure", "stages", "intake", "quantizing", "convert", "inspect", "proof", "standalone", "jobs", "pipeline", "process", "assemble", "engine", "preload",
-    "folder", "provenance", "bundle", "export", "verification", "progress", "figures", "pictures", "page", "report", "watched", "dashboard", "init", "proposals", "spent", "terms", "prospects", "foresight", "ledger", "running", "search", "study", "rehearsal", "questions", "doctor", "terminal", "checklist", "commands", "cli", "__main__",
+    "store", "replaying", "flattening", "rebuilding", "closing", "usercode", "models", "task", "quality", "crosscheck", "measure", "stages", "weighing", "intake", "quantizing", "convert", "inspect", "proof", "standalone", "scaling", "jobs", "pipeline", "process", "assemble", "engine", "preload",
+    "folder", "provenance", "bundle", "export", "verification", "progress", "figures", "pictures", "page", "report", "watched", "dashboard", "proposals", "spent", "terms", "fitting", "foregone", "init", "prospects", "foresight", "ledger", "running", "search", "study", "suspicions", "covering", "rehearsal", "questions", "doctor", "terminal", "checklist", "commands", "cli", "__main__",
 ]  # fmt: skip
 """Top to bottom: a module imports only from those before it."""
 HOMES = {
@@ -29,7 +29,18 @@ HOMES = {
         "preload",
     },
     "keras": {"rebuilding"},
-    "tf_keras": {"crosscheck", "rebuilding", "flattening", "models", "intake", "task", "stages", "convert", "preload"},
+    "tf_keras": {
+        "crosscheck",
+        "rebuilding",
+        "flattening",
+        "models",
+        "intake",
+        "task",
+        "stages",
+        "scaling",
+        "convert",
+        "preload",
+    },
     "tensorflow_model_optimization": {"models", "stages", "preload"},
     "optuna": {"proposals"},
     "distributed": {"engine"},

@@ -104,7 +104,7 @@ def test_a_good_task_passes_without_a_word(prepare):
         ((X, Y * 0.5), "labels: expected class indices 0 to 3 .*, got [01].5"),
         ((X, np.eye(5)[Y]), r"labels: expected one class index an item, .* got '?shape \(40, 5\)"),
         (X, r"expected a pair \(inputs, labels\) or a tf.data.Dataset of such pairs, got 'ndarray'"),
-        ((X, Y, Y), r"expected a pair \(inputs, labels\)"),
+        ((X, Y, Y, Y), r"expected a pair \(inputs, labels\)"),
         (None, r"expected a pair \(inputs, labels\) .* got 'NoneType'"),
     ],
 )
@@ -206,7 +206,7 @@ def test_arrays_and_datasets_give_the_same_split(data, prepare, store):
         (lambda: generated().repeat(), "the dataset never ends"),
         (lambda: pairs().take(0), "empty; expected one item or more"),
         (lambda: pairs().map(lambda x, y: x), r"expected a dataset of pairs \(inputs, labels\)"),
-        (lambda: pairs().map(lambda x, y: (x, y, y)), r"expected a dataset of pairs \(inputs, labels\)"),
+        (lambda: pairs().map(lambda x, y: (x, y, y, y)), r"expected a dataset of pairs \(inputs, labels\)"),
         (lambda: tf.data.Dataset.from_tensor_slices((X[..., 0], Y)).batch(16), "got \\(40, 8, 8\\); add the channel"),
         (
             lambda: tf.data.Dataset.from_generator(

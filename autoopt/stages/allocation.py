@@ -1,13 +1,14 @@
 """How zeros are shared out among layers, so that all together have the sparsity that is asked for."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from autoopt.recipe import MOST_SPARSE
-from autoopt.stages.finetune import Training, outputs
+from autoopt.stages import losses
+from autoopt.stages.finetune import Training
 
 LEVELS = (0.5, 0.7, 0.85, MOST_SPARSE)
 """Sparsities at which a layer's sensitivity is measured."""
@@ -106,7 +107,7 @@ def _magnitudes(weights: list[Any]) -> np.ndarray:
 
 def _costs(model: Any, prunable: Kernels, training: Training) -> dict[str, dict[float, float]]:
     """By layer, how much the loss grows with zeros in it alone."""
-    loss = _loss(model, training)
+    loss = losses.of_model(model, training.loss(), training.train.some(ITEMS))
     whole, found = loss(), dict[str, dict[float, float]]()
     for name, weights in prunable.items():
         kept = [w.numpy() for w in weights]
@@ -119,12 +120,3 @@ def _costs(model: Any, prunable: Kernels, training: Training) -> dict[str, dict[
         for weight, values in zip(weights, kept, strict=True):
             weight.assign(values)
     return found
-
-
-def _loss(model: Any, training: Training) -> Callable[[], float]:
-    import tensorflow as tf
-    import tf_keras
-
-    own = tf_keras.losses.get(training.loss())
-    few = training.train.some(ITEMS)
-    return lambda: float(tf.reduce_mean(own(few.labels, outputs(model, few))))

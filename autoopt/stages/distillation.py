@@ -5,8 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from autoopt.stages import losses
+
 SMALLEST = 1e-7
 """Probabilities are kept this far from 0 and 1, where logarithms end."""
+NEAR = 1e-3
+"""Outputs that lie in [0, 1], and add up to 1 where classes exclude each other, but for so much are probabilities."""
 
 
 def goal(loss: Any, labels: np.ndarray, taught: np.ndarray | None, tuning: Mapping[str, Any]) -> tuple[Any, np.ndarray]:
@@ -15,6 +19,7 @@ def goal(loss: Any, labels: np.ndarray, taught: np.ndarray | None, tuning: Mappi
     The weight `distillation` goes to the difference to what was taught, the rest to the task's own loss. The
     difference is, for crossentropies, the Kullback-Leibler divergence of both outputs at `temperature`, times its
     square, which keeps its gradients as large as those of the labels; for other losses it is the mean square.
+    Weights of items count in both.
 
     Args:
         loss: of the task, as `compile` takes it.
@@ -31,43 +36,65 @@ def goal(loss: Any, labels: np.ndarray, taught: np.ndarray | None, tuning: Mappi
     weight, temperature = tuning.get("distillation", 0.0), tuning.get("temperature", 4.0)
     if not weight or taught is None:
         return loss, labels
-    own = tf_keras.losses.get(loss)
-    kind = _kind(own)
+    kind = _kind(tf_keras.losses.get(loss))
+    logits = bool(kind) and not are_probabilities(taught, kind)
+    own = losses.of_batch(loss)
+    place, row = labels.shape[1:], taught.shape[1:]
     # Keras hands a loss one array for the only output, so both kinds of targets share one.
     numbers = labels.reshape(len(labels), -1).astype(np.float32)
     targets = np.concatenate([numbers, taught.reshape(len(taught), -1).astype(np.float32)], axis=1)
 
-    def mixed(target: Any, output: Any) -> Any:
-        right = tf.reshape(target[:, : numbers.shape[1]], (-1, *labels.shape[1:]))
-        same = tf.reshape(target[:, numbers.shape[1] :], (-1, *taught.shape[1:]))
-        far = _difference(same, output, kind, _from_logits(own), temperature)
-        return (1 - weight) * tf.reduce_mean(own(right, output)) + weight * tf.reduce_mean(far)
+    class Difference(tf_keras.losses.Loss):  # type: ignore[misc]
+        """How far an output is from what was taught, of each item (of a map: of each place)."""
 
-    return mixed, targets
+        def call(self, y_true: Any, y_pred: Any) -> Any:
+            return _difference(y_true, tf.reshape(y_pred, (-1, *row)), kind, logits, temperature)
+
+    far = Difference()
+
+    class Mixed(tf_keras.losses.Loss):  # type: ignore[misc]
+        """The task's own loss and the difference; a class, because Keras would change the rank of a function's arrays."""
+
+        def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+            right = tf.reshape(y_true[:, : numbers.shape[1]], (-1, *place))
+            same = tf.reshape(y_true[:, numbers.shape[1] :], (-1, *row))
+            right = tf.cast(right, labels.dtype)
+            return (1 - weight) * own(right, y_pred, sample_weight) + weight * far(same, y_pred, sample_weight)
+
+    return Mixed(), targets
+
+
+def are_probabilities(outputs: np.ndarray, kind: str) -> bool:
+    """Whether outputs are probabilities, and no scores of any size, whatever the loss takes them for.
+
+    Args:
+        outputs: shape (items, ...).
+        kind: `categorical`, where the last axis adds up to 1, or `binary`.
+    """
+    inside = bool(outputs.min() >= -NEAR and outputs.max() <= 1 + NEAR)
+    return inside and (kind == "binary" or bool(np.allclose(outputs.sum(axis=-1), 1, atol=NEAR)))
 
 
 def _kind(loss: Any) -> str:
     """`categorical`, `binary` or ``, by the loss's name."""
     name = getattr(loss, "__name__", type(loss).__name__).lower().replace("_", "")
-    return next((kind for kind in ("categorical", "binary") if f"{kind}crossentropy" in name), "")
-
-
-def _from_logits(loss: Any) -> bool:
-    config = loss.get_config() if hasattr(loss, "get_config") else {}
-    return bool(config.get("from_logits", False))
+    return next((kind for kind in ("categorical", "binary") if kind in name and "crossentropy" in name), "")
 
 
 def _difference(taught: Any, output: Any, kind: str, logits: bool, temperature: float) -> Any:
-    """How far an output is from what was taught, of each item."""
+    """How far an output is from what was taught: the last axis taken together, where there is one beside the items'."""
     import tensorflow as tf
 
+    if kind != "categorical":
+        taught, output = (each if len(taught.shape) > 1 else each[:, None] for each in (taught, output))
     if not kind:
-        return tf.math.squared_difference(taught, output)
+        return tf.reduce_mean(tf.math.squared_difference(taught, output), axis=-1)
     scores = [each if logits else _logits(each, kind) for each in (taught, output)]
     if kind == "binary":  # two classes, of which one has a score of zero
         scores = [tf.stack([each, tf.zeros_like(each)], axis=-1) for each in scores]
     wanted, found = (tf.nn.log_softmax(each / temperature) for each in scores)
-    return temperature**2 * tf.reduce_sum(tf.exp(wanted) * (wanted - found), axis=-1)
+    divergence = temperature**2 * tf.reduce_sum(tf.exp(wanted) * (wanted - found), axis=-1)
+    return tf.reduce_mean(divergence, axis=-1) if kind == "binary" else divergence
 
 
 def _logits(probabilities: Any, kind: str) -> Any:

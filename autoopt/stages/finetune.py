@@ -17,7 +17,7 @@ from autoopt import quality as quality_of
 from autoopt.errors import CandidateFailed
 from autoopt.stages import distillation, normalization
 from autoopt.stages.wrapped import Wrapped
-from autoopt.task import Manifest, Split, side_by_side
+from autoopt.task import Manifest, Split, broadcast, side_by_side
 
 DIVERGED = 10.0
 """A loss this many times the worst before it has diverged, once the technique is in force: masks alone raise it."""
@@ -95,6 +95,13 @@ class Training:
         if self.manifest.outputs:
             raise NotImplementedError("choosing by the loss needs a model with one output")
         return self.manifest.loss_function()
+
+    def weights(self) -> Any:
+        """What the items of `train` count for, as `fit` takes it; None where all count alike."""
+        weights, ends = self.train.weights, self.manifest.outputs
+        if weights is None or not ends:
+            return weights
+        return tuple(broadcast(weights[:, i], output.shape) for i, output in enumerate(ends))
 
     def steps(self, tuning: Mapping[str, Any]) -> int:
         """Batches in an epoch."""
@@ -193,7 +200,7 @@ def fit(
 
     if first < last:
         model.fit(
-            batches(training.train, tuning["batch_size"], range(first, last), seed, targets),
+            batches(training.train, tuning["batch_size"], range(first, last), seed, targets, training.weights()),
             steps_per_epoch=steps,
             initial_epoch=first,
             epochs=last,
@@ -217,14 +224,14 @@ def _goal(stage: str, training: Training, tuning: Mapping[str, Any]) -> tuple[An
     return manifest.loss_function(), manifest.targets(labels)
 
 
-def batches(split: Split, size: int, epochs: range, seed: int, targets: Any) -> Any:
+def batches(split: Split, size: int, epochs: range, seed: int, targets: Any, weights: Any = None) -> Any:
     """A split's shuffled batches, with the targets in place of its labels, one epoch after the other.
 
     A `tf.data.Dataset`. An epoch's order follows from its number and the seed alone, whatever came before it.
     """
     import tensorflow as tf
 
-    data = (feed(split), targets)
+    data = (feed(split), targets) if weights is None else (feed(split), targets, weights)
 
     def order(epoch: Any) -> Any:
         numbers = tf.random.experimental.stateless_shuffle(tf.range(len(split)), [seed, epoch])

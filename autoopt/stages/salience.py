@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from autoopt.stages import losses
 from autoopt.stages.finetune import Training, feed
 from autoopt.stages.tracing import Trace
 
@@ -57,17 +58,16 @@ def _by_loss(model: Any, found: Trace, training: Training) -> np.ndarray:
     Molchanov et al. 2019, "Importance estimation for neural network pruning", equation 8 over a filter's weights.
     """
     import tensorflow as tf
-    import tf_keras
 
     makes = [use for use in found.uses if use.makes]
     weights = [model.get_layer(use.layer).weights[use.weight] for use in makes]
-    loss = tf_keras.losses.get(training.loss())
+    loss = losses.of_batch(training.loss())
 
     @tf.function  # type: ignore[untyped-decorator]
-    def effects(inputs: Any, labels: Any) -> list[Any]:
+    def effects(inputs: Any, labels: Any, counts: Any) -> list[Any]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(weights)
-            value = tf.reduce_mean(loss(labels, model(inputs, training=False)))
+            value = loss(labels, model(inputs, training=False), counts)
         gradients = tape.gradient(value, weights, unconnected_gradients="zero")
         sums = []
         for use, weight, gradient in zip(makes, weights, gradients, strict=True):
@@ -81,7 +81,7 @@ def _by_loss(model: Any, found: Trace, training: Training) -> np.ndarray:
     for first in range(0, items - items % BATCH or items, BATCH):  # batches of one size are one graph
         some = chosen.part(first, min(first + BATCH, items))
         one = np.zeros(found.number)
-        for use, effect in zip(makes, effects(feed(some), some.labels), strict=True):
+        for use, effect in zip(makes, effects(feed(some), some.labels, some.weights), strict=True):
             np.add.at(one, use.channels, effect.numpy())
         total += np.square(one)
     return np.sqrt(total)

@@ -1,0 +1,38 @@
+"""Failures that are known beforehand: what a model's graph and a scheme have failed of once, they fail of again."""
+
+from collections.abc import Iterable
+
+from autoopt.candidate import Candidate
+from autoopt.recipe import Recipe
+
+STAGES = ("convert", "quantize", "proof", "accuracy", "memory", "latency", "micro", "vela")
+"""Where a file is made and run."""
+PASSING = (
+    "its process", "its machine", "memory", "alloc", "arena", "limit", "not done after", "killed", "nan", "infinite",
+    "differ", "off by", "look-up tables", "'s function raised", "no times",
+)  # fmt: skip
+"""Words of failures that lie in what a job may take, or in the values of weights: the next candidate may fare better."""
+UNTRAINABLE = "can't take the model"
+"""Of a model that tensorflow-model-optimization refuses."""
+
+
+def failure(recipe: Recipe, candidates: Iterable[Candidate]) -> tuple[str, str] | None:
+    """Stage and reason of which a recipe will fail, as its scheme did on the same model uncompressed; None if unknown.
+
+    Args:
+        recipe: not done yet.
+        candidates: of the study, done.
+    """
+    for candidate in candidates:
+        alike = candidate.recipe.scheme == recipe.scheme and candidate.recipe.quantize == recipe.quantize
+        if candidate.failed and alike and not candidate.recipe.compresses and lasting(candidate):
+            return candidate.failed_stage, f"{candidate.reason} (so did #{candidate.number}, the same scheme alone)"
+    return None
+
+
+def lasting(candidate: Candidate) -> bool:
+    """Whether a failure follows from the scheme and the model's graph alone."""
+    reason = candidate.reason.lower()
+    if candidate.failed_stage == "qat":
+        return UNTRAINABLE in reason
+    return candidate.failed_stage in STAGES and not any(word in reason for word in PASSING)
