@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 
 from autoopt.candidate import Candidate
-from autoopt.recipe import Recipe
+from autoopt.recipe import SCHEMES, Recipe
+from autoopt.space import SearchSpace
+from autoopt.targets import Target
 
 STAGES = ("convert", "quantize", "proof", "accuracy", "memory", "latency", "micro", "vela")
 """Where a file is made and run."""
@@ -36,3 +38,21 @@ def lasting(candidate: Candidate) -> bool:
     if candidate.failed_stage == "qat":
         return UNTRAINABLE in reason
     return candidate.failed_stage in STAGES and not any(word in reason for word in PASSING)
+
+
+def schemes(space: SearchSpace, target: Target, candidates: Iterable[Candidate]) -> list[str]:
+    """The schemes of a space that a target runs, without those that failed on the study's model for good."""
+    known = list(candidates)
+    able = [name for name in SCHEMES if name in space.knobs["scheme"] and not target.refuses(name)]
+    return [name for name in able if failure(Recipe(scheme=name), known) is None]
+
+
+def refusal(space: SearchSpace, target: Target) -> str:
+    """What a person should know of a space whose schemes a target can't run; `` where it runs them all."""
+    refused = [name for name in SCHEMES if name in space.knobs["scheme"] and target.refuses(name)]
+    if not refused:
+        return ""
+    return (
+        f"warning: {target.name} can't run {', '.join(refused)} ({target.refuses(refused[0])}); "
+        "take them out of the space, or they fail untried"
+    )

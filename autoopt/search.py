@@ -327,10 +327,8 @@ class Search:
 
     def _schemes(self, *, post_training: bool = False) -> list[str]:
         """The space's schemes that the target runs, without those that failed on this model for good."""
-        knob = self.config.space.knobs["scheme"]
-        able = [name for name in SCHEMES if name in knob and not self.setting.target.refuses(name)]
         known = self.ledger.candidates.values()
-        able = [name for name in able if foregone.failure(Recipe(scheme=name), known) is None]
+        able = foregone.schemes(self.config.space, self.setting.target, known)
         return [name for name in able if not (post_training and SCHEMES[name].qat)]
 
     def _enqueue(self, recipes: Iterable[Recipe], origin: str) -> None:
@@ -580,18 +578,10 @@ class Search:
         self._enqueue_siblings(candidate)
         if candidate.origin == "baseline":
             self._write_header()
-            self._warn_of_schemes()
+            if refused := foregone.refusal(self.config.space, self.setting.target):
+                self.view.note(refused)
             if not self.recipes:
                 self._enqueue_schemes()
-
-    def _warn_of_schemes(self) -> None:
-        knob, target = self.config.space.knobs["scheme"], self.setting.target
-        refused = [name for name in SCHEMES if name in knob and target.refuses(name)]
-        if refused:
-            self.view.note(
-                f"warning: {target.name} can't run {', '.join(refused)} ({target.refuses(refused[0])}); "
-                "take them out of the space, or they fail untried"
-            )
 
     def _failed(self, running: Running, stage: str, reason: str) -> Candidate:
         p = running.proposal
