@@ -15,15 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import models
+from autoopt import inspect
 from autoopt.closing import ClosedModel
 from autoopt.errors import CandidateFailed
-from autoopt.measure import outputs_of
-from autoopt.quantizing import bias, equalization, ranges, sensitivity
+from autoopt.measure import items_at_once, outputs_of
+from autoopt.quantizing import bias, equalization, mending, ranges, sensitivity
 from autoopt.quantizing.activations import batches
 from autoopt.quantizing.graph import Graph
 from autoopt.recipe import SCHEMES, Quantize
 from autoopt.task import Inputs, side_by_side
+from autoopt.unrolling import recurrent, unrolled
 
 WORSE_DB = 10.0
 """By so much the runtime's fast kernels may be further from float than its plain ones, which are the yardstick."""
@@ -35,23 +36,31 @@ BY_QUANTIZER = ("float16", "dynamic", "int8", "int8_io")
 """Schemes made from the float32 file, without the Keras model."""
 
 
-def float32(model: Any) -> bytes:
+def float32(model: Any, batch: int | None = None) -> bytes:
     """The `.tflite` of a tf_keras model, or of a `ClosedModel`, unquantized.
+
+    Args:
+        model: the model.
+        batch: items at once; see `_convert`.
 
     Raises:
         CandidateFailed: if TensorFlow can't convert it.
     """
     if isinstance(model, ClosedModel):
         return model.file
-    return _convert(model, "float32")
+    return _convert(model, "float32", batch=batch)
 
 
-def int16x8(model: Any, calibration: Inputs) -> bytes:
+def int16x8(model: Any, calibration: Inputs, batch: int | None = None) -> bytes:
     """int8 weights and int16 activations, float in and out.
+
+    A recurrent layer's first state is zero and has no range. For a batch of unknown size it is computed as the file runs,
+    and TensorFlow's converter divides by that range; for one item it is a constant, which is folded away.
 
     Args:
         model: tf_keras model.
         calibration: by input name, each of shape (items, ...).
+        batch: items at once; see `_convert`.
 
     Raises:
         CandidateFailed: if TensorFlow can't convert it.
@@ -72,15 +81,16 @@ def int16x8(model: Any, calibration: Inputs) -> bytes:
             tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
         ]
 
-    return _convert(model, "int16x8", settle)
+    return mending.separate_biases(_convert(model, "int16x8", settle, 1 if recurrent(model) else batch))
 
 
-def trained(model: Any, scheme: str) -> bytes:
+def trained(model: Any, scheme: str, batch: int | None = None) -> bytes:
     """int8 with the ranges that quantization-aware training learnt.
 
     Args:
         model: tf_keras model with tfmot's quantization layers.
         scheme: `qat_int8` or `qat_int8_io`.
+        batch: items at once; see `_convert`.
 
     Raises:
         CandidateFailed: if TensorFlow can't convert it.
@@ -92,45 +102,62 @@ def trained(model: Any, scheme: str) -> bytes:
         if SCHEMES[scheme].integer_io:
             converter.inference_input_type = converter.inference_output_type = tf.int8
 
-    return _convert(model, scheme, settle)
+    return _convert(model, scheme, settle, batch)
 
 
-def _convert(model: Any, what: str, settle: Callable[[Any], None] = lambda converter: None) -> bytes:
+def _convert(
+    model: Any, what: str, settle: Callable[[Any], None] = lambda converter: None, batch: int | None = None
+) -> bytes:
     """What TensorFlow's converter makes of a tf_keras model.
 
     Args:
         model: tf_keras model.
         what: for messages.
         settle: given the converter, to say how.
+        batch: items at once, where the file would else compute shapes while it runs, which small runtimes can't; any
+            number where it computes none, and by default.
     """
-    import tensorflow as tf
-
     if isinstance(model, ClosedModel):
         raise CandidateFailed("convert", f"{model.why}; TensorFlow needs the model itself for this scheme")
     if not all(np.isfinite(w).all() for w in model.get_weights() if w.dtype.kind == "f"):
         # In an integer file no trace would be left of it: NaN is rounded to some integer.
         raise CandidateFailed("convert", "the model holds NaN or infinite weights")
     try:
-        with tempfile.TemporaryDirectory(prefix="autoopt-") as folder:
-            _save(unrolled(model), folder)
-            converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-            settle(converter)
-            return bytes(converter.convert())
+        stepwise = unrolled(model)
+        if batch and recurrent(model):  # its first state has a row an item
+            return _converted(stepwise, settle, batch)
+        made = _converted(stepwise, settle)
+        return _converted(stepwise, settle, batch) if batch and "SHAPE" in inspect.read(made).ops else made
     except Exception as error:  # the converter raises many kinds, all about this one model
         raise CandidateFailed("convert", f"TensorFlow can't convert to {what}: {_first_line(error)}") from error
 
 
-def _save(model: Any, folder: str) -> None:
+def _converted(model: Any, settle: Callable[[Any], None], batch: int | None = None) -> bytes:
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory(prefix="autoopt-") as folder:
+        _save(model, folder, batch)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        settle(converter)
+        return bytes(converter.convert())
+
+
+def _save(model: Any, folder: str, batch: int | None) -> None:
     """Write what the converter needs of a tf_keras model: the function that it is, and its variables.
 
     `from_keras_model` writes every layer's own functions too, for training and without, which takes several times as long
     as the conversion itself; the file comes out the same.
+
+    Args:
+        model: tf_keras model.
+        folder: where to.
+        batch: items at once; None for any number.
     """
     import tensorflow as tf
 
     ends = zip(_keys(model), model.inputs, strict=True)
 
-    @tf.function(input_signature=[tf.TensorSpec(end.shape, end.dtype, name=name) for name, end in ends])  # type: ignore[untyped-decorator]
+    @tf.function(input_signature=[tf.TensorSpec((batch, *end.shape[1:]), end.dtype, name=name) for name, end in ends])  # type: ignore[untyped-decorator]
     def serve(*inputs: Any) -> dict[str, Any]:
         found = model(inputs[0] if len(inputs) == 1 else list(inputs), training=False)
         return dict(zip(model.output_names, tf.nest.flatten(found), strict=True))
@@ -156,45 +183,6 @@ def _keys(model: Any) -> list[str]:
         f"rename the model's inputs ({', '.join(names)}): letters, digits and _, a letter first, no word of Python's, "
         "and not the same but for capitals"
     )
-
-
-def unrolled(model: Any) -> Any:
-    """The model with its recurrent layers unrolled, with the same weights; itself where it has none.
-
-    As a loop, the converter takes them only for a fixed batch, makes an operator of them that remembers the items before,
-    and litert-quantizer can't calibrate that.
-    """
-    import tf_keras
-
-    configs = {layer.name: layer.get_config() for layer in model.layers}
-    loops = {name for name, config in configs.items() if _looping(config)}
-    if not loops:
-        return model
-
-    def choose(layer: Any) -> Any:
-        return type(layer).from_config(_as_steps(configs[layer.name]) if layer.name in loops else configs[layer.name])
-
-    with models.knowing():
-        made = tf_keras.models.clone_model(model, clone_function=choose)
-    made.set_weights(model.get_weights())
-    made.output_names = model.output_names
-    return made
-
-
-def _looping(config: Any) -> bool:
-    """Whether a layer's settings, or those of a layer that it wraps, are a loop's that starts anew with each item."""
-    if not isinstance(config, dict):
-        return False
-    own = config.get("unroll") is False and not config.get("stateful") and "kernel_size" not in config
-    return own or any(_looping(value) for value in config.values())
-
-
-def _as_steps(config: Any) -> Any:
-    """The same settings, unrolled."""
-    if not isinstance(config, dict):
-        return config
-    alone = "kernel_size" in config  # of a recurrent convolution, which Keras can't unroll
-    return {name: True if name == "unroll" and not alone else _as_steps(value) for name, value in config.items()}
 
 
 def _first_line(error: Exception) -> str:
@@ -245,10 +233,10 @@ def _quantized(file: bytes, scheme: str, calibration: Inputs, threads: int, how:
 
         def exported(q: Any) -> bytes:
             q.quantize(found, enable_progress_bar=False).export_model(os.fspath(target), overwrite=True)
-            return inline(target.read_bytes())
+            return mending.type_unread_outputs(inline(target.read_bytes()))
 
         q = chosen()
-        found = q.calibrate(_batch(file, calibration), num_threads=threads) if q.need_calibration else None
+        found = _calibrated(q, file, calibration, threads) if q.need_calibration else None
         if found and how.ranges != "minmax":
             found = ranges.narrow(file, found, calibration, how.ranges, threads)
         if not (how.keep or how.keep_ends):
@@ -343,11 +331,36 @@ def _choose(q: Any, scheme: str, how: Quantize) -> None:
                 q.update_quantization_recipe(".*", end, algorithm_key=names.NO_QUANTIZE)
 
 
-def _batch(file: bytes, calibration: Inputs) -> dict[str, list[Inputs]]:
-    """The whole calibration set as one batch.
+def _calibrated(q: Any, file: bytes, calibration: Inputs, threads: int) -> dict[str, Any]:
+    """The extremes of every tensor.
 
-    Ranges are averaged over batches, and many small ones would drown the tails (14 instead of 34 dB).
+    litert-quantizer's own way averages them over batches, and many small ones would drown the tails (14 instead of 34 dB).
     """
+    from litert_quantizer import calibrator, recipe_manager
+    from litert_quantizer.utils import qsv_utils
+
+    manager, calls = recipe_manager.RecipeManager(), _calls(file, calibration)
+    manager.load_quantization_recipe(q.get_quantization_recipe())
+
+    def extremes(mode: Any) -> dict[str, Any]:
+        looking = calibrator.Calibrator(file, num_threads=threads, mode=mode, qsv_update_func=qsv_utils.min_max_update)
+        looking.calibrate(calls, manager)
+        found: dict[str, Any] = looking.get_model_qsvs()
+        return found
+
+    # The runtime's own way to note extremes is faster for many calls, and all there is where an operator has an output
+    # that nobody reads, which is nowhere in memory then.
+    inside = calibrator.CalibrationMode.CALIBRATION_PROFILER_BASED
+    if any(len(items) > 1 for items in calls.values()):
+        return extremes(inside)
+    try:
+        return extremes(calibrator.CalibrationMode.CALIBRATION_PRESERVE_ALL_TENSORS)
+    except ValueError:
+        return extremes(inside)
+
+
+def _calls(file: bytes, calibration: Inputs) -> dict[str, list[Inputs]]:
+    """The calibration set by signature: as one batch, or item by item where the file takes no more."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=file)
@@ -361,4 +374,8 @@ def _batch(file: bytes, calibration: Inputs) -> dict[str, list[Inputs]]:
         names = zip(details, calibration.values(), strict=True)
     else:
         names = ((name, calibration[name]) for name in details)  # type: ignore[assignment]
-    return {signature: [{name: array.astype(details[name]["dtype"]) for name, array in names}]}
+    given = {name: array.astype(details[name]["dtype"]) for name, array in names}
+    items = len(next(iter(given.values())))
+    size = items_at_once(details.values(), items) or 1
+    starts = range(0, max(items, 1), size)
+    return {signature: [{name: array[i : i + size] for name, array in given.items()} for i in starts]}

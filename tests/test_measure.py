@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 import tiny
 from builders import measured
@@ -383,3 +384,17 @@ def test_scaling_keeps_interval_and_flags():
 def test_repeats_have_their_range_as_interval():
     found = measure.repeated([5, 3, 4], "thrice")
     assert (found.value, found.low, found.high, found.n, found.how) == (4, 3, 5, 3, "thrice")
+
+
+def test_a_file_for_one_item_is_given_one_at_a_time():
+    """It takes more without a word, and computes with the first of them."""
+
+    class First(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((1, 4), tf.float32, "x")])
+        def __call__(self, x):
+            return x + tf.slice(x, (0, 0), (1, 1))
+
+    module = First()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([module.__call__.get_concrete_function()], module)
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    np.testing.assert_allclose(measure.outputs_of(converter.convert(), {"x": x}, 1), x + x[:, :1], rtol=1e-6)

@@ -1,5 +1,6 @@
 """The graph inside a `.tflite`, to be looked through and changed: operators with weights, who reads what, constants."""
 
+import copy
 import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
@@ -116,11 +117,11 @@ class Graph:
             of the tensor's shape, a copy.
         """
         told = self.tensors[tensor]
-        shape, data = [int(d) for d in told.shape], self._data(tensor)
+        shape, data = [int(d) for d in (() if told.shape is None else told.shape)], self._data(tensor)
         kinds = self._schema.TensorType
         if told.type == kinds.INT4:
             return unpacked(data, int(np.prod(shape))).reshape(shape)
-        dtypes = {kinds.FLOAT32: np.float32, kinds.INT8: np.int8, kinds.INT32: np.int32}
+        dtypes = {kinds.FLOAT32: np.float32, kinds.INT8: np.int8, kinds.INT32: np.int32, kinds.INT64: np.int64}
         return np.frombuffer(data.tobytes(), dtypes[told.type]).reshape(shape).copy()  # type: ignore[union-attr]
 
     def real(self, tensor: int) -> np.ndarray:
@@ -146,6 +147,27 @@ class Graph:
         self.model.buffers[self.tensors[tensor].buffer].data = np.frombuffer(
             np.ascontiguousarray(values).tobytes(), np.uint8
         )
+
+    def add_constant(self, like: int, values: np.ndarray, scale: np.ndarray) -> int:
+        """A new constant, for the operator that is then given it.
+
+        Args:
+            like: the constant whose type, shape and name it has.
+            values: to be stored, whole numbers; what does not fit is cut off.
+            scale: its scales, as of `scale`.
+
+        Returns:
+            its index.
+        """
+        made, buffer = copy.deepcopy(self.tensors[like]), self._schema.BufferT()
+        limits = np.iinfo(self.constant(like).dtype)
+        stored = np.clip(values, limits.min, limits.max).astype(limits.dtype)
+        buffer.data = np.frombuffer(np.ascontiguousarray(stored).tobytes(), np.uint8)
+        made.buffer = len(self.model.buffers)
+        made.quantization.scale = scale.astype(np.float32)
+        self.model.buffers.append(buffer)
+        self.tensors.append(made)
+        return len(self.tensors) - 1
 
     def own(self, tensor: int) -> bool:
         """Whether a constant is read by one operator alone, and shares its bytes with no other tensor."""
