@@ -19,7 +19,7 @@ from autoopt import inspect
 from autoopt.closing import ClosedModel
 from autoopt.errors import CandidateFailed
 from autoopt.measure import items_at_once, outputs_of
-from autoopt.quantizing import bias, equalization, mending, ranges, sensitivity
+from autoopt.quantizing import bias, equalization, lookups, mending, ranges, sensitivity
 from autoopt.quantizing.activations import batches
 from autoopt.quantizing.graph import Graph
 from autoopt.recipe import SCHEMES, Quantize
@@ -208,6 +208,8 @@ def quantize(file: bytes, scheme: str, calibration: Inputs, threads: int = 1, ho
         if how.equalize:
             file = equalization.equalize(file)
         made = _quantized(file, scheme, calibration, threads, how)
+        if scheme in ("float16", "dynamic"):
+            made = lookups.store(made, scheme)
         if how.correct_bias:
             made = bias.correct(file, made, calibration, threads)
         if how.int4_dense:

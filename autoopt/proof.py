@@ -51,9 +51,10 @@ def _prove_scheme(contents: Contents, scheme: str, how: Quantize) -> None:
     kept = contents.kept if allowed else 0
     total = sum(w.size for w in weights)
     shares = {dtype: sum(w.size for w in weights if w.dtype == dtype) / total for dtype in
-              ("float32", "float16", "int8", "int4")} if total else {}  # fmt: skip
+              ("float32", "float16", "int8", "int4", "int16")} if total else {}  # fmt: skip
     expected = [{"float32": "float32", "float16": "float16"}.get(scheme, "int8"), *(["int4"] if how.int4_dense else [])]
-    if total and sum(shares[dtype] for dtype in expected) < 0.5:
+    tables = sum(w.size for w in weights if scheme == "int16x8" and w.dtype == "int16" and _looked_up(w))
+    if total and sum(shares[dtype] for dtype in expected) + tables / total < 0.5:
         found = ", ".join(f"{share:.0%} {dtype}" for dtype, share in shares.items() if share)
         raise CandidateFailed("proof", f"{scheme} did not take: of the weights are {found or 'none known'}")
     computing, islands = sum(contents.activations.values()), sum(contents.float_islands.values())
@@ -65,6 +66,8 @@ def _prove_scheme(contents: Contents, scheme: str, how: Quantize) -> None:
         )
     ran = {dtype: contents.activations.get(dtype, 0) for dtype in ("float32", "int8", "int16")}
     ran["float32"] -= kept
+    for weight in filter(_looked_up, weights):  # looking up is no computing: rows come out as they are stored
+        ran[weight.dtype] = ran.get(weight.dtype, 0) - len(weight.ops)
     wanted = "float32" if not SCHEMES[scheme].integer else "int16" if scheme == "int16x8" else "int8"
     if 2 * ran[wanted] < sum(ran.values()):
         most = max(ran, key=lambda dtype: ran[dtype])
@@ -75,6 +78,11 @@ def _prove_scheme(contents: Contents, scheme: str, how: Quantize) -> None:
             raise CandidateFailed("proof", f"{scheme} did not take: {end['name']} is {end['dtype']}, not int8")
         if not SCHEMES[scheme].integer_io and end["dtype"] == "int8":
             raise CandidateFailed("proof", f"{scheme} did not take: {end['name']} is int8, not float32")
+
+
+def _looked_up(weight: Weight) -> bool:
+    """Whether it is a table: nothing else than rows of it are read."""
+    return set(weight.ops) == {"GATHER"}
 
 
 def _in_float(weight: Weight) -> bool:

@@ -34,7 +34,7 @@ def separate_biases(file: bytes) -> bytes:
         if not len(expected) or not len(stored) or np.allclose(stored, expected, rtol=OFF, atol=0):
             continue
         values = np.round(graph.real(bias) / expected)
-        op.inputs = np.array(op.inputs)  # what was read can't be written to
+        op.inputs = np.array(op.inputs, np.int32)  # what was read can't be written to
         op.inputs[places[-1]] = graph.add_constant(bias, values, expected)
         changed = True
     return graph.to_bytes() if changed else file
