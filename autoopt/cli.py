@@ -296,7 +296,11 @@ def report(study: Path, to: Path | None, png: Path | None, svg: Path | None) -> 
 @click.option("--space", default="mobile", show_default=True, help="A space of autoopt's own.")
 @click.option("--trials", default=50, show_default=True, type=click.IntRange(min=1), help="For study.yaml.")
 @click.option("--allow-code", is_flag=True, help="The model file's Lambda layers may run the code that they bring.")
-def init(folder: Path, model: Path, data: Path, space: str, trials: int, allow_code: bool) -> None:
+@click.option("--signature", default="", help="Of a SavedModel with several; by default serving_default.")
+@click.option("--input-size", default="", help="HxW, or a length, where the model's input leaves it open.")
+def init(
+    folder: Path, model: Path, data: Path, space: str, trials: int, allow_code: bool, signature: str, input_size: str
+) -> None:
     """Write a new study for a model file and arrays.
 
     The data has x_train and y_train and may have x_validation, y_validation, x_test, y_test and
@@ -309,8 +313,19 @@ def init(folder: Path, model: Path, data: Path, space: str, trials: int, allow_c
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     from autoopt.init import create
+    from autoopt.sizes import parse
 
-    create(folder, model, data, space, trials, say=lambda text: click.echo(text, err=True), allow_code=allow_code)
+    create(
+        folder,
+        model,
+        data,
+        space,
+        trials,
+        say=lambda text: click.echo(text, err=True),
+        allow_code=allow_code,
+        signature=signature,
+        input_size=parse(input_size),
+    )
     if wants_json():
         click.echo(json.dumps({"study": str(folder)}))
     else:

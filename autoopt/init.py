@@ -69,6 +69,8 @@ def create(
     say: Callable[[str], None],
     *,
     allow_code: bool = False,
+    signature: str = "",
+    input_size: tuple[int, ...] = (),
 ) -> None:
     """Write a study's folder: study.yaml, task.py, the model and the data; and check that it loads.
 
@@ -80,6 +82,8 @@ def create(
         trials: for study.yaml.
         say: told what a person should know.
         allow_code: a Lambda layer's code in the model's file may run.
+        signature: of a SavedModel with several.
+        input_size: of the axes beside the batch that the model leaves open.
 
     Raises:
         ConfigError: if anything is wrong; nothing is left behind then.
@@ -90,7 +94,7 @@ def create(
     if space not in known:
         raise ConfigError(f"space: no bundled space {space!r}; {nearest(space, known)}")
     arrays = read(data)
-    loaded = models.load(model, str(model), allow_code=allow_code)
+    loaded = models.load(model, str(model), allow_code=allow_code, signature=signature, input_size=input_size)
     if len(loaded.inputs) > 1 or len(loaded.outputs) > 1:
         ends = f"{len(loaded.inputs)} inputs and {len(loaded.outputs)} outputs"
         raise ConfigError(
@@ -125,7 +129,7 @@ def create(
                 metric=metric,
                 class_names=names,
                 imports="import tf_keras\n" if "tf_keras" in loss else "",
-                allow="\n        allow_code=True," if allow_code else "",
+                allow=_how("allow_code", allow_code) + _how("signature", signature) + _how("input_size", input_size),
             ).replace("\n\n\n\n", "\n\n\n")
         )
         path = made / "task.py"
@@ -139,6 +143,12 @@ def create(
             target.rmdir()
         target.parent.mkdir(parents=True, exist_ok=True)
         made.rename(target)
+
+
+def _how(name: str, value: object) -> str:
+    """Source text of a setting of how the model is taken in; nothing for one that is left at its default."""
+    text = f'"{value}"' if isinstance(value, str) else repr(value)
+    return f"\n        {name}={text}," if value else ""
 
 
 def read(path: Path) -> dict[str, np.ndarray]:

@@ -29,8 +29,8 @@ def unrolled(model: Any) -> Any:
 
 
 def recurrent(model: Any) -> bool:
-    """Whether a tf_keras model has recurrent layers that are unrolled, by us or by itself."""
-    return any(_stepping(layer.get_config()) for layer in model.layers)
+    """Whether a model has recurrent layers of Keras's, unrolled or to be; a `ClosedModel` shows no layers."""
+    return any(_stepping(layer.get_config()) for layer in getattr(model, "layers", ()))
 
 
 def _stepping(config: Any) -> bool:
