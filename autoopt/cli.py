@@ -370,12 +370,15 @@ def measure(
             terminal.print_self_test(held, wide, widths)
         return
     found = standalone.measure_file(model, where, against=against, data=data)
-    if not wants_json():
+    if wants_json():
+        metrics = {name: m.to_dict() for name, m in found.measurements.items()}
+        plain = {"file": str(model), "metrics": metrics, "difference": found.difference, "device": found.device}
+        click.echo(json.dumps(plain | {"misfit": found.misfit, "contents": found.contents.to_dict()}))
+    else:
         terminal.print_measured(found, model, against)
-        return
-    metrics = {name: m.to_dict() for name, m in found.measurements.items()}
-    plain = {"file": str(model), "metrics": metrics, "difference": found.difference, "device": found.device}
-    click.echo(json.dumps(plain | {"contents": found.contents.to_dict()}))
+    if found.misfit:
+        click.echo(f"autoopt: {found.misfit}", err=True)
+        raise SystemExit(1)
 
 
 @command

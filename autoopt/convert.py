@@ -18,9 +18,10 @@ import numpy as np
 from autoopt import inspect
 from autoopt.closing import ClosedModel
 from autoopt.errors import CandidateFailed
-from autoopt.measure import items_at_once, outputs_of
+from autoopt.measure import outputs_of
 from autoopt.quantizing import bias, equalization, lookups, mending, ranges, sensitivity
 from autoopt.quantizing.activations import batches
+from autoopt.quantizing.calibration import extremes
 from autoopt.quantizing.graph import Graph
 from autoopt.recipe import SCHEMES, Quantize
 from autoopt.task import Inputs, side_by_side
@@ -224,6 +225,7 @@ def quantize(file: bytes, scheme: str, calibration: Inputs, threads: int = 1, ho
 def _quantized(file: bytes, scheme: str, calibration: Inputs, threads: int, how: Quantize) -> bytes:
     from litert_quantizer import algorithm_manager, qtyping, quantizer
 
+    graph = Graph(file)
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "float32.tflite"), Path(folder, "quantized.tflite")
         source.write_bytes(file)
@@ -231,6 +233,7 @@ def _quantized(file: bytes, scheme: str, calibration: Inputs, threads: int, how:
         def chosen() -> Any:
             q = quantizer.Quantizer(os.fspath(source))
             _choose(q, scheme, how)
+            _choose_products(q, scheme, graph)
             return q
 
         def exported(q: Any) -> bytes:
@@ -238,12 +241,11 @@ def _quantized(file: bytes, scheme: str, calibration: Inputs, threads: int, how:
             return mending.type_unread_outputs(inline(target.read_bytes()))
 
         q = chosen()
-        found = _calibrated(q, file, calibration, threads) if q.need_calibration else None
+        found = extremes(q, file, calibration, threads) if q.need_calibration else None
         if found and how.ranges != "minmax":
             found = ranges.narrow(file, found, calibration, how.ranges, threads)
         if not (how.keep or how.keep_ends):
             return exported(q)
-        graph = Graph(file)
 
         def without(places: Sequence[int]) -> bytes:
             """The file with the operators at these places of the graph in float."""
@@ -333,51 +335,22 @@ def _choose(q: Any, scheme: str, how: Quantize) -> None:
                 q.update_quantization_recipe(".*", end, algorithm_key=names.NO_QUANTIZE)
 
 
-def _calibrated(q: Any, file: bytes, calibration: Inputs, threads: int) -> dict[str, Any]:
-    """The extremes of every tensor.
+def _choose_products(q: Any, scheme: str, graph: Graph) -> None:
+    """Have constant factors of a product of matrices in a way that the runtime computes with.
 
-    litert-quantizer's own way averages them over batches, and many small ones would drown the tails (14 instead of 34 dB).
+    With a scale for each channel it computes something else where the constant stands on the left or is a stack of
+    matrices; and with a constant of 8 bits on the left of what flows in float it fails.
     """
-    from litert_quantizer import calibrator, recipe_manager
-    from litert_quantizer.utils import qsv_utils
+    from litert_quantizer import algorithm_manager, qtyping
 
-    manager, calls = recipe_manager.RecipeManager(), _calls(file, calibration)
-    manager.load_quantization_recipe(q.get_quantization_recipe())
-
-    def extremes(mode: Any) -> dict[str, Any]:
-        looking = calibrator.Calibrator(file, num_threads=threads, mode=mode, qsv_update_func=qsv_utils.min_max_update)
-        looking.calibrate(calls, manager)
-        found: dict[str, Any] = looking.get_model_qsvs()
-        return found
-
-    # The runtime's own way to note extremes is faster for many calls, and all there is where an operator has an output
-    # that nobody reads, which is nowhere in memory then.
-    inside = calibrator.CalibrationMode.CALIBRATION_PROFILER_BASED
-    if any(len(items) > 1 for items in calls.values()):
-        return extremes(inside)
-    try:
-        return extremes(calibrator.CalibrationMode.CALIBRATION_PRESERVE_ALL_TENSORS)
-    except ValueError:
-        return extremes(inside)
-
-
-def _calls(file: bytes, calibration: Inputs) -> dict[str, list[Inputs]]:
-    """The calibration set by signature: as one batch, or item by item where the file takes no more."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_content=file)
-    signature = next(iter(interpreter.get_signature_list()), None)
-    if signature is None:
-        raise ValueError(
-            "the float32 file has no signature; convert it anew, with inputs whose names are of letters and digits"
-        )
-    details = interpreter.get_signature_runner(signature).get_input_details()
-    if set(details) != set(calibration):
-        names = zip(details, calibration.values(), strict=True)
-    else:
-        names = ((name, calibration[name]) for name in details)  # type: ignore[assignment]
-    given = {name: array.astype(details[name]["dtype"]) for name, array in names}
-    items = len(next(iter(given.values())))
-    size = items_at_once(details.values(), items) or 1
-    starts = range(0, max(items, 1), size)
-    return {signature: [{name: array[i : i + size] for name, array in given.items()} for i in starts]}
+    product = qtyping.TFLOperationName.BATCH_MATMUL
+    for place, op in enumerate(graph.operators):
+        if graph.kind(place) != product.value:
+            continue
+        left, right = (graph.is_constant(int(i)) for i in op.inputs)
+        stack = right and len(graph.tensors[int(op.inputs[1])].shape) > 2
+        only = f"^{re.escape(graph.scope(place))}$"
+        if SCHEMES[scheme].integer and (left or stack):
+            q.add_static_config(only, product, 8, 8, qtyping.QuantGranularity.TENSORWISE)
+        elif left:
+            q.update_quantization_recipe(only, product, algorithm_key=algorithm_manager.AlgorithmName.NO_QUANTIZE)

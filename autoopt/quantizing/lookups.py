@@ -1,16 +1,22 @@
 """Tables that are looked up, such as embeddings, in float16 or int8: litert-quantizer leaves them in float32 there.
 
+So it does with factors of a product of matrices and kernels of three dimensions, which have halves here too.
+
 They are stored as TensorFlow's own converter does it: halves are made float32 when the file is loaded; of integers, which
 have one scale, only the rows that were looked up are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from autoopt.quantizing.graph import Graph
 
-LOOKUP = "GATHER"
+READERS: Mapping[str, Mapping[str, Sequence[int]]] = {
+    "float16": {"GATHER": (0,), "BATCH_MATMUL": (0, 1), "CONV_3D": (1,)},
+    "dynamic": {"GATHER": (0,)},
+}
+"""By scheme: operators, and at which of their inputs they read what is stored in another way."""
 LARGEST = 127
 
 
@@ -27,19 +33,25 @@ def store(file: bytes, scheme: str) -> bytes:
         a `.tflite`; `file` itself where there is no such table.
     """
     graph = Graph(file)
-    tables = _tables(graph)
+    tables = _tables(graph, READERS[scheme])
     (_halve if scheme == "float16" else _round)(graph, tables)
     return graph.to_bytes() if tables else file
 
 
-def _tables(graph: Graph) -> list[int]:
-    """The float32 constants that lookups alone read, as their table."""
-    found = []
-    for tensor, places in graph.readers.items():
-        looked_up = all(graph.kind(place) == LOOKUP and graph.operators[place].inputs[0] == tensor for place in places)
-        if looked_up and graph.is_constant(tensor) and graph.dtype(tensor) == "FLOAT32":
-            found.append(tensor)
-    return found
+def _tables(graph: Graph, readers: Mapping[str, Sequence[int]]) -> list[int]:
+    """The float32 constants that these operators alone read, at these inputs."""
+
+    def fits(tensor: int, place: int) -> bool:
+        inputs = graph.operators[place].inputs
+        return any(inputs[number] == tensor for number in readers.get(graph.kind(place), ()))
+
+    return [
+        tensor
+        for tensor, places in graph.readers.items()
+        if graph.is_constant(tensor)
+        and graph.dtype(tensor) == "FLOAT32"
+        and all(fits(tensor, place) for place in places)
+    ]
 
 
 def _halve(graph: Graph, tables: Sequence[int]) -> None:
