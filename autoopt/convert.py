@@ -27,6 +27,8 @@ from autoopt.recipe import SCHEMES, Quantize
 from autoopt.task import Inputs, side_by_side
 from autoopt.unrolling import recurrent, unrolled
 
+INDICES = ("INT32", "INT64")
+"""Types of whole numbers that values are no more."""
 WORSE_DB = 10.0
 """By so much the runtime's fast kernels may be further from float than its plain ones, which are the yardstick."""
 NOISE_DB = 3.0
@@ -124,7 +126,7 @@ def _convert(
         # In an integer file no trace would be left of it: NaN is rounded to some integer.
         raise CandidateFailed("convert", "the model holds NaN or infinite weights")
     try:
-        stepwise = unrolled(model)
+        stepwise = unrolled(model, whole=batch is None)
         if batch and recurrent(model):  # its first state has a row an item
             return _converted(stepwise, settle, batch)
         made = _converted(stepwise, settle)
@@ -226,6 +228,7 @@ def _quantized(file: bytes, scheme: str, calibration: Inputs, threads: int, how:
     from litert_quantizer import algorithm_manager, qtyping, quantizer
 
     graph = Graph(file)
+    _expect_values(graph, scheme)
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "float32.tflite"), Path(folder, "quantized.tflite")
         source.write_bytes(file)
@@ -333,6 +336,18 @@ def _choose(q: Any, scheme: str, how: Quantize) -> None:
         if not SCHEMES[scheme].integer_io:
             for end in (every.INPUT, every.OUTPUT):
                 q.update_quantization_recipe(".*", end, algorithm_key=names.NO_QUANTIZE)
+
+
+def _expect_values(graph: Graph, scheme: str) -> None:
+    """Check that inputs of 8 bits are not to hold indices, of which there are more."""
+    for tensor in graph.inputs if SCHEMES[scheme].integer_io else ():
+        casts = [graph.operators[place] for place in graph.readers[tensor] if graph.kind(place) == "CAST"]
+        if graph.dtype(tensor) == "FLOAT32" and any(graph.dtype(int(op.outputs[0])) in INDICES for op in casts):
+            raise CandidateFailed(
+                "quantize",
+                f"{scheme}: the input {graph.name(tensor)} is taken for whole numbers, such as indices, and 8 bits hold 256; "
+                "give the model an input of int32",
+            )
 
 
 def _choose_products(q: Any, scheme: str, graph: Graph) -> None:

@@ -5,11 +5,16 @@ from typing import Any
 from autoopt import models
 
 
-def unrolled(model: Any) -> Any:
+def unrolled(model: Any, *, whole: bool = True) -> Any:
     """The model with its recurrent layers unrolled, with the same weights; itself where it has none.
 
     As a loop, the converter takes them only for a fixed batch, makes an operator of them that remembers the items before,
     and litert-quantizer can't calibrate that.
+
+    Args:
+        model: tf_keras model.
+        whole: an older GRU (`reset_after=False`) multiplies by two gates' kernel at once and cuts an empty third off, which
+            small runtimes refuse; else gate by gate.
     """
     import tf_keras
 
@@ -19,7 +24,9 @@ def unrolled(model: Any) -> Any:
         return model
 
     def choose(layer: Any) -> Any:
-        return type(layer).from_config(_as_steps(configs[layer.name]) if layer.name in loops else configs[layer.name])
+        return type(layer).from_config(
+            _as_steps(configs[layer.name], whole) if layer.name in loops else configs[layer.name]
+        )
 
     with models.knowing():
         made = tf_keras.models.clone_model(model, clone_function=choose)
@@ -49,13 +56,13 @@ def _looping(config: Any) -> bool:
     return own or any(_looping(value) for value in config.values())
 
 
-def _as_steps(config: Any) -> Any:
+def _as_steps(config: Any, whole: bool) -> Any:
     """The same settings, unrolled."""
     if not isinstance(config, dict):
         return config
-    steps = {name: _as_steps(value) for name, value in config.items()}
+    steps = {name: _as_steps(value, whole) for name, value in config.items()}
     if "unroll" in config and "kernel_size" not in config:  # a recurrent convolution can't be unrolled
         steps["unroll"] = True
-    if config.get("reset_after") is False:
-        steps["implementation"] = 1  # the other cuts off an empty third, which small runtimes refuse
+    if config.get("reset_after") is False and not whole:
+        steps["implementation"] = 1
     return steps

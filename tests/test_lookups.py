@@ -6,6 +6,7 @@ import tf_keras
 import tiny
 
 from autoopt import convert, inspect, proof
+from autoopt.errors import CandidateFailed
 from autoopt.measure import outputs_of
 from autoopt.recipe import SCHEMES, Recipe
 
@@ -69,8 +70,14 @@ def test_indices_given_as_floats_are_looked_up_too():
         np.testing.assert_allclose(outputs_of(file, floats, 1), expected, atol=0.03 * np.abs(expected).max())
 
 
+def test_indices_given_as_floats_are_not_squeezed_into_8_bits():
+    floats = {tiny.INPUT: WORDS[tiny.INPUT].astype(np.float32)}
+    with pytest.raises(CandidateFailed, match=r"int8_io: the input .* whole numbers, .* an input of int32"):
+        made(one_table("float32"), "int8_io", floats)
+
+
 @pytest.mark.parametrize("scheme", ["float16", "dynamic", "int8", "int16x8"])
 def test_a_table_left_in_float32_is_refused(scheme):
     contents = inspect.read(convert.float32(one_table()))
-    with pytest.raises(proof.CandidateFailed, match=f"{scheme} did not take: of the weights are 100% float32"):
+    with pytest.raises(CandidateFailed, match=f"{scheme} did not take: of the weights are 100% float32"):
         proof.prove(contents, Recipe(scheme=scheme), [])
