@@ -299,8 +299,18 @@ def report(study: Path, to: Path | None, png: Path | None, svg: Path | None) -> 
 @click.option("--target", "device", help="Where to measure: a board, a phone, an NPU, a microcontroller.")
 @click.option("--trials", default=50, show_default=True, type=click.IntRange(min=1), help="For study.yaml.")
 @click.option("--allow-code", is_flag=True, help="The model file's Lambda layers may run the code that they bring.")
+@click.option("--signature", default="", help="Of a SavedModel with several; by default serving_default.")
+@click.option("--input-size", default="", help="HxW, or a length, where the model's input leaves it open.")
 def init(
-    folder: Path, model: Path, data: Path, space: str | None, device: str | None, trials: int, allow_code: bool
+    folder: Path,
+    model: Path,
+    data: Path,
+    space: str | None,
+    device: str | None,
+    trials: int,
+    allow_code: bool,
+    signature: str,
+    input_size: str,
 ) -> None:
     """Write a new study for a model file and arrays.
 
@@ -314,6 +324,7 @@ def init(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     from autoopt.init import create
+    from autoopt.sizes import parse
 
     create(
         folder,
@@ -324,6 +335,8 @@ def init(
         say=lambda text: click.echo(text, err=True),
         allow_code=allow_code,
         device=device,
+        signature=signature,
+        input_size=parse(input_size),
     )
     if wants_json():
         click.echo(json.dumps({"study": str(folder)}))
@@ -369,12 +382,15 @@ def measure(
             terminal.print_self_test(held, wide, widths)
         return
     found = standalone.measure_file(model, where, against=against, data=data)
-    if not wants_json():
+    if wants_json():
+        metrics = {name: m.to_dict() for name, m in found.measurements.items()}
+        plain = {"file": str(model), "metrics": metrics, "difference": found.difference, "device": found.device}
+        click.echo(json.dumps(plain | {"misfit": found.misfit, "contents": found.contents.to_dict()}))
+    else:
         terminal.print_measured(found, model, against)
-        return
-    metrics = {name: m.to_dict() for name, m in found.measurements.items()}
-    plain = {"file": str(model), "metrics": metrics, "difference": found.difference, "device": found.device}
-    click.echo(json.dumps(plain | {"contents": found.contents.to_dict()}))
+    if found.misfit:
+        click.echo(f"autoopt: {found.misfit}", err=True)
+        raise SystemExit(1)
 
 
 @command

@@ -2,7 +2,7 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from autoopt.errors import ConfigError
+from autoopt.sizes import filled, text_advice
+
+DEFAULT = "serving_default"
+"""The signature that TensorFlow takes where none is named."""
+CALLED = "; call a subclassed model once on data before handing it over"
 
 
 class End(NamedTuple):
@@ -92,6 +97,11 @@ def read(path: Path, where: str) -> ClosedModel:
     if _quantized(model.file):
         raise ConfigError(f"{where}: model: {path} is quantized already; expected the float32 file that it came from")
     signatures = Interpreter(model_content=model.file).get_signature_list()
+    if len(signatures) > 1:
+        raise ConfigError(
+            f"{where}: model: {path} has {len(signatures)} signatures ({', '.join(signatures)}); "
+            "convert one of them to a file of its own"
+        )
     if several and len(signatures) != 1:
         raise ConfigError(
             f"{where}: model: {path} has several outputs, and {len(signatures)} signatures to name them by; "
@@ -110,19 +120,32 @@ def _quantized(file: bytes) -> bool:
     return halves or any(scale is not None and len(scale) > 0 for scale in scales)
 
 
-def close(model: Any, why: str, where: str) -> ClosedModel:
+def close(model: Any, why: str, where: str, input_size: Sequence[int] = ()) -> ClosedModel:
     """A subclassed tf_keras model.
+
+    Args:
+        model: the model.
+        why: it has no graph of layers.
+        where: for messages.
+        input_size: of the axes that its inputs leave open.
 
     Raises:
         ConfigError: if TensorFlow can't convert it, such as when it was never called.
     """
     import tensorflow as tf
 
-    return _converted(lambda: tf.lite.TFLiteConverter.from_keras_model(model), why, where)
+    def make() -> Any:
+        if not input_size:
+            return tf.lite.TFLiteConverter.from_keras_model(model).convert()
+        model.save(folder, save_format="tf")
+        return _at_size(folder, DEFAULT, input_size, where)
+
+    with tempfile.TemporaryDirectory() as folder:
+        return _converted(make, why, where, CALLED)
 
 
-def close_keras3(model: Any, why: str, where: str) -> ClosedModel:
-    """A subclassed model of Keras 3.
+def close_keras3(model: Any, why: str, where: str, input_size: Sequence[int] = ()) -> ClosedModel:
+    """A subclassed model of Keras 3; see `close`.
 
     Raises:
         ConfigError: if TensorFlow can't convert it, such as when it was never called.
@@ -131,29 +154,99 @@ def close_keras3(model: Any, why: str, where: str) -> ClosedModel:
 
     def make() -> Any:
         model.export(folder, verbose=False)
-        return tf.lite.TFLiteConverter.from_saved_model(folder)
+        if input_size:
+            return _at_size(folder, DEFAULT, input_size, where)
+        return tf.lite.TFLiteConverter.from_saved_model(folder).convert()
 
     with tempfile.TemporaryDirectory() as folder:
-        return _converted(make, why, where)
+        return _converted(make, why, where, CALLED)
 
 
-def saved_model(path: Path, why: str, where: str) -> ClosedModel:
-    """A SavedModel without a graph of Keras layers.
+def saved_model(path: Path, why: str, where: str, signature: str = "", input_size: Sequence[int] = ()) -> ClosedModel:
+    """One signature of a SavedModel.
+
+    Args:
+        path: of its folder.
+        why: it has no graph of Keras layers.
+        where: for messages.
+        signature: its name; by default the only one, or `serving_default`.
+        input_size: of the axes that its inputs leave open.
 
     Raises:
-        ConfigError: if TensorFlow can't convert it.
+        ConfigError: if there are several and none is named, or TensorFlow can't convert it.
     """
     import tensorflow as tf
 
-    return _converted(lambda: tf.lite.TFLiteConverter.from_saved_model(str(path)), why, where)
+    key = _signature(path, where, signature)
+
+    def make() -> Any:
+        if input_size:
+            return _at_size(str(path), key, input_size, where)
+        return tf.lite.TFLiteConverter.from_saved_model(str(path), signature_keys=[key]).convert()
+
+    return _converted(make, why, where)
 
 
-def _converted(make: Callable[[], Any], why: str, where: str) -> ClosedModel:
+def _signature(path: Path, where: str, asked: str) -> str:
+    """The name of the signature that is meant.
+
+    Raises:
+        ConfigError: if it isn't there, is not clear, takes text, or the file can't be read.
+    """
+    from tensorflow.core.framework import types_pb2
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    read = saved_model_pb2.SavedModel()
     try:
-        return ClosedModel(file=bytes(make().convert()), why=why)
+        read.ParseFromString((path / "saved_model.pb").read_bytes())
+        signatures = {name: s for name, s in read.meta_graphs[0].signature_def.items() if not name.startswith("__")}
+    except Exception as error:  # protobuf's own kinds
+        raise ConfigError(f"{where}: model: {path}: its saved_model.pb is damaged; save or copy it anew") from error
+    names = ", ".join(sorted(signatures)) or "none"
+    if asked and asked not in signatures:
+        raise ConfigError(f"{where}: signature: {path} has no signature {asked!r}; it has {names}")
+    if not signatures:
+        raise ConfigError(
+            f"{where}: model: {path} has no signature: save it with tf.saved_model.save(model, path, signatures=function)"
+        )
+    key = asked or (DEFAULT if DEFAULT in signatures else next(iter(signatures)))
+    if not asked and key != DEFAULT and len(signatures) > 1:
+        raise ConfigError(
+            f"{where}: model: {path} has {len(signatures)} signatures ({names}) and none is {DEFAULT}; "
+            f"say which, such as signature={key!r} (init: --signature {key})"
+        )
+    for name, end in signatures[key].inputs.items():
+        if end.dtype == types_pb2.DT_STRING:
+            raise ConfigError(f"{where}: model: {text_advice(name, '')}")
+    return key
+
+
+def _at_size(folder: str, key: str, input_size: Sequence[int], where: str) -> Any:
+    """The `.tflite` of a signature with its open axes closed."""
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(folder)
+    function = loaded.signatures[key]
+    _, named = function.structured_input_signature
+    fixed = {
+        name: tf.TensorSpec(filled(end.shape.as_list(), input_size, where), end.dtype, name)
+        for name, end in named.items()
+    }
+    module = tf.Module()
+    module.loaded = loaded
+    call = tf.function(lambda **given: function(**given)).get_concrete_function(**fixed)
+    with tempfile.TemporaryDirectory() as made:
+        tf.saved_model.save(module, made, signatures=call)
+        return tf.lite.TFLiteConverter.from_saved_model(made).convert()
+
+
+def _converted(make: Callable[[], Any], why: str, where: str, advice: str = "") -> ClosedModel:
+    try:
+        return ClosedModel(file=bytes(make()), why=why)
+    except ConfigError:
+        raise
     except Exception as error:  # the converter raises many kinds, all about this one model
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(
-            f"{where}: model: {why}, and TensorFlow can't convert it as it is: {reason}; "
-            "call a subclassed model once on data before handing it over"
+            f"{where}: model: {why}, and TensorFlow can't convert it as it is: {reason}{advice}"
         ) from error

@@ -15,16 +15,20 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import models
+from autoopt import inspect
 from autoopt.closing import ClosedModel
 from autoopt.errors import CandidateFailed
 from autoopt.measure import outputs_of
-from autoopt.quantizing import bias, equalization, ranges, sensitivity
+from autoopt.quantizing import bias, equalization, lookups, mending, ranges, sensitivity
 from autoopt.quantizing.activations import batches
+from autoopt.quantizing.calibration import extremes
 from autoopt.quantizing.graph import Graph
 from autoopt.recipe import SCHEMES, Quantize
 from autoopt.task import Inputs, side_by_side
+from autoopt.unrolling import recurrent, unrolled
 
+INDICES = ("INT32", "INT64")
+"""Types of whole numbers that values are no more."""
 WORSE_DB = 10.0
 """By so much the runtime's fast kernels may be further from float than its plain ones, which are the yardstick."""
 NOISE_DB = 3.0
@@ -35,23 +39,31 @@ BY_QUANTIZER = ("float16", "dynamic", "int8", "int8_io")
 """Schemes made from the float32 file, without the Keras model."""
 
 
-def float32(model: Any) -> bytes:
+def float32(model: Any, batch: int | None = None) -> bytes:
     """The `.tflite` of a tf_keras model, or of a `ClosedModel`, unquantized.
+
+    Args:
+        model: the model.
+        batch: items at once; see `_convert`.
 
     Raises:
         CandidateFailed: if TensorFlow can't convert it.
     """
     if isinstance(model, ClosedModel):
         return model.file
-    return _convert(model, "float32")
+    return _convert(model, "float32", batch=batch)
 
 
-def int16x8(model: Any, calibration: Inputs) -> bytes:
+def int16x8(model: Any, calibration: Inputs, batch: int | None = None) -> bytes:
     """int8 weights and int16 activations, float in and out.
+
+    A recurrent layer's first state is zero and has no range. For a batch of unknown size it is computed as the file runs,
+    and TensorFlow's converter divides by that range; for one item it is a constant, which is folded away.
 
     Args:
         model: tf_keras model.
         calibration: by input name, each of shape (items, ...).
+        batch: items at once; see `_convert`.
 
     Raises:
         CandidateFailed: if TensorFlow can't convert it.
@@ -72,15 +84,16 @@ def int16x8(model: Any, calibration: Inputs) -> bytes:
             tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
         ]
 
-    return _convert(model, "int16x8", settle)
+    return mending.separate_biases(_convert(model, "int16x8", settle, 1 if recurrent(model) else batch))
 
 
-def trained(model: Any, scheme: str) -> bytes:
+def trained(model: Any, scheme: str, batch: int | None = None) -> bytes:
     """int8 with the ranges that quantization-aware training learnt.
 
     Args:
         model: tf_keras model with tfmot's quantization layers.
         scheme: `qat_int8` or `qat_int8_io`.
+        batch: items at once; see `_convert`.
 
     Raises:
         CandidateFailed: if TensorFlow can't convert it.
@@ -92,45 +105,62 @@ def trained(model: Any, scheme: str) -> bytes:
         if SCHEMES[scheme].integer_io:
             converter.inference_input_type = converter.inference_output_type = tf.int8
 
-    return _convert(model, scheme, settle)
+    return _convert(model, scheme, settle, batch)
 
 
-def _convert(model: Any, what: str, settle: Callable[[Any], None] = lambda converter: None) -> bytes:
+def _convert(
+    model: Any, what: str, settle: Callable[[Any], None] = lambda converter: None, batch: int | None = None
+) -> bytes:
     """What TensorFlow's converter makes of a tf_keras model.
 
     Args:
         model: tf_keras model.
         what: for messages.
         settle: given the converter, to say how.
+        batch: items at once, where the file would else compute shapes while it runs, which small runtimes can't; any
+            number where it computes none, and by default.
     """
-    import tensorflow as tf
-
     if isinstance(model, ClosedModel):
         raise CandidateFailed("convert", f"{model.why}; TensorFlow needs the model itself for this scheme")
     if not all(np.isfinite(w).all() for w in model.get_weights() if w.dtype.kind == "f"):
         # In an integer file no trace would be left of it: NaN is rounded to some integer.
         raise CandidateFailed("convert", "the model holds NaN or infinite weights")
     try:
-        with tempfile.TemporaryDirectory(prefix="autoopt-") as folder:
-            _save(unrolled(model), folder)
-            converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-            settle(converter)
-            return bytes(converter.convert())
+        stepwise = unrolled(model, whole=batch is None)
+        if batch and recurrent(model):  # its first state has a row an item
+            return _converted(stepwise, settle, batch)
+        made = _converted(stepwise, settle)
+        return _converted(stepwise, settle, batch) if batch and "SHAPE" in inspect.read(made).ops else made
     except Exception as error:  # the converter raises many kinds, all about this one model
         raise CandidateFailed("convert", f"TensorFlow can't convert to {what}: {_first_line(error)}") from error
 
 
-def _save(model: Any, folder: str) -> None:
+def _converted(model: Any, settle: Callable[[Any], None], batch: int | None = None) -> bytes:
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory(prefix="autoopt-") as folder:
+        _save(model, folder, batch)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        settle(converter)
+        return bytes(converter.convert())
+
+
+def _save(model: Any, folder: str, batch: int | None) -> None:
     """Write what the converter needs of a tf_keras model: the function that it is, and its variables.
 
     `from_keras_model` writes every layer's own functions too, for training and without, which takes several times as long
     as the conversion itself; the file comes out the same.
+
+    Args:
+        model: tf_keras model.
+        folder: where to.
+        batch: items at once; None for any number.
     """
     import tensorflow as tf
 
     ends = zip(_keys(model), model.inputs, strict=True)
 
-    @tf.function(input_signature=[tf.TensorSpec(end.shape, end.dtype, name=name) for name, end in ends])  # type: ignore[untyped-decorator]
+    @tf.function(input_signature=[tf.TensorSpec((batch, *end.shape[1:]), end.dtype, name=name) for name, end in ends])  # type: ignore[untyped-decorator]
     def serve(*inputs: Any) -> dict[str, Any]:
         found = model(inputs[0] if len(inputs) == 1 else list(inputs), training=False)
         return dict(zip(model.output_names, tf.nest.flatten(found), strict=True))
@@ -158,45 +188,6 @@ def _keys(model: Any) -> list[str]:
     )
 
 
-def unrolled(model: Any) -> Any:
-    """The model with its recurrent layers unrolled, with the same weights; itself where it has none.
-
-    As a loop, the converter takes them only for a fixed batch, makes an operator of them that remembers the items before,
-    and litert-quantizer can't calibrate that.
-    """
-    import tf_keras
-
-    configs = {layer.name: layer.get_config() for layer in model.layers}
-    loops = {name for name, config in configs.items() if _looping(config)}
-    if not loops:
-        return model
-
-    def choose(layer: Any) -> Any:
-        return type(layer).from_config(_as_steps(configs[layer.name]) if layer.name in loops else configs[layer.name])
-
-    with models.knowing():
-        made = tf_keras.models.clone_model(model, clone_function=choose)
-    made.set_weights(model.get_weights())
-    made.output_names = model.output_names
-    return made
-
-
-def _looping(config: Any) -> bool:
-    """Whether a layer's settings, or those of a layer that it wraps, are a loop's that starts anew with each item."""
-    if not isinstance(config, dict):
-        return False
-    own = config.get("unroll") is False and not config.get("stateful") and "kernel_size" not in config
-    return own or any(_looping(value) for value in config.values())
-
-
-def _as_steps(config: Any) -> Any:
-    """The same settings, unrolled."""
-    if not isinstance(config, dict):
-        return config
-    alone = "kernel_size" in config  # of a recurrent convolution, which Keras can't unroll
-    return {name: True if name == "unroll" and not alone else _as_steps(value) for name, value in config.items()}
-
-
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:300]
@@ -220,6 +211,8 @@ def quantize(file: bytes, scheme: str, calibration: Inputs, threads: int = 1, ho
         if how.equalize:
             file = equalization.equalize(file)
         made = _quantized(file, scheme, calibration, threads, how)
+        if scheme in ("float16", "dynamic"):
+            made = lookups.store(made, scheme)
         if how.correct_bias:
             made = bias.correct(file, made, calibration, threads)
         if how.int4_dense:
@@ -234,6 +227,8 @@ def quantize(file: bytes, scheme: str, calibration: Inputs, threads: int = 1, ho
 def _quantized(file: bytes, scheme: str, calibration: Inputs, threads: int, how: Quantize) -> bytes:
     from litert_quantizer import algorithm_manager, qtyping, quantizer
 
+    graph = Graph(file)
+    _expect_values(graph, scheme)
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "float32.tflite"), Path(folder, "quantized.tflite")
         source.write_bytes(file)
@@ -241,19 +236,19 @@ def _quantized(file: bytes, scheme: str, calibration: Inputs, threads: int, how:
         def chosen() -> Any:
             q = quantizer.Quantizer(os.fspath(source))
             _choose(q, scheme, how)
+            _choose_products(q, scheme, graph)
             return q
 
         def exported(q: Any) -> bytes:
             q.quantize(found, enable_progress_bar=False).export_model(os.fspath(target), overwrite=True)
-            return inline(target.read_bytes())
+            return mending.type_unread_outputs(inline(target.read_bytes()))
 
         q = chosen()
-        found = q.calibrate(_batch(file, calibration), num_threads=threads) if q.need_calibration else None
+        found = extremes(q, file, calibration, threads) if q.need_calibration else None
         if found and how.ranges != "minmax":
             found = ranges.narrow(file, found, calibration, how.ranges, threads)
         if not (how.keep or how.keep_ends):
             return exported(q)
-        graph = Graph(file)
 
         def without(places: Sequence[int]) -> bytes:
             """The file with the operators at these places of the graph in float."""
@@ -343,22 +338,34 @@ def _choose(q: Any, scheme: str, how: Quantize) -> None:
                 q.update_quantization_recipe(".*", end, algorithm_key=names.NO_QUANTIZE)
 
 
-def _batch(file: bytes, calibration: Inputs) -> dict[str, list[Inputs]]:
-    """The whole calibration set as one batch.
+def _expect_values(graph: Graph, scheme: str) -> None:
+    """Check that inputs of 8 bits are not to hold indices, of which there are more."""
+    for tensor in graph.inputs if SCHEMES[scheme].integer_io else ():
+        casts = [graph.operators[place] for place in graph.readers[tensor] if graph.kind(place) == "CAST"]
+        if graph.dtype(tensor) == "FLOAT32" and any(graph.dtype(int(op.outputs[0])) in INDICES for op in casts):
+            raise CandidateFailed(
+                "quantize",
+                f"{scheme}: the input {graph.name(tensor)} is taken for whole numbers, such as indices, and 8 bits hold 256; "
+                "give the model an input of int32",
+            )
 
-    Ranges are averaged over batches, and many small ones would drown the tails (14 instead of 34 dB).
+
+def _choose_products(q: Any, scheme: str, graph: Graph) -> None:
+    """Have constant factors of a product of matrices in a way that the runtime computes with.
+
+    With a scale for each channel it computes something else where the constant stands on the left or is a stack of
+    matrices; and with a constant of 8 bits on the left of what flows in float it fails.
     """
-    from ai_edge_litert.interpreter import Interpreter
+    from litert_quantizer import algorithm_manager, qtyping
 
-    interpreter = Interpreter(model_content=file)
-    signature = next(iter(interpreter.get_signature_list()), None)
-    if signature is None:
-        raise ValueError(
-            "the float32 file has no signature; convert it anew, with inputs whose names are of letters and digits"
-        )
-    details = interpreter.get_signature_runner(signature).get_input_details()
-    if set(details) != set(calibration):
-        names = zip(details, calibration.values(), strict=True)
-    else:
-        names = ((name, calibration[name]) for name in details)  # type: ignore[assignment]
-    return {signature: [{name: array.astype(details[name]["dtype"]) for name, array in names}]}
+    product = qtyping.TFLOperationName.BATCH_MATMUL
+    for place, op in enumerate(graph.operators):
+        if graph.kind(place) != product.value:
+            continue
+        left, right = (graph.is_constant(int(i)) for i in op.inputs)
+        stack = right and len(graph.tensors[int(op.inputs[1])].shape) > 2
+        only = f"^{re.escape(graph.scope(place))}$"
+        if SCHEMES[scheme].integer and (left or stack):
+            q.add_static_config(only, product, 8, 8, qtyping.QuantGranularity.TENSORWISE)
+        elif left:
+            q.update_quantization_recipe(only, product, algorithm_key=algorithm_manager.AlgorithmName.NO_QUANTIZE)

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 
 from autoopt.replaying import MIXED_TOLERANCE, TOLERANCE, Names, Replay, expect_same, functional, nodes
+from autoopt.sizes import filled
 
 
-def flatten(model: Any, where: str) -> Any:
+def flatten(model: Any, where: str, input_size: Sequence[int] = ()) -> Any:
     """The same model without models inside or a fixed batch, with settled normalization, and outputs in a list.
 
     Args:
         model: a built functional or sequential tf_keras model.
         where: for messages.
+        input_size: of the axes that its inputs leave open.
 
     Returns:
         a new model with the same weights; or the model itself, where it is so already.
@@ -33,13 +35,14 @@ def flatten(model: Any, where: str) -> Any:
     half, indices = any(map(mixed, model.layers)), looked_up(model)
     own = type(model) not in (Functional, tf_keras.Sequential)
     nested = any(isinstance(layer, tf_keras.Model) for layer in model.layers)
-    if not (fixed or adapted or by_name or half or indices or own or nested):
+    closing = any(filled(tensor.shape, input_size, where) != tuple(tensor.shape) for tensor in model.inputs)
+    if not (fixed or adapted or by_name or half or indices or own or nested or closing):
         return model
     calls = Calls()
     replay = Replay(calls, where)
     inputs = []
     for name, tensor in zip(model.input_names, model.inputs, strict=True):
-        shape = (None, *tuple(tensor.shape)[1:])
+        shape = (None, *filled(tensor.shape, input_size, where)[1:])
         dtype = "int32" if name in indices else tensor.dtype
         inputs.append(tf_keras.Input(batch_shape=shape, dtype=dtype, name=calls.name(name)))
         replay.tensors[id(tensor)] = inputs[-1]

@@ -71,6 +71,8 @@ def create(
     *,
     allow_code: bool = False,
     device: str | None = None,
+    signature: str = "",
+    input_size: tuple[int, ...] = (),
 ) -> None:
     """Write a study's folder: study.yaml, task.py, the model and the data; and check that it loads.
 
@@ -83,6 +85,8 @@ def create(
         say: told what a person should know.
         allow_code: a Lambda layer's code in the model's file may run.
         device: where to measure, as `--target` takes it; None for this machine.
+        signature: of a SavedModel with several.
+        input_size: of the axes beside the batch that the model leaves open.
 
     Raises:
         ConfigError: if anything is wrong; nothing is left behind then.
@@ -94,7 +98,7 @@ def create(
     if space not in known:
         raise ConfigError(f"space: no bundled space {space!r}; {nearest(space, known)}")
     arrays = read(data)
-    loaded = models.load(model, str(model), allow_code=allow_code)
+    loaded = models.load(model, str(model), allow_code=allow_code, signature=signature, input_size=input_size)
     if len(loaded.inputs) > 1 or len(loaded.outputs) > 1:
         ends = f"{len(loaded.inputs)} inputs and {len(loaded.outputs)} outputs"
         raise ConfigError(
@@ -139,7 +143,7 @@ def create(
                 reading=f"Labels are read as {meaning.words()}; other metrics: {', '.join(_others(meaning, metric))}.",
                 class_names=names,
                 imports="import tf_keras\n" if found.from_logits else "",
-                allow="\n        allow_code=True," if allow_code else "",
+                allow=_how("allow_code", allow_code) + _how("signature", signature) + _how("input_size", input_size),
             )
         )
         path = made / "task.py"
@@ -153,6 +157,12 @@ def create(
             target.rmdir()
         target.parent.mkdir(parents=True, exist_ok=True)
         made.rename(target)
+
+
+def _how(name: str, value: object) -> str:
+    """Source text of a setting of how the model is taken in; nothing for one that is left at its default."""
+    text = f'"{value}"' if isinstance(value, str) else repr(value)
+    return f"\n        {name}={text}," if value else ""
 
 
 def read(path: Path) -> dict[str, np.ndarray]:

@@ -20,6 +20,10 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }  # fmt: skip
 CUSTOM = "CUSTOM"
 BORDER = ("QUANTIZE", "DEQUANTIZE")
+SHAPES = ("SHAPE", "RANK")
+"""Operators that look at no values."""
+REAL = ("FLOAT32", "FLOAT16", "FLOAT64", "INT4", "INT8", "UINT8", "INT16")
+"""Types that values are computed in; integers of more bits are indices and shapes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +68,8 @@ class Contents:
         ops: how often each operator occurs.
         float_islands: operators that compute in float, by name, beside the borders.
         kept: how many of them hold a layer's weights in float, or hang on one that does without a border between.
-        activations: how many computing operators take their first input in each dtype.
+        activations: how many operators compute in each dtype: that of the first values that flow into them, and of
+            indices or shapes where none do.
         integer_share: share of the computing operators with integer inputs.
         finite: whether every float constant and every scale is finite.
         signatures: names of the file's entry points.
@@ -140,6 +145,7 @@ def _contents(schema: Any, model: Any, graph: Any, file: bytes) -> Contents:
             finite &= bool(np.isfinite(values).all())
         if len(shape) >= 2 and values.dtype.kind in "fi" and dtype(tensor) not in ("INT32", "INT64"):
             weights.append(_weight(tensor, shape, values.reshape(shape), dtype(tensor).lower(), tuple(readers[place])))
+    constants = {i for i, t in enumerate(graph.tensors) if _data(model.buffers[t.buffer], file) is not None}
     ops: Counter[str] = Counter()
     islands: Counter[str] = Counter()
     activations: Counter[str] = Counter()
@@ -151,14 +157,17 @@ def _contents(schema: Any, model: Any, graph: Any, file: bytes) -> Contents:
         ops[name] += 1
         if name in BORDER:
             continue
-        first = next((graph.tensors[i] for i in op.inputs if i >= 0), None)
+        given = [int(i) for i in op.inputs if i >= 0]
+        flowing = [graph.tensors[i] for i in given if i not in constants and dtype(graph.tensors[i]) in REAL]
+        if name in SHAPES:
+            flowing = [graph.tensors[int(i)] for i in op.outputs]
+        first = next(iter(flowing), None) or next((graph.tensors[i] for i in given), None)
         activations["none" if first is None else dtype(first).lower()] += 1
         if first is None or dtype(first).startswith("FLOAT"):
             islands[name] += 1
             in_float.append((name, [int(i) for i in (*op.inputs, *op.outputs) if i >= 0]))
     signatures = model.signatureDefs or ()
     inputs, outputs = _keys(signatures, "inputs"), _keys(signatures, "outputs")
-    constants = {i for i, t in enumerate(graph.tensors) if _data(model.buffers[t.buffer], file) is not None}
     computing = sum(activations.values())
     return Contents(
         inputs=[_end(graph.tensors[i], inputs.get(int(i), ""), dtype) for i in graph.inputs],

@@ -86,7 +86,14 @@ def prepare(task: Task, path: Path, store: Store) -> Intake:
     """
     where = str(path)
     custom = dict(task.custom_objects or {})
-    model = models.load(task.model, where, custom_objects=custom, allow_code=task.allow_code)
+    model = models.load(
+        task.model,
+        where,
+        custom_objects=custom,
+        allow_code=task.allow_code,
+        signature=task.signature,
+        input_size=task.input_size,
+    )
     read = {name: _read(getattr(task, name), f"{where}: {name}", model) for name in SPLITS[:3]}
     pairs = {name: (inputs, labels) for name, (inputs, labels, _) in read.items()}
     splits = {name: Split(inputs=inputs, labels=side_by_side(labels)) for name, (inputs, labels) in pairs.items()}

@@ -265,16 +265,17 @@ def weigh(context: Context) -> bytes:
 
 
 def to_float32(context: Context) -> bytes:
-    """Packed model -> float32 `.tflite`."""
-    return convert.float32(models.unpack(context.parents[0])[0])
+    """Packed model -> float32 `.tflite`, for as many items at once as the setting `batch` says, or any number."""
+    return convert.float32(models.unpack(context.parents[0])[0], context.settings.get("batch"))
 
 
 def to_scheme(context: Context) -> bytes:
-    """Packed model -> `.tflite` in the setting `scheme`, by TensorFlow's converter."""
+    """Packed model -> `.tflite` in the setting `scheme`, by TensorFlow's converter; `batch` as for `to_float32`."""
     model, _ = models.unpack(context.parents[0])
-    if context.settings["scheme"] == "int16x8":
-        return convert.int16x8(model, context.split("calibration").inputs)
-    return convert.trained(model, context.settings["scheme"])
+    scheme, batch = context.settings["scheme"], context.settings.get("batch")
+    if scheme == "int16x8":
+        return convert.int16x8(model, context.split("calibration").inputs, batch)
+    return convert.trained(model, scheme, batch)
 
 
 def quantize(context: Context) -> bytes:
@@ -413,11 +414,11 @@ JOBS: dict[str, Kind] = {
     **{stage: Kind(body=train_stage, version=3) for stage in stages.STAGES},
     "qat": Kind(body=train_stage, version=5),
     "float32": Kind(body=to_float32),
-    "convert": Kind(body=to_scheme),
-    "quantize": Kind(body=quantize, version=2),
-    "proof": Kind(body=prove, version=3),
+    "convert": Kind(body=to_scheme, version=2),
+    "quantize": Kind(body=quantize, version=3),
+    "proof": Kind(body=prove, version=4),
     "accuracy": Kind(body=accuracy, version=3),
     "crosscheck": Kind(body=compare_baseline),
-    "memory": Kind(body=memory, version=2),
+    "memory": Kind(body=memory, version=3),
     "latency": Kind(body=latency, version=2),
 }

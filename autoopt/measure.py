@@ -58,11 +58,25 @@ def outputs_of(file: bytes, inputs: Inputs, threads: int, names: Sequence[str] =
 
     try:
         try:
-            return _run(Interpreter(model_content=file, num_threads=threads), inputs, BATCH, names)
+            interpreter = Interpreter(model_content=file, num_threads=threads)
+            return _run(interpreter, inputs, items_at_once(interpreter.get_input_details(), BATCH), names)
         except RuntimeError:  # some graphs fix the batch, in a Reshape for instance
             return _run(Interpreter(model_content=file, num_threads=threads), inputs, 1, names)
     except (RuntimeError, ValueError) as error:
         raise CandidateFailed("accuracy", f"LiteRT can't run the file: {' '.join(str(error).split())[:300]}") from error
+
+
+def items_at_once(details: Iterable[Any], most: int) -> int:
+    """How many items a file is to be given at once.
+
+    A file that is made for one item at a time may be given more and says nothing, but computes with the first alone.
+
+    Args:
+        details: of its inputs, as the interpreter tells them.
+        most: that are wanted at once.
+    """
+    fixed = any(len(detail["shape_signature"]) and detail["shape_signature"][0] == 1 for detail in details)
+    return 1 if fixed else most
 
 
 def _run(interpreter: Any, inputs: Inputs, batch: int, names: Sequence[str]) -> np.ndarray:

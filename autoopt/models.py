@@ -16,6 +16,7 @@ from autoopt import closing, rebuilding, usercode
 from autoopt.closing import ClosedModel
 from autoopt.errors import ConfigError
 from autoopt.flattening import flatten
+from autoopt.sizes import expect_fixed, expect_numbers, expect_sizes
 
 FLAT_KINDS = ("Functional", "Sequential")
 """Names of the classes whose models are nothing but graphs of layers."""
@@ -23,12 +24,20 @@ LIBRARIES = ("tf_keras", "tensorflow_model_optimization")
 """Whose layers every job knows."""
 ENDS = "ends.json"
 """In a packed model: the names of several outputs, which stages give to other layers."""
+NO_LAYERS = "it is a SavedModel without Keras layers"
+WEIGHTS_ALONE = "build the model in Python, load_weights into it, and save the whole model: model.save('model.keras')"
 CODE = "code.json"
 """In a packed model: where its layers of the user's own are found."""
 
 
 def load(
-    model: Any, where: str = "task", *, custom_objects: Mapping[str, Any] | None = None, allow_code: bool = False
+    model: Any,
+    where: str = "task",
+    *,
+    custom_objects: Mapping[str, Any] | None = None,
+    allow_code: bool = False,
+    signature: str = "",
+    input_size: Any = (),
 ) -> Any:
     """A user's model as a built, flat tf_keras model, or as what it converts to where it has no graph of layers.
 
@@ -38,6 +47,8 @@ def load(
         custom_objects: layers and functions of the user's own, by name; for a Keras 3 model the tf_keras layers
             that stand for its own.
         allow_code: a Lambda layer's code, which a file brings with it, may run.
+        signature: of a SavedModel, which then has no layers; by default the only one, or `serving_default`.
+        input_size: of the axes beside the batch that the inputs leave open, in their order.
 
     Returns:
         the tf_keras model, not compiled; or a `ClosedModel`.
@@ -45,29 +56,51 @@ def load(
     Raises:
         ConfigError: if it is no such model, naming what was found and what to do.
     """
+    sizes = expect_sizes(input_size, where)
+    try:
+        return _load(model, where, dict(custom_objects or {}), allow_code, signature, sizes)
+    except (ConfigError, MemoryError):
+        raise
+    except Exception as error:  # TensorFlow and Keras raise many kinds, all about this one model
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise ConfigError(
+            f"{where}: model: can't be taken in ({reason}); a float32 .tflite that TensorFlow made of it can be given instead"
+        ) from error
+
+
+def _load(
+    model: Any,
+    where: str,
+    custom_objects: dict[str, Any],
+    allow_code: bool,
+    signature: str,
+    sizes: tuple[int, ...],
+) -> Any:
     import tf_keras
 
+    if signature and not (isinstance(model, (str, Path)) and Path(model).is_dir()):
+        raise ConfigError(f"{where}: signature: {signature!r} is for the folder of a SavedModel; leave it out")
     if custom_objects:
         tf_keras.utils.get_custom_objects().update(custom_objects)
     if isinstance(model, (str, Path)):
-        model = _read(Path(model), where, allow_code)
+        model = _read(Path(model), where, allow_code, signature, sizes)
     if isinstance(model, ClosedModel):
-        return _expect_fixed(model, where)
+        expect_numbers(model, where)
+        return expect_fixed(model, where)
     if rebuilding.is_keras3(model) and (inside := rebuilding.subclassed(model)) is not None:
         why = f"{inside} is subclassed: its layers can't be rebuilt one by one"
-        return _expect_fixed(closing.close_keras3(model, why, where), where)
+        return expect_fixed(closing.close_keras3(model, why, where, sizes), where)
     if rebuilding.is_keras3(model):
-        _expect_fixed(model, where)
-        model = rebuilding.rebuild(model, where)
+        model = rebuilding.rebuild(model, where, sizes)
     if not isinstance(model, tf_keras.Model):
         kind = f"{type(model).__module__}.{type(model).__name__}"
         raise ConfigError(f"{where}: model: expected a Keras model or a path, got {kind}")
     if (inside := subclassed(model)) is not None:
         why = f"{inside} is subclassed: its layers can't be rebuilt one by one"
-        return _expect_fixed(closing.close(model, why, where), where)
+        return expect_fixed(closing.close(model, why, where, sizes), where)
     if not model.built or not model.inputs:
         raise ConfigError(f"{where}: model: has no input shape yet; give it an Input layer or call model.build(...)")
-    _expect_fixed(model, where)
+    expect_numbers(model, where)
     if len({id(tensor) for tensor in model.outputs}) < len(model.outputs):
         raise ConfigError(f"{where}: model: two of its outputs are the same tensor; leave one out")
     for layer in model.layers:
@@ -76,18 +109,13 @@ def load(
                 f"{where}: model: the layer {layer.name} is stateful: what it says of an item hangs on those before; "
                 "build it with stateful=False"
             )
-    flat = flatten(model, where)
-    _expect_known(flat, custom_objects or {}, where)
+    if not sizes:
+        expect_fixed(model, where)
+    flat = flatten(model, where, sizes)
+    if not flat.weights:
+        raise ConfigError(f"{where}: model: has no weights, so there is nothing to make small")
+    _expect_known(flat, custom_objects, where)
     return flat
-
-
-def _expect_fixed(model: Any, where: str) -> Any:
-    """The model, whose inputs have no open axis but the batch."""
-    ends = getattr(model, "inputs", None) or []
-    if any(None in tuple(end.shape)[1:] for end in ends):
-        shapes = ", ".join(f"{end.name} {tuple(end.shape)}" for end in ends)
-        raise ConfigError(f"{where}: model: expected fixed input shapes (only the batch may vary), got {shapes}")
-    return model
 
 
 def _expect_known(model: Any, custom_objects: Mapping[str, Any], where: str) -> None:
@@ -120,7 +148,7 @@ def subclassed(model: Any) -> str | None:
     return next((name for name in inside if name is not None), None)
 
 
-def _read(path: Path, where: str, allow_code: bool) -> Any:
+def _read(path: Path, where: str, allow_code: bool, signature: str, sizes: tuple[int, ...]) -> Any:
     import tf_keras
     from tf_keras.src.saving.serialization_lib import SafeModeScope
 
@@ -128,14 +156,19 @@ def _read(path: Path, where: str, allow_code: bool) -> Any:
         raise ConfigError(f"{where}: model: no file {path}")
     if path.suffix == ".tflite":
         return closing.read(path, where)
+    _expect_model(path, where)
     if path.is_file() and _keras3(path):
-        return rebuilding.read(str(path), where, allow_code)
+        return rebuilding.read(str(path), where, allow_code, sizes)
+    if signature and signature != closing.DEFAULT:
+        return closing.saved_model(
+            path, f"its signature {signature} is a function, not layers", where, signature, sizes
+        )
     try:
         with SafeModeScope(not allow_code):
             model = tf_keras.models.load_model(path, compile=False, safe_mode=not allow_code)
     except Exception as error:
         if path.is_dir() and (path / "saved_model.pb").exists():
-            return closing.saved_model(path, "it is a SavedModel without Keras layers", where)
+            return closing.saved_model(path, NO_LAYERS, where, input_size=sizes)
         reason = " ".join(str(error).split())[:300]
         advice = ""
         if "Lambda" in reason or "lambda" in reason:
@@ -145,20 +178,53 @@ def _read(path: Path, where: str, allow_code: bool) -> Any:
         raise ConfigError(f"{where}: model: {path} can't be read as a Keras 2 model: {reason}{advice}") from error
     if not path.is_dir():
         return model
-    if not isinstance(model, tf_keras.Model) or subclassed(model) is not None:
-        name = type(model).__name__
-        return closing.saved_model(path, f"{name} is subclassed: its layers can't be rebuilt one by one", where)
+    if not isinstance(model, tf_keras.Model):
+        return closing.saved_model(path, NO_LAYERS, where, input_size=sizes)
+    if (inside := subclassed(model)) is not None:
+        why = f"{inside} is subclassed: its layers can't be rebuilt one by one"
+        return closing.saved_model(path, why, where, input_size=sizes)
     # A SavedModel brings layers along as graphs, and a Lambda's code, which nothing has looked at.
     revived = [layer for layer in model._flatten_layers() if type(layer).__module__.endswith("saved_model.load")]
     strange = [layer for layer in revived if type(layer).__name__ not in (*FLAT_KINDS, "InputLayer")]
     if strange and not (allow_code and all(type(layer).__name__ == "Lambda" for layer in strange)):
         kind = type(strange[0]).__name__
-        return closing.saved_model(path, f"its layer {strange[0].name} is a {kind}, which is not one of Keras's", where)
+        why = f"its layer {strange[0].name} is a {kind}, which is not one of Keras's"
+        return closing.saved_model(path, why, where, input_size=sizes)
     return model
 
 
-def _keras3(path: Path) -> bool:
+def _expect_model(path: Path, where: str) -> None:
+    """Check that a file or folder can hold a Keras model or a SavedModel.
+
+    Raises:
+        ConfigError: saying what it is instead, and what to do.
+    """
     import h5py  # type: ignore[import-untyped]
+
+    begin = f"{where}: model: {path}"
+    if path.is_dir():
+        if (path / "saved_model.pb").exists():
+            return
+        if list(path.glob("*.index")) or (path / "checkpoint").exists():
+            raise ConfigError(f"{begin} is a checkpoint, which holds weights alone; {WEIGHTS_ALONE}")
+        raise ConfigError(f"{begin} is a folder without a saved_model.pb; expected a SavedModel")
+    if h5py.is_hdf5(path):
+        try:
+            with h5py.File(path) as file:
+                whole = "model_config" in file.attrs
+        except OSError as error:
+            raise ConfigError(f"{begin} is damaged or cut short; save or copy it anew") from error
+        if not whole:
+            raise ConfigError(f"{begin} holds weights alone; {WEIGHTS_ALONE}")
+    elif not zipfile.is_zipfile(path):
+        damaged = path.suffix in (".h5", ".hdf5", ".keras")
+        if damaged:
+            raise ConfigError(f"{begin} is damaged or cut short; save or copy it anew")
+        raise ConfigError(f"{begin} is no Keras model; expected a .h5, .keras, SavedModel or float32 .tflite")
+
+
+def _keras3(path: Path) -> bool:
+    import h5py
 
     try:
         if zipfile.is_zipfile(path):

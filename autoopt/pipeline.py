@@ -246,9 +246,10 @@ class _Steps:
 
     def convert(self, model: str, scheme: str, how: Quantize | None) -> str:
         """Key of a model's `.tflite` in a scheme."""
+        batch = {"batch": 1} if self.setting.target.one_item else {}
         if SCHEMES[scheme].qat or scheme == "int16x8":
-            return self.add("convert", {"scheme": scheme}, model, data=scheme == "int16x8")
-        file = self.add("float32", {}, model)
+            return self.add("convert", {"scheme": scheme, **batch}, model, data=scheme == "int16x8")
+        file = self.add("float32", batch, model)
         if scheme == "float32":
             return file
         return self.add("quantize", {"scheme": scheme} | ({} if how is None else plain(how)), file, data=True)

@@ -12,6 +12,13 @@ from autoopt.inspect import Contents, Weight
 from autoopt.quantizing.graph import KINDS
 from autoopt.recipe import MOST_SPARSE, SCHEMES, Prune, Quantize, Recipe, parse_structure
 
+HOLDING = (
+    *KINDS, "TRANSPOSE_CONV", "CONV_3D", "CONV_3D_TRANSPOSE", "BATCH_MATMUL", "GATHER", "EMBEDDING_LOOKUP", "DEQUANTIZE",
+    "LSTM", "UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM", "UNIDIRECTIONAL_SEQUENCE_RNN", "RNN", "SVDF",
+)  # fmt: skip
+"""Operators that read weights; other constants, such as what is added to an image, no scheme is about."""
+AS_ACTIVATIONS = {"GATHER", "BATCH_MATMUL"}
+"""Operators whose constants have 16 bits in int16x8, as what flows has."""
 INDICES = ("int32", "int64", "bool")
 LOST = 0.005
 """Sparsity may fall by this much on the way into the file: rounding, never a lost mask."""
@@ -47,13 +54,17 @@ def prove(
 
 def _prove_scheme(contents: Contents, scheme: str, how: Quantize) -> None:
     allowed = bool(how.keep or how.keep_ends)  # how many is for `_prove_quantize` to say
-    weights = [w for w in contents.weights if not (allowed and _in_float(w))]
+    holding = [w for w in contents.weights if not set(w.ops).isdisjoint(HOLDING)]
+    if not holding and scheme in ("float16", "dynamic"):
+        raise CandidateFailed("proof", f"{scheme} did not take: the file has no weights that it stores in another way")
+    weights = [w for w in holding if not (allowed and _in_float(w))]
     kept = contents.kept if allowed else 0
     total = sum(w.size for w in weights)
     shares = {dtype: sum(w.size for w in weights if w.dtype == dtype) / total for dtype in
-              ("float32", "float16", "int8", "int4")} if total else {}  # fmt: skip
+              ("float32", "float16", "int8", "int4", "int16")} if total else {}  # fmt: skip
     expected = [{"float32": "float32", "float16": "float16"}.get(scheme, "int8"), *(["int4"] if how.int4_dense else [])]
-    if total and sum(shares[dtype] for dtype in expected) < 0.5:
+    tables = sum(w.size for w in weights if scheme == "int16x8" and w.dtype == "int16" and set(w.ops) <= AS_ACTIVATIONS)
+    if total and sum(shares[dtype] for dtype in expected) + tables / total < 0.5:
         found = ", ".join(f"{share:.0%} {dtype}" for dtype, share in shares.items() if share)
         raise CandidateFailed("proof", f"{scheme} did not take: of the weights are {found or 'none known'}")
     computing, islands = sum(contents.activations.values()), sum(contents.float_islands.values())
@@ -65,6 +76,9 @@ def _prove_scheme(contents: Contents, scheme: str, how: Quantize) -> None:
         )
     ran = {dtype: contents.activations.get(dtype, 0) for dtype in ("float32", "int8", "int16")}
     ran["float32"] -= kept
+    for weight in holding:
+        if set(weight.ops) == {"GATHER"} and weight.dtype in ran:  # rows come out as they are stored
+            ran[weight.dtype] -= len(weight.ops)
     wanted = "float32" if not SCHEMES[scheme].integer else "int16" if scheme == "int16x8" else "int8"
     if 2 * ran[wanted] < sum(ran.values()):
         most = max(ran, key=lambda dtype: ran[dtype])

@@ -13,6 +13,7 @@ import numpy as np
 from autoopt.errors import ConfigError
 from autoopt.flattening import Calls, adapted_to, float_of, mixed
 from autoopt.replaying import MIXED_TOLERANCE, TOLERANCE, Replay, expect_same, functional
+from autoopt.sizes import expect_fixed, expect_numbers, filled
 
 ALWAYS = {"name", "trainable", "dtype"}
 """Settings that every layer takes, though its constructor does not name them."""
@@ -39,13 +40,14 @@ def subclassed(model: Any) -> str | None:
     return next((name for name in inside if name is not None), None)
 
 
-def read(path: str, where: str, allow_code: bool = False) -> Any:
+def read(path: str, where: str, allow_code: bool = False, input_size: Sequence[int] = ()) -> Any:
     """A `.keras` or `.h5` file of Keras 3 as a tf_keras model.
 
     Args:
         path: of the file.
         where: for messages.
         allow_code: a Lambda layer's code may run.
+        input_size: of the axes that its inputs leave open.
 
     Raises:
         ConfigError: if it can't be read, holds code, or can't be rebuilt.
@@ -61,15 +63,16 @@ def read(path: str, where: str, allow_code: bool = False) -> Any:
         )
         advice = "; if you trust its code, set allow_code=True (init: --allow-code)" if "ambda" in reason else advice
         raise ConfigError(f"{where}: model: {path} can't be read as a Keras 3 model: {reason}{advice}") from error
-    return rebuild(model, where)
+    return rebuild(model, where, input_size)
 
 
-def rebuild(model: Any, where: str) -> Any:
+def rebuild(model: Any, where: str, input_size: Sequence[int] = ()) -> Any:
     """A functional or sequential Keras 3 model as a flat tf_keras one.
 
     Args:
         model: a built functional or sequential `keras.Model`.
         where: for messages.
+        input_size: of the axes that its inputs leave open.
 
     Raises:
         ConfigError: naming the layer that tf_keras does not know, or whose outputs differ.
@@ -80,11 +83,14 @@ def rebuild(model: Any, where: str) -> Any:
     flat = functional(model)
     if flat is None:
         raise ConfigError(f"{where}: model: has no input shape yet; give it an Input layer or call model.build(...)")
+    expect_numbers(flat, where)
+    if not input_size:
+        expect_fixed(flat, where)
     calls = _Calls(where)
     replay = Replay(calls, where)
     inputs = []
     for tensor in flat.inputs:
-        shape = (None, *tensor.shape[1:])
+        shape = (None, *filled(tensor.shape, input_size, where)[1:])
         inputs.append(tf_keras.Input(batch_shape=shape, dtype=tensor.dtype, name=calls.name(tensor.name)))
         replay.tensors[id(tensor)] = inputs[-1]
     replay.follow(flat)

@@ -144,7 +144,7 @@ def expect_same(
         ConfigError: naming the first layer from which on they differ.
     """
     rng = np.random.default_rng(0)
-    inputs = [_random(rng, tensor) for tensor in model.inputs]
+    inputs = [_random(rng, old, new.shape) for old, new in zip(model.inputs, made.inputs, strict=True)]
     worst = _far(_run(model, inputs), _run(made, inputs))
     if worst <= tolerance:
         return
@@ -162,9 +162,10 @@ def expect_same(
     raise ConfigError(f"{prefix} (off by {worst:.2g})")
 
 
-def _random(rng: np.random.Generator, tensor: Any) -> np.ndarray:
+def _random(rng: np.random.Generator, tensor: Any, sizes: Sequence[int | None]) -> np.ndarray:
+    """Items for an input of the old model, of the new one's sizes."""
     fixed = tensor.shape[0]
-    shape = (fixed or ITEMS, *(1 if size is None else size for size in tuple(tensor.shape)[1:]))
+    shape = (fixed or ITEMS, *(1 if size is None else size for size in tuple(sizes)[1:]))
     kind = np.dtype(getattr(tensor.dtype, "name", tensor.dtype))
     values = rng.random(shape) if kind.kind == "f" else rng.integers(0, 2, shape)
     return values.astype(kind)

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from autoopt import inspect, measure, quality
+from autoopt import budgets, inspect, measure, quality
 from autoopt import labels as labels_of
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.inspect import Contents
@@ -36,12 +36,14 @@ class Report:
         measurements: by metric name; `latency_ratio` is against the other file, if there is one.
         difference: of the quality against the other file's, with a 95 % interval, or None.
         device: where it was measured.
+        misfit: by how much it is too large for the target, in words, or ``.
     """
 
     contents: Contents
     measurements: Mapping[str, Measurement]
     difference: tuple[float, float, float] | None = None
     device: Mapping[str, Any] = field(default_factory=dict)
+    misfit: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +194,26 @@ def measure_file(path: Path, target: Target, *, against: Path | None = None, dat
     measurements |= _memory(file, target)
     measurements["size_bytes"] = Measurement.exact(len(file), "bytes of the file")
     measurements["compressed_bytes"] = Measurement.exact(measure.compressed_bytes(file), "bytes after gzip -9")
-    return Report(contents=contents, measurements=measurements, difference=difference, device=device)
+    return Report(
+        contents=contents,
+        measurements=measurements,
+        difference=difference,
+        device=device,
+        misfit=_misfit(path, measurements, target),
+    )
+
+
+def _misfit(path: Path, measurements: Mapping[str, Measurement], target: Target) -> str:
+    """What the file needs more of than the target has, in words; nothing where it fits."""
+    for text in target.budgets:
+        budget = budgets.parse(text, METRICS)
+        metric, found = METRICS[budget.metric], measurements.get(budget.metric)
+        if found is not None and budget.margin(found.value, None) > 0:
+            needs, has = metric.show(found.value), metric.show(budget.bound(None))
+            if needs == has:  # too little is lacking to show in rounded sizes
+                needs, has = f"{found.value:.0f} B", f"{budget.bound(None):.0f} B"
+            return f"{path} does not fit {target.name}: it needs {needs} of memory, and there are {has}"
+    return ""
 
 
 def self_test(path: Path, target: Target, repeats: int) -> list[Measurement]:

@@ -81,6 +81,8 @@ class Task:
         custom_objects: layers and functions of the model's own, by name, defined where jobs can find them (see
             `QualityMetric.function`); for a Keras 3 model the tf_keras layers that stand for its own.
         allow_code: a Lambda layer's code, which a model's file brings with it, may run.
+        signature: of a SavedModel with several, the one that is meant; by default `serving_default`.
+        input_size: of the axes beside the batch that the model's inputs leave open, such as (224, 224) of an image.
     """
 
     model: Any
@@ -95,6 +97,8 @@ class Task:
     class_names: tuple[str, ...] = ()
     custom_objects: Mapping[str, Any] | None = None
     allow_code: bool = False
+    signature: str = ""
+    input_size: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         model = self.model if isinstance(self.model, str | Path) else type(self.model).__name__

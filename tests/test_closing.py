@@ -168,3 +168,100 @@ def test_open_sizes_are_told(tmp_path):
 def test_the_fingerprint_follows_the_weights(tmp_path):
     one, other = models.load(subclassed(tmp_path)[0]), models.load(subclassed(tmp_path)[0])
     assert models.fingerprint(one) == models.fingerprint(one) != models.fingerprint(other)
+
+
+class Two(tf.Module):
+    def __init__(self):
+        super().__init__()
+        self.kernel = tf.Variable(X[:4, :3])
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 4), tf.float32, "x")])
+    def classify(self, x):
+        return {"scores": tf.nn.softmax(x @ self.kernel)}
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 4), tf.float32, "x")])
+    def embed(self, x):
+        return {"row": x @ self.kernel}
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, "words")])
+    def count(self, words):
+        return {"length": tf.strings.length(words)}
+
+
+def several(folder, *names, serving=""):
+    module = Two()
+    signatures = {name: getattr(module, name) for name in names}
+    if serving:
+        signatures["serving_default"] = getattr(module, serving)
+    tf.saved_model.save(module, str(folder / "model"), signatures=signatures)
+    return folder / "model", module
+
+
+@pytest.mark.parametrize("serving", ["classify", "embed"])
+def test_of_several_signatures_the_serving_one_is_taken(serving, tmp_path):
+    path, module = several(tmp_path, "classify", "embed", serving=serving)
+    model = models.load(path)
+    [expected] = getattr(module, serving)(X).values()
+    np.testing.assert_allclose(measure.outputs_of(model.file, {"x": X}, 1), expected, atol=1e-5)
+    assert model.why == "it is a SavedModel without Keras layers"
+
+
+@pytest.mark.parametrize("asked", ["classify", "embed"])
+def test_of_several_signatures_the_one_that_is_asked_for_is_taken(asked, tmp_path):
+    path, module = several(tmp_path, "classify", "embed")
+    model = models.load(path, signature=asked)
+    [expected] = getattr(module, asked)(X).values()
+    np.testing.assert_allclose(measure.outputs_of(model.file, {"x": X}, 1), expected, atol=1e-5)
+
+
+def test_several_signatures_are_named_where_none_is_meant(tmp_path):
+    path, _ = several(tmp_path, "classify", "embed")
+    with pytest.raises(
+        ConfigError, match=r"has 2 signatures \(classify, embed\) and none is serving_default; .*--signature \w+\)$"
+    ):
+        models.load(path)
+    with pytest.raises(ConfigError, match=r"signature: .* has no signature 'other'; it has classify, embed"):
+        models.load(path, signature="other")
+    with pytest.raises(ConfigError, match="signature: 'x' is for the folder of a SavedModel"):
+        models.load(tiny.network(tf_keras.layers.Flatten(), tf_keras.layers.Dense(2)), signature="x")
+
+
+def test_a_signature_that_takes_text_is_refused(tmp_path):
+    path, _ = several(tmp_path, "count", serving="count")
+    with pytest.raises(ConfigError, match=r"the input words takes text, .* token ids"):
+        models.load(path)
+
+
+def test_a_saved_model_without_a_signature_is_refused(tmp_path):
+    tf.saved_model.save(tf.Module(), str(tmp_path / "model"))
+    with pytest.raises(ConfigError, match=r"has no signature: save it with tf.saved_model.save"):
+        models.load(tmp_path / "model")
+
+
+class Trained(tf_keras.Model):
+    """What it computes differs while it trains; two inputs by name, two outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.drop = tf_keras.layers.BatchNormalization(), tf_keras.layers.Dropout(0.5)
+        self.dense = tf_keras.layers.Dense(3)
+
+    def call(self, inputs, training=None):
+        wide = self.drop(self.norm(inputs["wide"], training=training), training=training)
+        return {"scores": self.dense(wide), "sum": tf.reduce_sum(inputs["narrow"], axis=1, keepdims=True)}
+
+
+@pytest.mark.parametrize("saved", [False, True])
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+def test_several_inputs_and_outputs_are_those_of_the_call_without_training(saved, tmp_path):
+    given, inputs = Trained(), {"wide": X, "narrow": X[:, :2]}
+    given(inputs, training=True)
+    expected = {name: np.asarray(value) for name, value in given(inputs, training=False).items()}
+    if saved:
+        given.save(tmp_path / "own", save_format="tf")
+        given = tmp_path / "own"
+    model = models.load(given)
+    assert set(model.input_names) == set(inputs)
+    assert set(model.output_names) == set(expected)
+    found = measure.outputs_of(model.file, inputs, 1, ["scores", "sum"])
+    np.testing.assert_allclose(found, np.concatenate([expected["scores"], expected["sum"]], axis=1), atol=1e-5)

@@ -424,3 +424,70 @@ def test_indices_may_be_looked_up_in_integers():
     proof.prove(contents, Recipe(scheme="int8_io"), [])
     [table] = [w for w in contents.weights if "GATHER" in w.ops]
     assert table.dtype == "int8"
+
+
+# --- for one item at a time
+
+
+def restless(model, seed=1):
+    """Weights and biases as training leaves them: none is zero."""
+    rng = np.random.default_rng(seed)
+    model.set_weights([weight + rng.normal(0, 0.3, weight.shape) for weight in model.get_weights()])
+    return model
+
+
+SMALL = {
+    "lstm": lambda: layers.LSTM(4),
+    "gru": lambda: layers.GRU(4),
+    "older gru": lambda: layers.GRU(4, reset_after=False),
+    "unrolled already": lambda: layers.SimpleRNN(4, unroll=True),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_for_one_item_no_shape_is_computed_and_integers_are_as_good(name):
+    """Small runtimes compute none; and a file for one item is calibrated item by item, by the extremes of all."""
+    model = restless(tiny.network(SMALL[name](), layers.Dense(3), shape=(6, 4)))
+    x = np.random.default_rng(0).normal(size=(64, 6, 4)).astype(np.float32)
+    expected, inputs = model.predict_on_batch(x), {tiny.INPUT: x}
+    file = convert.float32(model, 1)
+    assert not {"SHAPE", "FILL", "PACK"} & set(inspect.read(file).ops)
+    assert inspect.read(file).inputs[0]["shape"] == [1, 6, 4]
+    np.testing.assert_allclose(outputs_of(file, inputs, 1), expected, atol=1e-5)
+    assert error(outputs_of(convert.quantize(file, "int8", inputs), inputs, 1), expected) < 0.05
+    corrected = convert.quantize(file, "int8", inputs, how=Quantize(correct_bias=True, ranges="mse"))
+    assert error(outputs_of(corrected, inputs, 1), expected) < 0.1
+
+
+def test_a_file_that_computes_no_shape_is_the_same_for_one_item():
+    model, _ = models.unpack(tiny.packed(tiny.recipe()))
+    assert convert.float32(model, 1) == tiny.file(tiny.recipe())
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "older gru"])
+def test_recurrent_layers_with_biases_take_16_bits(name):
+    """Scales of the first state, which is zero, were NaN; and all steps added a bias in the first step's scale."""
+    words = layers.Input((8,), dtype="int32", name=tiny.INPUT)
+    model = restless(tf_keras.Model(words, layers.Dense(3)(SMALL[name]()(layers.Embedding(20, 4)(words)))))
+    inputs = {tiny.INPUT: np.random.default_rng(0).integers(0, 20, (64, 8)).astype(np.int32)}
+    file = convert.int16x8(model, inputs)
+    assert inspect.read(file).finite
+    assert error(outputs_of(file, inputs, 1), model.predict_on_batch(inputs[tiny.INPUT])) < TOLERANCE["int16x8"]
+
+
+@pytest.mark.parametrize("kind", [layers.Conv2D, layers.Conv2DTranspose])
+def test_a_layer_that_is_called_twice_adds_its_bias_each_time(kind):
+    image = layers.Input((8, 8, 1), name=tiny.INPUT)
+    twice, first = kind(2, 3, padding="same"), layers.Conv2D(2, 1)
+    model = restless(tf_keras.Model(image, layers.Flatten()(twice(10 * twice(first(image))))))
+    file = convert.int16x8(model, IMAGES)
+    assert error(outputs_of(file, IMAGES, 1), model.predict_on_batch(IMAGES[tiny.INPUT])) < 0.02
+
+
+def test_an_output_that_nobody_reads_is_of_the_type_of_its_neighbours():
+    image = layers.Input((8,), name=tiny.INPUT)
+    _, half = tf.split(layers.Dense(8)(image), 2, axis=-1)
+    model = tf_keras.Model(image, layers.Dense(2)(half))
+    inputs = {tiny.INPUT: np.random.default_rng(0).normal(size=(64, 8)).astype(np.float32)}
+    small = convert.quantize(convert.float32(model), "int8", inputs)
+    assert error(outputs_of(small, inputs, 1), model.predict_on_batch(inputs[tiny.INPUT])) < TOLERANCE["int8"]

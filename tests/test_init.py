@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 import tiny
 
@@ -239,3 +240,35 @@ def test_a_file_is_no_place_for_a_study(create, tmp_path):
     (tmp_path / "made").write_text("a file")
     with pytest.raises(ConfigError, match="made is not a folder"):
         create()
+
+
+def test_the_size_of_an_open_input_reaches_the_task(tmp_path):
+    x = layers.Input((None, None, 1))
+    model = tf_keras.Model(x, layers.Dense(4, activation="softmax")(layers.GlobalAveragePooling2D()(x)))
+    model.save(tmp_path / "model.keras")
+    np.savez(tmp_path / "data.npz", x_train=X, y_train=Y)
+    folder = tmp_path / "study"
+    given = (folder, tmp_path / "model.keras", tmp_path / "data.npz", "smoke", 7, lambda text: None)
+    with pytest.raises(ConfigError, match="--input-size 224x224"):
+        init.create(*given)
+    init.create(*given, input_size=(8, 8))
+    assert "input_size=(8, 8)," in (folder / "task.py").read_text()
+    prepared(folder, tmp_path / "store")
+
+
+def test_the_signature_reaches_the_task(tmp_path):
+    class Two(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((None, 4), tf.float32, "x")])
+        def soft(self, x):
+            return {"scores": tf.nn.softmax(x)}
+
+        @tf.function(input_signature=[tf.TensorSpec((None, 4), tf.float32, "x")])
+        def twice(self, x):
+            return {"double": 2 * x}
+
+    module = Two()
+    tf.saved_model.save(module, tmp_path / "model", signatures={"soft": module.soft, "twice": module.twice})
+    np.savez(tmp_path / "data.npz", x_train=np.eye(4, dtype=np.float32).repeat(10, 0), y_train=np.arange(40) // 10)
+    given = (tmp_path / "study", tmp_path / "model", tmp_path / "data.npz", "smoke", 7, lambda text: None)
+    init.create(*given, signature="soft")
+    assert 'signature="soft",' in (tmp_path / "study" / "task.py").read_text()

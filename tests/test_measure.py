@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 import tiny
 from builders import measured
@@ -253,3 +254,17 @@ def test_a_few_readings_have_a_range_which_is_no_interval():
     alone = measure.repeated([5], "computed")
     assert (alone.how, alone.ends) == ("computed", INTERVAL)
     assert "ends" not in alone.to_dict()
+
+
+def test_a_file_for_one_item_is_given_one_at_a_time():
+    """It takes more without a word, and computes with the first of them."""
+
+    class First(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((1, 4), tf.float32, "x")])
+        def __call__(self, x):
+            return x + tf.slice(x, (0, 0), (1, 1))
+
+    module = First()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([module.__call__.get_concrete_function()], module)
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    np.testing.assert_allclose(measure.outputs_of(converter.convert(), {"x": x}, 1), x + x[:, :1], rtol=1e-6)

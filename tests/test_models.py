@@ -90,25 +90,6 @@ def test_what_is_no_flat_model_is_refused_in_one_line(model, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["model.h5", "model.keras", "notes.txt"])
-def test_a_text_file_is_no_model(name, tmp_path):
-    (tmp_path / name).write_text("not a model")
-    with pytest.raises(ConfigError, match=f"{name} can't be read as a Keras 2 model: "):
-        models.load(tmp_path / name)
-
-
-def test_a_file_cut_short_is_no_model(saved, tmp_path):
-    whole = (saved / "model.h5").read_bytes()
-    (tmp_path / "model.h5").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ConfigError, match=r"model.h5 can't be read as a Keras 2 model: "):
-        models.load(tmp_path / "model.h5")
-
-
-def test_an_empty_folder_is_no_saved_model(tmp_path):
-    with pytest.raises(ConfigError, match="can't be read as a Keras 2 model: SavedModel file does not exist"):
-        models.load(tmp_path)
-
-
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"task: model: no file .*nothing\.h5"):
         models.load(tmp_path / "nothing.h5")
@@ -179,3 +160,55 @@ def test_layers_before_batch_normalization_are_told():
     found = models.normalized(models.pack(tf_keras.Sequential(stack)))
     assert "b" in found
     assert "a" not in found
+
+
+# --- what is no model, and what to do
+
+
+def test_weights_alone_are_told_apart(tmp_path):
+    model = tf_keras.Sequential([layers.Input((4,)), layers.Dense(2)])
+    model.save_weights(tmp_path / "weights.h5")
+    model.save_weights(tmp_path / "checkpoint_1")
+    (tmp_path / "weights.keras").write_bytes((tmp_path / "weights.h5").read_bytes())
+    for path in (tmp_path / "weights.h5", tmp_path / "weights.keras", tmp_path):
+        with pytest.raises(ConfigError, match="holds weights alone; build the model in Python, load_weights into it"):
+            models.load(path)
+
+
+@pytest.mark.parametrize("name", ["model.h5", "model.keras"])
+def test_a_file_cut_short_is_said_to_be(name, saved, tmp_path):
+    whole = (saved / name).read_bytes()
+    for size in (0, 10, len(whole) // 2, len(whole) - 20):
+        (tmp_path / name).write_bytes(whole[:size])
+        with pytest.raises(ConfigError, match=rf"{name} is damaged or cut short; save or copy it anew$"):
+            models.load(tmp_path / name)
+
+
+def test_what_is_something_else_is_named(tmp_path):
+    (tmp_path / "notes.txt").write_text("not a model")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "saved_model.pb").write_bytes(b"garbage")
+    for name, said in {
+        "notes.txt": "is no Keras model; expected a .h5, .keras, SavedModel or float32 .tflite",
+        "empty": "is a folder without a saved_model.pb; expected a SavedModel",
+        "broken": "its saved_model.pb is damaged; save or copy it anew",
+    }.items():
+        with pytest.raises(ConfigError, match=said):
+            models.load(tmp_path / name)
+
+
+def test_a_model_without_weights_is_refused():
+    x = layers.Input((4,))
+    with pytest.raises(ConfigError, match="has no weights, so there is nothing to make small"):
+        models.load(tf_keras.Model(x, layers.ReLU()(x)))
+
+
+def test_whatever_else_goes_wrong_ends_in_one_line(monkeypatch):
+    def fails(*_):
+        raise RuntimeError("of\nTensorFlow")
+
+    monkeypatch.setattr(models, "flatten", fails)
+    model = tf_keras.Sequential([layers.Input((4,)), layers.Dense(2)])
+    with pytest.raises(ConfigError, match=r"^task: model: can't be taken in \(RuntimeError: of TensorFlow\); "):
+        models.load(model)

@@ -189,3 +189,16 @@ def test_a_probe_without_channels_is_a_program_of_its_own_and_is_measured() -> N
     [job] = [job for job in pipeline.probe(by_loss, SETTING).jobs if job.name == "one_shot"]
     assert job.settings["task"] == SETTING.task
     assert set(pipeline.probe(Recipe(prune=Prune(sparsity=0.5)), SETTING).results) == {"weigh"}
+
+
+@pytest.mark.parametrize(
+    ("target", "settings"), [("host", {}), ("micro:64KB", {"batch": 1}), ("vela:ethos-u55-128", {"batch": 1})]
+)
+def test_small_runtimes_get_files_for_one_item_and_others_the_keys_of_before(target: str, settings: object) -> None:
+    where = dataclasses.replace(SETTING, target=targets.find(target))
+    jobs = [job for scheme in ("int8_io", "int16x8") for job in pipeline.plan(Recipe(scheme=scheme), where).jobs]
+    converting = [job for job in jobs if job.name in ("float32", "convert")]
+    assert converting
+    for job in converting:
+        given = {name: value for name, value in job.settings.items() if name not in ("scheme", "task")}
+        assert given == settings

@@ -493,7 +493,7 @@ def test_the_command_prints_json(write, arrays, micro):
     shown = cli(write(product()), "--target", micro.name, "--json", "--data", arrays(x=X, y=Y))
     plain = json.loads(shown.stdout)
     assert plain["metrics"]["size_bytes"]["value"] == len(product())
-    assert set(plain) == {"file", "metrics", "difference", "device", "contents"}
+    assert set(plain) == {"file", "metrics", "difference", "device", "misfit", "contents"}
     assert plain["contents"]["ops"] == {"FULLY_CONNECTED": 1}
     assert plain["difference"] is None
 
@@ -548,3 +548,19 @@ def test_the_command_needs_no_tensorflow(write):
     path: Path = write(product())
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["2", "False"]
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_the_command_ends_with_1_where_the_file_does_not_fit(form, write):
+    path = write(tiny.file(tiny.recipe("int8_io")))
+    needs = targets.find("micro:1MB").memory(path.read_bytes())["memory_bytes"]
+    shown = cli(path, "--target", "micro:1KB", *form)
+    assert shown.exit_code == 1
+    [line] = shown.stderr.splitlines()
+    assert line == (
+        f"autoopt: {path} does not fit micro:1KB: it needs {needs / 1000:.4g} KB of memory, and there are 1 KB"
+    )
+    assert shown.stdout
+    shown = cli(path, "--target", f"micro:{needs - 1}", *form)
+    assert (shown.exit_code, "does not fit" in shown.stderr) == (1, True)
+    assert cli(path, "--target", f"micro:{needs}", *form).exit_code == 0

@@ -2,6 +2,7 @@
 
 import functools
 
+import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
@@ -250,3 +251,21 @@ def test_tables_that_hold_something_else_do_not_pass(monkeypatch):
 def test_other_ways_to_store_weights_are_refused():
     with pytest.raises(ConfigError, match=r"weights: expected one of plain, tables, got 'zip'"):
         targets.find("micro:64KB?weights=zip")
+
+
+def test_a_table_is_looked_up_where_it_has_rows(micro):
+    """What lay in the arena by chance was taken for an index, and the arena that it took to be zeros for the smallest."""
+    words = layers.Input((6,), dtype="int32", name="words")
+    pooled = layers.GlobalAveragePooling1D()(layers.Embedding(50, 4)(words))
+    file = convert.float32(tf_keras.Model(words, layers.Dense(3)(pooled)))
+    indices = {"words": np.random.default_rng(0).integers(0, 50, (64, 6)).astype(np.int32)}
+    assert micro.memory(convert.quantize(file, "int8_io", indices))["memory_bytes"] < 5000
+
+
+@pytest.mark.parametrize("layer", [layers.GRU, layers.LSTM])
+def test_recurrent_layers_run_when_made_for_one_item(layer, micro):
+    model = tiny.network(layer(4), layers.Dense(3), shape=(5, 4))
+    file = convert.float32(model, 1)
+    x = {tiny.INPUT: np.random.default_rng(0).normal(size=(32, 5, 4)).astype(np.float32)}
+    for made in (file, convert.quantize(file, "int8_io", x), convert.int16x8(model, x, 1)):
+        assert 1000 < micro.memory(made)["memory_bytes"] < 40_000

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from autoopt.measure import dequantize, input_details, quantize
+from autoopt.measure import dequantize, input_details, items_at_once, quantize
 from autoopt.task import Inputs
 
 BATCH = 16
@@ -38,8 +38,9 @@ def batches(file: bytes, inputs: Inputs, threads: int) -> Iterator[Callable[[int
     def value(index: int) -> np.ndarray:
         return dequantize(interpreter.get_tensor(index), tensors[index])
 
-    for start in range(0, len(next(iter(inputs.values()))), BATCH):
-        batch = {name: array[start : start + BATCH] for name, array in inputs.items()}
+    size = items_at_once(details.values(), BATCH)
+    for start in range(0, len(next(iter(inputs.values()))), size):
+        batch = {name: array[start : start + size] for name, array in inputs.items()}
         for name, detail in details.items():
             interpreter.resize_tensor_input(detail["index"], batch[name].shape)
         interpreter.allocate_tensors()

@@ -1,5 +1,6 @@
 """The graph inside a `.tflite`, to be looked through and changed: operators with weights, who reads what, constants."""
 
+import copy
 import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
@@ -116,11 +117,11 @@ class Graph:
             of the tensor's shape, a copy.
         """
         told = self.tensors[tensor]
-        shape, data = [int(d) for d in told.shape], self._data(tensor)
+        shape, data = [int(d) for d in (() if told.shape is None else told.shape)], self._data(tensor)
         kinds = self._schema.TensorType
         if told.type == kinds.INT4:
             return unpacked(data, int(np.prod(shape))).reshape(shape)
-        dtypes = {kinds.FLOAT32: np.float32, kinds.INT8: np.int8, kinds.INT32: np.int32}
+        dtypes = {kinds.FLOAT32: np.float32, kinds.INT8: np.int8, kinds.INT32: np.int32, kinds.INT64: np.int64}
         return np.frombuffer(data.tobytes(), dtypes[told.type]).reshape(shape).copy()  # type: ignore[union-attr]
 
     def real(self, tensor: int) -> np.ndarray:
@@ -141,11 +142,95 @@ class Graph:
         scales = None if quantization is None else quantization.scale
         return np.asarray([] if scales is None else scales, dtype=np.float64)
 
-    def store(self, tensor: int, values: np.ndarray) -> None:
-        """Give a constant other values, of the dtype and shape that it has."""
-        self.model.buffers[self.tensors[tensor].buffer].data = np.frombuffer(
-            np.ascontiguousarray(values).tobytes(), np.uint8
-        )
+    def store(self, tensor: int, values: np.ndarray, dtype: str = "") -> None:
+        """Give a constant other values, of the shape that it has; of another type where one is named, such as `INT8`."""
+        buffer = self._schema.BufferT()
+        buffer.data = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
+        before = self.tensors[tensor].buffer
+        if dtype:
+            self.tensors[tensor].type = getattr(self._schema.TensorType, dtype)
+        if dtype and sum(t.buffer == before for t in self.tensors) > 1:  # others read the bytes as they are
+            self.tensors[tensor].buffer = len(self.model.buffers)
+            self.model.buffers.append(buffer)
+        else:
+            self.model.buffers[before].data = buffer.data
+
+    def set_scale(self, tensor: int, scale: float) -> None:
+        """Give a tensor one scale, and zero as its zero point."""
+        quantization = self._schema.QuantizationParametersT()
+        quantization.scale, quantization.zeroPoint = np.array([scale], np.float32), np.array([0], np.int64)
+        self.tensors[tensor].quantization = quantization
+
+    def is_constant(self, tensor: int) -> bool:
+        """Whether a tensor's values stand in the file."""
+        return self._data(tensor) is not None
+
+    def add_tensor(self, like: int, dtype: str, suffix: str) -> int:
+        """A new tensor that an operator writes, of another's shape.
+
+        Args:
+            like: the other.
+            dtype: such as `INT8`.
+            suffix: of its name, after the other's.
+
+        Returns:
+            its index.
+        """
+        made = copy.deepcopy(self.tensors[like])
+        made.name, made.buffer, made.quantization = self.name(like) + suffix, 0, None
+        made.type = getattr(self._schema.TensorType, dtype)
+        self.tensors.append(made)
+        return len(self.tensors) - 1
+
+    def read_instead(self, place: int, before: int, after: int) -> None:
+        """Let an operator read another tensor."""
+        self.operators[place].inputs = _swapped(self.operators[place].inputs, before, after)
+
+    def write_instead(self, place: int, before: int, after: int) -> None:
+        """Let an operator write another tensor."""
+        self.operators[place].outputs = _swapped(self.operators[place].outputs, before, after)
+
+    def dequantize(self, source: int, to: int, before: int) -> None:
+        """Put in an operator that makes float32 of a tensor.
+
+        Args:
+            source: in half precision or integers.
+            to: in float32.
+            before: the place where it stands; the operators from there on move up, which `readers` doesn't follow.
+        """
+        kind = self._schema.BuiltinOperator.DEQUANTIZE
+        codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in self.model.operatorCodes]
+        if kind not in codes:
+            code = self._schema.OperatorCodeT()
+            code.builtinCode = code.deprecatedBuiltinCode = kind
+            code.version = 3  # of halves
+            self.model.operatorCodes.append(code)
+            codes.append(kind)
+        made = self._schema.OperatorT()
+        made.opcodeIndex = codes.index(kind)
+        made.inputs, made.outputs = np.array([source], np.int32), np.array([to], np.int32)
+        self.operators.insert(before, made)
+
+    def add_constant(self, like: int, values: np.ndarray, scale: np.ndarray) -> int:
+        """A new constant, for the operator that is then given it.
+
+        Args:
+            like: the constant whose type, shape and name it has.
+            values: to be stored, whole numbers; what does not fit is cut off.
+            scale: its scales, as of `scale`.
+
+        Returns:
+            its index.
+        """
+        made, buffer = copy.deepcopy(self.tensors[like]), self._schema.BufferT()
+        limits = np.iinfo(self.constant(like).dtype)
+        stored = np.clip(values, limits.min, limits.max).astype(limits.dtype)
+        buffer.data = np.frombuffer(np.ascontiguousarray(stored).tobytes(), np.uint8)
+        made.buffer = len(self.model.buffers)
+        made.quantization.scale = scale.astype(np.float32)
+        self.model.buffers.append(buffer)
+        self.tensors.append(made)
+        return len(self.tensors) - 1
 
     def own(self, tensor: int) -> bool:
         """Whether a constant is read by one operator alone, and shares its bytes with no other tensor."""
@@ -209,6 +294,11 @@ def floating(graph: Graph, kept: Sequence[Layer]) -> list[int]:
         if place in inside - layers and any(not inside.issuperset(graph.readers[i]) for i in outputs):
             inside.remove(place)
     return sorted(inside - layers)
+
+
+def _swapped(tensors: Any, before: int, after: int) -> np.ndarray:
+    """Tensors' indices with one for another; they are written as they lie in memory, so of 32 bits."""
+    return np.array([after if i == before else i for i in tensors], np.int32)
 
 
 def _name(names: Any, value: int) -> str:

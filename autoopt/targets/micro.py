@@ -36,6 +36,7 @@ class Micro:
     exclusive = ""
     exact = True
     estimated = False
+    one_item = True
 
     def __init__(self, address: Address, threads: int) -> None:
         address.expect(("weights",), where="ARENA, such as micro:64KB")

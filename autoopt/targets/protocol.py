@@ -89,6 +89,10 @@ class Target(Protocol):
     def estimated(self) -> bool:
         """Whether readings come from a cost model, not from a run."""
 
+    @property
+    def one_item(self) -> bool:
+        """Whether its runtime takes one item at a time and computes no shapes, so that a file is made for that."""
+
     def refuses(self, scheme: str, how: Quantize | None = None) -> str:
         """Why it can't run files of that scheme, made so, or `` if it can."""
 
@@ -126,6 +130,7 @@ class LiteRT:
     reference = "float32"
     exact = False
     estimated = False
+    one_item = False
 
     def refuses(self, scheme: str, how: Quantize | None = None) -> str:
         """LiteRT runs them all."""

@@ -23,15 +23,16 @@ STEPS = 8
 later layers. Weights that TFLM can't find make a difference of a good part of all steps."""
 
 
-def starts(runtime: Any, file: bytes, arena: int) -> bool:
-    """Whether the file can be loaded and run in an arena of so many bytes.
+def starts(runtime: Any, file: bytes, arena: int, inputs: Sequence[np.ndarray]) -> bool:
+    """Whether the file can be loaded and run on these inputs in an arena of so many bytes.
 
-    Tried in a fork: where an arena is too small for a layer's many channels, the runtime crashes.
+    Tried in a fork: where an arena is too small for a layer's many channels, the runtime crashes. Without inputs there
+    would be anything in the arena, and a table that is looked up has no such row.
     """
     child = os.fork()
     if child == 0:
         try:
-            run(runtime, file, arena)
+            run(runtime, file, arena, inputs)
         except RuntimeError:
             os._exit(1)
         os._exit(0)
@@ -62,21 +63,26 @@ def at_random(details: Sequence[Any], rng: np.random.Generator) -> list[np.ndarr
     return arrays
 
 
-def smallest_arena(runtime: Any, file: bytes) -> int:
+def smallest_arena(runtime: Any, file: bytes, inputs: Sequence[np.ndarray]) -> int:
     """By bisection, exact to the byte.
+
+    Args:
+        runtime: TFLM's module.
+        file: the `.tflite`.
+        inputs: that it takes.
 
     Raises:
         RuntimeError: with the runtime's reason, if the file runs in no arena.
     """
     most = 1 << 14
-    while not starts(runtime, file, most):
+    while not starts(runtime, file, most, inputs):
         if most >= LARGEST:
-            run(runtime, file, LARGEST)
+            run(runtime, file, LARGEST, inputs)
         most *= 4
     least = 0  # too small
     while most - least > 1:
         middle = (least + most) // 2
-        if starts(runtime, file, middle):
+        if starts(runtime, file, middle, inputs):
             most = middle
         else:
             least = middle
@@ -143,15 +149,16 @@ if __name__ == "__main__":
     said, quiet = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 2)
     try:
-        arena = smallest_arena(runtime, flashed)
+        zeros = [np.zeros(detail["shape"], detail["dtype"]) for detail in litert(file).get_input_details()]
+        arena = smallest_arena(runtime, flashed, zeros)
         answer = {"arena_bytes": arena, "off_by": 0.0, "same": True}
         if flashed == file:
             answer["off_by"] = difference(runtime, file, arena)
         else:
-            roomy = 2 * max(arena, smallest_arena(runtime, file))
+            roomy = 2 * max(arena, smallest_arena(runtime, file, zeros))
             answer["off_by"] = difference(runtime, file, roomy)
             answer["same"] = alike(runtime, file, flashed, roomy)
-    except RuntimeError:
+    except (RuntimeError, ValueError):
         os.dup2(said, 2)
         run(runtime, flashed, 1 << 22)
         raise

@@ -46,6 +46,7 @@ class Vela:
     exclusive = ""
     exact = True
     estimated = True
+    one_item = True
 
     def __init__(self, address: Address, threads: int) -> None:
         address.expect(("system-config", "memory-mode"), where="ACCELERATOR, such as vela:ethos-u55-128")

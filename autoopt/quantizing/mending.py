@@ -1,0 +1,63 @@
+"""What converters leave wrong in an integer file, put right."""
+
+import copy
+
+import numpy as np
+
+from autoopt.quantizing.graph import NONE, Graph
+
+BIASED = dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"), (0, 1, 2)) | {"TRANSPOSE_CONV": (2, 1, 3)}
+"""Operators that add a bias in the scale of their input times that of their weights: the places of these three."""
+OFF = 1e-3
+"""By this share a scale may be off: it is stored with 24 bits."""
+
+
+def separate_biases(file: bytes) -> bytes:
+    """Each operator with a bias in its own scale.
+
+    TensorFlow's converter to int16x8 stores a bias that several operators share (a layer that is called twice, a recurrent
+    layer's step) once, in the scale of the first, and the others add something else.
+
+    Args:
+        file: in integers.
+
+    Returns:
+        a `.tflite` in which each such operator has a bias of its own; `file` itself where there is none.
+    """
+    graph, changed = Graph(file), False
+    for place, op in enumerate(graph.operators):
+        places = BIASED.get(graph.kind(place), (len(op.inputs),))
+        if len(op.inputs) <= max(places) or int(op.inputs[places[-1]]) == NONE:
+            continue
+        given, weights, bias = (int(op.inputs[i]) for i in places)
+        expected, stored = graph.scale(given) * graph.scale(weights), graph.scale(bias)
+        if not len(expected) or not len(stored) or np.allclose(stored, expected, rtol=OFF, atol=0):
+            continue
+        values = np.round(graph.real(bias) / expected)
+        op.inputs = np.array(op.inputs, np.int32)  # what was read can't be written to
+        op.inputs[places[-1]] = graph.add_constant(bias, values, expected)
+        changed = True
+    return graph.to_bytes() if changed else file
+
+
+def type_unread_outputs(file: bytes) -> bytes:
+    """Outputs that nobody reads in the type of those beside them.
+
+    litert-quantizer leaves them in float, and the runtime refuses a split whose parts differ in type.
+
+    Args:
+        file: in integers, or partly.
+
+    Returns:
+        a `.tflite` with the same values; `file` itself where all are alike.
+    """
+    graph, changed = Graph(file), False
+    for op in graph.operators:
+        outputs = [int(i) for i in op.outputs]
+        read = [i for i in outputs if graph.readers[i] or i in graph.outputs]
+        for unread in set(outputs) - set(read):
+            if read and graph.dtype(unread) == "FLOAT32" != graph.dtype(read[0]):
+                graph.tensors[unread].type = graph.tensors[read[0]].type
+                graph.tensors[unread].quantization = copy.deepcopy(graph.tensors[read[0]].quantization)
+                changed = True
+    return graph.to_bytes() if changed else file
