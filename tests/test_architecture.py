@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "autoopt"
 ORDER = [
     "errors", "validation", "locks", "interrupts", "recipe", "metrics", "budgets", "candidate", "ranking", "results", "hypervolume", "words", "comparison", "scale", "scatter", "guard", "importance", "confirmation", "knobs", "space", "strategy", "targets",
-    "store", "replaying", "flattening", "rebuilding", "closing", "usercode", "models", "task", "measure", "stages", "intake", "quantizing", "convert", "inspect", "proof", "standalone", "jobs", "pipeline", "process", "assemble", "engine", "preload",
+    "store", "sizes", "replaying", "flattening", "rebuilding", "closing", "usercode", "models", "unrolling", "task", "measure", "stages", "intake", "quantizing", "inspect", "convert", "proof", "standalone", "jobs", "pipeline", "process", "assemble", "engine", "preload",
     "folder", "provenance", "bundle", "export", "verification", "progress", "figures", "pictures", "page", "report", "watched", "dashboard", "init", "proposals", "spent", "terms", "prospects", "foresight", "ledger", "running", "search", "study", "rehearsal", "questions", "doctor", "terminal", "checklist", "commands", "cli", "__main__",
 ]  # fmt: skip
 """Top to bottom: a module imports only from those before it."""
@@ -29,7 +29,7 @@ HOMES = {
         "preload",
     },
     "keras": {"rebuilding"},
-    "tf_keras": {"rebuilding", "flattening", "models", "intake", "task", "stages", "convert", "preload"},
+    "tf_keras": {"rebuilding", "flattening", "models", "intake", "task", "stages", "unrolling", "convert", "preload"},
     "tensorflow_model_optimization": {"models", "stages", "preload"},
     "optuna": {"proposals"},
     "distributed": {"engine"},
