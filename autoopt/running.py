@@ -1,5 +1,6 @@
 """A candidate while it is made."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from autoopt.pipeline import Gate, Plan
@@ -32,3 +33,14 @@ class Running:
     probing: bool = False
     gates: list[Gate] = field(default_factory=list)
     submitted: list[str] = field(default_factory=list)
+
+    def shown(self, notes: Mapping[str, str]) -> tuple[int, str, str, str] | None:
+        """Its number, its recipe, the job that it is at, and what that says of itself; None while no job of it runs.
+
+        Args:
+            notes: by key of a running job, what it says.
+        """
+        number, label = self.proposal.number, self.proposal.recipe.label()
+        if self.again_at:
+            return number, label, "waits", "for the target"
+        return next(((number, label, job.name, notes[job.key]) for job in self.plan.jobs if job.key in notes), None)

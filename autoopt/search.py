@@ -675,15 +675,7 @@ class Search:
         terms = self.ledger.terms if self.opened else None
         candidates = tuple(self.ledger.candidates.values()) if self.opened else ()
         notes = self.engine.running()
-        rows = []
-        for running in self.running.values():
-            if running.again_at:
-                rows.append((running.proposal.number, running.proposal.recipe.label(), "waits", "for the target"))
-                continue
-            for job in running.plan.jobs:
-                if job.key in notes:
-                    rows.append((running.proposal.number, running.proposal.recipe.label(), job.name, notes[job.key]))
-                    break
+        rows = [row for running in self.running.values() if (row := running.shown(notes)) is not None]
         return Snapshot(
             done=len(candidates),
             failed=sum(c.failed for c in candidates),
