@@ -362,8 +362,14 @@ def test_without_pillow_images_say_what_to_install(refused, tmp_path, monkeypatc
 
 def test_the_stored_sample_is_told_without_writing_anything(ask, tmp_path):
     meaning = {"kind": "mask", "values": "probabilities"}
-    (line,) = ask(lambda x: np.eye(3)[np.zeros((8, 9), int)], [end(4)], meaning)
+    np.savez(tmp_path / "bundle" / "samples.npz", input_0=np.ones((2, 4)))
+    seen = []
+    (line,) = ask(lambda x: seen.append(x) or np.eye(3)[np.zeros((8, 9), int)], [end(4)], meaning)
     assert line == "first stored sample: class 0 100.00 % of 8 x 9 places"
+    assert seen[0].tolist() == [1, 1, 1, 1]
+    (tmp_path / "bundle" / "samples.npz").unlink()
+    (line,) = ask(lambda x: np.eye(3)[np.zeros((8, 9), int)], [end(4)], meaning)
+    assert line == "zeros: class 0 100.00 % of 8 x 9 places"
     assert ask(lambda x: np.array([0.2, 0.8]), [end(4)], CLASSES, names=("a", "b")) == ["b 0.8"]
     assert ask(lambda x: np.array([1.5]), [end(4)], NUMBERS) == ["[1.5]"]
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
@@ -373,3 +379,7 @@ def test_an_incomplete_folder_is_told_in_one_line(tmp_path, capsys):
     with pytest.raises(SystemExit):
         telling.main(tmp_path, lambda x: x, [])
     assert "card.json: can't read it (No such file or directory); copy the whole folder" in capsys.readouterr().err
+    (tmp_path / "card.json").write_text("{")
+    with pytest.raises(SystemExit):
+        telling.main(tmp_path, lambda x: x, [])
+    assert "card.json: damaged" in capsys.readouterr().err

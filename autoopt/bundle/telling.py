@@ -33,6 +33,9 @@ def main(folder: Path, predict: Callable[..., Any], arguments: Sequence[str]) ->
             _each(card, predict, names, [Path(name) for name in arguments])
         else:
             _first(folder, card, predict, names)
+    except json.JSONDecodeError as error:
+        print(f"predict.py: {folder / 'card.json'}: damaged ({error}); copy it again", file=sys.stderr)
+        raise SystemExit(2) from None
     except BadInput as error:
         print(f"predict.py: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -70,10 +73,13 @@ def _each(card: Any, predict: Callable[..., Any], names: list[str], paths: list[
 
 def _first(folder: Path, card: Any, predict: Callable[..., Any], names: list[str]) -> None:
     """Predict for the first stored sample, or for zeros where none is stored."""
+    where = "first stored sample"
     if (folder / "samples.npz").is_file():
         stored = loaded(folder / "samples.npz")
         items = [real(stored[f"input_{i}"][0], end) for i, end in enumerate(card["inputs"])]
     else:
+        where = "zeros"
+        print("no samples are stored: this is what the model says of zeros", file=sys.stderr)
         items = [np.zeros(end["shape"][1:], end["dtype"]) for end in card["inputs"]]
     found = predict(*items)
     if isinstance(found, dict):
@@ -86,7 +92,7 @@ def _first(folder: Path, card: Any, predict: Callable[..., Any], names: list[str
     elif meaning["kind"] == "values" and found.size <= FEW:
         print(found.reshape(-1))
     else:
-        for line in _told(card, found, names, "first stored sample", "", items[0]):
+        for line in _told(card, found, names, where, "", items[0]):
             print(line)
 
 
