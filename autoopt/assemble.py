@@ -8,7 +8,7 @@ from typing import Any
 from autoopt import measure
 from autoopt.candidate import Candidate, Confirmation
 from autoopt.errors import ResultLost
-from autoopt.metrics import Measurement
+from autoopt.metrics import RESIDENT, Measurement
 from autoopt.pipeline import Plan, Setting
 from autoopt.process import Outcome
 from autoopt.recipe import Recipe
@@ -154,7 +154,7 @@ def _memory(found: Mapping[str, Any], setting: Setting) -> dict[str, Measurement
     if "memory" not in found:
         return {}
     readings = found["memory"]["readings"]
-    how = f"on {setting.target.name}" if setting.target.exact else "peak resident, load and one run, fresh process"
+    how = f"on {setting.target.name}" if setting.target.exact else f"{RESIDENT}, load and one run, fresh process"
     return {
         name: measure.flagged(measure.repeated([reading[name] for reading in readings], how), setting.target)
         for name in readings[0]

@@ -16,6 +16,8 @@ Z95 = 1.959963984540054
 """The 97.5 % quantile of the normal distribution: two-sided intervals of 95 %."""
 INTERVAL, RANGE = "95 % interval", "range"
 """What the ends of a measurement can be."""
+RESIDENT = "peak resident"
+"""How a protocol of resident memory begins."""
 KINDS = ("fraction", "ms", "B", "ratio", "")
 """Units that a metric may have; `budgets.UNITS` has a row for each."""
 
@@ -138,8 +140,9 @@ class Measurement:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`."""
-        return cls(**values)
+        """The inverse of `to_dict`; of a memory that was written down before ranges were told apart, its range."""
+        before = "ends" not in values and str(values.get("how", "")).startswith(RESIDENT)
+        return cls(**values, ends=RANGE) if before and values["n"] > 1 else cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -8,6 +8,7 @@ from builders import METRICS, candidate, failed
 
 from autoopt import budgets
 from autoopt.candidate import Skipped
+from autoopt.export import load
 from autoopt.folder import StudyFolder
 from autoopt.ledger import Ledger
 from autoopt.recipe import Prune, Recipe
@@ -67,3 +68,22 @@ def test_a_sampler_is_told_objectives_and_how_far_outside(tmp_path: Path) -> Non
     assert kept.told(SMALL) == ([0.8, 250.0], {"size_bytes <= 0.5 * baseline": -0.5})
     assert kept.told(failed(3)) == (None, {})
     assert kept.told(candidate(4, accuracy=0.9)) == (None, {})
+
+
+@pytest.mark.parametrize("margin", ["", "2 points"])
+def test_the_margin_is_written_down_for_who_reads_the_study(tmp_path: Path, margin: str) -> None:
+    kept = Ledger(StudyFolder(tmp_path), dataclasses.replace(TERMS, equivalence=margin))
+    kept.keep(BASELINE)
+    kept.write_header("", {})
+    assert kept.results().equivalence == load(tmp_path).equivalence == margin
+    assert load(tmp_path).margin == (0.02 if margin else 0.01)
+    assert ("equivalence" in StudyFolder(tmp_path).header.read_text()) == bool(margin)
+
+
+def test_budgets_that_were_written_down_are_read_as_they_were(tmp_path: Path) -> None:
+    """A bare drop of 1 was 100 points once, and a study that has it must still be read."""
+    limits = (budgets.parse("accuracy >= baseline - 1", METRICS, stored=True),)
+    kept = Ledger(StudyFolder(tmp_path), dataclasses.replace(TERMS, budgets=limits))
+    kept.keep(BASELINE)
+    kept.write_header("", {})
+    assert load(tmp_path).budgets == limits

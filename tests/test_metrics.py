@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from autoopt.errors import ConfigError
 from autoopt.metrics import (
+    INTERVAL,
     KINDS,
+    RANGE,
     STANDARD,
     Measurement,
     Metric,
@@ -125,6 +127,21 @@ def test_standard_metrics_are_filed_under_their_names():
 def test_measurement_json_round_trip(value, spread, flags):
     m = Measurement(value=value, low=value - spread, high=value + spread, n=3, how="so", flags=tuple(flags))
     assert Measurement.from_dict(json.loads(json.dumps(m.to_dict(), allow_nan=False))) == m
+
+
+def test_a_memory_of_before_is_read_as_the_range_that_it_is():
+    old = {
+        "value": 3,
+        "low": 2,
+        "high": 4,
+        "n": 2,
+        "how": "peak resident, load and one run, fresh process",
+        "flags": [],
+    }
+    assert Measurement.from_dict(old).ends == RANGE
+    assert Measurement.from_dict(old | {"how": "so"}).ends == INTERVAL
+    again = Measurement.from_dict(old)
+    assert Measurement.from_dict(again.to_dict()) == again
 
 
 def test_exact_has_no_spread():

@@ -187,6 +187,18 @@ def test_techniques_are_compared_by_pairs():
     assert "pruning 1 of 1 1 of 2 1 +0.84 points 0.0 % -65.8 % brings something in 1 of 1 pair" in text
 
 
+def test_what_decides_is_told_where_enough_candidates_tell_about_it():
+    made = [
+        candidate(n, 0.8 + n / 100, 0.1, 9000 + n, 8000 + n,
+                  Recipe(prune=Prune(sparsity=(0.3, 0.5)[n % 2]) if n < 4 else None, seed=n),
+                  origin="search" if n else "baseline")
+        for n in range(12)
+    ]  # fmt: skip
+    text = Page(render(results(*made))).text
+    assert "prune sparsity too few candidates to tell" in text
+    assert "prune frequency" not in text
+
+
 def test_failures_are_counted_by_stage_and_reason():
     text = Page(render(results(baseline(), failure(1, "convert", "boom"), failure(2), failure(3)))).text
     assert "qat no QAT config for Multiply 2 #2, #3 convert boom 1 #1" in text
