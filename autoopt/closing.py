@@ -96,6 +96,13 @@ def read(path: Path, where: str) -> ClosedModel:
         raise ConfigError(f"{where}: model: {path} is no .tflite that LiteRT can read") from error
     if _quantized(model.file):
         raise ConfigError(f"{where}: model: {path} is quantized already; expected the float32 file that it came from")
+    for end in model.inputs:
+        if None in end.shape[1:]:
+            shape = f"({', '.join(map(str, end.shape))})"
+            raise ConfigError(
+                f"{where}: model: {path} leaves the size of its input {end.name} {shape} open; convert it anew with a fixed "
+                "one, or give the model that it was made of"
+            )
     signatures = Interpreter(model_content=model.file).get_signature_list()
     if len(signatures) > 1:
         raise ConfigError(

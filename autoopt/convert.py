@@ -130,7 +130,7 @@ def _convert(
         if batch and recurrent(model):  # its first state has a row an item
             return _converted(stepwise, settle, batch)
         made = _converted(stepwise, settle)
-        return _converted(stepwise, settle, batch) if batch and "SHAPE" in inspect.read(made).ops else made
+        return _converted(stepwise, settle, batch) if batch and _open_inside(made) else made
     except Exception as error:  # the converter raises many kinds, all about this one model
         raise CandidateFailed("convert", f"TensorFlow can't convert to {what}: {_first_line(error)}") from error
 
@@ -143,6 +143,22 @@ def _converted(model: Any, settle: Callable[[Any], None], batch: int | None = No
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         settle(converter)
         return bytes(converter.convert())
+
+
+def _open_inside(file: bytes) -> bool:
+    """Whether a file computes shapes as it runs, or has others written in it than come out for one item.
+
+    Such as that of all steps of all items in one row, which small runtimes take as it is written.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    # Inside of a delegate no shapes are worked out.
+    plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    interpreter = Interpreter(model_content=file, experimental_op_resolver_type=plain)
+    written = {detail["index"]: tuple(detail["shape"]) for detail in interpreter.get_tensor_details()}
+    interpreter.allocate_tensors()
+    found = {detail["index"]: tuple(detail["shape"]) for detail in interpreter.get_tensor_details()}
+    return "SHAPE" in inspect.read(file).ops or any(found[index] != shape for index, shape in written.items())
 
 
 def _save(model: Any, folder: str, batch: int | None) -> None:

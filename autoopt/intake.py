@@ -94,6 +94,8 @@ def prepare(task: Task, path: Path, store: Store) -> Intake:
         signature=task.signature,
         input_size=task.input_size,
     )
+    if not isinstance(model, ClosedModel) and not model.weights:
+        raise ConfigError(f"{where}: model: has no weights, so there is nothing to make small")
     read = {name: _read(getattr(task, name), f"{where}: {name}", model) for name in SPLITS[:3]}
     pairs = {name: (inputs, labels) for name, (inputs, labels, _) in read.items()}
     splits = {name: Split(inputs=inputs, labels=side_by_side(labels)) for name, (inputs, labels) in pairs.items()}

@@ -112,8 +112,6 @@ def _load(
     if not sizes:
         expect_fixed(model, where)
     flat = flatten(model, where, sizes)
-    if not flat.weights:
-        raise ConfigError(f"{where}: model: has no weights, so there is nothing to make small")
     _expect_known(flat, custom_objects, where)
     return flat
 

@@ -265,3 +265,20 @@ def test_several_inputs_and_outputs_are_those_of_the_call_without_training(saved
     assert set(model.output_names) == set(expected)
     found = measure.outputs_of(model.file, inputs, 1, ["scores", "sum"])
     np.testing.assert_allclose(found, np.concatenate([expected["scores"], expected["sum"]], axis=1), atol=1e-5)
+
+
+def test_a_tflite_of_open_size_must_be_made_anew(tmp_path):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(converted(tiny.network(tf_keras.layers.Conv2D(2, 3), shape=(None, None, 1))))
+    with pytest.raises(
+        ConfigError, match=r"its input .* \(None, None, None, 1\) open; convert it anew with a fixed one"
+    ):
+        models.load(path, input_size=(8, 8))
+
+
+def test_a_tflite_of_several_signatures_is_refused_by_name(tmp_path):
+    path, _ = several(tmp_path, "classify", "embed")
+    both = tf.lite.TFLiteConverter.from_saved_model(str(path)).convert()
+    (tmp_path / "model.tflite").write_bytes(both)
+    with pytest.raises(ConfigError, match=r"has 2 signatures \(classify, embed\); convert one of them to a file"):
+        models.load(tmp_path / "model.tflite")

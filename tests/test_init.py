@@ -272,3 +272,12 @@ def test_the_signature_reaches_the_task(tmp_path):
     given = (tmp_path / "study", tmp_path / "model", tmp_path / "data.npz", "smoke", 7, lambda text: None)
     init.create(*given, signature="soft")
     assert 'signature="soft",' in (tmp_path / "study" / "task.py").read_text()
+
+
+def test_a_model_without_weights_is_refused(tmp_path):
+    tiny.network(layers.GlobalAveragePooling2D()).save(tmp_path / "model.keras")
+    np.savez(tmp_path / "data.npz", x_train=X, y_train=X.mean(axis=(1, 2)))
+    given = (tmp_path / "study", tmp_path / "model.keras", tmp_path / "data.npz", "smoke", 7, lambda text: None)
+    with pytest.raises(ConfigError, match="has no weights, so there is nothing to make small"):
+        init.create(*given)
+    assert not (tmp_path / "study").exists()

@@ -198,12 +198,6 @@ def test_what_is_something_else_is_named(tmp_path):
             models.load(tmp_path / name)
 
 
-def test_a_model_without_weights_is_refused():
-    x = layers.Input((4,))
-    with pytest.raises(ConfigError, match="has no weights, so there is nothing to make small"):
-        models.load(tf_keras.Model(x, layers.ReLU()(x)))
-
-
 def test_whatever_else_goes_wrong_ends_in_one_line(monkeypatch):
     def fails(*_):
         raise RuntimeError("of\nTensorFlow")

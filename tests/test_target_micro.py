@@ -269,3 +269,22 @@ def test_recurrent_layers_run_when_made_for_one_item(layer, micro):
     x = {tiny.INPUT: np.random.default_rng(0).normal(size=(32, 5, 4)).astype(np.float32)}
     for made in (file, convert.quantize(file, "int8_io", x), convert.int16x8(model, x, 1)):
         assert 1000 < micro.memory(made)["memory_bytes"] < 40_000
+
+
+def test_steps_of_all_items_in_a_row_run_when_made_for_one_item(micro):
+    """The shape that was written was that of one step."""
+    model = tiny.network(layers.TimeDistributed(layers.Dense(3)), shape=(5, 4))
+    with pytest.raises(CandidateFailed, match="RESHAPE"):
+        micro.memory(convert.float32(model))
+    file = convert.float32(model, 1)
+    x = {tiny.INPUT: np.random.default_rng(0).normal(size=(32, 5, 4)).astype(np.float32)}
+    for made in (file, convert.quantize(file, "int8_io", x)):
+        assert micro.memory(made)["memory_bytes"] < 5000
+
+
+def test_items_that_are_masked_in_part_are_compared(micro):
+    """Of nothing but zeros, which are masked, the mean was no number."""
+    words = layers.Input((6,), dtype="int32", name="words")
+    pooled = layers.GlobalAveragePooling1D()(layers.Embedding(50, 4, mask_zero=True)(words))
+    file = convert.float32(tf_keras.Model(words, layers.Dense(3)(pooled)), 1)
+    assert micro.memory(file)["memory_bytes"] < 5000

@@ -48,19 +48,30 @@ def run(runtime: Any, file: bytes, arena: int, inputs: Sequence[np.ndarray] = ()
     return [interpreter.get_output(i) for i in range(outputs)]
 
 
-def at_random(details: Sequence[Any], rng: np.random.Generator) -> list[np.ndarray]:
-    """Inputs of these shapes and dtypes; zeros for integers of over two bytes, which are indices as a rule."""
-    arrays = []
-    for detail in details:
+def at_random(interpreter: Any, rng: np.random.Generator) -> list[np.ndarray]:
+    """Inputs of the shapes and dtypes that LiteRT's interpreter tells.
+
+    Integers of over two bytes are indices as a rule: of rows that every table has, and not 0, which often stands for
+    nothing; 0 where no table is looked up.
+    """
+    arrays, rows = [], fewest_rows(interpreter)
+    for detail in interpreter.get_input_details():
         kind, shape = np.dtype(detail["dtype"]), detail["shape"]
         if kind.kind == "f":
             array = rng.random(shape)
         elif kind.kind in "iu" and kind.itemsize <= 2:
             array = rng.integers(np.iinfo(kind).min, np.iinfo(kind).max, shape, endpoint=True)
         else:
-            array = np.zeros(shape)
+            array = rng.integers(1, rows, shape) if rows > 1 else np.zeros(shape)
         arrays.append(array.astype(kind))
     return arrays
+
+
+def fewest_rows(interpreter: Any) -> int:
+    """Rows of the smallest table that is looked up; 0 where there is none."""
+    shapes = {detail["index"]: detail["shape"] for detail in interpreter.get_tensor_details()}
+    lookups = [op["inputs"][0] for op in interpreter._get_ops_details() if op["op_name"] == "GATHER"]
+    return min((int(shapes[table][0]) for table in lookups if len(shapes[table])), default=0)
 
 
 def smallest_arena(runtime: Any, file: bytes, inputs: Sequence[np.ndarray]) -> int:
@@ -96,7 +107,7 @@ def difference(runtime: Any, file: bytes, arena: int) -> float:
     rng = np.random.default_rng(0)
     allowed, worst = [STEPS * step(reference, output["index"]) for output in outputs], [0.0] * len(outputs)
     for _ in range(SAMPLES):
-        inputs = at_random(details, rng)
+        inputs = at_random(reference, rng)
         for detail, array in zip(details, inputs, strict=True):
             reference.set_tensor(detail["index"], array)
         reference.invoke()
@@ -115,7 +126,7 @@ def alike(runtime: Any, file: bytes, other: bytes, arena: int) -> bool:
     reference, rng = litert(file), np.random.default_rng(1)
     outputs = len(reference.get_output_details())
     for _ in range(SAMPLES):
-        inputs = at_random(reference.get_input_details(), rng)
+        inputs = at_random(reference, rng)
         one, two = (run(runtime, each, arena, inputs, outputs) for each in (file, other))
         if not all(map(np.array_equal, one, two)):
             return False
@@ -148,6 +159,7 @@ if __name__ == "__main__":
     file, flashed = both[: int(sys.argv[1])], both[int(sys.argv[1]) :]
     said, quiet = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 2)
+    zeros: list[np.ndarray] = []
     try:
         zeros = [np.zeros(detail["shape"], detail["dtype"]) for detail in litert(file).get_input_details()]
         arena = smallest_arena(runtime, flashed, zeros)
@@ -160,7 +172,7 @@ if __name__ == "__main__":
             answer["same"] = alike(runtime, file, flashed, roomy)
     except (RuntimeError, ValueError):
         os.dup2(said, 2)
-        run(runtime, flashed, 1 << 22)
+        run(runtime, flashed, 1 << 22, zeros)
         raise
     os.dup2(said, 2)
     print(json.dumps(answer))
