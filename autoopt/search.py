@@ -236,9 +236,20 @@ class Search:
         baseline_first = 0 not in self.ledger.candidates
         waiting = sum(running.again_at > 0 for running in self.running.values())
         room = 1 if baseline_first else self.engine.slots + 1 + min(waiting, self.engine.slots)
-        while len(self.running) < room and not self.stopping:
+        while len(self.running) < room and not self.stopping and not self._trying_schemes():
             if not self._begin():
                 self.stopping = EXHAUSTED if self._may_begin() else ALL_DONE
+
+    def _trying_schemes(self) -> bool:
+        """Whether the last of the space's schemes is being tried alone: what fails there is not trained for."""
+        if self.recipes or 0 not in self.ledger.candidates:
+            return False
+        alone = [
+            self.seen.get(Recipe(scheme=name, seed=self.config.seed).digest)
+            for name in self._schemes(post_training=True)
+        ]
+        busy = (number in self.running and not self.running[number].again_at for number in alone if number is not None)
+        return None not in alone and any(busy)
 
     def _may_begin(self) -> bool:
         return len(self.ledger.candidates) + len(self.running) + len(self.pool) < self.trials
