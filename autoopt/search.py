@@ -268,7 +268,8 @@ class Search:
             before=self.fitted.before,
         )
         self.config = dataclasses.replace(self.config, space=proposals.space)
-        for note in self.fitted.notes:
+        goes_on = proposals.space != self.fitted.space
+        for note in [limit["why"] for limit in self.task["limits"]] if goes_on else self.fitted.notes:
             self.view.note(note)
         facts = {
             "task": self.task["fingerprint"],
