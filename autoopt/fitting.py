@@ -196,6 +196,8 @@ def _epochs(knob: Knob, value: int) -> Knob:
     step = max(1, round(float(knob.step) * value / float(knob.middle())))
     below = min(int(knob.count) // 2, (value - 1) // step)
     above = min(int(knob.count) - 1 - int(knob.count) // 2, below)  # so that the value stays in the middle
+    if below + above == 0:
+        return Choice(values=(value,))
     return Range(low=value - below * step, high=value + above * step, step=step, log=False, whole=True)
 
 
