@@ -242,14 +242,10 @@ class Search:
 
     def _trying_schemes(self) -> bool:
         """Whether the last of the space's schemes is being tried alone: what fails there is not trained for."""
-        if self.recipes or 0 not in self.ledger.candidates:
-            return False
-        alone = [
-            self.seen.get(Recipe(scheme=name, seed=self.config.seed).digest)
-            for name in self._schemes(post_training=True)
-        ]
-        busy = (number in self.running and not self.running[number].again_at for number in alone if number is not None)
-        return None not in alone and any(busy)
+        recipes = (Recipe(scheme=name, seed=self.config.seed) for name in self._schemes(post_training=True))
+        alone = [self.seen.get(recipe.digest, -1) for recipe in recipes]
+        busy = any(n in self.running and not self.running[n].again_at for n in alone)
+        return busy and -1 not in alone and not self.recipes
 
     def _may_begin(self) -> bool:
         return len(self.ledger.candidates) + len(self.running) + len(self.pool) < self.trials
@@ -268,8 +264,7 @@ class Search:
             before=self.fitted.before,
         )
         self.config = dataclasses.replace(self.config, space=proposals.space)
-        goes_on = proposals.space != self.fitted.space
-        for note in [limit["why"] for limit in self.task["limits"]] if goes_on else self.fitted.notes:
+        for note in self.fitted.said(proposals.space):
             self.view.note(note)
         facts = {
             "task": self.task["fingerprint"],
@@ -392,15 +387,12 @@ class Search:
 
     def _launch(self, proposal: Proposal, attempts: int = 0) -> None:
         self.seen[proposal.recipe.digest] = proposal.number
-        refused = self.setting.target.refuses(proposal.recipe.scheme, proposal.recipe.quantize)
-        if refused and proposal.origin != "baseline":  # nothing is trained for what can't be run
-            running = Running(proposal=proposal, plan=NOTHING)
-            self.running[proposal.number] = running
-            self._finish(running, self._failed(running, "target", refused))
-            return
         running = Running(proposal=proposal, plan=NOTHING, attempts=attempts)
-        known = foregone.failure(proposal.recipe, self.ledger.candidates.values())
-        if known is not None and proposal.recipe.trains and not self.recipes:
+        refused = self.setting.target.refuses(proposal.recipe.scheme, proposal.recipe.quantize)
+        known = ("target", refused) if refused else None
+        if known is None and proposal.recipe.trains and not self.recipes:
+            known = foregone.failure(proposal.recipe, self.ledger.candidates.values(), self.task["groups"])
+        if known is not None and proposal.origin != "baseline":  # nothing is trained for what will fail
             self.running[proposal.number] = running
             self._finish(running, self._failed(running, *known))
             return

@@ -194,12 +194,15 @@ def test_weights_count_in_training_distilled_or_not_and_where_channels_are_chose
     weights[::2] = 0
     weighted = Split(inputs=split.inputs, labels=spoilt, weights=weights)
     taught[::2] = 1000
-    for tuning in ({}, {"distillation": 0.5}):
+    taylor = {"channels": Channels(ratio=0.25, multiple=1, importance="taylor")}
+    for parts, tuning in (
+        (taylor, {}),
+        (taylor, {"distillation": 0.5}),
+        ({"scheme": "qat_int8"}, {"distillation": 0.5}),
+    ):
         again = tf_keras.models.clone_model(model)
         again.set_weights(start)
-        [(name, values)] = Recipe(
-            channels=Channels(ratio=0.25, multiple=1, importance="taylor"), finetune=Finetune(epochs=2, **tuning)
-        ).stages()
+        [(name, values)] = Recipe(**parts, finetune=Finetune(epochs=2, **tuning)).stages()
         _, report = stages.run(name, again, values, tiny.training(MANIFEST, (weighted, split), taught=taught))
         assert report["epochs"][-1]["mae"] < 5
 
