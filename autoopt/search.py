@@ -93,7 +93,6 @@ class Search:
         self.opened = False
         self.task: dict[str, Any] = {}
         self.device: dict[str, Any] = {}
-        self.fitted: fitting.Fitted
         self.setting: Setting
         self.ledger: Ledger
         self.proposals: Proposals
@@ -167,7 +166,6 @@ class Search:
         for warning in self.task["warnings"]:
             self.view.note(f"warning: {warning}")
         self.fitted = fitting.fitted(self.config.space, self.task)
-        self.config = dataclasses.replace(self.config, space=self.fitted.space)
         self.setting = terms.setting(self.config, self.task, self._machine())
         found = terms.settle(self.config, self.task["metric"], f"{self.folder.path}/study.yaml")
         self.ledger = Ledger(self.folder, found)
@@ -256,7 +254,7 @@ class Search:
         terms = self.ledger.terms
         proposals = Proposals(
             self.folder.database,
-            self.config.space,
+            self.fitted.space,
             self.defaults,
             [terms.metrics[name] for name in terms.objectives],
             self.config.sampler,
