@@ -33,12 +33,23 @@ class Fitted:
         space: what may be sampled.
         before: the same without what was learnt of channels and of the task's fine-tuning: studies that began with it
             go on with it.
-        notes: what was changed, and why, in words for people.
+        limits: why the model can't be put through all of it, in words for people.
+        changes: what was learnt besides.
     """
 
     space: SearchSpace
     before: SearchSpace
-    notes: tuple[str, ...]
+    limits: tuple[str, ...]
+    changes: tuple[str, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was changed, and why, in words for people."""
+        return (*self.limits, *self.changes)
+
+    def said(self, space: SearchSpace) -> tuple[str, ...]:
+        """What was changed of the one of both spaces that a study uses."""
+        return self.notes if space == self.space else self.limits
 
 
 def fitted(space: SearchSpace, task: Mapping[str, Any]) -> Fitted:
@@ -54,8 +65,8 @@ def fitted(space: SearchSpace, task: Mapping[str, Any]) -> Fitted:
     before = narrowed(space, task["limits"])
     able, vain = without_vain_ratios(before, task["groups"])
     found, moved = centred(able, Finetune(**task["finetune"])) if task["tuned"] else (able, "")
-    notes = [*(limit["why"] for limit in task["limits"]), vain, moved]
-    return Fitted(space=found, before=before, notes=tuple(note for note in notes if note))
+    limits = tuple(limit["why"] for limit in task["limits"])
+    return Fitted(space=found, before=before, limits=limits, changes=tuple(note for note in (vain, moved) if note))
 
 
 def expect_able(config: StudyConfig, where: str) -> None:
@@ -196,6 +207,8 @@ def _epochs(knob: Knob, value: int) -> Knob:
     step = max(1, round(float(knob.step) * value / float(knob.middle())))
     below = min(int(knob.count) // 2, (value - 1) // step)
     above = min(int(knob.count) - 1 - int(knob.count) // 2, below)  # so that the value stays in the middle
+    if below + above == 0:
+        return Choice(values=(value,))
     return Range(low=value - below * step, high=value + above * step, step=step, log=False, whole=True)
 
 

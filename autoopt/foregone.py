@@ -1,8 +1,9 @@
 """Failures that are known beforehand: what a model's graph and a scheme have failed of once, they fail of again."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from autoopt.candidate import Candidate
+from autoopt.fitting import takes
 from autoopt.recipe import SCHEMES, Recipe
 from autoopt.space import SearchSpace
 from autoopt.targets import Target
@@ -18,13 +19,19 @@ UNTRAINABLE = "can't take the model"
 """Of a model that tensorflow-model-optimization refuses."""
 
 
-def failure(recipe: Recipe, candidates: Iterable[Candidate]) -> tuple[str, str] | None:
+def failure(
+    recipe: Recipe, candidates: Iterable[Candidate], groups: Sequence[int] | None = None
+) -> tuple[str, str] | None:
     """Stage and reason of which a recipe will fail, as its scheme did on the same model uncompressed; None if unknown.
 
     Args:
         recipe: not done yet.
         candidates: of the study, done.
+        groups: of the model's channels, see `fitting.takes`; None if they are not known.
     """
+    cut = recipe.channels
+    if cut is not None and groups is not None and not takes(groups, cut.ratio, cut.scope, cut.multiple):
+        return "channels", f"no layer of this model can take it: {cut.label()}, rounded to multiples of {cut.multiple}"
     for candidate in candidates:
         alike = candidate.recipe.scheme == recipe.scheme and candidate.recipe.quantize == recipe.quantize
         if candidate.failed and alike and not candidate.recipe.compresses and lasting(candidate):

@@ -15,6 +15,7 @@ from autoopt import measure, models, scoring, usercode, weighing
 from autoopt.closing import ClosedModel
 from autoopt.errors import ConfigError
 from autoopt.metrics import Metric
+from autoopt.rebuilding import TEXT
 from autoopt.recipe import COMPRESSING, SCHEMES, Finetune, plain
 from autoopt.stages import coverage, finetune, tracing
 from autoopt.store import Store
@@ -314,13 +315,10 @@ def check_split(split: Split, where: str, model: Any) -> None:
     for tensor, (name, array) in zip(model.inputs, split.inputs.items(), strict=True):
         expected = tuple(tensor.shape)[1:]
         if array.dtype.kind not in "fiub":
-            fail(f"{where}: input {name}", "numbers", f"dtype {array.dtype}")
+            text = f"; {TEXT}" if array.dtype.kind in "OSUT" else ""
+            raise ConfigError(f"{where}: input {name}: expected numbers, got 'dtype {array.dtype}'{text}")
         if array.shape[1:] != expected:
-            hint = (
-                f"; add the channel axis: x[..., None] gives {(*array.shape, 1)}"
-                if ((*array.shape[1:], 1) == expected)
-                else ""
-            )
+            hint = _shape_hint(array, expected)
             raise ConfigError(
                 f"{where}: input {name}: expected shape (items, {_dims(expected)}), got {array.shape}{hint}"
             )
@@ -331,9 +329,21 @@ def check_split(split: Split, where: str, model: Any) -> None:
                 f"{where}: input {name}: holds NaN or infinity in {_bad_items(array)} items; clean the data"
             )
     if split.labels.dtype.kind not in "fiub":
-        fail(f"{where}: labels", "numbers", f"dtype {split.labels.dtype}")
+        names = "; number the names: np.unique(labels, return_inverse=True)[1]" * (split.labels.dtype.kind in "SUT")
+        raise ConfigError(f"{where}: labels: expected numbers, got 'dtype {split.labels.dtype}'{names}")
     if split.labels.dtype.kind == "f" and not np.isfinite(split.labels).all():
         raise ConfigError(f"{where}: labels: hold NaN or infinity in {_bad_items(split.labels)} items; clean the data")
+
+
+def _shape_hint(array: np.ndarray, expected: tuple[int, ...]) -> str:
+    """What to do with an array whose items are of another shape, where that can be seen."""
+    given = array.shape[1:]
+    if (*given, 1) == expected:
+        return f"; add the channel axis: x[..., None] gives {(*array.shape, 1)}"
+    if len(given) > 1 and (*given[1:], given[0]) == expected:
+        axes = (0, *range(2, array.ndim), 1)
+        return f"; the channels come last: x.transpose{axes} gives {(len(array), *expected)}"
+    return ""
 
 
 def _dims(shape: tuple[int, ...]) -> str:

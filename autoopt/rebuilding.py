@@ -21,6 +21,11 @@ RENAMED = {("LeakyReLU", "negative_slope"): "alpha"}
 """Settings of Keras 3 that Keras 2 calls otherwise."""
 MERGES = ("Add", "Subtract", "Multiply", "Maximum", "Minimum")
 """Operators between two tensors that are layers in Keras 2."""
+TEXT = (
+    "a model that takes text is cut off behind its TextVectorization or StringLookup, "
+    "as Sequential(model.layers[1:]) is, and given the token ids that this layer makes"
+)
+"""What to do where inputs are text: `.tflite` files of the targets take numbers."""
 
 
 def is_keras3(model: Any) -> bool:
@@ -163,7 +168,7 @@ class _Calls(Calls):
             # Its own way back asks for shapes that Keras 3 does not keep.
             made = known(**config) if kind == "MultiHeadAttention" else known.from_config(config)
         except (TypeError, ValueError, KeyError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = TEXT if kind in ("TextVectorization", "StringLookup") else " ".join(str(error).split())[:200]
             raise ConfigError(
                 f"{self.where}: model: the layer {layer.name} ({kind}) can't be rebuilt in Keras 2: {reason}"
             ) from error

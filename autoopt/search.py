@@ -93,7 +93,6 @@ class Search:
         self.opened = False
         self.task: dict[str, Any] = {}
         self.device: dict[str, Any] = {}
-        self.fitted: fitting.Fitted
         self.setting: Setting
         self.ledger: Ledger
         self.proposals: Proposals
@@ -167,7 +166,6 @@ class Search:
         for warning in self.task["warnings"]:
             self.view.note(f"warning: {warning}")
         self.fitted = fitting.fitted(self.config.space, self.task)
-        self.config = dataclasses.replace(self.config, space=self.fitted.space)
         self.setting = terms.setting(self.config, self.task, self._machine())
         found = terms.settle(self.config, self.task["metric"], f"{self.folder.path}/study.yaml")
         self.ledger = Ledger(self.folder, found)
@@ -236,9 +234,16 @@ class Search:
         baseline_first = 0 not in self.ledger.candidates
         waiting = sum(running.again_at > 0 for running in self.running.values())
         room = 1 if baseline_first else self.engine.slots + 1 + min(waiting, self.engine.slots)
-        while len(self.running) < room and not self.stopping:
+        while len(self.running) < room and not self.stopping and not self._trying_schemes():
             if not self._begin():
                 self.stopping = EXHAUSTED if self._may_begin() else ALL_DONE
+
+    def _trying_schemes(self) -> bool:
+        """Whether the last of the space's schemes is being tried alone: what fails there is not trained for."""
+        recipes = (Recipe(scheme=name, seed=self.config.seed) for name in self._schemes(post_training=True))
+        alone = [self.seen.get(recipe.digest, -1) for recipe in recipes]
+        busy = any(n in self.running and not self.running[n].again_at for n in alone)
+        return busy and -1 not in alone and not self.recipes
 
     def _may_begin(self) -> bool:
         return len(self.ledger.candidates) + len(self.running) + len(self.pool) < self.trials
@@ -249,7 +254,7 @@ class Search:
         terms = self.ledger.terms
         proposals = Proposals(
             self.folder.database,
-            self.config.space,
+            self.fitted.space,
             self.defaults,
             [terms.metrics[name] for name in terms.objectives],
             self.config.sampler,
@@ -257,7 +262,7 @@ class Search:
             before=self.fitted.before,
         )
         self.config = dataclasses.replace(self.config, space=proposals.space)
-        for note in self.fitted.notes:
+        for note in self.fitted.said(proposals.space):
             self.view.note(note)
         facts = {
             "task": self.task["fingerprint"],
@@ -378,15 +383,12 @@ class Search:
 
     def _launch(self, proposal: Proposal, attempts: int = 0) -> None:
         self.seen[proposal.recipe.digest] = proposal.number
-        refused = self.setting.target.refuses(proposal.recipe.scheme, proposal.recipe.quantize)
-        if refused and proposal.origin != "baseline":  # nothing is trained for what can't be run
-            running = Running(proposal=proposal, plan=NOTHING)
-            self.running[proposal.number] = running
-            self._finish(running, self._failed(running, "target", refused))
-            return
         running = Running(proposal=proposal, plan=NOTHING, attempts=attempts)
-        known = foregone.failure(proposal.recipe, self.ledger.candidates.values())
-        if known is not None and proposal.recipe.trains and not self.recipes:
+        refused = self.setting.target.refuses(proposal.recipe.scheme, proposal.recipe.quantize)
+        known = ("target", refused) if refused else None
+        if known is None and proposal.recipe.trains and not self.recipes:
+            known = foregone.failure(proposal.recipe, self.ledger.candidates.values(), self.task["groups"])
+        if known is not None and proposal.origin != "baseline":  # nothing is trained for what will fail
             self.running[proposal.number] = running
             self._finish(running, self._failed(running, *known))
             return

@@ -11,7 +11,7 @@
     scheme: [float32, dynamic, int8]
     quantize:                                # how int8 is made; left out: the usual way
       keep: [0, 2]
-    finetune:                                # left out: the task's own settings
+    finetune:                                # left out: the task's own settings; a task's epochs and rate are the centre
       learning_rate: {low: 0.0001, high: 0.001, log: true}
 
 A knob is one value, a list of values, or a range with `low`, `high` and `step` or `log`.

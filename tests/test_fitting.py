@@ -71,7 +71,7 @@ def test_twenty_epochs_stay_twenty_and_it_is_said() -> None:
         ([2, 3], 20, "13, 20"),
         ([1, 2, 8], 10, "5, 10, 40"),
         ({"low": 1, "high": 4}, 20, "6 to 27 (step 7)"),
-        ({"low": 1, "high": 4}, 1, "1 to 1 (step 1)"),
+        ({"low": 1, "high": 4}, 1, "1"),
         ({"low": 1, "high": 4}, 3, "1 to 4 (step 1)"),
         ({"low": 1, "high": 16, "log": True}, 8, "2 to 32 (log)"),
     ],

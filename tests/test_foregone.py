@@ -4,7 +4,7 @@ import pytest
 
 from autoopt.candidate import Candidate
 from autoopt.foregone import failure
-from autoopt.recipe import Cluster, Finetune, Prune, Quantize, Recipe
+from autoopt.recipe import Channels, Cluster, Finetune, Prune, Quantize, Recipe
 
 REASON = "TensorFlow can't convert to int16x8: no kernel for it"
 """Of a model's graph."""
@@ -43,6 +43,16 @@ def test_a_scheme_that_failed_alone_fails_of_the_same_compressed(recipe: Recipe)
 )
 def test_other_failures_say_nothing_of_it(known) -> None:
     assert failure(Recipe(scheme="int16x8", prune=Prune(sparsity=0.5)), [known]) is None
+
+
+def test_channels_that_rounding_takes_back_are_known_beforehand() -> None:
+    vain = Recipe(channels=Channels(ratio=0.1, multiple=16))
+    assert failure(vain, [], [64]) == (
+        "channels",
+        "no layer of this model can take it: 10 % fewer channels, rounded to multiples of 16",
+    )
+    assert failure(Recipe(channels=Channels(ratio=0.1)), [], [64]) is None
+    assert failure(vain, []) is None
 
 
 def test_another_way_to_make_the_scheme_is_tried() -> None:

@@ -71,6 +71,20 @@ def test_the_study_loads_from_every_format(model, create, tmp_path):
     assert {path.name for path in folder.iterdir()} >= {"study.yaml", "task.py", "data.npz"}
 
 
+@pytest.mark.parametrize(
+    ("device", "space"),
+    [("micro:64KB", "microcontroller"), ("vela:ethos-u55-128", "npu"), ("host", "mobile"), (None, "mobile")],
+)
+def test_the_device_chooses_the_space_and_both_are_written(device, space, models, tmp_path):
+    np.savez(tmp_path / "data.npz", x_train=X, y_train=Y)
+    folder = tmp_path / "study"
+    init.create(folder, models / "softmax.h5", tmp_path / "data.npz", None, 7, lambda text: None, device=device)
+    assert f"space: {space} " in (folder / "study.yaml").read_text()
+    config = StudyFolder(folder).config()
+    assert config.target.name == (device or "host")
+    assert not all(config.target.refuses(name) for name in config.space.knobs["scheme"].values)
+
+
 def test_what_is_missing_is_split_off_train_and_said(create, tmp_path):
     folder, said = create()
     manifest = prepared(folder, tmp_path / "store")

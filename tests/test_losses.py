@@ -106,6 +106,38 @@ def test_probabilities_are_told_by_the_outputs_not_by_the_loss():
     assert float(by_object(targets, found)) == pytest.approx(float(by_name(targets, found)), rel=1e-5)
 
 
+def test_what_is_masked_counts_in_no_loss():
+    """Padding that an Embedding masks is left out, distilled or not, as `evaluate` leaves it out."""
+    tf_keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(1, 9, (ITEMS, 5))
+    tokens[:, 3:] = 0
+    labels, weights = rng.integers(0, 3, (ITEMS, 5)), rng.uniform(0, 2, ITEMS).astype(np.float32)
+    model = tf_keras.Sequential(
+        [
+            layers.Input((5,)),
+            layers.Embedding(9, 4, mask_zero=True),
+            layers.LSTM(4, return_sequences=True),
+            layers.Dense(3, "softmax"),
+        ]
+    )
+    loss = "sparse_categorical_crossentropy"
+
+    def by_keras(loss, labels):
+        model.compile(loss=loss, weighted_metrics=[], run_eagerly=True)
+        return model.evaluate(tokens, labels, sample_weight=weights, batch_size=ITEMS, verbose=0)
+
+    wanted = by_keras(loss, labels)
+    split = Split(inputs={"tokens": tokens}, labels=labels, weights=weights)
+    assert losses.of_model(model, loss, split)() == pytest.approx(wanted, rel=1e-5)
+    taught = model.predict_on_batch(tokens)
+    mixed, targets = distillation.goal(loss, labels, taught, {"distillation": 1e-9})
+    assert by_keras(mixed, targets) == pytest.approx(wanted, rel=1e-5)
+    taught[:, 3:] = [1, 0, 0]  # what is said of padding is not to be learnt
+    mixed, targets = distillation.goal(loss, labels, taught, {"distillation": 1.0})
+    assert by_keras(mixed, targets) == pytest.approx(0, abs=1e-5)
+
+
 def regression():
     """A tiny network that is right but for noise, its data, labels of shape (items,)."""
     tf_keras.utils.set_random_seed(0)
@@ -162,12 +194,15 @@ def test_weights_count_in_training_distilled_or_not_and_where_channels_are_chose
     weights[::2] = 0
     weighted = Split(inputs=split.inputs, labels=spoilt, weights=weights)
     taught[::2] = 1000
-    for tuning in ({}, {"distillation": 0.5}):
+    taylor = {"channels": Channels(ratio=0.25, multiple=1, importance="taylor")}
+    for parts, tuning in (
+        (taylor, {}),
+        (taylor, {"distillation": 0.5}),
+        ({"scheme": "qat_int8"}, {"distillation": 0.5}),
+    ):
         again = tf_keras.models.clone_model(model)
         again.set_weights(start)
-        [(name, values)] = Recipe(
-            channels=Channels(ratio=0.25, multiple=1, importance="taylor"), finetune=Finetune(epochs=2, **tuning)
-        ).stages()
+        [(name, values)] = Recipe(**parts, finetune=Finetune(epochs=2, **tuning)).stages()
         _, report = stages.run(name, again, values, tiny.training(MANIFEST, (weighted, split), taught=taught))
         assert report["epochs"][-1]["mae"] < 5
 

@@ -10,7 +10,7 @@ from autoopt.folder import SAMPLERS
 from autoopt.metrics import STANDARD
 from autoopt.proposals import Proposals
 from autoopt.recipe import Finetune
-from autoopt.space import parse
+from autoopt.space import SearchSpace, parse
 
 SPACE = {
     "prune": {"sparsity": [0.3, 0.5, 0.7], "frequency": 10},
@@ -40,6 +40,24 @@ def test_the_gaussian_process_says_what_it_needs(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="sampler: gp needs torch, which is not installed"):
         Proposals(tmp_path / "study.db", parse(SPACE, "test"), Finetune(), [STANDARD["size_bytes"]], "gp", seed=0)
+
+
+def test_a_study_goes_on_with_the_space_that_it_began_with(tmp_path: Path) -> None:
+    """A space that is fitted to its task anew stays what it was for a study begun before."""
+    before, fitted = parse(SPACE, "test"), parse(SPACE | {"prune": {"sparsity": [0.5, 0.7], "frequency": 10}}, "test")
+    metrics = [STANDARD["size_bytes"]]
+
+    def opened(name: str, space: SearchSpace, before: SearchSpace | None) -> SearchSpace:
+        proposals = Proposals(tmp_path / name, space, Finetune(), metrics, "tpe", seed=0, before=before)
+        proposals.require_same({}, tmp_path)
+        return proposals.space
+
+    assert opened("old.db", before, None) == before
+    assert opened("old.db", fitted, before) == before
+    assert opened("new.db", fitted, before) == fitted
+    assert opened("new.db", fitted, before) == fitted
+    with pytest.raises(ConfigError, match="its space changed"):
+        opened("new.db", before, None)
 
 
 def test_in_place_of_a_repeated_recipe_comes_one_like_it(tmp_path: Path) -> None:

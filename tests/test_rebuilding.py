@@ -230,3 +230,12 @@ def test_well_known_models_are_rebuilt(name):
     # What a normalization was adapted to becomes part of its settings.
     settled = sum(layer.count_params() for layer in model.layers if isinstance(layer, layers.Normalization))
     assert models.load(model).count_params() == model.count_params() - settled
+
+
+def test_a_layer_that_takes_text_says_what_to_do():
+    """Targets take numbers alone, so a text model is cut off behind the layer that makes them."""
+    made = keras.Sequential([keras.Input((1,), dtype="string"), layers.TextVectorization(vocabulary=["a", "b"])])
+    with pytest.raises(
+        ConfigError, match="can't be rebuilt in Keras 2: a model that takes text is cut off behind its Text"
+    ):
+        models.load(made)

@@ -10,7 +10,9 @@ import pytest
 import tinystudy as tiny
 
 import autoopt
+from autoopt.errors import ConfigError
 from autoopt.export import SavedResults
+from autoopt.progress import Silent
 
 pytestmark = pytest.mark.slow
 
@@ -94,6 +96,42 @@ def test_on_a_microcontroller_the_arena_is_exact_and_a_budget(tmp_path: Path, ba
     for c in results.candidates:
         assert "latency_ms" not in c.measurements
         assert results.fits(c) == (c.measurements["memory_bytes"].value <= 4000)
+
+
+class Notes(Silent):
+    """Keeps what a study says."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_what_a_scheme_failed_of_alone_is_not_trained_for_and_the_task_sets_the_epochs(tmp_path: Path) -> None:
+    """TensorFlow Lite Micro has no softplus in 16 bits; the task fine-tunes for 1 epoch, whatever the space says."""
+    pytest.importorskip("tflite_micro")
+    text = SPACE.format(target="micro:64KB", schemes="float32, int16x8", trials=6, optional="true")
+    folder = tiny.write(tmp_path / "study", study=text.replace("scheme:", "finetune: {epochs: 3}\n  scheme:"))
+    task = (folder / "task.py").read_text()
+    (folder / "task.py").write_text(task.replace("layers.ReLU()(x)", 'layers.Activation("softplus")(x)'))
+    view = Notes()
+    results = autoopt.run(folder, view=view)
+    [alone] = [c for c in results.candidates if c.recipe.scheme == "int16x8" and not c.recipe.trains]
+    assert alone.failed_stage == "micro"
+    pruned = {c.recipe.scheme: c for c in results.candidates if c.recipe.compresses}
+    assert (pruned["int16x8"].seconds, pruned["int16x8"].seconds_saved) == (0, 0)
+    assert pruned["int16x8"].reason == f"{alone.reason} (so did #{alone.number}, the same scheme alone)"
+    assert not pruned["float32"].failed
+    assert pruned["float32"].recipe.finetune is not None
+    assert pruned["float32"].recipe.finetune.epochs == 1
+    assert any("epochs 1 in place of the space's 3" in note for note in view.said)
+
+
+def test_a_space_of_which_the_target_runs_nothing_is_refused_before_anything(tmp_path: Path, baseline: Path) -> None:
+    folder = study(tmp_path, baseline, "vela:ethos-u55-128", "float32, dynamic", 5)
+    with pytest.raises(ConfigError, match=r"space: the target vela:ethos-u55-128 can run none of .*; use space: npu"):
+        autoopt.run(folder)
 
 
 def test_a_phone_that_goes_away_is_waited_for(tmp_path: Path, baseline: Path) -> None:
