@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from autoopt.errors import ConfigError
+from autoopt.replaying import reason
 
 
 class End(NamedTuple):
@@ -122,15 +123,21 @@ def close(model: Any, why: str, where: str) -> ClosedModel:
 
 
 def close_keras3(model: Any, why: str, where: str) -> ClosedModel:
-    """A subclassed model of Keras 3.
+    """A model of Keras 3 that can't be rebuilt layer by layer, such as a subclassed one.
 
     Raises:
         ConfigError: if TensorFlow can't convert it, such as when it was never called.
     """
+    import keras  # type: ignore[import-untyped]
     import tensorflow as tf
+    from keras.src.export.export_utils import get_input_signature  # type: ignore[import-untyped]
 
     def make() -> Any:
-        model.export(folder, verbose=False)
+        # `model.export` would leave augmentation on, whose mode is training where nobody says otherwise.
+        archive = keras.export.ExportArchive()
+        archive.track(model)
+        archive.add_endpoint("serve", lambda *inputs: model(*inputs, training=False), get_input_signature(model))
+        archive.write_out(folder, verbose=False)
         return tf.lite.TFLiteConverter.from_saved_model(folder)
 
     with tempfile.TemporaryDirectory() as folder:
@@ -152,8 +159,7 @@ def _converted(make: Callable[[], Any], why: str, where: str) -> ClosedModel:
     try:
         return ClosedModel(file=bytes(make().convert()), why=why)
     except Exception as error:  # the converter raises many kinds, all about this one model
-        reason = " ".join(str(error).split())[:300]
         raise ConfigError(
-            f"{where}: model: {why}, and TensorFlow can't convert it as it is: {reason}; "
+            f"{where}: model: {why}, and TensorFlow can't convert it as it is: {reason(error)}; "
             "call a subclassed model once on data before handing it over"
         ) from error

@@ -11,18 +11,17 @@ import numpy as np
 from autoopt.replaying import MIXED_TOLERANCE, TOLERANCE, Names, Replay, expect_same, functional, nodes
 
 
-def flatten(model: Any, where: str) -> Any:
+def flatten(model: Any) -> Any:
     """The same model without models inside or a fixed batch, with settled normalization, and outputs in a list.
 
     Args:
         model: a built functional or sequential tf_keras model.
-        where: for messages.
 
     Returns:
         a new model with the same weights; or the model itself, where it is so already.
 
     Raises:
-        ConfigError: naming a nested model that is subclassed, or the first layer whose outputs differ.
+        NotRebuilt: naming a nested model that is subclassed, or the first layer whose outputs differ.
     """
     import tf_keras
     from tf_keras.src.engine.functional import Functional
@@ -33,10 +32,11 @@ def flatten(model: Any, where: str) -> Any:
     half, indices = any(map(mixed, model.layers)), looked_up(model)
     own = type(model) not in (Functional, tf_keras.Sequential)
     nested = any(isinstance(layer, tf_keras.Model) for layer in model.layers)
-    if not (fixed or adapted or by_name or half or indices or own or nested):
+    cropped = any(type(layer) is tf_keras.layers.RandomCrop for layer in model.layers)
+    if not (fixed or adapted or by_name or half or indices or own or nested or cropped):
         return model
     calls = Calls()
-    replay = Replay(calls, where)
+    replay = Replay(calls)
     inputs = []
     for name, tensor in zip(model.input_names, model.inputs, strict=True):
         shape = (None, *tuple(tensor.shape)[1:])
@@ -50,7 +50,7 @@ def flatten(model: Any, where: str) -> Any:
         if new.weights:
             new.set_weights(old.get_weights())
     expect_same(model, made, replay, (tf_keras.Model, tf_keras.Model), MIXED_TOLERANCE if half else TOLERANCE)
-    return flatten(made, where) if looked_up(made) else made  # what looks up stood in a nested model
+    return flatten(made) if looked_up(made) else made  # what looks up stood in a nested model
 
 
 def looked_up(model: Any) -> list[str]:
@@ -120,8 +120,19 @@ class Calls:
                 config |= adapted_to(old)
             if mixed(old):
                 config = _in_float(config)
-            self.layers[id(old)] = (old, type(old).from_config(config))
+            self.layers[id(old)] = (old, _kind(old).from_config(config))
         return self.layers[id(old)][1]
+
+
+def _kind(layer: Any) -> Any:
+    """The class of the new layer."""
+    import tf_keras
+
+    if type(layer) is not tf_keras.layers.RandomCrop:
+        return type(layer)
+    from autoopt.stand_ins import RandomlyCropped
+
+    return RandomlyCropped
 
 
 def _in_float(config: Any) -> Any:

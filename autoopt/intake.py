@@ -75,8 +75,8 @@ def prepare(task: Task, path: Path, store: Store) -> Intake:
         ConfigError: for the first thing that is wrong.
     """
     where = str(path)
-    custom = dict(task.custom_objects or {})
-    model = models.load(task.model, where, custom_objects=custom, allow_code=task.allow_code)
+    custom, notes = models.by_own_names(task.custom_objects or {}), list[str]()
+    model = models.load(task.model, where, custom_objects=custom, allow_code=task.allow_code, notes=notes)
     pairs = {name: _pair(getattr(task, name), f"{where}: {name}", model) for name in SPLITS[:3]}
     splits = {name: Split(inputs=inputs, labels=side_by_side(labels)) for name, (inputs, labels) in pairs.items()}
     for name, split in splits.items():
@@ -120,7 +120,7 @@ def prepare(task: Task, path: Path, store: Store) -> Intake:
         path=str(path) if needs_source else "",
         outputs=outputs,
     )
-    return Intake(manifest=manifest, warnings=[*warnings, *_warnings(splits)], limits=_limits(model))
+    return Intake(manifest=manifest, warnings=[*notes, *warnings, *_warnings(splits)], limits=_limits(model))
 
 
 def _usual(train: Split, model: Any, loss: Any) -> Finetune:

@@ -16,10 +16,11 @@ from autoopt import closing, rebuilding, usercode
 from autoopt.closing import ClosedModel
 from autoopt.errors import ConfigError
 from autoopt.flattening import flatten
+from autoopt.replaying import NotRebuilt
 
 FLAT_KINDS = ("Functional", "Sequential")
 """Names of the classes whose models are nothing but graphs of layers."""
-LIBRARIES = ("tf_keras", "tensorflow_model_optimization")
+LIBRARIES = ("tf_keras", "tensorflow_model_optimization", "autoopt")
 """Whose layers every job knows."""
 ENDS = "ends.json"
 """In a packed model: the names of several outputs, which stages give to other layers."""
@@ -28,16 +29,22 @@ CODE = "code.json"
 
 
 def load(
-    model: Any, where: str = "task", *, custom_objects: Mapping[str, Any] | None = None, allow_code: bool = False
+    model: Any,
+    where: str = "task",
+    *,
+    custom_objects: Mapping[str, Any] | None = None,
+    allow_code: bool = False,
+    notes: list[str] | None = None,
 ) -> Any:
     """A user's model as a built, flat tf_keras model, or as what it converts to where it has no graph of layers.
 
     Args:
         model: a tf_keras or Keras 3 model, or the path of an `.h5`, `.keras`, SavedModel or float32 `.tflite`.
         where: for messages.
-        custom_objects: layers and functions of the user's own, by name; for a Keras 3 model the tf_keras layers
-            that stand for its own.
+        custom_objects: layers and functions of the user's own, by name; for a Keras 3 model its own classes, or the
+            tf_keras layers that stand for them.
         allow_code: a Lambda layer's code, which a file brings with it, may run.
+        notes: what people should know of what became of the model is added to it.
 
     Returns:
         the tf_keras model, not compiled; or a `ClosedModel`.
@@ -47,26 +54,29 @@ def load(
     """
     import tf_keras
 
-    if custom_objects:
-        tf_keras.utils.get_custom_objects().update(custom_objects)
+    own = by_own_names(custom_objects or {})
+    tf_keras.utils.get_custom_objects().update(own)
     if isinstance(model, (str, Path)):
-        model = _read(Path(model), where, allow_code)
+        model = _read(Path(model), where, own, allow_code)
     if isinstance(model, ClosedModel):
         return _expect_fixed(model, where)
     if rebuilding.is_keras3(model) and (inside := rebuilding.subclassed(model)) is not None:
         why = f"{inside} is subclassed: its layers can't be rebuilt one by one"
         return _expect_fixed(closing.close_keras3(model, why, where), where)
     if rebuilding.is_keras3(model):
+        _expect_shape(model, where)
         _expect_fixed(model, where)
-        model = rebuilding.rebuild(model, where)
+        try:
+            model = rebuilding.rebuild(model, notes)
+        except NotRebuilt as error:
+            return _expect_fixed(closing.close_keras3(model, _explained(error), where), where)
     if not isinstance(model, tf_keras.Model):
         kind = f"{type(model).__module__}.{type(model).__name__}"
         raise ConfigError(f"{where}: model: expected a Keras model or a path, got {kind}")
     if (inside := subclassed(model)) is not None:
         why = f"{inside} is subclassed: its layers can't be rebuilt one by one"
         return _expect_fixed(closing.close(model, why, where), where)
-    if not model.built or not model.inputs:
-        raise ConfigError(f"{where}: model: has no input shape yet; give it an Input layer or call model.build(...)")
+    _expect_shape(model, where)
     _expect_fixed(model, where)
     if len({id(tensor) for tensor in model.outputs}) < len(model.outputs):
         raise ConfigError(f"{where}: model: two of its outputs are the same tensor; leave one out")
@@ -76,9 +86,27 @@ def load(
                 f"{where}: model: the layer {layer.name} is stateful: what it says of an item hangs on those before; "
                 "build it with stateful=False"
             )
-    flat = flatten(model, where)
-    _expect_known(flat, custom_objects or {}, where)
+    try:
+        flat = flatten(model)
+    except NotRebuilt as error:
+        return _expect_fixed(closing.close(model, _explained(error), where), where)
+    _expect_known(flat, own, where)
     return flat
+
+
+def by_own_names(custom_objects: Mapping[str, Any]) -> dict[str, Any]:
+    """Objects by the names that they were given, and classes by their own too: saved layers are found by those."""
+    return {made.__name__: made for made in custom_objects.values() if isinstance(made, type)} | dict(custom_objects)
+
+
+def _explained(error: NotRebuilt) -> str:
+    """Why a model stays as it is, and how to get more of it."""
+    return f"{error} (to have it trained too, {error.advice})" if error.advice else str(error)
+
+
+def _expect_shape(model: Any, where: str) -> None:
+    if not model.built or not model.inputs:
+        raise ConfigError(f"{where}: model: has no input shape yet; give it an Input layer or call model.build(...)")
 
 
 def _expect_fixed(model: Any, where: str) -> Any:
@@ -120,7 +148,7 @@ def subclassed(model: Any) -> str | None:
     return next((name for name in inside if name is not None), None)
 
 
-def _read(path: Path, where: str, allow_code: bool) -> Any:
+def _read(path: Path, where: str, custom_objects: Mapping[str, Any], allow_code: bool) -> Any:
     import tf_keras
     from tf_keras.src.saving.serialization_lib import SafeModeScope
 
@@ -129,7 +157,7 @@ def _read(path: Path, where: str, allow_code: bool) -> Any:
     if path.suffix == ".tflite":
         return closing.read(path, where)
     if path.is_file() and _keras3(path):
-        return rebuilding.read(str(path), where, allow_code)
+        return rebuilding.read(str(path), where, custom_objects, allow_code)
     try:
         with SafeModeScope(not allow_code):
             model = tf_keras.models.load_model(path, compile=False, safe_mode=not allow_code)
@@ -225,10 +253,12 @@ def _parts(model: Any) -> dict[str, bytes]:
 
 
 def knowing() -> Any:
-    """A context in which layers of quantization-aware training are known."""
+    """A context in which layers of quantization-aware training, and autoopt's own, are known."""
     import tensorflow_model_optimization as tfmot
 
-    return tfmot.quantization.keras.quantize_scope()
+    from autoopt import stand_ins
+
+    return tfmot.quantization.keras.quantize_scope(stand_ins.LAYERS)
 
 
 def unpack(data: bytes) -> tuple[Any, list[dict[str, Any]]]:

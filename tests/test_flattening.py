@@ -191,5 +191,4 @@ def test_the_first_layer_that_differs_is_named(monkeypatch):
         given(self, [weights[0], weights[1] + 1])
 
     monkeypatch.setattr(layers.Conv2D, "set_weights", wrong)
-    with pytest.raises(ConfigError, match="it computes something else"):
-        models.load(model)
+    assert "it computes something else" in models.load(model).why

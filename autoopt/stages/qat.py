@@ -25,6 +25,8 @@ OUTPUT_ONLY = ("BatchNormalization", "Multiply", "Rescaling", "Subtract")
 SAME_RANGE = ("AveragePooling1D", "AveragePooling2D")
 """Layers whose integers have the scale of their input in a file. tfmot gives their output a range of its own, which the
 converter refuses where a concatenation follows."""
+LAMBDAS = ("TFOpLambda", "SlicingOpLambda", "ClassMethod")
+"""What Keras 2 makes of operators between tensors. tfmot can't wrap them."""
 PREPROCESSING = ("Rescaling", "Normalization")
 ITEMS = 256
 """From which ranges start."""
@@ -99,7 +101,7 @@ def _taken_apart(model: Any) -> tuple[Any, dict[str, str]]:
     if not any(type(layer).__name__ == SEPARABLE for layer in model.layers):
         return model, {}
     calls = _Apart()
-    replay = Replay(calls, "qat")
+    replay = Replay(calls)
     inputs = [tf_keras.Input(batch_shape=old.shape, dtype=old.dtype, name=name)
               for name, old in zip(model.input_names, model.inputs, strict=True)]  # fmt: skip
     replay.tensors |= {id(old): new for old, new in zip(model.inputs, inputs, strict=True)}
@@ -177,7 +179,7 @@ def _behind(before: Sequence[Sequence[Any]], model: Any, quantized: Any) -> Any:
         def layer(self, old: Any) -> Any:
             return old
 
-    replay = Replay(Same(), "qat")
+    replay = Replay(Same())
     inputs = []
     for name, old, chain, entry in zip(model.input_names, model.inputs, before, quantized.inputs, strict=True):
         x = tf_keras.Input(batch_shape=old.shape, dtype=old.dtype, name=name)
@@ -195,7 +197,7 @@ def choice(layer: Any) -> tuple[str, str]:
     What tfmot does not know computes in float, but with a range for its output the next layer does not have to.
     """
     kind = type(layer).__name__
-    if kind == "InputLayer":
+    if kind == "InputLayer" or kind in LAMBDAS:
         return "none", ""
     if kind in OUTPUT_ONLY and not _folds(layer):
         return "output", ""
