@@ -15,6 +15,7 @@ from autoopt.errors import ConfigError
 from autoopt.metrics import Metric
 from autoopt.recipe import COMPRESSING, SCHEMES, Finetune, plain
 from autoopt.stages import coverage, finetune
+from autoopt.stages.wrapped import frozen
 from autoopt.store import Store
 from autoopt.task import SPLITS, Inputs, Manifest, Output, QualityMetric, Split, Task, apart, side_by_side
 from autoopt.validation import fail
@@ -120,6 +121,7 @@ def prepare(task: Task, path: Path, store: Store) -> Intake:
         path=str(path) if needs_source else "",
         outputs=outputs,
     )
+    notes += [] if isinstance(model, ClosedModel) else _frozen(model, manifest.finetune)
     return Intake(manifest=manifest, warnings=[*notes, *warnings, *_warnings(splits)], limits=_limits(model))
 
 
@@ -401,6 +403,20 @@ def _describe_loss(loss: Any, where: str) -> Any:
             fail(f"{where}: loss", "a loss of Keras, or a function (labels, outputs)", type(loss).__name__)
         return {"keras": tf_keras.losses.serialize(loss)}
     return usercode.describe(loss, f"{where}: loss")
+
+
+def _frozen(model: Any, tuning: Mapping[str, Any]) -> list[str]:
+    """How many layers are frozen, and what becomes of them."""
+    names, number = frozen(model), sum(bool(layer.weights) for layer in model.layers)
+    if not names:
+        return []
+    told = f"{len(names)} of {number} layers with weights are frozen (trainable=False)"
+    if tuning.get("frozen") == "keep":
+        return [f"{told}: they are quantized, but neither pruned, clustered nor trained (finetune.frozen: keep)"]
+    return [
+        f"{told}: they are compressed and trained like the others, but for batch normalization; "
+        'Finetune(frozen="keep"), or finetune: {frozen: keep} in the space, leaves them alone'
+    ]
 
 
 def _limits(model: Any) -> list[Limit]:

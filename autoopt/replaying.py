@@ -270,5 +270,6 @@ def _run(model: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 def _far(wanted: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
     """The largest difference, as a share of the largest output; NaN counts as far."""
-    shares = [float(np.abs(a - b).max() / max(1.0, float(np.abs(a).max()))) for a, b in zip(wanted, found, strict=True)]
+    pairs = [(np.asarray(a, float), np.asarray(b, float)) for a, b in zip(wanted, found, strict=True)]  # some are bool
+    shares = [float(np.abs(a - b).max() / max(1.0, float(np.abs(a).max()))) for a, b in pairs]
     return max((share if share == share else float("inf")) for share in shares)

@@ -313,3 +313,14 @@ def test_code_in_a_file_runs_only_where_it_is_allowed(library, name, tmp_path):
     found = models.load(tmp_path / name, allow_code=True)
     again, _ = models.unpack(models.pack(found))
     np.testing.assert_allclose(again.predict_on_batch(X), X + 1)
+
+
+def test_frozen_layers_are_told_of(take):
+    model = dense(4, "softmax")
+    model.layers[-1].trainable = False
+    assert take(model=model).warnings[0].startswith(
+        "1 of 1 layers with weights are frozen (trainable=False): they are compressed and trained like the others"
+    )
+    kept = take(model=model, finetune=Finetune(frozen="keep")).warnings[0]
+    assert kept.endswith("they are quantized, but neither pruned, clustered nor trained (finetune.frozen: keep)")
+    assert not [warning for warning in take(model=dense(4, "softmax")).warnings if "frozen" in warning]

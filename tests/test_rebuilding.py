@@ -1,9 +1,12 @@
 """Keras 3 models as tf_keras ones."""
 
+import builders  # noqa: F401  (settings of hypothesis)
 import keras
 import numpy as np
 import pytest
 import tf_keras
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 from autoopt import convert, measure, models, rebuilding
 from autoopt.closing import ClosedModel
@@ -384,3 +387,69 @@ def test_well_known_models_are_rebuilt(name):
     # What a normalization was adapted to becomes part of its settings.
     settled = sum(layer.count_params() for layer in model.layers if isinstance(layer, layers.Normalization))
     assert models.load(model).count_params() == model.count_params() - settled
+
+
+STEPWISE = (
+    lambda x: layers.Dense(3)(x),
+    lambda x: layers.LSTM(3, return_sequences=True, dropout=0.2)(x),
+    lambda x: layers.Bidirectional(layers.GRU(2, return_sequences=True))(x),
+    lambda x: layers.Conv1D(3, 3, padding="same", activation="relu")(x),
+    lambda x: layers.SeparableConv1D(3, 3, padding="same")(x),
+    lambda x: layers.Dropout(0.5)(x),
+    lambda x: layers.SpatialDropout1D(0.5)(x),
+    lambda x: layers.GaussianNoise(0.5)(x),
+    lambda x: layers.BatchNormalization()(x),
+    lambda x: layers.LayerNormalization()(x),
+    lambda x: layers.Masking(0.25)(x),
+    lambda x: layers.Activation("tanh")(x),
+    lambda x: layers.LeakyReLU()(x),
+    lambda x: layers.MultiHeadAttention(2, 2, dropout=0.1)(x, x),
+    lambda x: keras.Sequential([layers.Dense(3), layers.Dropout(0.5)])(x),
+    lambda x: layers.TimeDistributed(layers.Dense(3))(x),
+    lambda x: x * 2.0 - 0.5,
+    lambda x: keras.ops.sigmoid(x),
+)
+JOINING = (
+    lambda a, b: layers.Concatenate()([a, b]),
+    lambda a, b: layers.Add()([layers.Dense(3)(a), layers.Dense(3)(b)]),
+    lambda a, b: layers.Dense(3)(a) * layers.Dense(3)(b),
+)
+LAST = (
+    layers.GlobalAveragePooling1D,
+    layers.GlobalMaxPooling1D,
+    layers.Flatten,
+    lambda: layers.LSTM(2),
+)
+
+
+@pytest.mark.filterwarnings("ignore:Layer '.*was passed an input with a mask attached to it:UserWarning")
+@settings(max_examples=8, phases=[Phase.generate])
+@given(
+    beginning=st.sampled_from(["numbers", "masked", "words"]),
+    stack=st.lists(st.tuples(st.booleans(), st.sampled_from(STEPWISE), st.sampled_from(JOINING)), max_size=4),
+    last=st.sampled_from(LAST),
+    seed=st.integers(0, 99),
+)
+def test_models_of_many_layers_are_rebuilt(beginning, stack, last, seed):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(4, 6, 3)).astype(np.float32)
+    if beginning == "words":
+        x = rng.integers(0, 3, (4, 6))
+        inputs = layers.Input((6,), dtype="int32")
+        tensors = [layers.Embedding(3, 4, mask_zero=True)(inputs)]
+    else:
+        x[1, 3:], x[2, 2:] = 0.25, 0.25
+        inputs = layers.Input((6, 3))
+        tensors = [layers.Masking(0.25)(inputs) if beginning == "masked" else inputs]
+    for join, layer, joining in stack:
+        tensors.append(layer(tensors[-1]))
+        if join:
+            tensors.append(joining(tensors[-1], tensors[-2]))
+    model = unlike(keras.Model(inputs, last()(tensors[-1])), seed)
+    made = models.load(model)
+    wanted = model.predict(x, verbose=0)
+    if isinstance(made, ClosedModel):
+        assert beginning != "numbers" or any(layer is STEPWISE[10] for _, layer, _ in stack), made.why
+        return
+    for found in answers(models.unpack(models.pack(made))[0], x, False, 2):
+        np.testing.assert_allclose(found, wanted, atol=1e-4 * max(1, np.abs(wanted).max()))

@@ -5,14 +5,14 @@ a convolution into clusters per channel (its issues 979, 1056); `Keeping` does n
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from autoopt.flattening import Calls
 from autoopt.replaying import Replay
 from autoopt.stages.finetune import Training, feed
 from autoopt.stages.folding import fold, source_of
-from autoopt.stages.wrapped import Keeping, Wrapped, clone, kernels
+from autoopt.stages.wrapped import Keeping, Wrapped, clone, kept, kernels
 
 FOLDED_INTO = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense")
 FOLDED_BEFORE = ("Conv1D",)
@@ -50,6 +50,7 @@ def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wra
     )
     from tensorflow_model_optimization.quantization import keras as quantization
 
+    alone = kept(model, settings)
     if not settings["preserve_clusters"]:  # a factor for each channel would multiply them
         model = fold(model, FOLDED_BEFORE)
     model, parts = _taken_apart(model)
@@ -75,13 +76,15 @@ def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wra
         quantized = quantization.quantize_apply(annotated, _scheme())
     if any(before):
         quantized = _behind(before, model, quantized)
+    put_back = _freeze(quantized, alone | {part for part, whole in parts.items() if whole in alone})
     if training is not None:
         _begin_ranges(quantized, training)
-    kept = _keep(quantized, settings)
+    keepings = _keep(quantized, settings)
 
     def unwrap(trained: Any) -> Any:
-        for keeping in kept:
+        for keeping in keepings:
             keeping.restore()
+        put_back()
         return trained
 
     touched = list(dict.fromkeys(parts.get(name, name) for name in touched))
@@ -264,6 +267,31 @@ def _scheme() -> Any:
             return Layout()
 
     return Scheme()
+
+
+def _freeze(model: Any, names: Collection[str]) -> Callable[[], None]:
+    """Have layers of these names not trained, though their ranges are still found.
+
+    tfmot adds every kernel that it quantizes to what is trained, and files hold weights in that order.
+
+    Returns:
+        what puts the kernels back there.
+    """
+    held = [
+        (layer, list(layer._trainable_weights), list(layer._non_trainable_weights))
+        for layer in model.layers
+        if layer.name.removeprefix("quant_") in names and hasattr(layer, "_weight_vars")
+    ]
+    for layer, trained, others in held:
+        layer.trainable = False
+        # Set the usual way, a layer would find the variables among them and have them trained again.
+        vars(layer).update(_trainable_weights=[], _non_trainable_weights=[*others, *trained])
+
+    def undo() -> None:
+        for layer, trained, others in held:
+            vars(layer).update(_trainable_weights=trained, _non_trainable_weights=others)
+
+    return undo
 
 
 def _begin_ranges(model: Any, training: Training) -> None:
