@@ -12,6 +12,7 @@ import numpy as np
 from autoopt import models, usercode
 from autoopt.closing import ClosedModel
 from autoopt.errors import ConfigError
+from autoopt.losses import in_keras2
 from autoopt.metrics import Metric
 from autoopt.recipe import COMPRESSING, SCHEMES, Finetune, plain
 from autoopt.stages import coverage, finetune
@@ -346,6 +347,12 @@ def _calibration(task: Task, train: Split, where: str, model: Any) -> Split:
 def _describe_metric(metric: Any, where: str) -> dict[str, Any]:
     if metric == "accuracy":
         return {"name": "accuracy", "direction": "max", "unit": "fraction", "function": None}
+    if type(metric).__module__.partition(".")[0] in ("keras", "tf_keras"):
+        kind = type(metric).__name__
+        raise ConfigError(
+            f"{where}: metric: a Keras metric ({kind}) can't be used, for quality is that of a file's outputs; "
+            f"give autoopt.QualityMetric(name='{metric.name}', function=...), a function of labels and outputs"
+        )
     if not isinstance(metric, QualityMetric):
         fail(f"{where}: metric", "'accuracy' or an autoopt.QualityMetric", metric)
     if not metric.name.isidentifier():
@@ -392,6 +399,7 @@ def _usual_loss(train: Split, model: Any, where: str) -> str:
 def _describe_loss(loss: Any, where: str) -> Any:
     import tf_keras
 
+    loss = in_keras2(loss, f"{where}: loss")
     if isinstance(loss, str):
         try:
             tf_keras.losses.get(loss)

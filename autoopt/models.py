@@ -87,7 +87,7 @@ def load(
                 "build it with stateful=False"
             )
     try:
-        flat = flatten(model)
+        flat = flatten(model, notes)
     except NotRebuilt as error:
         return _expect_fixed(closing.close(model, _explained(error), where), where)
     _expect_known(flat, own, where)
