@@ -14,6 +14,7 @@ import numpy as np
 
 from autoopt.errors import ConfigError
 from autoopt.flattening import Calls, adapted_to, float_of, mixed, taken
+from autoopt.placeholders import placeholder
 from autoopt.replaying import (
     MIXED_TOLERANCE,
     MOST,
@@ -63,7 +64,7 @@ def read(path: str, where: str, custom_objects: Mapping[str, Any], allow_code: b
     Args:
         path: of the file.
         where: for messages.
-        custom_objects: classes and functions of the model's own, by name; those of tf_keras play no part here.
+        custom_objects: classes and functions of the model's own, by name, or the tf_keras layers that stand for them.
         allow_code: a Lambda layer's code may run.
 
     Raises:
@@ -72,8 +73,18 @@ def read(path: str, where: str, custom_objects: Mapping[str, Any], allow_code: b
     import keras
 
     own = {name: made for name, made in custom_objects.items() if not _of_keras2(made)}
+    held = {name: placeholder(name, made) for name, made in custom_objects.items() if _of_keras2(made)}
+
+    def load(given: Mapping[str, Any]) -> Any:
+        return keras.saving.load_model(path, custom_objects=dict(given), compile=False, safe_mode=not allow_code)
+
     try:
-        return keras.saving.load_model(path, custom_objects=own, compile=False, safe_mode=not allow_code)
+        try:
+            return load(own)
+        except TypeError:  # a class is not known to Keras 3
+            if not held:
+                raise
+            return load(own | held)
     except Exception as error:
         raise ConfigError(f"{where}: model: {path} can't be read as a Keras 3 model: {_unread(error)}") from error
 
@@ -90,8 +101,8 @@ def _unread(error: Exception) -> str:
     if found := re.search(r"Could not (?:locate|find) (?:class|object|function) '?([\w>.]+)'?", text):
         name = found[1].split(">")[-1]
         return (
-            f"it holds a {name} of your own; give its Keras 3 class, custom_objects={{'{name}': {name}}}, or load the model "
-            f"in task.py, keras.saving.load_model(path, custom_objects=...), and give the tf_keras layer that stands for it"
+            f"it holds a {name} of your own; give the tf_keras layer that stands for it, custom_objects={{'{name}': ...}}, "
+            "or its Keras 3 class, which is enough to quantize after training"
         )
     if "ambda" in text:
         return f"{text[:MOST]}; if you trust its code, set allow_code=True (init: --allow-code)"
@@ -188,7 +199,7 @@ class _Calls(Calls):
             made = tf_keras.layers.Lambda(layer.function, arguments=layer.arguments, name=self.name(layer.name))
             self.layers[id(layer)] = (layer, made)
             return made
-        config = _settings(known, layer.get_config())
+        config = settings_for(known, layer.get_config())
         config["name"] = self.name(layer.name)
         if kind == "Normalization" and layer.weights:
             config |= adapted_to(layer)
@@ -341,7 +352,7 @@ def _known_operator(kind: str, arguments: Sequence[Any], name: str) -> Any:
     return None
 
 
-def _settings(kind: Any, config: dict[str, Any]) -> dict[str, Any]:
+def settings_for(kind: Any, config: dict[str, Any]) -> dict[str, Any]:
     """A layer's settings as far as the class of Keras 2 takes them."""
     takes = set(inspect.signature(kind.__init__).parameters) | ALWAYS
     renamed = {RENAMED.get((kind.__name__, name), name): value for name, value in config.items()}
@@ -361,7 +372,7 @@ def _plain(value: Any) -> Any:
             return float_of(value["config"]["name"])
         if "class_name" in value and "config" in value:
             known = getattr(tf_keras.layers, value["class_name"], None)
-            config = _plain(value["config"]) if known is None else _settings(known, value["config"])
+            config = _plain(value["config"]) if known is None else settings_for(known, value["config"])
             return {"class_name": value["class_name"], "config": config}
         return {name: _plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):

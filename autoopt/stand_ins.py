@@ -46,7 +46,7 @@ class Keras3Operator(tf_keras.layers.Layer):  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         """What the constructor takes."""
-        return super().get_config() | {"call": self.told}
+        return {**super().get_config(), "call": self.told}
 
 
 @tf_keras.utils.register_keras_serializable(package=PACKAGE)
@@ -70,7 +70,7 @@ class Keras3Augmentation(tf_keras.layers.Layer):  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         """What the constructor takes."""
-        return super().get_config() | {"layer": self.told}
+        return {**super().get_config(), "layer": self.told}
 
 
 @tf_keras.utils.register_keras_serializable(package=PACKAGE)
