@@ -3,6 +3,7 @@
 So a file can be read without the code that it was saved with.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 
@@ -25,7 +26,9 @@ def placeholder(name: str, stand_in: Any) -> Any:
             super().__init__(**{key: value for key, value in config.items() if key in common})
             self.told = {key: value for key, value in config.items() if key not in common}
             made = stand_in(**settings_for(stand_in, self.told))
-            self.made = lambda: made  # in a function: Keras 3 would look for its own kind of weights in it
+            self.made: Callable[[], Any] = lambda: (
+                made
+            )  # in a function: Keras 3 would look for its own kind of weights in it
 
         def build(self, shape: Any) -> None:
             made = self.made()

@@ -101,7 +101,7 @@ def _unread(error: Exception) -> str:
     if found := re.search(r"Could not (?:locate|find) (?:class|object|function) '?([\w>.]+)'?", text):
         name = found[1].split(">")[-1]
         return (
-            f"it holds a {name} of your own; give the tf_keras layer that stands for it, custom_objects={{'{name}': ...}}, "
+            f"it holds a {name} of your own; give the task the tf_keras layer that stands for it, custom_objects={{'{name}': ...}}, "
             "or its Keras 3 class, which is enough to quantize after training"
         )
     if "ambda" in text:

@@ -330,7 +330,9 @@ class OldScaled(tf_keras.layers.Layer):
 def test_a_saved_layer_of_its_own_is_read_by_either_class(tmp_path):
     model = image(lambda x: layers.Dense(2)(layers.Flatten()(Scaled(by=3.0, name="mine")(x))))
     model.save(tmp_path / "model.keras")
-    with pytest.raises(ConfigError, match=r"holds a Scaled of your own; give the tf_keras layer that stands for it"):
+    with pytest.raises(
+        ConfigError, match=r"holds a Scaled of your own; give the task the tf_keras layer that stands for it"
+    ):
         models.load(tmp_path / "model.keras")
     closed(tmp_path / "model.keras", custom_objects={"Scaled": Scaled})
     read = keras.saving.load_model(tmp_path / "model.keras", custom_objects={"Scaled": Scaled})

@@ -460,3 +460,19 @@ def test_augmentation_is_on_in_every_stage_and_off_in_its_file(name, crop):
     )
     np.testing.assert_array_equal(trained(x, training=False), trained(x, training=False))
     assert np.abs(np.asarray(trained(x, training=True)) - trained(x, training=True)).max() > 1e-3
+
+
+class Fixed(layers.Layer):
+    """A kernel that no training changes."""
+
+    def build(self, shape):
+        self.kernel = self.add_weight("kernel", shape=(int(shape[-1]), 4), trainable=False)
+
+    def call(self, inputs):
+        return inputs @ self.kernel
+
+
+def test_a_kernel_that_is_never_trained_is_not_blamed_on_its_kind():
+    model = tiny.network(layers.Flatten(), Fixed(name="fixed"), layers.Dense(16), layers.Dense(4, "softmax"))
+    wrapped = stages.STAGES["cluster"](model, {**tiny.settings(cluster=CLUSTER)[0][1]}, None)
+    assert {row["layer"]: row["why"] for row in wrapped.skipped} == {"fixed": "none of its weights are ever trained"}

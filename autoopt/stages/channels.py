@@ -59,6 +59,11 @@ def _why(layer: str, found: Trace, multiple: int) -> str:
         return f"its channels stay whole: {found.whole[layer]}"
     if any(layer in group.layers and len(group.channels) <= multiple for group in found.groups):
         return f"it has no more than {multiple} channels"
+    uses = [use for use in found.uses if use.layer == layer]
+    if not uses:
+        return "what its weights have to do with channels is not known for this kind of layer"
+    if not any(use.makes for use in uses):
+        return "none of the channels that it takes is to go, rounded"
     return "none of its channels is to go, rounded"
 
 

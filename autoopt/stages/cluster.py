@@ -37,6 +37,8 @@ def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wra
             return layer, ""
         if layer.name in alone:
             return layer, KEPT
+        if not layer.trainable_weights:  # tfmot takes those for layers without kernels, of whatever kind
+            return layer, "none of its weights are ever trained"
         if not ClusteringRegistry.supports(layer) or isinstance(layer, tf_keras.layers.MultiHeadAttention):
             return layer, "tfmot can't cluster this kind of layer"
         clusterable = _clusterable(layer)
