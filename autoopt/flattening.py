@@ -35,7 +35,7 @@ def flatten(model: Any, notes: list[str] | None = None) -> Any:
     nested = any(isinstance(layer, tf_keras.Model) for layer in model.layers)
     cropped = any(type(layer) is tf_keras.layers.RandomCrop for layer in model.layers)
     steps = any(_dense_steps(layer) for layer in model.layers)
-    watched = [layer.name for layer in model.submodules if getattr(layer, "activity_regularizer", None) is not None]
+    watched = [one.name for one in model._flatten_layers() if getattr(one, "activity_regularizer", None) is not None]
     if not (fixed or adapted or by_name or half or indices or own or nested or cropped or steps or watched):
         return model
     calls = Calls()

@@ -315,6 +315,8 @@ def _usual_mode(operation: Any) -> Any:
 def _augments(layer: Any) -> bool:
     """Whether a layer of Keras 3 changes images at random, otherwise than the one of Keras 2 does."""
     kind, config = type(layer).__name__, layer.get_config()
+    if kind == "Pipeline":
+        return all(type(one).__name__ in SAME_AUGMENTATION or _augments(one) for one in layer.layers)
     for_images = any(base.__name__ == "BaseImagePreprocessingLayer" for base in type(layer).__mro__)
     same = kind in SAME_AUGMENTATION and config.get("data_format") in (None, "channels_last")
     return for_images and kind not in ALWAYS_SETTLED and not same

@@ -22,7 +22,7 @@ def recalibrate(model: Any, train: Split) -> None:
         train: data to estimate on; the first `ITEMS` of it.
     """
     kinds = ("BatchNormalization", "SyncBatchNormalization")
-    found = [m for m in model.submodules if type(m).__name__ in kinds and m.trainable]
+    found = [m for m in model._flatten_layers() if type(m).__name__ in kinds and m.trainable]
     if not found:
         return
     items = min(ITEMS, len(train))
