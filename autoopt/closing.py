@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from autoopt.errors import ConfigError
+from autoopt.replaying import reason
 from autoopt.sizes import filled, text_advice
 
 DEFAULT = "serving_default"
@@ -152,15 +153,21 @@ def close(model: Any, why: str, where: str, input_size: Sequence[int] = ()) -> C
 
 
 def close_keras3(model: Any, why: str, where: str, input_size: Sequence[int] = ()) -> ClosedModel:
-    """A subclassed model of Keras 3; see `close`.
+    """A model of Keras 3 that can't be rebuilt layer by layer, such as a subclassed one; see `close`.
 
     Raises:
         ConfigError: if TensorFlow can't convert it, such as when it was never called.
     """
+    import keras  # type: ignore[import-untyped]
     import tensorflow as tf
+    from keras.src.export.export_utils import get_input_signature  # type: ignore[import-untyped]
 
     def make() -> Any:
-        model.export(folder, verbose=False)
+        # `model.export` would leave augmentation on, whose mode is training where nobody says otherwise.
+        archive = keras.export.ExportArchive()
+        archive.track(model)
+        archive.add_endpoint("serve", lambda *inputs: model(*inputs, training=False), get_input_signature(model))
+        archive.write_out(folder, verbose=False)
         if input_size:
             return _at_size(folder, DEFAULT, input_size, where)
         return tf.lite.TFLiteConverter.from_saved_model(folder).convert()
@@ -253,7 +260,6 @@ def _converted(make: Callable[[], Any], why: str, where: str, advice: str = "") 
     except ConfigError:
         raise
     except Exception as error:  # the converter raises many kinds, all about this one model
-        reason = " ".join(str(error).split())[:300]
         raise ConfigError(
-            f"{where}: model: {why}, and TensorFlow can't convert it as it is: {reason}{advice}"
+            f"{where}: model: {why}, and TensorFlow can't convert it as it is: {reason(error)}{advice}"
         ) from error

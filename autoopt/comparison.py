@@ -315,6 +315,8 @@ def settings(recipe: Recipe) -> dict[str, str]:
             found["weight averaging"] = f"{f.averaging:g}"
         if f.recalibrate:
             found["batch norm recalibrated"] = "yes"
+        if f.frozen != "train":
+            found["frozen layers"] = "kept"
     return found | {"seed": str(recipe.seed)}
 
 
@@ -336,6 +338,6 @@ _FULL = Recipe(
         correct_bias=True,
         int4_dense=True,
     ),
-    finetune=Finetune(distillation=1.0, averaging=0.9, recalibrate=True),
+    finetune=Finetune(distillation=1.0, averaging=0.9, recalibrate=True, frozen="keep"),
 )
 """A recipe with every knob: all names, in their order."""

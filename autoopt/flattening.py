@@ -3,7 +3,7 @@
 What a `Normalization` was adapted to becomes part of its settings: as weights, copies of the layer would lose it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,19 +12,20 @@ from autoopt.replaying import MIXED_TOLERANCE, TOLERANCE, Names, Replay, expect_
 from autoopt.sizes import filled
 
 
-def flatten(model: Any, where: str, input_size: Sequence[int] = ()) -> Any:
+def flatten(model: Any, where: str, input_size: Sequence[int] = (), notes: list[str] | None = None) -> Any:
     """The same model without models inside or a fixed batch, with settled normalization, and outputs in a list.
 
     Args:
         model: a built functional or sequential tf_keras model.
         where: for messages.
         input_size: of the axes that its inputs leave open.
+        notes: what people should know of the result is added to it.
 
     Returns:
         a new model with the same weights; or the model itself, where it is so already.
 
     Raises:
-        ConfigError: naming a nested model that is subclassed, or the first layer whose outputs differ.
+        NotRebuilt: naming a nested model that is subclassed, or the first layer whose outputs differ.
     """
     import tf_keras
     from tf_keras.src.engine.functional import Functional
@@ -36,10 +37,14 @@ def flatten(model: Any, where: str, input_size: Sequence[int] = ()) -> Any:
     own = type(model) not in (Functional, tf_keras.Sequential)
     nested = any(isinstance(layer, tf_keras.Model) for layer in model.layers)
     closing = any(filled(tensor.shape, input_size, where) != tuple(tensor.shape) for tensor in model.inputs)
-    if not (fixed or adapted or by_name or half or indices or own or nested or closing):
+    cropped = any(type(layer) is tf_keras.layers.RandomCrop for layer in model.layers)
+    steps = any(_dense_steps(layer) for layer in model.layers)
+    watched = [one.name for one in model._flatten_layers() if getattr(one, "activity_regularizer", None) is not None]
+    settled = not (fixed or adapted or by_name or half or indices or own or nested)
+    if settled and not (closing or cropped or steps or watched):
         return model
     calls = Calls()
-    replay = Replay(calls, where)
+    replay = Replay(calls)
     inputs = []
     for name, tensor in zip(model.input_names, model.inputs, strict=True):
         shape = (None, *filled(tensor.shape, input_size, where)[1:])
@@ -53,6 +58,11 @@ def flatten(model: Any, where: str, input_size: Sequence[int] = ()) -> Any:
         if new.weights:
             new.set_weights(old.get_weights())
     expect_same(model, made, replay, (tf_keras.Model, tf_keras.Model), MIXED_TOLERANCE if half else TOLERANCE)
+    if watched and notes is not None:
+        notes.append(
+            f"activity_regularizer of {', '.join(dict.fromkeys(watched))}: left out of fine-tuning, for tfmot can't train "
+            "with it; it is no part of what the model computes"
+        )
     return flatten(made, where) if looked_up(made) else made  # what looks up stood in a nested model
 
 
@@ -118,13 +128,49 @@ class Calls:
     def layer(self, old: Any) -> Any:
         """The new layer that stands for this one; the same one each time."""
         if id(old) not in self.layers:
-            config = old.get_config() | {"name": self.name(old.name)}
+            kind, config = _kind(old), (old.layer if _dense_steps(old) else old).get_config()
+            config |= {"name": self.name(old.name)}
             if type(old).__name__ == "Normalization" and old.weights:
                 config |= adapted_to(old)
             if mixed(old):
                 config = _in_float(config)
-            self.layers[id(old)] = (old, type(old).from_config(config))
+            config = _unwatched(config)
+            self.layers[id(old)] = (old, kind.from_config(config))
         return self.layers[id(old)][1]
+
+
+def _unwatched(config: Any) -> Any:
+    """Settings of a layer, and of layers inside it, without a loss on what it gives out."""
+    if isinstance(config, dict):
+        return {name: None if name == "activity_regularizer" else _unwatched(value) for name, value in config.items()}
+    return _each(_unwatched, config)
+
+
+def _each(change: Callable[[Any], Any], config: Any) -> Any:
+    """A setting with its values changed, if it is a sequence: tf_keras has kinds of its own of those."""
+    if isinstance(config, tuple):
+        return tuple(map(change, config))
+    return list(map(change, config)) if isinstance(config, list) else config
+
+
+def _dense_steps(layer: Any) -> bool:
+    """Whether this is a `TimeDistributed` dense layer, which a dense layer is by itself, and more techniques know."""
+    import tf_keras
+
+    return type(layer) is tf_keras.layers.TimeDistributed and type(layer.layer) is tf_keras.layers.Dense
+
+
+def _kind(layer: Any) -> Any:
+    """The class of the new layer."""
+    import tf_keras
+
+    if _dense_steps(layer):
+        return tf_keras.layers.Dense
+    if type(layer) is not tf_keras.layers.RandomCrop:
+        return type(layer)
+    from autoopt.stand_ins import RandomlyCropped
+
+    return RandomlyCropped
 
 
 def _in_float(config: Any) -> Any:
@@ -133,9 +179,7 @@ def _in_float(config: Any) -> Any:
         if config.get("class_name") in ("Policy", "DTypePolicy"):
             return float_of(config["config"]["name"])
         return {name: _in_float(value) for name, value in config.items()}
-    if isinstance(config, list | tuple):
-        return type(config)(map(_in_float, config))
-    return config
+    return _each(_in_float, config)
 
 
 def taken(layer: Any, named: dict[str, Any]) -> dict[str, Any]:

@@ -14,10 +14,12 @@ from autoopt import labels as labels_of
 from autoopt import measure, models, scoring, usercode, weighing
 from autoopt.closing import ClosedModel
 from autoopt.errors import ConfigError
+from autoopt.keras3_losses import in_keras2
 from autoopt.metrics import Metric
-from autoopt.rebuilding import TEXT
 from autoopt.recipe import COMPRESSING, SCHEMES, Finetune, plain
+from autoopt.sizes import text_advice
 from autoopt.stages import coverage, finetune, tracing
+from autoopt.stages.wrapped import frozen
 from autoopt.store import Store
 from autoopt.task import SPLITS, Inputs, Manifest, Output, QualityMetric, Split, Task, apart, side_by_side
 from autoopt.validation import fail, nearest
@@ -86,7 +88,7 @@ def prepare(task: Task, path: Path, store: Store) -> Intake:
         ConfigError: for the first thing that is wrong.
     """
     where = str(path)
-    custom = dict(task.custom_objects or {})
+    custom, notes = models.by_own_names(task.custom_objects or {}), list[str]()
     model = models.load(
         task.model,
         where,
@@ -94,6 +96,7 @@ def prepare(task: Task, path: Path, store: Store) -> Intake:
         allow_code=task.allow_code,
         signature=task.signature,
         input_size=task.input_size,
+        notes=notes,
     )
     if not isinstance(model, ClosedModel) and not model.weights:
         raise ConfigError(f"{where}: model: has no weights, so there is nothing to make small")
@@ -151,9 +154,10 @@ def prepare(task: Task, path: Path, store: Store) -> Intake:
         path=str(path) if needs_source else "",
         outputs=outputs,
     )
+    notes += [] if isinstance(model, ClosedModel) else _frozen(model, manifest.finetune)
     return Intake(
         manifest=manifest,
-        warnings=[*warnings, *_warnings(splits)],
+        warnings=[*notes, *warnings, *_warnings(splits)],
         limits=_limits(model),
         groups=_groups(model),
         tuned=task.finetune is not None,
@@ -315,7 +319,7 @@ def check_split(split: Split, where: str, model: Any) -> None:
     for tensor, (name, array) in zip(model.inputs, split.inputs.items(), strict=True):
         expected = tuple(tensor.shape)[1:]
         if array.dtype.kind not in "fiub":
-            text = f"; {TEXT}" if array.dtype.kind in "OSUT" else ""
+            text = f"; {text_advice(name, '')}" if array.dtype.kind in "OSUT" else ""
             raise ConfigError(f"{where}: input {name}: expected numbers, got 'dtype {array.dtype}'{text}")
         if array.shape[1:] != expected:
             hint = _shape_hint(array, expected)
@@ -469,6 +473,12 @@ def _describe_metric(
     """The metric as plain values, and what a person should know of how it was chosen."""
     if isinstance(metric, QualityMetric):
         return _describe_own(metric, where), []
+    if type(metric).__module__.partition(".")[0] in ("keras", "tf_keras"):
+        kind = type(metric).__name__
+        raise ConfigError(
+            f"{where}: metric: a Keras metric ({kind}) can't be used, for quality is that of a file's outputs; give one of "
+            f"{', '.join(scoring.BUILTIN)}, or autoopt.QualityMetric(name='{metric.name}', function=...)"
+        )
     if metric is not None and (not isinstance(metric, str) or metric not in scoring.BUILTIN):
         names = ", ".join(scoring.BUILTIN)
         hint = f" ({nearest(metric, scoring.BUILTIN)})" if isinstance(metric, str) else ""
@@ -541,6 +551,7 @@ def _describe_losses(task: Task, seen: _Seen, where: str) -> tuple[Any, list[str
 def _describe_loss(loss: Any, where: str) -> Any:
     import tf_keras
 
+    loss = in_keras2(loss, f"{where}: loss")
     if isinstance(loss, str):
         try:
             tf_keras.losses.get(loss)
@@ -556,6 +567,20 @@ def _describe_loss(loss: Any, where: str) -> Any:
                 f"{where}: loss: expected a loss of Keras, or a function (labels, outputs), got {kind!r}; {usercode.BIND}"
             )
     return usercode.describe(loss, f"{where}: loss")
+
+
+def _frozen(model: Any, tuning: Mapping[str, Any]) -> list[str]:
+    """How many layers are frozen, and what becomes of them."""
+    names, number = frozen(model), sum(bool(layer.weights) for layer in model.layers)
+    if not names:
+        return []
+    told = f"{len(names)} of {number} layers with weights are frozen (trainable=False)"
+    if tuning.get("frozen") == "keep":
+        return [f"{told}: they are quantized, but neither pruned, clustered nor trained (finetune.frozen: keep)"]
+    return [
+        f"{told}: they are compressed and trained like the others, but for batch normalization; "
+        'Finetune(frozen="keep"), or finetune: {frozen: keep} in the space, leaves them alone'
+    ]
 
 
 def _limits(model: Any) -> list[Limit]:

@@ -406,7 +406,7 @@ JOBS: dict[str, Kind] = {
     "survey": Kind(body=survey),
     "scalings": Kind(body=scalings),
     "cover": Kind(body=cover),
-    "rehearse": Kind(body=rehearse),
+    "rehearse": Kind(body=rehearse, version=2),
     "teach": Kind(body=teach),
     "one_shot": Kind(body=one_shot, version=2),
     "weigh": Kind(body=weigh),

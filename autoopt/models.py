@@ -16,11 +16,12 @@ from autoopt import closing, rebuilding, usercode
 from autoopt.closing import ClosedModel
 from autoopt.errors import ConfigError
 from autoopt.flattening import flatten
+from autoopt.replaying import NotRebuilt, reason
 from autoopt.sizes import expect_fixed, expect_numbers, expect_sizes
 
 FLAT_KINDS = ("Functional", "Sequential")
 """Names of the classes whose models are nothing but graphs of layers."""
-LIBRARIES = ("tf_keras", "tensorflow_model_optimization")
+LIBRARIES = ("tf_keras", "tensorflow_model_optimization", "autoopt")
 """Whose layers every job knows."""
 ENDS = "ends.json"
 """In a packed model: the names of several outputs, which stages give to other layers."""
@@ -38,17 +39,19 @@ def load(
     allow_code: bool = False,
     signature: str = "",
     input_size: Any = (),
+    notes: list[str] | None = None,
 ) -> Any:
     """A user's model as a built, flat tf_keras model, or as what it converts to where it has no graph of layers.
 
     Args:
         model: a tf_keras or Keras 3 model, or the path of an `.h5`, `.keras`, SavedModel or float32 `.tflite`.
         where: for messages.
-        custom_objects: layers and functions of the user's own, by name; for a Keras 3 model the tf_keras layers
-            that stand for its own.
+        custom_objects: layers and functions of the user's own, by name; for a Keras 3 model its own classes, or the
+            tf_keras layers that stand for them.
         allow_code: a Lambda layer's code, which a file brings with it, may run.
         signature: of a SavedModel, which then has no layers; by default the only one, or `serving_default`.
         input_size: of the axes beside the batch that the inputs leave open, in their order.
+        notes: what people should know of what became of the model is added to it.
 
     Returns:
         the tf_keras model, not compiled; or a `ClosedModel`.
@@ -57,14 +60,15 @@ def load(
         ConfigError: if it is no such model, naming what was found and what to do.
     """
     sizes = expect_sizes(input_size, where)
+    own = by_own_names(custom_objects or {})
     try:
-        return _load(model, where, dict(custom_objects or {}), allow_code, signature, sizes)
+        return _load(model, where, own, allow_code, signature, sizes, notes)
     except (ConfigError, MemoryError):
         raise
     except Exception as error:  # TensorFlow and Keras raise many kinds, all about this one model
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        told = f"{type(error).__name__}: {reason(error)}"
         raise ConfigError(
-            f"{where}: model: can't be taken in ({reason}); a float32 .tflite that TensorFlow made of it can be given instead"
+            f"{where}: model: can't be taken in ({told}); a float32 .tflite that TensorFlow made of it can be given instead"
         ) from error
 
 
@@ -75,15 +79,15 @@ def _load(
     allow_code: bool,
     signature: str,
     sizes: tuple[int, ...],
+    notes: list[str] | None,
 ) -> Any:
     import tf_keras
 
     if signature and not (isinstance(model, (str, Path)) and Path(model).is_dir()):
         raise ConfigError(f"{where}: signature: {signature!r} is for the folder of a SavedModel; leave it out")
-    if custom_objects:
-        tf_keras.utils.get_custom_objects().update(custom_objects)
+    tf_keras.utils.get_custom_objects().update(custom_objects)
     if isinstance(model, (str, Path)):
-        model = _read(Path(model), where, allow_code, signature, sizes)
+        model = _read(Path(model), where, custom_objects, allow_code, signature, sizes)
     if isinstance(model, ClosedModel):
         expect_numbers(model, where)
         return expect_fixed(model, where)
@@ -91,7 +95,10 @@ def _load(
         why = f"{inside} is subclassed: its layers can't be rebuilt one by one"
         return expect_fixed(closing.close_keras3(model, why, where, sizes), where)
     if rebuilding.is_keras3(model):
-        model = rebuilding.rebuild(model, where, sizes)
+        try:
+            model = rebuilding.rebuild(model, where, sizes, notes)
+        except NotRebuilt as error:
+            return expect_fixed(closing.close_keras3(model, _explained(error), where, sizes), where)
     if not isinstance(model, tf_keras.Model):
         kind = f"{type(model).__module__}.{type(model).__name__}"
         raise ConfigError(f"{where}: model: expected a Keras model or a path, got {kind}")
@@ -111,9 +118,22 @@ def _load(
             )
     if not sizes:
         expect_fixed(model, where)
-    flat = flatten(model, where, sizes)
+    try:
+        flat = flatten(model, where, sizes, notes)
+    except NotRebuilt as error:
+        return expect_fixed(closing.close(model, _explained(error), where, sizes), where)
     _expect_known(flat, custom_objects, where)
     return flat
+
+
+def by_own_names(custom_objects: Mapping[str, Any]) -> dict[str, Any]:
+    """Objects by the names that they were given, and classes by their own too: saved layers are found by those."""
+    return {made.__name__: made for made in custom_objects.values() if isinstance(made, type)} | dict(custom_objects)
+
+
+def _explained(error: NotRebuilt) -> str:
+    """Why a model stays as it is, and how to get more of it."""
+    return f"{error} (to have it trained too, {error.advice})" if error.advice else str(error)
 
 
 def _expect_known(model: Any, custom_objects: Mapping[str, Any], where: str) -> None:
@@ -146,7 +166,14 @@ def subclassed(model: Any) -> str | None:
     return next((name for name in inside if name is not None), None)
 
 
-def _read(path: Path, where: str, allow_code: bool, signature: str, sizes: tuple[int, ...]) -> Any:
+def _read(
+    path: Path,
+    where: str,
+    custom_objects: Mapping[str, Any],
+    allow_code: bool,
+    signature: str,
+    sizes: tuple[int, ...],
+) -> Any:
     import tf_keras
     from tf_keras.src.saving.serialization_lib import SafeModeScope
 
@@ -156,7 +183,7 @@ def _read(path: Path, where: str, allow_code: bool, signature: str, sizes: tuple
         return closing.read(path, where)
     _expect_model(path, where)
     if path.is_file() and _keras3(path):
-        return rebuilding.read(str(path), where, allow_code, sizes)
+        return rebuilding.read(str(path), where, custom_objects, allow_code)
     if signature and signature != closing.DEFAULT:
         return closing.saved_model(
             path, f"its signature {signature} is a function, not layers", where, signature, sizes
@@ -289,10 +316,12 @@ def _parts(model: Any) -> dict[str, bytes]:
 
 
 def knowing() -> Any:
-    """A context in which layers of quantization-aware training are known."""
+    """A context in which layers of quantization-aware training, and autoopt's own, are known."""
     import tensorflow_model_optimization as tfmot
 
-    return tfmot.quantization.keras.quantize_scope()
+    from autoopt import stand_ins
+
+    return tfmot.quantization.keras.quantize_scope(stand_ins.LAYERS)
 
 
 def unpack(data: bytes) -> tuple[Any, list[dict[str, Any]]]:

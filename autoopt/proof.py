@@ -124,7 +124,8 @@ def _matches(contents: Contents, touched: Sequence[Mapping[str, Any]]) -> list[t
         by_shape[_dimensions(weight.shape)].append(weight)
     pairs = []
     for kernel in touched:
-        found = by_shape.get(_dimensions(kernel["shape"]), [])
+        shapes = [kernel["shape"], *_flattened(kernel["shape"])]
+        found = next((by_shape[_dimensions(shape)] for shape in shapes if _dimensions(shape) in by_shape), [])
         if not found:
             raise CandidateFailed("proof", f"the kernel of {kernel['layer']} ({kernel['shape']}) is not in the file")
         pairs.append((kernel, found))
@@ -133,6 +134,15 @@ def _matches(contents: Contents, touched: Sequence[Mapping[str, Any]]) -> list[t
 
 def _dimensions(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted(d for d in shape if d > 1))
+
+
+def _flattened(shape: Sequence[int]) -> list[list[int]]:
+    """What the converter makes of a kernel with an axis for heads (attention, `EinsumDense`): two dimensions."""
+    return (
+        [[math.prod(shape[:at]), math.prod(shape[at:])] for at in range(len(shape) - 1, 0, -1)]
+        if len(shape) == 3
+        else []
+    )
 
 
 def _prove_sparsity(contents: Contents, report: Mapping[str, Any], recipe: Recipe) -> None:

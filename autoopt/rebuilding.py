@@ -5,27 +5,38 @@ with what went in, layer by layer if need be.
 """
 
 import inspect
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from autoopt.errors import ConfigError
-from autoopt.flattening import Calls, adapted_to, float_of, mixed
-from autoopt.replaying import MIXED_TOLERANCE, TOLERANCE, Replay, expect_same, functional
+from autoopt.flattening import Calls, adapted_to, mixed, taken
+from autoopt.keras3_settings import settings_for
+from autoopt.placeholders import placeholder
+from autoopt.replaying import (
+    MIXED_TOLERANCE,
+    MOST,
+    TOLERANCE,
+    NotRebuilt,
+    Replay,
+    draws_always,
+    expect_same,
+    functional,
+    reason,
+)
 from autoopt.sizes import expect_fixed, expect_numbers, filled
 
-ALWAYS = {"name", "trainable", "dtype"}
-"""Settings that every layer takes, though its constructor does not name them."""
-RENAMED = {("LeakyReLU", "negative_slope"): "alpha"}
-"""Settings of Keras 3 that Keras 2 calls otherwise."""
 MERGES = ("Add", "Subtract", "Multiply", "Maximum", "Minimum")
 """Operators between two tensors that are layers in Keras 2."""
-TEXT = (
-    "a model that takes text is cut off behind its TextVectorization or StringLookup, "
-    "as Sequential(model.layers[1:]) is, and given the token ids that this layer makes"
-)
-"""What to do where inputs are text: `.tflite` files of the targets take numbers."""
+ACTIVATIONS = {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Silu": "swish", "Softplus": "softplus"}
+"""Operators on one tensor that are activations in Keras 2, and without settings."""
+SAME_AUGMENTATION = ("RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomBrightness")
+"""Layers that change images at random as those of Keras 2 of the same names do."""
+ALWAYS_SETTLED = ("Resizing", "CenterCrop")
+"""Layers among Keras 3's for images that do the same in training and inference."""
 
 
 def is_keras3(model: Any) -> bool:
@@ -45,42 +56,70 @@ def subclassed(model: Any) -> str | None:
     return next((name for name in inside if name is not None), None)
 
 
-def read(path: str, where: str, allow_code: bool = False, input_size: Sequence[int] = ()) -> Any:
-    """A `.keras` or `.h5` file of Keras 3 as a tf_keras model.
+def read(path: str, where: str, custom_objects: Mapping[str, Any], allow_code: bool = False) -> Any:
+    """A `.keras` or `.h5` file of Keras 3.
 
     Args:
         path: of the file.
         where: for messages.
+        custom_objects: classes and functions of the model's own, by name, or the tf_keras layers that stand for them.
         allow_code: a Lambda layer's code may run.
         input_size: of the axes that its inputs leave open.
 
     Raises:
-        ConfigError: if it can't be read, holds code, or can't be rebuilt.
+        ConfigError: if it can't be read, or holds code.
     """
     import keras
 
+    own = {name: made for name, made in custom_objects.items() if not _of_keras2(made)}
+    held = {name: placeholder(name, made) for name, made in custom_objects.items() if _of_keras2(made)}
+
+    def load(given: Mapping[str, Any]) -> Any:
+        return keras.saving.load_model(path, custom_objects=dict(given), compile=False, safe_mode=not allow_code)
+
     try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=not allow_code)
+        try:
+            return load(own)
+        except TypeError:  # a class is not known to Keras 3
+            if not held:
+                raise
+            return load(own | held)
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        advice = (
-            "; import the classes of its own layers in task.py first" if "could not be deserialized" in reason else ""
+        raise ConfigError(f"{where}: model: {path} can't be read as a Keras 3 model: {_unread(error)}") from error
+
+
+def _of_keras2(made: Any) -> bool:
+    import tf_keras
+
+    return isinstance(made, type) and issubclass(made, tf_keras.layers.Layer)
+
+
+def _unread(error: Exception) -> str:
+    """Why Keras 3 can't read a file, and what to do."""
+    text = " ".join(str(error).split())
+    if found := re.search(r"Could not (?:locate|find) (?:class|object|function) '?([\w>.]+)'?", text):
+        name = found[1].split(">")[-1]
+        return (
+            f"it holds a {name} of your own; give the task the tf_keras layer that stands for it, custom_objects={{'{name}': ...}}, "
+            "or its Keras 3 class, which is enough to quantize after training"
         )
-        advice = "; if you trust its code, set allow_code=True (init: --allow-code)" if "ambda" in reason else advice
-        raise ConfigError(f"{where}: model: {path} can't be read as a Keras 3 model: {reason}{advice}") from error
-    return rebuild(model, where, input_size)
+    if "ambda" in text:
+        return f"{text[:MOST]}; if you trust its code, set allow_code=True (init: --allow-code)"
+    return text[:MOST]
 
 
-def rebuild(model: Any, where: str, input_size: Sequence[int] = ()) -> Any:
+def rebuild(model: Any, where: str, input_size: Sequence[int] = (), notes: list[str] | None = None) -> Any:
     """A functional or sequential Keras 3 model as a flat tf_keras one.
 
     Args:
         model: a built functional or sequential `keras.Model`.
         where: for messages.
         input_size: of the axes that its inputs leave open.
+        notes: what people should know of the result is added to it.
 
     Raises:
-        ConfigError: naming the layer that tf_keras does not know, or whose outputs differ.
+        ConfigError: if it has no input shape, an open one, or takes text.
+        NotRebuilt: naming the layer that tf_keras does not know, or whose outputs differ.
     """
     import keras
     import tf_keras
@@ -91,8 +130,8 @@ def rebuild(model: Any, where: str, input_size: Sequence[int] = ()) -> Any:
     expect_numbers(flat, where)
     if not input_size:
         expect_fixed(flat, where)
-    calls = _Calls(where)
-    replay = Replay(calls, where)
+    calls = _Calls([] if notes is None else notes)
+    replay = Replay(calls)
     inputs = []
     for tensor in flat.inputs:
         shape = (None, *filled(tensor.shape, input_size, where)[1:])
@@ -105,15 +144,19 @@ def rebuild(model: Any, where: str, input_size: Sequence[int] = ()) -> Any:
     calls.copy_weights()
     half = any(mixed(layer) for layer, _ in calls.layers.values())
     expect_same(flat, made, replay, (keras.Model, tf_keras.Model), MIXED_TOLERANCE if half else TOLERANCE)
+    if always := [layer.name for layer in made.layers if draws_always(layer)]:
+        calls.notes.append(
+            f"{', '.join(always)}: called with training=True, so the file draws at random too (Keras 3's predict does not)"
+        )
     return made
 
 
 class _Calls(Calls):
     """Calls of Keras 3, made on layers of tf_keras."""
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, notes: list[str]) -> None:
         super().__init__()
-        self.where = where
+        self.notes = notes
 
     def operation(self, node: Any) -> Any:
         return node.operation
@@ -124,14 +167,20 @@ class _Calls(Calls):
         return isinstance(operation, keras.Model)
 
     def arguments(self, node: Any) -> tuple[Any, dict[str, Any]]:
-        return node.arguments.args, node.arguments.kwargs
+        named = dict(node.arguments.kwargs)
+        if "training" in named and named["training"] == _usual_mode(node.operation):
+            del named["training"]  # Keras 3 notes its layers' defaults down as if somebody had asked for them
+        return node.arguments.args, named
 
     def again(self, node: Any, arguments: Any, named: dict[str, Any]) -> Sequence[Any]:
         import keras
 
         if not isinstance(node.operation, keras.layers.Layer):
-            return [self._operator(node.operation, arguments)]
-        return super().again(node, arguments, named)
+            return self._operator(node.operation, arguments, named)
+        layer = self.layer(node.operation)
+        if layer is None:
+            return [arguments[0]]
+        return _flat(layer(*arguments, **taken(layer, _without_masks(layer, arguments, named))))
 
     def layer(self, layer: Any) -> Any:
         """The tf_keras layer that stands for this one; the same one each time."""
@@ -140,38 +189,58 @@ class _Calls(Calls):
         if id(layer) in self.layers:
             return self.layers[id(layer)][1]
         kind = type(layer).__name__
-        own = tf_keras.utils.get_custom_objects().get(kind)
+        given = tf_keras.utils.get_custom_objects().get(kind)
+        own = given if _of_keras2(given) else None
         known = own or getattr(tf_keras.layers, kind, None)
-        if kind == "LayerScale" and own is None and layer.__module__.startswith("keras."):
-            return self._scale(layer)
+        if own is None and layer.__module__.startswith("keras."):
+            if kind == "LayerScale":
+                return self._scale(layer)
+            if _augments(layer):
+                return self._augmentation(layer)
         if known is None or not (own or type(layer).__module__.startswith("keras.")):
-            raise ConfigError(
-                f"{self.where}: model: the layer {layer.name} is a {kind}, which Keras 2 does not have; "
-                f"replace it, or give a tf_keras layer that stands for it: custom_objects={{'{kind}': ...}}"
+            raise NotRebuilt(
+                f"the layer {layer.name} is a {kind}, which Keras 2 does not have",
+                f"replace it, or give a tf_keras layer that stands for it: custom_objects={{'{kind}': ...}}",
             )
         if kind == "Lambda":
             made = tf_keras.layers.Lambda(layer.function, arguments=layer.arguments, name=self.name(layer.name))
             self.layers[id(layer)] = (layer, made)
             return made
-        config = _settings(known, layer.get_config())
+        config = settings_for(known, layer.get_config())
         config["name"] = self.name(layer.name)
         if kind == "Normalization" and layer.weights:
             config |= adapted_to(layer)
         if config.get("activation") == "hard_silu":
             if kind != "Activation":
-                raise ConfigError(
-                    f"{self.where}: model: the layer {layer.name} has the activation hard_silu, which Keras 2 does not "
-                    "have; put it into a layer of its own"
+                raise NotRebuilt(
+                    f"the layer {layer.name} has the activation hard_silu, which Keras 2 does not have",
+                    "put it into a layer of its own",
                 )
             return self._hard_silu
         try:
             # Its own way back asks for shapes that Keras 3 does not keep.
             made = known(**config) if kind == "MultiHeadAttention" else known.from_config(config)
         except (TypeError, ValueError, KeyError) as error:
-            reason = TEXT if kind in ("TextVectorization", "StringLookup") else " ".join(str(error).split())[:200]
-            raise ConfigError(
-                f"{self.where}: model: the layer {layer.name} ({kind}) can't be rebuilt in Keras 2: {reason}"
-            ) from error
+            raise NotRebuilt(f"the layer {layer.name} ({kind}) can't be rebuilt in Keras 2: {reason(error)}") from error
+        self.layers[id(layer)] = (layer, made)
+        return made
+
+    def _augmentation(self, layer: Any) -> Any:
+        """A layer that changes images at random in training; None where it can't be run in Keras 2."""
+        import keras
+
+        from autoopt import stand_ins
+
+        shape = (2, *tuple(layer._inbound_nodes[0].input_tensors[0].shape)[1:])
+        try:
+            told = json.dumps(keras.saving.serialize_keras_object(layer))
+            made = stand_ins.Keras3Augmentation(told, name=self.name(layer.name))
+            made(np.full(shape, 0.5, np.float32), training=True)
+        except Exception as error:  # Keras 3 says in many ways that a layer can't run in a graph of Keras 2
+            self.notes.append(
+                f"the augmentation {layer.name} ({type(layer).__name__}) is left out of fine-tuning, for it can't be run: {reason(error)}"
+            )
+            made = None
         self.layers[id(layer)] = (layer, made)
         return made
 
@@ -183,28 +252,23 @@ class _Calls(Calls):
         self.layers[id(layer)] = (layer, made)
         return made
 
-    def _operator(self, operation: Any, arguments: Sequence[Any]) -> Any:
-        """What stands for an operator between tensors, or a tensor and a number."""
-        import tensorflow as tf
-        import tf_keras
+    def _operator(self, operation: Any, arguments: Sequence[Any], named: dict[str, Any]) -> Sequence[Any]:
+        """What comes out of an operator: by a layer of Keras 2 if one stands for it, else by `stand_ins.Keras3Operator`."""
+        from autoopt import stand_ins
 
-        kind = type(operation).__name__
-        if kind == "NotEqual":  # a mask: Keras 2 carries it along by itself
-            return None
-        tensors = [value for value in arguments if tf.is_tensor(value) or hasattr(value, "_keras_history")]
-        numbers = [float(value) for value in arguments if isinstance(value, int | float)]
-        if kind in MERGES and len(tensors) == 2:
-            return getattr(tf_keras.layers, kind)(name=self.name(operation.name))(tensors)
-        if len(tensors) == len(numbers) == 1:
-            [number], behind = numbers, not isinstance(arguments[0], int | float)
-            known = {"Add": (1.0, number), "Multiply": (number, 0.0)}
-            known |= {"Subtract": (1.0, -number) if behind else (-1.0, number)}
-            known |= {name: (1 / number, 0.0) for name in ("Divide", "TrueDivide") if behind and number}
-            if kind in known:
-                return tf_keras.layers.Rescaling(*known[kind], name=self.name(operation.name))(tensors[0])
-        raise ConfigError(
-            f"{self.where}: model: the operator {operation.name} ({kind}) has no layer in Keras 2 that stands for it"
-        )
+        kind, name = type(operation).__name__, self.name(operation.name)
+        if not type(operation).__module__.startswith("keras."):
+            raise NotRebuilt(f"the operator {operation.name} is a {kind} of your own")
+        known = None if named else _known_operator(kind, arguments, name)
+        if known is not None:
+            return [known]
+        try:
+            told, tensors = stand_ins.written(operation, arguments, named)
+            return _flat(stand_ins.Keras3Operator(told, name=name)(tensors))
+        except Exception as error:  # TensorFlow says in many ways that it has no such operator
+            raise NotRebuilt(
+                f"the operator {operation.name} ({kind}) can't be called in Keras 2: {reason(error)}"
+            ) from error
 
     def _hard_silu(self, inputs: Any) -> Any:
         """X * relu6(x + 3) / 6, of layers that all techniques know (Howard et al. 2019)."""
@@ -216,10 +280,16 @@ class _Calls(Calls):
         scaled = tf_keras.layers.Rescaling(1 / 6, name=names[2])(gate)
         return tf_keras.layers.Multiply(name=names[3])([inputs, scaled])
 
+    def _cropped(self) -> str:
+        """Why shapes differ between training and inference, if that is it."""
+        crops = [layer.name for layer, _ in self.layers.values() if type(layer).__name__ == "RandomCrop"]
+        why = "leaves images as large as they come when Keras 3 predicts; crop the data instead, or use a CenterCrop"
+        return f" ({', '.join(crops)} {why})" if crops else ""
+
     def copy_weights(self) -> None:
         """Give every layer the weights of the one that it stands for."""
         for layer, made in self.layers.values():
-            if not made.weights:
+            if made is None or not made.weights:
                 continue
             if type(layer).__name__ == "LayerScale" and type(made).__name__ == "DepthwiseConv2D":
                 made.set_weights([np.asarray(layer.gamma).reshape(1, 1, -1, 1)])
@@ -232,33 +302,60 @@ class _Calls(Calls):
             alike = sorted(named) == sorted(by_name)
             found = [by_name[name] for name in named] if alike else [np.asarray(weight) for weight in layer.weights]
             if [value.shape for value in found] != [tuple(weight.shape) for weight in made.weights]:
-                raise ConfigError(f"{self.where}: model: the weights of the layer {layer.name} don't fit Keras 2's")
+                raise NotRebuilt(f"the weights of the layer {layer.name} don't fit Keras 2's{self._cropped()}")
             made.set_weights(found)
 
 
-def _settings(kind: Any, config: dict[str, Any]) -> dict[str, Any]:
-    """A layer's settings as far as the class of Keras 2 takes them."""
-    takes = set(inspect.signature(kind.__init__).parameters) | ALWAYS
-    renamed = {RENAMED.get((kind.__name__, name), name): value for name, value in config.items()}
-    return {
-        name: _plain(value)
-        for name, value in renamed.items()
-        if name in takes and not name.endswith("_initializer")  # weights are copied anyway
-    }
+def _flat(outputs: Any) -> Sequence[Any]:
+    import tensorflow as tf
+
+    flat: list[Any] = tf.nest.flatten(outputs)
+    return flat
 
 
-def _plain(value: Any) -> Any:
-    """A setting as Keras 2 writes it."""
+def _usual_mode(operation: Any) -> Any:
+    """The mode for training that a layer of Keras 3 has where nobody asks for one."""
+    given = inspect.signature(operation.call).parameters.get("training")
+    return None if given is None else given.default
+
+
+def _augments(layer: Any) -> bool:
+    """Whether a layer of Keras 3 changes images at random, otherwise than the one of Keras 2 does."""
+    kind, config = type(layer).__name__, layer.get_config()
+    if kind == "Pipeline":
+        return all(type(one).__name__ in SAME_AUGMENTATION or _augments(one) for one in layer.layers)
+    for_images = any(base.__name__ == "BaseImagePreprocessingLayer" for base in type(layer).__mro__)
+    same = kind in SAME_AUGMENTATION and config.get("data_format") in (None, "channels_last")
+    return for_images and kind not in ALWAYS_SETTLED and not same
+
+
+def _without_masks(layer: Any, arguments: Any, named: dict[str, Any]) -> dict[str, Any]:
+    """Arguments without masks that the tensors of Keras 2 carry by themselves, or that its layer does not take."""
+    takes = inspect.signature(getattr(layer, "call", layer)).parameters
+    carried = bool(arguments) and getattr(arguments[0], "_keras_mask", None) is not None
+
+    def left_out(name: str) -> bool:
+        return (name == "mask" and carried) or (name.endswith("_mask") and name not in takes)
+
+    return {name: value for name, value in named.items() if not left_out(name)}
+
+
+def _known_operator(kind: str, arguments: Sequence[Any], name: str) -> Any:
+    """What comes out of a layer of Keras 2 that stands for an operator; None if none does."""
     import tf_keras
 
-    if isinstance(value, dict):
-        if value.get("class_name") == "DTypePolicy":
-            return float_of(value["config"]["name"])
-        if "class_name" in value and "config" in value:
-            known = getattr(tf_keras.layers, value["class_name"], None)
-            config = _plain(value["config"]) if known is None else _settings(known, value["config"])
-            return {"class_name": value["class_name"], "config": config}
-        return {name: _plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_plain(inner) for inner in value)
-    return value
+    tensors = [value for value in arguments if hasattr(value, "_keras_history")]
+    numbers = [float(value) for value in arguments if isinstance(value, int | float) and not isinstance(value, bool)]
+    if kind in ACTIVATIONS and len(tensors) == len(arguments) == 1:
+        return tf_keras.layers.Activation(ACTIVATIONS[kind], name=name)(tensors[0])
+    alike = len({len(tensor.shape) for tensor in tensors}) == 1  # layers of Keras 2 align shapes from the left
+    if kind in MERGES and len(tensors) == len(arguments) == 2 and alike:
+        return getattr(tf_keras.layers, kind)(name=name)(tensors)
+    if len(tensors) == len(numbers) == 1 and len(arguments) == 2 and tensors[0].dtype.is_floating:
+        [number], behind = numbers, not isinstance(arguments[0], int | float)
+        known = {"Add": (1.0, number), "Multiply": (number, 0.0)}
+        known |= {"Subtract": (1.0, -number) if behind else (-1.0, number)}
+        known |= {kind: (1 / number, 0.0) for kind in ("Divide", "TrueDivide") if behind and number}
+        if kind in known:
+            return tf_keras.layers.Rescaling(*known[kind], name=name)(tensors[0])
+    return None

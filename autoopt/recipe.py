@@ -18,6 +18,7 @@ SCOPES = ("layer", "global")
 ALLOCATIONS = ("uniform", "global", "sensitivity")
 GRANULARITIES = ("channel", "tensor")
 RANGES = ("minmax", "percentile", "mse")
+FROZEN = ("train", "keep")
 INITIALISATIONS = ("linear", "density", "kmeans++", "random")
 _M_BY_N = re.compile(r"([1-9]\d*):([1-9]\d*)")
 _BLOCK = re.compile(r"([1-9]\d*)x([1-9]\d*)")
@@ -230,6 +231,8 @@ class Finetune:
         temperature: softens what is compared then, over 0; without distillation any value given is replaced.
         averaging: decay, in [0, 1), of the moving average of weights that the stage ends with (Polyak); 0 for none.
         recalibrate: batch normalization's statistics are estimated anew, with the weights that the stage ends with.
+        frozen: layers that the user froze (`trainable=False`) are compressed and trained like any other, but for batch
+            normalization, which stays as it is (`train`); or neither compressed, other than quantized, nor trained (`keep`).
     """
 
     epochs: int = 2
@@ -239,6 +242,7 @@ class Finetune:
     temperature: float = field(default=4.0, metadata=QUIET)
     averaging: float = field(default=0.0, metadata=QUIET)
     recalibrate: bool = field(default=False, metadata=QUIET)
+    frozen: str = field(default="train", metadata=QUIET)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "learning_rate", float(f"{float(self.learning_rate):.6g}"))
@@ -258,6 +262,7 @@ class Finetune:
             fail("finetune.averaging", "a decay in [0, 1)", self.averaging)
         if not isinstance(self.recalibrate, bool):
             fail("finetune.recalibrate", "true or false", self.recalibrate)
+        _expect_one_of("finetune.frozen", self.frozen, FROZEN)
 
     def label(self) -> str:
         """Words for people, such as `2 epochs at 0.001`."""

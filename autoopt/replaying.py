@@ -3,7 +3,10 @@
 Nested models are entered on the way, so that what comes out is flat.
 """
 
+import functools
+import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +19,26 @@ MIXED_TOLERANCE = 0.05
 """Likewise, where the old model computes in half precision."""
 ITEMS = 4
 """Random ones, on which they are compared."""
+MOST = 200
+"""Characters of a reason that a library gives."""
+
+
+class NotRebuilt(ConfigError):
+    """What of a model can't be made anew layer by layer.
+
+    Attributes:
+        advice: what to do to have it rebuilt, or ``.
+    """
+
+    def __init__(self, why: str, advice: str = "") -> None:
+        super().__init__(why)
+        self.advice = advice
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in one line: Keras wraps it in what was called and with what."""
+    inner = re.findall(r"\x1b\[1m(.*?)\x1b\[0m", str(error), re.DOTALL)
+    return " ".join((inner[-1] if inner else str(error)).split())[:MOST]
 
 
 class Call(Protocol):
@@ -42,15 +65,14 @@ class Replay:
 
     Args:
         call: Keras 2's or 3's way.
-        where: for messages.
 
     Attributes:
         tensors: of the new model, by the old one's identity.
         passed: each call's name, with the old and the new tensor that came out.
     """
 
-    def __init__(self, call: Call, where: str) -> None:
-        self.call, self.where = call, where
+    def __init__(self, call: Call) -> None:
+        self.call = call
         self.tensors: dict[int, Any] = {}
         self.passed: list[tuple[str, Any, Any]] = []
         self._mode: dict[str, Any] = {}
@@ -77,10 +99,20 @@ class Replay:
             outputs: Sequence[Any] = self._enter(operation, inside)
             self._mode = before
         else:
-            outputs = self.call.again(node, arguments, named)
+            outputs = self._again(node, arguments, named)
         for tensor, output in zip(self.call.outputs(node), outputs, strict=True):
             self.tensors[id(tensor)] = output
             self.passed.append((operation.name, tensor, output))
+
+    def _again(self, node: Any, arguments: Any, named: dict[str, Any]) -> Sequence[Any]:
+        try:
+            return self.call.again(node, arguments, named)
+        except ConfigError:
+            raise
+        except Exception as error:  # a layer may raise any kind for arguments that it does not take
+            operation = self.call.operation(node)
+            why = f"the layer {operation.name} ({type(operation).__name__}) can't be called in Keras 2: {reason(error)}"
+            raise NotRebuilt(why) from error
 
     def _enter(self, model: Any, given: Any) -> list[Any]:
         """A nested model's own calls, on these inputs."""
@@ -88,7 +120,7 @@ class Replay:
 
         inner = functional(model)
         if inner is None:
-            raise ConfigError(f"{self.where}: model: the nested model {model.name} is subclassed; it can't be rebuilt")
+            raise NotRebuilt(f"the nested model {model.name} is subclassed; it can't be rebuilt")
         # How a model was called (as training=False) holds for all that is inside.
         inputs = [given[name] for name in inner.input_names] if isinstance(given, dict) else tf.nest.flatten(given)
         for tensor, one in zip(inner.inputs, inputs, strict=True):
@@ -141,15 +173,29 @@ def expect_same(
         tolerance: by which outputs may differ, as a share of the largest.
 
     Raises:
-        ConfigError: naming the first layer from which on they differ.
+        NotRebuilt: naming the first layer from which on they differ.
     """
     rng = np.random.default_rng(0)
-    inputs = [_random(rng, old, new.shape) for old, new in zip(model.inputs, made.inputs, strict=True)]
+    masks = sorted({float(layer.mask_value) for layer in _inside(model) if type(layer).__name__ == "Masking"})
+    pairs = zip(model.inputs, made.inputs, strict=True)
+    inputs = [_random(rng, old, new.shape, masks) for old, new in pairs]
+    with _reproducible(model), _reproducible(made):
+        _compare(model, made, replay, models, inputs, tolerance)
+
+
+def _compare(
+    model: Any,
+    made: Any,
+    replay: Replay,
+    models: tuple[Callable[..., Any], Callable[..., Any]],
+    inputs: Sequence[np.ndarray],
+    tolerance: float,
+) -> None:
     worst = _far(_run(model, inputs), _run(made, inputs))
     if worst <= tolerance:
         return
     given = model.inputs if len(model.inputs) > 1 else model.inputs[0]
-    prefix = f"{replay.where}: model: rebuilt layer by layer it computes something else"
+    prefix = "rebuilt layer by layer it computes something else"
     for name, before, after in replay.passed:
         if after is None:
             continue
@@ -158,16 +204,58 @@ def expect_same(
         except ValueError:  # inside of a nested model, whose tensors are not this one's
             continue
         if (far := _far(_run(one, inputs), _run(other, inputs))) > tolerance:
-            raise ConfigError(f"{prefix}, from the layer {name} on (off by {far:.2g})")
-    raise ConfigError(f"{prefix} (off by {worst:.2g})")
+            raise NotRebuilt(f"{prefix}, from the layer {name} on (off by {far:.2g})")
+    raise NotRebuilt(f"{prefix} (off by {worst:.2g})")
 
 
-def _random(rng: np.random.Generator, tensor: Any, sizes: Sequence[int | None]) -> np.ndarray:
-    """Items for an input of the old model, of the new one's sizes."""
+def _inside(model: Any) -> Iterator[Any]:
+    """A model's layers, and those of models inside it."""
+    for layer in model.layers:
+        yield layer
+        if functional(layer) is not None:
+            yield from _inside(layer)
+
+
+@contextmanager
+def _reproducible(model: Any) -> Iterator[None]:
+    """Have layers that draw at random in every call (a dropout with `training=True`) do as in inference.
+
+    Keras 3 has them do so by itself, when it predicts.
+    """
+    random = [layer for layer in _inside(model) if draws_always(layer)]
+    for layer in random:
+        layer.call = _in_inference(layer.call)
+    try:
+        yield
+    finally:
+        for layer in random:
+            del layer.call
+
+
+def draws_always(layer: Any) -> bool:
+    """Whether a tf_keras layer is called with `training=True` in a model's graph, whatever the model is at."""
+    calls = (getattr(node, "call_kwargs", {}) for node in getattr(layer, "_inbound_nodes", ()))
+    return any(named.get("training") is True for named in calls)
+
+
+def _in_inference(call: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(call)
+    def quiet(*arguments: Any, **named: Any) -> Any:
+        return call(*arguments, **(named | {"training": False}))
+
+    return quiet
+
+
+def _random(rng: np.random.Generator, tensor: Any, sizes: Sequence[int | None], masks: Sequence[float]) -> np.ndarray:
+    """Items for an input of the old model, of the new one's sizes; some steps of a series hold what is masked, if any."""
     fixed = tensor.shape[0]
     shape = (fixed or ITEMS, *(1 if size is None else size for size in tuple(sizes)[1:]))
     kind = np.dtype(getattr(tensor.dtype, "name", tensor.dtype))
     values = rng.random(shape) if kind.kind == "f" else rng.integers(0, 2, shape)
+    if masks and len(shape) > 2:
+        masked = rng.random(shape[:2]) < 0.3
+        masked[:, 0] = False
+        values[masked] = masks[0]
     return values.astype(kind)
 
 
@@ -183,5 +271,6 @@ def _run(model: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 def _far(wanted: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
     """The largest difference, as a share of the largest output; NaN counts as far."""
-    shares = [float(np.abs(a - b).max() / max(1.0, float(np.abs(a).max()))) for a, b in zip(wanted, found, strict=True)]
+    pairs = [(np.asarray(a, float), np.asarray(b, float)) for a, b in zip(wanted, found, strict=True)]  # some are bool
+    shares = [float(np.abs(a - b).max() / max(1.0, float(np.abs(a).max()))) for a, b in pairs]
     return max((share if share == share else float("inf")) for share in shares)

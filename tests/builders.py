@@ -10,6 +10,7 @@ from autoopt.candidate import Candidate
 from autoopt.metrics import STANDARD, Measurement, Metric
 from autoopt.recipe import (
     ALLOCATIONS,
+    FROZEN,
     GRANULARITIES,
     IMPORTANCES,
     INITIALISATIONS,
@@ -81,6 +82,7 @@ finetunings = st.builds(
     temperature=st.floats(0.1, 100),
     averaging=st.just(0.0) | st.floats(0, 0.999),
     recalibrate=st.booleans(),
+    frozen=st.sampled_from(FROZEN),
 )
 recipes = st.builds(
     Recipe,

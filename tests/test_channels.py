@@ -321,3 +321,15 @@ def test_well_known_models_lose_half_their_channels_everywhere(name):
     assert wrapped.model.count_params() < 0.35 * before
     # What stays whole is small: fewer channels than are worth a multiple.
     assert all("no more than 8 channels" in row["why"] or "rounded" in row["why"] for row in wrapped.skipped)
+
+
+def test_why_layers_stay_whole_is_said_by_what_they_do():
+    stack = (
+        layers.DepthwiseConv2D(3, name="depthwise"), layers.Conv2D(16, 3, name="conv"), layers.Flatten(),
+        layers.Dense(8, name="hidden"), layers.Reshape((8, 1)), layers.LSTM(4, name="series"), layers.Dense(4, name="scores"),
+    )  # fmt: skip
+    wrapped = channels.wrap(tiny.network(*stack), HALF, None)
+    why = {row["layer"]: row["why"] for row in wrapped.skipped}
+    assert why["depthwise"] == "none of the channels that it takes is to go, rounded"
+    assert why["series"] == "what its weights have to do with channels is not known for this kind of layer"
+    assert why["scores"] == "its channels stay whole: they are the model's output"

@@ -389,3 +389,30 @@ def test_code_in_a_file_runs_only_where_it_is_allowed(library, name, tmp_path):
     found = models.load(tmp_path / name, allow_code=True)
     again, _ = models.unpack(models.pack(found))
     np.testing.assert_allclose(again.predict_on_batch(X), X + 1)
+
+
+def test_frozen_layers_are_told_of(take):
+    model = dense(4, "softmax")
+    model.layers[-1].trainable = False
+    assert (
+        take(model=model)
+        .warnings[0]
+        .startswith(
+            "1 of 1 layers with weights are frozen (trainable=False): they are compressed and trained like the others"
+        )
+    )
+    kept = take(model=model, finetune=Finetune(frozen="keep")).warnings[0]
+    assert kept.endswith("they are quantized, but neither pruned, clustered nor trained (finetune.frozen: keep)")
+    assert not [warning for warning in take(model=dense(4, "softmax")).warnings if "frozen" in warning]
+
+
+def test_losses_of_keras_3_are_taken(take):
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    described = take(model=dense(4), loss=loss).manifest.loss["keras"]
+    assert (described["class_name"], described["config"]["from_logits"]) == ("SparseCategoricalCrossentropy", True)
+
+
+@pytest.mark.parametrize("library", [keras, tf_keras])
+def test_metrics_of_keras_are_refused_with_what_to_give(library, take):
+    with pytest.raises(ConfigError, match=r"metric: a Keras metric \(AUC\) can't be used.*QualityMetric\(name='auc'"):
+        take(model=dense(4, "softmax"), metric=library.metrics.AUC(name="auc"))

@@ -17,6 +17,7 @@ from hypothesis.extra import numpy as arrays
 from autoopt import convert, inspect, models, proof
 from autoopt.errors import CandidateFailed
 from autoopt.recipe import BY_RANGES, SCHEMES, Cluster, Prune, Quantize
+from autoopt.task import Split
 
 layers = tf_keras.layers
 ALIKE = {scheme: scheme.removeprefix("qat_") for scheme in SCHEMES}
@@ -251,3 +252,20 @@ def test_m_by_n_holds_exactly_where_no_group_has_more(values, most, spare):
         for start in range(0, len(row), of):
             expected &= sum(value != 0 for value in row[start : start + of]) <= most
     assert proof.m_by_n_holds(values, most, of) == expected
+
+
+@pytest.mark.parametrize("scheme", ["float32", "int8"])
+def test_kernels_of_attention_are_found_in_another_shape(scheme):
+    x = tf_keras.layers.Input((6, 8), name=tiny.INPUT)
+    y = tf_keras.layers.MultiHeadAttention(2, 3, name="attention")(x, x)
+    model = tf_keras.Model(x, tf_keras.layers.Dense(4, activation="softmax")(tf_keras.layers.Flatten()(y)))
+    rng = np.random.default_rng(0)
+    data = Split(inputs={tiny.INPUT: rng.random((64, 6, 8), dtype=np.float32)}, labels=rng.integers(0, 4, 64))
+    parts = {"prune": Prune(sparsity=0.5, frequency=1)}
+    trained, told = tiny.train(model, tiny.settings(**parts), data=[data, data])
+    file = convert.float32(trained)
+    file = convert.quantize(file, scheme, data.inputs) if scheme == "int8" else file
+    proof.prove(inspect.read(file), tiny.recipe(scheme, **parts), told)
+    for kernel in told[0]["touched"]:
+        kernel["sparsity"] = 0.9 if kernel["layer"] == "attention" else kernel["sparsity"]
+    assert "sparsity was lost: attention" in refusal(inspect.read(file), tiny.recipe(scheme, **parts), told)

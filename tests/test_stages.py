@@ -6,9 +6,9 @@ import tensorflow as tf
 import tf_keras
 import tiny
 
-from autoopt import models, stages
+from autoopt import convert, measure, models, stages
 from autoopt.errors import CandidateFailed
-from autoopt.recipe import INITIALISATIONS, Cluster, Prune
+from autoopt.recipe import INITIALISATIONS, Channels, Cluster, Finetune, Prune, Recipe
 from autoopt.stages.finetune import Progress, batches
 
 layers = tf_keras.layers
@@ -371,3 +371,108 @@ def test_a_model_without_a_layer_for_it_fails_the_candidate():
     with pytest.raises(CandidateFailed) as caught:
         tiny.train(model, tiny.settings(prune=Prune(sparsity=0, structure="2:4")), data=SHORT)
     assert str(caught.value) == "prune: no layer of this model can take it"
+
+
+BACKBONE = ("conv", "norm", "depthwise", "pointwise")
+EACH = {
+    "channels": {"channels": Channels(ratio=0.5, multiple=1)},
+    "prune": {"prune": Prune(sparsity=0.5)},
+    "cluster": {"cluster": Cluster(number=4)},
+    "qat": {"scheme": "qat_int8"},
+}
+"""A recipe of each stage."""
+
+
+def run_once(model, parts, **tuning):
+    finetune = Finetune(epochs=1, learning_rate=1e-2, **tuning)
+    [(name, settings)] = Recipe(finetune=finetune, **parts).stages()
+    trained, report = stages.run(name, model, settings, tiny.training())
+    return models.unpack(models.pack(trained, [report]))[0], report
+
+
+def layer_weights(model, name):
+    """Weights of a layer by name, without what a technique added to it."""
+    found = next(layer for layer in model.layers if layer.name.removeprefix("quant_") == name)
+    layer = getattr(found, "layer", found)
+    own = getattr(found, "_weight_vars", ())
+    return [w.numpy() for w in layer.weights] + [kernel.numpy() for kernel, *_ in own]
+
+
+@pytest.mark.parametrize("name", list(EACH))
+@pytest.mark.parametrize("frozen", ["train", "keep"])
+def test_frozen_layers_are_trained_or_left_alone(name, frozen):
+    model = tiny.cnn()
+    for layer in BACKBONE:
+        model.get_layer(layer).trainable = False
+    before = {layer: layer_weights(model, layer) for layer in BACKBONE}
+    trained, report = run_once(model, EACH[name], frozen=frozen, recalibrate=True)
+
+    def changed(layer):
+        found = layer_weights(trained, layer)
+        values = {(w.shape, w.tobytes()) for w in before[layer]}
+        return not {(w.shape, w.tobytes()) for w in found if len(w.shape) > 1 or layer == "norm"} <= values
+
+    assert not changed("norm") or (name == "channels" and frozen == "train")  # it became smaller
+    assert {layer for layer in BACKBONE if changed(layer)} - {"norm"} == (
+        {"conv", "depthwise", "pointwise"} if frozen == "train" else set()
+    )
+    touched = {row["layer"] for row in report["touched"]}
+    reasons = {row["layer"]: row["why"] for row in report["skipped"]}
+    if frozen == "train":
+        assert {"conv", "pointwise"} <= touched
+        assert not any("frozen" in why for why in reasons.values())
+    elif name != "qat":  # a file is quantized as a whole
+        assert {"hidden"} <= touched
+        assert not touched & set(BACKBONE)
+        assert {reasons[layer] for layer in ("conv", "depthwise", "pointwise")} == {
+            "it is frozen, and finetune.frozen is keep"
+        }
+
+
+@pytest.mark.parametrize("name", ["prune", "qat"])
+def test_a_model_that_is_frozen_and_kept_has_nothing_to_train(name):
+    model = tiny.cnn()
+    model.trainable = False
+    with pytest.raises(CandidateFailed, match=r"finetune.frozen is keep"):
+        run_once(model, EACH[name], frozen="keep")
+
+
+def augmented(crop):
+    kinds = (layers.RandomFlip(), layers.RandomRotation(0.1), layers.RandomZoom(0.1), layers.RandomContrast(0.1))
+    return tiny.network(
+        *((layers.RandomCrop(6, 6),) if crop else kinds),
+        layers.Conv2D(8, 3, name="conv"),
+        layers.ReLU(),
+        layers.Flatten(),
+        layers.Dense(4, activation="softmax"),
+    )
+
+
+@pytest.mark.parametrize("name", list(EACH))
+@pytest.mark.parametrize("crop", [False, True])
+def test_augmentation_is_on_in_every_stage_and_off_in_its_file(name, crop):
+    trained, _ = run_once(models.load(augmented(crop)), EACH[name])
+    x, _ = tiny.images(8, 3)
+    wanted = trained.predict_on_batch(x)
+    file = convert.trained(trained, "qat_int8") if name == "qat" else convert.float32(trained)
+    np.testing.assert_allclose(
+        measure.outputs_of(file, {tiny.INPUT: x}, 1), wanted, atol=0.05 if name == "qat" else 1e-3
+    )
+    np.testing.assert_array_equal(trained(x, training=False), trained(x, training=False))
+    assert np.abs(np.asarray(trained(x, training=True)) - trained(x, training=True)).max() > 1e-3
+
+
+class Fixed(layers.Layer):
+    """A kernel that no training changes."""
+
+    def build(self, shape):
+        self.kernel = self.add_weight("kernel", shape=(int(shape[-1]), 4), trainable=False)
+
+    def call(self, inputs):
+        return inputs @ self.kernel
+
+
+def test_a_kernel_that_is_never_trained_is_not_blamed_on_its_kind():
+    model = tiny.network(layers.Flatten(), Fixed(name="fixed"), layers.Dense(16), layers.Dense(4, "softmax"))
+    wrapped = stages.STAGES["cluster"](model, {**tiny.settings(cluster=CLUSTER)[0][1]}, None)
+    assert {row["layer"]: row["why"] for row in wrapped.skipped} == {"fixed": "none of its weights are ever trained"}

@@ -10,7 +10,7 @@ from autoopt.closing import ClosedModel
 from autoopt.errors import CandidateFailed
 from autoopt.stages import channels, cluster, finetune, prune, qat
 from autoopt.stages.finetune import Progress, Training
-from autoopt.stages.wrapped import Wrapped, keep_skipped
+from autoopt.stages.wrapped import KEPT, Wrapped, keep_skipped, thaw
 
 
 class Stage(Protocol):
@@ -101,12 +101,22 @@ def _wrap(name: str, model: Any, settings: dict[str, Any], training: Training | 
     if isinstance(model, ClosedModel):
         raise CandidateFailed(name, model.why)
     tf_keras.utils.set_random_seed(settings["seed"])
+    if settings["finetune"].get("frozen", "train") == "train":
+        thaw(model)
     try:
         wrapped = STAGES[name](model, settings, training)
     except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise CandidateFailed(name, f"{maker} can't take the model: {reason}") from error
     if not wrapped.touched:
-        raise CandidateFailed(name, "no layer of this model can take it")
+        alone = f": of {row['layer']}, {KEPT}" if (row := _kept(wrapped)) else ""
+        raise CandidateFailed(name, f"no layer of this model can take it{alone}")
+    if not wrapped.model.trainable_variables:
+        raise CandidateFailed(name, "nothing is left to train: all layers are frozen, and finetune.frozen is keep")
     wrapped.callbacks.append(keep_skipped(wrapped, settings))
     return wrapped
+
+
+def _kept(wrapped: Wrapped) -> dict[str, str] | None:
+    """The first layer that was left alone because it is frozen."""
+    return next((row for row in wrapped.skipped if row["why"] == KEPT), None)

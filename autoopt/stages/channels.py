@@ -9,7 +9,7 @@ from autoopt.errors import CandidateFailed
 from autoopt.stages import salience
 from autoopt.stages.finetune import Training
 from autoopt.stages.tracing import Group, Size, Trace, Use, rounded, trace
-from autoopt.stages.wrapped import Wrapped, kernels
+from autoopt.stages.wrapped import KEPT, Wrapped, kept, kernels
 
 LEAST = 0.1
 """The share of its channels that a group keeps, whatever the others' are worth."""
@@ -30,7 +30,8 @@ def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wra
     Raises:
         CandidateFailed: if the smaller model does not compute the same as the masked one.
     """
-    found = trace(model)
+    alone = kept(model, settings)
+    found = trace(model, alone, KEPT)
     scores = salience.scores(model, found, settings["importance"], training)
     goes, notes = choose(found.groups, scores, settings["ratio"], settings["scope"], settings["multiple"])
     smaller = rebuild(model, found, goes)
@@ -41,7 +42,11 @@ def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wra
         if [w.shape for w in kernels(layer)] != [w.shape for w in kernels(before)]
     ]
     skipped = [
-        {"layer": layer.name, "kind": type(layer).__name__, "why": _why(layer.name, found, settings["multiple"])}
+        {
+            "layer": layer.name,
+            "kind": type(layer).__name__,
+            "why": KEPT if layer.name in alone else _why(layer.name, found, settings["multiple"]),
+        }
         for layer in model.layers
         if kernels(layer) and layer.name not in touched
     ]
@@ -54,6 +59,11 @@ def _why(layer: str, found: Trace, multiple: int) -> str:
         return f"its channels stay whole: {found.whole[layer]}"
     if any(layer in group.layers and len(group.channels) <= multiple for group in found.groups):
         return f"it has no more than {multiple} channels"
+    uses = [use for use in found.uses if use.layer == layer]
+    if not uses:
+        return "what its weights have to do with channels is not known for this kind of layer"
+    if not any(use.makes for use in uses):
+        return "none of the channels that it takes is to go, rounded"
     return "none of its channels is to go, rounded"
 
 

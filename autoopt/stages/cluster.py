@@ -6,7 +6,7 @@ import numpy as np
 
 from autoopt.stages.finetune import Training
 from autoopt.stages.folding import fold
-from autoopt.stages.wrapped import Wrapped, clone, kernels
+from autoopt.stages.wrapped import KEPT, Wrapped, clone, kept, kernels
 
 _CENTROIDS = {"linear": "LINEAR", "density": "DENSITY_BASED", "kmeans++": "KMEANS_PLUS_PLUS", "random": "RANDOM"}
 
@@ -30,9 +30,15 @@ def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wra
     keras = tfmot.clustering.keras
     initialisation = getattr(keras.CentroidInitialization, _CENTROIDS[settings["initialisation"]])
 
+    alone = kept(model, settings)
+
     def choose(layer: Any) -> tuple[Any, str]:
         if not kernels(layer):
             return layer, ""
+        if layer.name in alone:
+            return layer, KEPT
+        if not layer.trainable_weights:  # tfmot takes those for layers without kernels, of whatever kind
+            return layer, "none of its weights are ever trained"
         if not ClusteringRegistry.supports(layer) or isinstance(layer, tf_keras.layers.MultiHeadAttention):
             return layer, "tfmot can't cluster this kind of layer"
         clusterable = _clusterable(layer)

@@ -15,13 +15,14 @@ def recalibrate(model: Any, train: Split) -> None:
     """Replace the moving statistics by those of the model's weights as they are.
 
     Each batch normalization sees what those before it give out with statistics of the same batch; the mean over
-    batches is kept (as in "precise BN", Wu and Johnson 2021).
+    batches is kept (as in "precise BN", Wu and Johnson 2021). Frozen ones stay as they are.
 
     Args:
         model: tf_keras model; a technique's scaffolding may be around its layers.
         train: data to estimate on; the first `ITEMS` of it.
     """
-    found = [m for m in model.submodules if type(m).__name__ in ("BatchNormalization", "SyncBatchNormalization")]
+    kinds = ("BatchNormalization", "SyncBatchNormalization")
+    found = [m for m in model._flatten_layers() if type(m).__name__ in kinds and m.trainable]
     if not found:
         return
     items = min(ITEMS, len(train))

@@ -5,7 +5,7 @@ from typing import Any
 from autoopt.recipe import parse_structure
 from autoopt.stages.allocation import shares
 from autoopt.stages.finetune import Training
-from autoopt.stages.wrapped import Wrapped, clone, kernels
+from autoopt.stages.wrapped import KEPT, Wrapped, clone, kept, kernels
 
 AT_ONCE = {"schedule": "constant", "begin": 0.0, "end": 1.0, "frequency": 1}
 """Settings that make the whole mask at the first step."""
@@ -43,7 +43,11 @@ def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wra
     elif kind == "block":
         pattern["block_size"] = (rows, columns)
 
+    alone = kept(model, settings)
+
     def refuses(layer: Any) -> str:
+        if layer.name in alone:
+            return KEPT
         if not PruneRegistry.supports(layer):
             return "tfmot can't prune this kind of layer"
         prunable = _prunable(layer)

@@ -5,26 +5,26 @@ a convolution into clusters per channel (its issues 979, 1056); `Keeping` does n
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from autoopt.flattening import Calls
 from autoopt.replaying import Replay
+from autoopt.stages.apart import TAKEN_APART, taken_apart
 from autoopt.stages.finetune import Training, feed
 from autoopt.stages.folding import fold, source_of
-from autoopt.stages.wrapped import Keeping, Wrapped, clone, kernels
+from autoopt.stages.wrapped import Keeping, Wrapped, clone, kept, kernels
 
 FOLDED_INTO = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense")
 FOLDED_BEFORE = ("Conv1D",)
 """Layers that tfmot trains apart from the batch normalization behind them, which would stay in float."""
-SEPARABLE = "SeparableConv2D"
-TAKEN_APART = ("SeparableConv1D", SEPARABLE)
-"""Layers that tfmot quantizes by making others of them."""
 OUTPUT_ONLY = ("BatchNormalization", "Multiply", "Rescaling", "Subtract")
 """Layers without kernels that tfmot knows nothing of; the ranges of their outputs are all that they need."""
 SAME_RANGE = ("AveragePooling1D", "AveragePooling2D")
 """Layers whose integers have the scale of their input in a file. tfmot gives their output a range of its own, which the
 converter refuses where a concatenation follows."""
+LAMBDAS = ("TFOpLambda", "SlicingOpLambda", "ClassMethod")
+"""What Keras 2 makes of operators between tensors. tfmot can't wrap them."""
 PREPROCESSING = ("Rescaling", "Normalization")
 ITEMS = 256
 """From which ranges start."""
@@ -48,12 +48,13 @@ def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wra
     )
     from tensorflow_model_optimization.quantization import keras as quantization
 
+    alone = kept(model, settings)
     if not settings["preserve_clusters"]:  # a factor for each channel would multiply them
         model = fold(model, FOLDED_BEFORE)
-    model, parts = _taken_apart(model)
+    model, parts, looked_up = taken_apart(model)
 
     def choose(layer: Any) -> tuple[Any, str]:
-        how, why = choice(layer)
+        how, why = ("output", "") if layer.name in looked_up else choice(layer)
         if how == "none":
             return layer, why
         if type(layer).__name__ in SAME_RANGE:
@@ -73,80 +74,19 @@ def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wra
         quantized = quantization.quantize_apply(annotated, _scheme())
     if any(before):
         quantized = _behind(before, model, quantized)
+    put_back = _freeze(quantized, alone | {part for part, whole in parts.items() if whole in alone})
     if training is not None:
         _begin_ranges(quantized, training)
-    kept = _keep(quantized, settings)
+    keepings = _keep(quantized, settings)
 
     def unwrap(trained: Any) -> Any:
-        for keeping in kept:
+        for keeping in keepings:
             keeping.restore()
+        put_back()
         return trained
 
     touched = list(dict.fromkeys(parts.get(name, name) for name in touched))
     return Wrapped(model=quantized, unwrap=unwrap, touched=touched, skipped=skipped, parts=parts)
-
-
-def _taken_apart(model: Any) -> tuple[Any, dict[str, str]]:
-    """Separable convolutions as a depthwise and a pointwise one each.
-
-    tfmot would do so too, with names that say nothing of where they come from.
-
-    Returns:
-        the model, and for each part the layer that it was of.
-    """
-    import tf_keras
-
-    if not any(type(layer).__name__ == SEPARABLE for layer in model.layers):
-        return model, {}
-    calls = _Apart()
-    replay = Replay(calls, "qat")
-    inputs = [tf_keras.Input(batch_shape=old.shape, dtype=old.dtype, name=name)
-              for name, old in zip(model.input_names, model.inputs, strict=True)]  # fmt: skip
-    replay.tensors |= {id(old): new for old, new in zip(model.inputs, inputs, strict=True)}
-    replay.follow(model)
-    made = tf_keras.Model(inputs, [replay.tensors[id(tensor)] for tensor in model.outputs], name=model.name)
-    made.output_names = model.output_names
-    for old, new in calls.layers.values():
-        if new.weights:
-            new.set_weights(old.get_weights())
-    for old, depthwise, pointwise in calls.pairs.values():
-        first, *rest = old.get_weights()
-        depthwise.set_weights([first])
-        pointwise.set_weights(rest)
-    return made, {part.name: old.name for old, *both in calls.pairs.values() for part in both}
-
-
-class _Apart(Calls):
-    """Calls on new layers, two for each separable convolution."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.pairs: dict[int, tuple[Any, Any, Any]] = {}
-
-    def again(self, node: Any, arguments: Any, named: dict[str, Any]) -> Sequence[Any]:
-        old = self.operation(node)
-        if type(old).__name__ != SEPARABLE:
-            return super().again(node, arguments, named)
-        if id(old) not in self.pairs:
-            self.pairs[id(old)] = (old, *self._two(old))
-        _, depthwise, pointwise = self.pairs[id(old)]
-        return [pointwise(depthwise(*arguments))]
-
-    def _two(self, old: Any) -> tuple[Any, Any]:
-        import tf_keras
-
-        config = old.get_config()
-        shared = {name: config[name] for name in ("trainable", "data_format")}
-        first = ("kernel_size", "strides", "padding", "dilation_rate", "depth_multiplier", "depthwise_regularizer")
-        depthwise = tf_keras.layers.DepthwiseConv2D(
-            **shared, **{name: config[name] for name in first}, use_bias=False, name=self.name(f"{old.name}_depthwise")
-        )
-        pointwise = tf_keras.layers.Conv2D(
-            config["filters"], 1, **shared, activation=config["activation"], use_bias=config["use_bias"],
-            kernel_regularizer=config["pointwise_regularizer"], bias_regularizer=config["bias_regularizer"],
-            name=self.name(f"{old.name}_pointwise"),
-        )  # fmt: skip
-        return depthwise, pointwise
 
 
 def _normalized(tensor: Any) -> list[Any]:
@@ -177,7 +117,7 @@ def _behind(before: Sequence[Sequence[Any]], model: Any, quantized: Any) -> Any:
         def layer(self, old: Any) -> Any:
             return old
 
-    replay = Replay(Same(), "qat")
+    replay = Replay(Same())
     inputs = []
     for name, old, chain, entry in zip(model.input_names, model.inputs, before, quantized.inputs, strict=True):
         x = tf_keras.Input(batch_shape=old.shape, dtype=old.dtype, name=name)
@@ -195,7 +135,7 @@ def choice(layer: Any) -> tuple[str, str]:
     What tfmot does not know computes in float, but with a range for its output the next layer does not have to.
     """
     kind = type(layer).__name__
-    if kind == "InputLayer":
+    if kind == "InputLayer" or kind in LAMBDAS:
         return "none", ""
     if kind in OUTPUT_ONLY and not _folds(layer):
         return "output", ""
@@ -262,6 +202,31 @@ def _scheme() -> Any:
             return Layout()
 
     return Scheme()
+
+
+def _freeze(model: Any, names: Collection[str]) -> Callable[[], None]:
+    """Have layers of these names not trained, though their ranges are still found.
+
+    tfmot adds every kernel that it quantizes to what is trained, and files hold weights in that order.
+
+    Returns:
+        what puts the kernels back there.
+    """
+    held = [
+        (layer, list(layer._trainable_weights), list(layer._non_trainable_weights))
+        for layer in model.layers
+        if layer.name.removeprefix("quant_") in names and hasattr(layer, "_weight_vars")
+    ]
+    for layer, trained, others in held:
+        layer.trainable = False
+        # Set the usual way, a layer would find the variables among them and have them trained again.
+        vars(layer).update(_trainable_weights=[], _non_trainable_weights=[*others, *trained])
+
+    def undo() -> None:
+        for layer, trained, others in held:
+            vars(layer).update(_trainable_weights=trained, _non_trainable_weights=others)
+
+    return undo
 
 
 def _begin_ranges(model: Any, training: Training) -> None:

@@ -6,7 +6,7 @@ are tied can only go together (as in DepGraph, Fang et al. 2023; there by gradie
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,14 +90,23 @@ class Trace:
     number: int
 
 
-def trace(model: Any) -> Trace:
-    """Follow a flat functional or sequential tf_keras model, with channels last."""
+def trace(model: Any, whole: Collection[str] = (), why: str = "") -> Trace:
+    """Follow a flat functional or sequential tf_keras model, with channels last.
+
+    Args:
+        model: tf_keras model.
+        whole: names of layers whose channels have to stay, those that they take and those that they make.
+        why: in words for people.
+    """
     tracer = _Tracer()
     for depth in sorted(model._nodes_by_depth, reverse=True):
         for node in model._nodes_by_depth[depth]:
             tracer.follow(node)
     for tensor in model.outputs:
         tracer.fix(tracer.of(tensor), "they are the model's output")
+    for use in tracer.uses:
+        if use.layer in whole:
+            tracer.fix(use.channels, why if use.makes else f"{use.layer} takes them: {why}")
     return tracer.result()
 
 

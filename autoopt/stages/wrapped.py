@@ -68,6 +68,32 @@ def kernels(layer: Any) -> list[Any]:
     return [w for w in layer.weights if len(w.shape) >= 2]
 
 
+KEPT = "it is frozen, and finetune.frozen is keep"
+"""Why a layer is left alone."""
+
+
+def frozen(model: Any) -> list[str]:
+    """Names of the layers with weights that are not to be trained, as the user set it."""
+    return [layer.name for layer in model.layers if layer.weights and not layer.trainable]
+
+
+def thaw(model: Any) -> None:
+    """Have everything trained but batch normalization that is frozen: its statistics are its backbone's."""
+    norms = [layer for layer in model.layers if _is_norm(layer) and not layer.trainable]
+    model.trainable = True
+    for layer in norms:
+        layer.trainable = False
+
+
+def _is_norm(layer: Any) -> bool:
+    return any(kind.__name__ in ("BatchNormalization", "BatchNormalizationBase") for kind in type(layer).__mro__)
+
+
+def kept(model: Any, settings: Mapping[str, Any]) -> set[str]:
+    """Names of the layers that a stage is to leave alone, for they are frozen."""
+    return set(frozen(model)) if settings.get("finetune", {}).get("frozen") == "keep" else set()
+
+
 class Keeping:
     """Holds a kernel's zeros at zero and, with `clusters`, its equal weights equal.
 
