@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import fitting, intake, models, targets
+from autoopt import criteria, fitting, given, intake, models, targets
 from autoopt import labels as labels_of
 from autoopt import space as spaces
 from autoopt import task as tasks
@@ -31,6 +31,7 @@ space: {space}                     # one of autoopt's own ({known}), or a .yaml 
 # objectives: [{quality}, latency_ms, compressed_bytes]   # what to trade; by default what the target is about
 {target:<34} # {other}a board, a phone, an NPU, a microcontroller: see the README
 budgets: []                        # such as "size_bytes <= 300 KB" or "{budget}"
+# equivalence: {margin}               # candidates whose {quality} differs by no more count as as good
 trials: {trials}
 """
 
@@ -122,7 +123,7 @@ def create(
         else:
             shutil.copyfile(model, made / kept)
         np.savez(made / "data.npz", **arrays)  # type: ignore[arg-type]
-        budget = {"mae": "mae <= 1.1 * baseline", "accuracy": "accuracy >= baseline - 1%"}[metric]
+        budget = {"mae": "mae <= 1.1 * baseline", "accuracy": "accuracy >= baseline - 1 point"}[metric]
         (made / "study.yaml").write_text(
             STUDY.format(
                 space=space,
@@ -130,6 +131,7 @@ def create(
                 trials=trials,
                 quality=metric,
                 budget=budget,
+                margin="1 %" if metric == "mae" else "1 point",
                 target=f"target: {json.dumps(device)}" if device else "# target: host",
                 other="" if device else "or ",
             )
@@ -217,9 +219,9 @@ def split(arrays: dict[str, np.ndarray], say: Callable[[str], None]) -> None:
 def _inferred(model: Any, arrays: Mapping[str, np.ndarray], where: str) -> tuple[Inferred, Meaning]:
     """The loss that labels and outputs look like, and how they are read."""
     train = Split(inputs={model.input_names[0]: arrays["x_train"]}, labels=arrays["y_train"])
-    intake.check_split(train, f"{where}: train", model)
-    some = train.some(intake.SEEN)
-    outputs = intake.given_by(model, some)
+    given.check_split(train, f"{where}: train", model)
+    some = train.some(criteria.SEEN)
+    outputs = criteria.given_by(model, some)
     found = labels_of.infer_loss(train.labels, outputs, some.labels, f"{where}: train")
     return found, labels_of.read(train.labels, outputs, some.labels, found.described, where)
 

@@ -1,0 +1,149 @@
+"""Reads the data that a user gives, as arrays of the shapes that a model takes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from autoopt.errors import ConfigError
+from autoopt.sizes import text_advice
+from autoopt.task import Inputs, Split
+from autoopt.validation import fail
+
+
+def read(given: Any, where: str, model: Any) -> tuple[Inputs, list[np.ndarray], Any]:
+    """A split's inputs, the labels of each output, and the weights of items as they were given; None for none."""
+    if hasattr(given, "element_spec"):  # a tf.data.Dataset, recognised without importing TensorFlow
+        given = read_dataset(given, where, model)
+    if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
+        got = f"{len(given)} parts" if isinstance(given, (tuple, list)) else type(given).__name__
+        fail(where, "a pair (inputs, labels) or a tf.data.Dataset of such pairs", got)
+    weights = given[2] if len(given) == 3 else None
+    return inputs(given[0], where, model), _labels(given[1], f"{where}: labels", model), weights
+
+
+def _labels(given: Any, where: str, model: Any) -> list[np.ndarray]:
+    names = list(model.output_names)
+    if isinstance(given, Mapping):
+        if set(given) != set(names):
+            fail(where, f"labels named {', '.join(names)}", ", ".join(map(str, given)))
+        given = [given[name] for name in names]
+    elif len(names) == 1:
+        return [_array(given, where)]
+    if not isinstance(given, (tuple, list)) or len(given) != len(names):
+        fail(where, f"labels of {len(names)} outputs as a dict by name ({', '.join(names)})", type(given).__name__)
+    arrays = [_array(labels, f"{where}: {name}") for name, labels in zip(names, given, strict=True)]
+    if len({len(array) for array in arrays}) > 1:
+        fail(where, "as many labels for each output", ", ".join(str(len(array)) for array in arrays))
+    return arrays
+
+
+def inputs(given: Any, where: str, model: Any) -> Inputs:
+    """Inputs by name, each of shape (items, ...).
+
+    Args:
+        given: an array, several in the model's order, or a dict by name.
+        where: for messages.
+        model: whose inputs they are.
+
+    Raises:
+        ConfigError: if they are not those of the model.
+    """
+    names = list(model.input_names)
+    if isinstance(given, Mapping):
+        if set(given) != set(names):
+            fail(where, f"inputs named {', '.join(names)}", ", ".join(map(str, given)))
+        return {name: _array(given[name], f"{where}: input {name}") for name in names}
+    if len(names) == 1:
+        return {names[0]: _array(given, f"{where}: input {names[0]}")}
+    if isinstance(given, (tuple, list)) and len(given) == len(names):
+        return {name: _array(a, f"{where}: input {name}") for name, a in zip(names, given, strict=True)}
+    fail(where, f"{len(names)} inputs as a dict by name ({', '.join(names)})", type(given).__name__)
+
+
+def _array(given: Any, where: str) -> np.ndarray:
+    try:
+        array = np.asarray(given)
+    except ValueError as error:  # numpy's word for rows of different lengths
+        raise ConfigError(f"{where}: expected an array, got items of different shapes; pad or resize them") from error
+    if array.ndim == 0:
+        fail(where, "an array with items first", given)
+    return array
+
+
+def read_dataset(dataset: Any, where: str, model: Any) -> tuple[Any, ...]:
+    """All of a finite dataset, as arrays.
+
+    It is batched if its specification leaves the first axis open, or if its elements have the rank of
+    the model's inputs: a dataset of whole batches (`drop_remainder`) or from a generator leaves none open.
+    """
+    import tensorflow as tf
+
+    if int(dataset.cardinality().numpy()) == tf.data.INFINITE_CARDINALITY:
+        raise ConfigError(f"{where}: the dataset never ends (repeat?); expected one pass over the data")
+    spec = dataset.element_spec
+    if not isinstance(spec, tuple) or len(spec) not in (2, 3):
+        fail(where, "a dataset of pairs (inputs, labels), or of (inputs, labels, weights)", spec)
+    shapes = [s.shape for s in tf.nest.flatten(spec)]
+    elements = list(dataset.as_numpy_iterator())
+    if not elements:
+        raise ConfigError(f"{where}: empty; expected one item or more")
+    ranks = sum(np.ndim(a) for a in tf.nest.flatten(elements[0][0]))
+    batched = all(s.rank is not None and s.rank > 0 and s[0] is None for s in shapes)
+    batched = batched or ranks == sum(len(tensor.shape) for tensor in model.inputs)
+    join = np.concatenate if batched else np.stack
+    try:
+        read = tuple(tf.nest.map_structure(lambda *a: join(a), *column) for column in zip(*elements, strict=True))
+    except ValueError as error:
+        raise ConfigError(f"{where}: the dataset's items differ in shape; pad or resize them") from error
+    return read
+
+
+def check_split(split: Split, where: str, model: Any) -> None:
+    """Check that a split's inputs are what a model takes, and its labels are numbers.
+
+    Raises:
+        ConfigError: naming the input, what was expected, and what was found.
+    """
+    if len(split) == 0:
+        raise ConfigError(f"{where}: empty; expected one item or more")
+    for tensor, (name, array) in zip(model.inputs, split.inputs.items(), strict=True):
+        expected = tuple(tensor.shape)[1:]
+        if array.dtype.kind not in "fiub":
+            text = f"; {text_advice(name, '')}" if array.dtype.kind in "OSUT" else ""
+            raise ConfigError(f"{where}: input {name}: expected numbers, got 'dtype {array.dtype}'{text}")
+        if array.shape[1:] != expected:
+            hint = _shape_hint(array, expected)
+            raise ConfigError(
+                f"{where}: input {name}: expected shape (items, {_dims(expected)}), got {array.shape}{hint}"
+            )
+        if len(array) != len(split):
+            fail(f"{where}: input {name}", f"{len(split)} items like the first input", len(array))
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ConfigError(
+                f"{where}: input {name}: holds NaN or infinity in {_bad_items(array)} items; clean the data"
+            )
+    if split.labels.dtype.kind not in "fiub":
+        names = "; number the names: np.unique(labels, return_inverse=True)[1]" * (split.labels.dtype.kind in "SUT")
+        raise ConfigError(f"{where}: labels: expected numbers, got 'dtype {split.labels.dtype}'{names}")
+    if split.labels.dtype.kind == "f" and not np.isfinite(split.labels).all():
+        raise ConfigError(f"{where}: labels: hold NaN or infinity in {_bad_items(split.labels)} items; clean the data")
+
+
+def _shape_hint(array: np.ndarray, expected: tuple[int, ...]) -> str:
+    """What to do with an array whose items are of another shape, where that can be seen."""
+    given = array.shape[1:]
+    if (*given, 1) == expected:
+        return f"; add the channel axis: x[..., None] gives {(*array.shape, 1)}"
+    if len(given) > 1 and (*given[1:], given[0]) == expected:
+        axes = (0, *range(2, array.ndim), 1)
+        return f"; the channels come last: x.transpose{axes} gives {(len(array), *expected)}"
+    return ""
+
+
+def _dims(shape: tuple[int, ...]) -> str:
+    return ", ".join(map(str, shape))
+
+
+def _bad_items(array: np.ndarray) -> int:
+    return int((~np.isfinite(array)).reshape(len(array), -1).any(axis=1).sum())
