@@ -108,9 +108,9 @@ class Meaning:
         }[self.kind]
 
 
-def single(scores: int, threshold: float = 0.5) -> Meaning:
-    """One class an item, from a score for each, or from one score for class 1."""
-    return Meaning(kind=CLASSES if scores > 1 else BINARY, classes=scores, positions=1, threshold=threshold)
+def single(scores: int, threshold: float = 0.5, positions: int = 1) -> Meaning:
+    """One class at each position, from a score for each, or from one score for class 1."""
+    return Meaning(kind=CLASSES if scores > 1 else BINARY, classes=scores, positions=positions, threshold=threshold)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -293,7 +293,8 @@ class Manifest:
         """
         if "meaning" in self.metric:
             return Meaning.from_dict(self.metric["meaning"])
-        return single(int(np.prod(outputs.shape[1:], dtype=np.int64)), self.threshold)
+        *places, scores = outputs.shape[1:] or (1,)
+        return single(scores, self.threshold, math.prod(places))
 
     @property
     def threshold(self) -> float:

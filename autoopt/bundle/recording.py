@@ -157,7 +157,9 @@ def _few(path: Path, values: int, bytes_each: int) -> tuple[Inputs, np.ndarray]:
         names, labels = [str(name) for name in _rows(archive, "names")], np.zeros(0, np.int64)
         n, *rest = _shape(archive, "labels")
         if math.prod(rest) in (1, values) and values:
-            labels = single(values).truth(_rows(archive, "labels"))[:, 0]
+            given = _rows(archive, "labels").reshape(n, -1)
+            if given.shape[1] == 1 or np.allclose(given.sum(axis=1), 1):  # else several classes an item, or none
+                labels = single(values).truth(given)[:, 0]
         chosen = choose(n, labels, bytes_each)
         items = {name: _rows(archive, f"input_{i}", chosen) for i, name in enumerate(names)}
     return items, labels[chosen] if len(labels) else labels
