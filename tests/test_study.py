@@ -378,7 +378,7 @@ def test_without_a_forkserver_jobs_still_run(tmp_path: Path, baseline: Path, mon
     [
         (lambda f: (f / "task.py").unlink(), "no such file"),
         (lambda f: (f / "task.py").write_text("x ="), "can't be imported (line 1)"),
-        (lambda f: (f / "baseline.h5").write_bytes(b"no model"), "can't be read as a Keras 2 model"),
+        (lambda f: (f / "baseline.h5").write_bytes(b"no model"), "is damaged or cut short; save or copy it anew"),
         (lambda f: (f / "study.yaml").write_text("spice: mobile"), "unknown key 'spice'; did you mean 'space'?"),
         (lambda f: (f / "study.yaml").unlink(), "can't read it"),
         (lambda f: (f / "study.yaml").write_text(tiny.STUDY + "budgets: [latency_ms < 2]"), "expected 'METRIC <="),
