@@ -118,6 +118,7 @@ class Proposals:
 
     def earlier(self) -> Iterator[Proposal]:
         """What an earlier run began; those that it did not finish come with their trial."""
+        lost: list[tuple[Recipe, str]] = []
         for trial in self._study.get_trials(deepcopy=False):
             kept = trial.user_attrs
             running = trial.state == TrialState.RUNNING
@@ -132,7 +133,13 @@ class Proposals:
             elif running:  # killed between ask and the last note
                 self._study.tell(trial.number, state=TrialState.FAIL)
                 if "recipe" in kept:
-                    self.enqueue(Recipe.from_json(kept["recipe"]), kept["origin"])
+                    lost.append((Recipe.from_json(kept["recipe"]), kept["origin"]))
+        if lost:  # they were in front, and what waits behind them keeps its place there
+            waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+            behind = [(Recipe.from_json(trial.user_attrs["recipe"]), trial.user_attrs["origin"]) for trial in waiting]
+            self.forget_waiting()
+            for recipe, origin in (*lost, *behind):
+                self.enqueue(recipe, origin)
 
     def enqueue(self, recipe: Recipe, origin: str) -> None:
         """Have a recipe proposed next; the sampler learns from it as far as it lies in the space."""

@@ -1,8 +1,10 @@
 """What the sampler proposes, and what is proposed in its place."""
 
 import importlib.util
+import random
 from pathlib import Path
 
+import optuna
 import pytest
 
 from autoopt.errors import ConfigError
@@ -73,3 +75,36 @@ def test_in_place_of_a_repeated_recipe_comes_one_like_it(tmp_path: Path) -> None
     assert two is not None
     shared = set(one) & set(two)
     assert sum(one[name] != two[name] for name in shared) == 1
+
+
+def test_what_a_kill_cut_off_while_it_was_asked_for_comes_first_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an interrupted search would go on with other recipes than one that was never interrupted."""
+    space, metrics = parse(SPACE, "test"), [STANDARD["size_bytes"]]
+
+    def opened() -> Proposals:
+        return Proposals(tmp_path / "study.db", space, Finetune(), metrics, "tpe", seed=0)
+
+    first = opened()
+    recipes = [space.random(random.Random(seed), Finetune(), 0) for seed in (0, 1, 2)]
+    assert len({recipe.digest for recipe in recipes}) == 3
+    for recipe in recipes:
+        first.enqueue(recipe, "corner")
+    with monkeypatch.context() as patch:
+
+        def killed(self: optuna.Trial, key: str, value: object) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(optuna.Trial, "set_user_attr", killed)
+        with pytest.raises(KeyboardInterrupt):
+            first.ask({}, 0)
+
+    again = opened()
+    assert list(again.earlier()) == []
+    seen: dict[str, int] = {}
+    for recipe in recipes:
+        proposal = again.ask(seen, len(seen))
+        assert proposal is not None
+        assert (proposal.recipe, proposal.origin) == (recipe, "corner")
+        seen[proposal.recipe.digest] = proposal.number
