@@ -99,8 +99,17 @@ def _of_file(results: Any, candidate: Any, made: Any, part: slice) -> float:
     """A file's quality by TensorFlow's interpreter and scikit-learn."""
     import tensorflow as tf
 
-    x = made.x[part]
-    interpreter = tf.lite.Interpreter(model_content=results.file(candidate))
+    file = results.file(candidate)
+    try:
+        outputs = _outputs(tf.lite.Interpreter(model_content=file), made.x[part])
+    except RuntimeError:  # TensorFlow's default delegate can't resize some graphs
+        plain = tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        outputs = _outputs(tf.lite.Interpreter(model_content=file, experimental_op_resolver_type=plain), made.x[part])
+    return made.score(made.y[part], outputs)
+
+
+def _outputs(interpreter: Any, x: np.ndarray) -> np.ndarray:
+    """What an interpreter gives, item by item."""
     [before], [after] = interpreter.get_input_details(), interpreter.get_output_details()
     outputs = []
     for item in x:
@@ -109,7 +118,7 @@ def _of_file(results: Any, candidate: Any, made: Any, part: slice) -> float:
         interpreter.set_tensor(before["index"], _stored(item[None], before))
         interpreter.invoke()
         outputs.append(_real(interpreter.get_tensor(after["index"]), after))
-    return made.score(made.y[part], np.concatenate(outputs))
+    return np.concatenate(outputs)
 
 
 def _stored(values: np.ndarray, detail: Any) -> np.ndarray:
@@ -145,6 +154,11 @@ def row(found: dict[str, Any]) -> str:
     show = (lambda v: f"{v:.2%}") if metric == "accuracy" else (lambda v: f"{v:.4g}")
     far = max(abs(f["autoopt"] - f["independent"]) for f in files)
     failed = "; ".join(found["failed"]).replace("|", "/") or "none"
+    differ = [f for f in files if not _near(metric, f["autoopt"], f["independent"])]
+    verdict += "".join(
+        f"; {f['recipe']}: {show(f['autoopt'])} by LiteRT, {show(f['independent'])} by TensorFlow's interpreter"
+        for f in differ
+    )
     works = f"{found['check_s']:.0f} s" + ("" if found["works"] else ", not all works")
     return (
         f"| {found['case']} | {source} | {metric} | {show(found['keras'])} | {show(files[0]['autoopt'])} | {len(files)} | "
