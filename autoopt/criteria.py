@@ -89,7 +89,7 @@ def _check_labels(labels: np.ndarray, where: str, shape: tuple[int | None, ...],
     if not alike:
         fail(where, f"one class index an item, shape (items,), for the loss {told}", f"shape {labels.shape}")
     outside = (labels < 0) | (labels >= classes) | (labels != np.floor(labels))
-    ignored = None if isinstance(loss, str) else loss.get("keras", {}).get("config", {}).get("ignore_class")
+    ignored = labels_of.settings(loss).get("ignore_class")
     if ignored is not None:
         outside &= labels != ignored
     if outside.any():
@@ -119,10 +119,10 @@ def check_ends(seen: Seen, loss: Any, outputs: Sequence[Output], where: str) -> 
             continue
         low, high = float(np.min(array)), float(np.max(array))
         inside = labels_of.probabilities(array)
-        logits = not isinstance(one, str) and bool(one["keras"]["config"].get("from_logits"))
+        logits = bool(labels_of.settings(one).get("from_logits"))
         told = one if isinstance(one, str) else one["keras"]["class_name"]
         if not inside and not logits:
-            kind = "".join(word.title() for word in told.split("_")) if isinstance(one, str) else told
+            kind = labels_of.class_name(told) if isinstance(one, str) else told
             raise ConfigError(
                 f"{where}: loss: {told} expects probabilities, but the output {name} reaches from {low:.3g} to {high:.3g}; "
                 f"give loss=tf_keras.losses.{kind}(from_logits=True), or end the model in a softmax or sigmoid"
@@ -168,7 +168,7 @@ def describe_metric(
             f"{seen.labels()[0].size}; give an autoopt.QualityMetric"
         )
     plain: dict[str, Any] = {"name": name, "direction": known.direction, "unit": known.unit, "function": None}
-    logits = isinstance(loss, dict) and bool(loss.get("keras", {}).get("config", {}).get("from_logits"))
+    logits = bool(labels_of.settings(loss).get("from_logits"))
     single = (
         meaning.positions == 1 and meaning.kind in (labels_of.CLASSES, labels_of.BINARY) and meaning.ignored is None
     )

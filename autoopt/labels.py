@@ -142,7 +142,7 @@ class Inferred:
     @property
     def class_name(self) -> str:
         """The name of the loss's class."""
-        return "".join(word.title() for word in self.loss.split("_"))
+        return class_name(self.loss)
 
 
 def infer_loss(labels: np.ndarray, outputs: np.ndarray, some: np.ndarray, where: str) -> Inferred:
@@ -259,12 +259,11 @@ def read(labels: np.ndarray, outputs: np.ndarray, some: np.ndarray, loss: Any, w
     name, shape = loss_name(loss), outputs.shape[1:]
     classes = shape[-1] if shape else 1
     positions = int(np.prod(shape[:-1], dtype=np.int64)) if shape else 1
-    config = loss.get("keras", {}).get("config", {}) if isinstance(loss, dict) else {}
     meaning = Meaning(
         kind=_kind(name, labels, shape, where),
         classes=classes,
         positions=positions,
-        ignored=config.get("ignore_class"),
+        ignored=settings(loss).get("ignore_class"),
     )
     if meaning.kind in (BINARY, LABELS):
         return dataclasses.replace(meaning, threshold=_threshold(name, outputs, some))
@@ -306,6 +305,17 @@ def loss_name(loss: Any) -> str:
     """The name of a described loss, in one case and without underscores: `sparsecategoricalcrossentropy`."""
     name = loss if isinstance(loss, str) else loss.get("keras", {}).get("class_name", "")
     return str(name).lower().replace("_", "")
+
+
+def settings(loss: Any) -> dict[str, Any]:
+    """The settings of a described loss of Keras; none of one that is given by name, or is a function."""
+    found: dict[str, Any] = loss.get("keras", {}).get("config", {}) if isinstance(loss, dict) else {}
+    return found
+
+
+def class_name(loss: str) -> str:
+    """The class of a Keras loss that is given by name: `BinaryCrossentropy` of `binary_crossentropy`."""
+    return "".join(word.title() for word in loss.split("_"))
 
 
 def probabilities(outputs: np.ndarray) -> bool:

@@ -20,7 +20,7 @@ import numpy as np
 
 from autoopt import usercode
 from autoopt.errors import ConfigError
-from autoopt.labels import Meaning, single
+from autoopt.labels import Meaning, settings, single
 from autoopt.metrics import Metric
 from autoopt.recipe import Finetune
 from autoopt.reprs import short
@@ -301,8 +301,7 @@ class Manifest:
         """Over which one output means yes: 0 for scores of any size, 0.5 for probabilities."""
         if "meaning" in self.metric:
             return float(self.metric["meaning"]["threshold"])
-        described = self.loss.get("keras", {}) if isinstance(self.loss, dict) else {}
-        return 0.0 if described.get("config", {}).get("from_logits") else 0.5
+        return 0.0 if settings(self.loss).get("from_logits") else 0.5
 
     def quality_function(self) -> Callable[[Any, Any, Any], float] | None:
         """The user's own metric as a function of labels, outputs and inputs; None for one that is known by name.
