@@ -10,7 +10,7 @@ from autoopt.space import SearchSpace
 DRAWS = 100
 """Recipes of which the one with the most values not tried yet is taken."""
 LONG = 5
-"""Of a longer list of numbers the ends and the middle are enough."""
+"""Longer lists of numbers are tried at their ends and their middle alone."""
 USED = 0.75
 """How often a technique is used where its value is open: most recipes are to have several, and some to lack each."""
 

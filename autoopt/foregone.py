@@ -16,7 +16,7 @@ PASSING = (
 )  # fmt: skip
 """Words of failures that lie in what a job may take, or in the values of weights: the next candidate may fare better."""
 UNTRAINABLE = "can't take the model"
-"""Of a model that tensorflow-model-optimization refuses."""
+"""Words of the reason why tensorflow-model-optimization refuses a model."""
 
 
 def failure(

@@ -159,7 +159,7 @@ def prepare(task: Task, path: Path, store: Store) -> Intake:
 
 
 def _groups(model: Any) -> list[int] | None:
-    """See `Intake`."""
+    """The numbers of channels that can go together, by group; None where the model's graph can't be traced."""
     if isinstance(model, ClosedModel):
         return None
     try:

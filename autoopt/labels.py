@@ -98,7 +98,7 @@ class Meaning:
         return cls(**values)
 
     def words(self) -> str:
-        """What is read, for people."""
+        """Say in words for people how labels are read."""
         each = "" if self.positions == 1 else f" at each of {self.positions:,} positions"
         return {
             CLASSES: f"one of {self.classes} classes{each}",
