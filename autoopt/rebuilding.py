@@ -259,7 +259,9 @@ class _Calls(Calls):
         kind, name = type(operation).__name__, self.name(operation.name)
         if not type(operation).__module__.startswith("keras."):
             raise NotRebuilt(f"the operator {operation.name} is a {kind} of your own")
-        known = None if named else _known_operator(kind, arguments, name)
+        # Operators of Keras 3 give unmasked tensors; layers of Keras 2 pass masks on.
+        masked = any(getattr(value, "_keras_mask", None) is not None for value in arguments)
+        known = None if named or masked else _known_operator(kind, arguments, name)
         if known is not None:
             return [known]
         try:

@@ -376,6 +376,17 @@ def test_operators_are_rebuilt(name):
     np.testing.assert_allclose(measure.outputs_of(file, {made.input_names[0]: photos()}, 1), wanted, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["product", "scaled", "sigmoid"])
+def test_operators_give_unmasked_tensors(name):
+    operator = {"product": lambda x: layers.Dense(3)(x) * x, "scaled": lambda x: x * 2.0, "sigmoid": keras.ops.sigmoid}
+    x = layers.Input((6, 3))
+    model = unlike(keras.Model(x, layers.LSTM(2)(operator[name](layers.Masking(0.25)(x)))))
+    series = np.random.default_rng(0).normal(size=(4, 6, 3)).astype(np.float32)
+    series[1, 3:] = 0.25
+    made, _ = models.unpack(models.pack(models.load(model)))
+    np.testing.assert_allclose(made(series), model.predict(series, verbose=0), atol=1e-5)
+
+
 def test_a_subclassed_model_is_refused():
     class Mine(keras.Model):
         def call(self, inputs):
