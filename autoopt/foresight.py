@@ -1,5 +1,6 @@
 """Decides which of a recipe's jobs are worth doing, with what the study knows so far (see `prospects`)."""
 
+import itertools
 import json
 import statistics
 from collections.abc import Callable, Iterable
@@ -17,6 +18,8 @@ from autoopt.terms import Terms
 
 PROBE_PAYS = 2.0
 """So many times as long as a probe takes must be the training that it may save."""
+AT_ONCE = 50
+"""Skipped recipes that are looked at again between two steps of the search."""
 STOP_PAYS = 2.0
 """So many times as long as going on later costs must be the epochs that stopping may save."""
 
@@ -43,20 +46,22 @@ class Foresight:
         self._use, self._setting, self._store = use, setting, store
         self._terms, self._siblings = terms, siblings
         self._candidates: tuple[Candidate, ...] = ()
-        self._prospects: Prospects | None = None
-        self._none_revived = False
+        self._prospects = Prospects((), terms, exact=setting.target.exact)
+        self._learnt = False
+        self._asked_again: set[int] = set()
         self._one_shot: dict[str, dict[str, float]] = {}
         self._probe_s: list[float] = []
 
     def learn(self, candidates: Iterable[Candidate]) -> None:
         """Take over what is done by now."""
-        self._candidates, self._prospects, self._none_revived = tuple(candidates), None, False
+        self._candidates, self._learnt, self._asked_again = tuple(candidates), False, set()
 
     @property
     def prospects(self) -> Prospects:
         """The bounds by what is done."""
-        if self._prospects is None:
-            self._prospects = Prospects(self._candidates, self._terms, exact=self._setting.target.exact)
+        if not self._learnt:
+            self._prospects.learn(self._candidates)
+            self._learnt = True
         return self._prospects
 
     # ---- before training
@@ -86,6 +91,10 @@ class Foresight:
 
     def probed(self, recipe: Recipe, plan: Plan, outcomes: Iterable[Outcome]) -> None:
         """Take over what a probe has shown."""
+        self._one_shot[recipe.digest] = self._shown(plan)
+        self._probe_s.append(sum(outcome.seconds for outcome in outcomes))
+
+    def _shown(self, plan: Plan) -> dict[str, float]:
         read = {name: self._store.get(key) for name, key in plan.results.items()}
         found = {name: json.loads(data) for name, data in read.items() if data is not None}
         shown: dict[str, float] = dict(found.get("weigh", {}))
@@ -93,8 +102,7 @@ class Foresight:
             shown |= reading
         if processes := found.get("latency", {}).get("processes"):
             shown["latency_ms"] = min(ns for one in processes for rounds in one for ns, _ in rounds) / 1e6
-        self._one_shot[recipe.digest] = shown
-        self._probe_s.append(sum(outcome.seconds for outcome in outcomes))
+        return shown
 
     def _probe_seconds(self) -> float:
         """What a probe costs: as the last ones did, or twice what making the baseline's file took."""
@@ -104,14 +112,25 @@ class Foresight:
         return 2 * next((self._store.seconds(job.key) or 0.0 for job in jobs if job.name == "float32"), 0.0)
 
     def revived(self, skipped: Iterable[Skipped]) -> Skipped | None:
-        """One of the dominated recipes that may reach the front after all, by what was learnt since they were skipped."""
-        if self._none_revived:  # nothing was learnt since the last look
-            return None
-        for one in skipped:
-            if one.kind == "dominated" and self._verdict(one.recipe, one.point, one.score) is None:
-                return one
-        self._none_revived = True
+        """One of the skipped recipes that may reach the front after all, by what was learnt since they were skipped.
+
+        Each is asked again once after something was learnt, a few at a time: of thousands all at once would hold the search up.
+        """
+        waiting = (one for one in skipped if one.number not in self._asked_again)
+        for one in itertools.islice(waiting, AT_ONCE):
+            self._asked_again.add(one.number)
+            if self._verdict(one.recipe, one.point, one.score) is None:
+                self._recall(one.recipe)
+                if self._verdict(one.recipe, one.point, one.score) is None:
+                    return one
         return None
+
+    def _recall(self, recipe: Recipe) -> None:
+        """Take over what an earlier run's probe has shown, if the store has it."""
+        if recipe.digest not in self._one_shot and recipe.compresses:
+            plan = pipeline.probe(recipe, self._setting)
+            if all(self._store.seconds(job.key) is not None for job in plan.jobs):
+                self._one_shot[recipe.digest] = self._shown(plan)
 
     # ---- while training
 

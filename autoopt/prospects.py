@@ -6,14 +6,18 @@ training, shows them. *Quality* is bounded from above by what milder relatives r
 come, plus margins that no candidate of this study has exceeded.
 """
 
+import bisect
 import dataclasses
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from autoopt.candidate import Candidate
-from autoopt.recipe import SCHEMES, Recipe
+from autoopt.recipe import Recipe
+from autoopt.relatives import Relatives
 from autoopt.terms import Terms
 
 ONE_SHOT_MARGIN = 0.2
@@ -28,8 +32,6 @@ BY_WEIGHTS = ("compressed_bytes",)
 """Those that follow from the values of the weights, on every target."""
 UNKNOWN = 1e18
 """Stands for a figure that is not measured yet and may be as large as it likes."""
-PRECISION = {"float32": 0, "float16": 0, "int16x8": 1, "dynamic": 1, "int8": 2, "int8_io": 2}
-"""Post-training schemes, the mildest first."""
 Point = tuple[str, str]
 """A stage, and whether it is `begun` or `done`."""
 
@@ -51,47 +53,6 @@ class Verdict:
     score: float | None = None
 
 
-def milder(a: Recipe, b: Recipe) -> bool:
-    """Whether `a` takes no more from the model than `b` does, in every technique, and trains it no less."""
-    less = (_cuts_less, _prunes_less, _clusters_less, _stores_more, _trains_more)
-    return a != b and all(is_less(a, b) for is_less in less)
-
-
-def _cuts_less(a: Recipe, b: Recipe) -> bool:
-    if a.channels is None or b.channels is None:
-        return a.channels is None
-    return (
-        dataclasses.replace(a.channels, ratio=b.channels.ratio) == b.channels and a.channels.ratio <= b.channels.ratio
-    )
-
-
-def _prunes_less(a: Recipe, b: Recipe) -> bool:
-    if a.prune is None or b.prune is None:
-        return a.prune is None
-    same = a.prune.structure == b.prune.structure and a.prune.allocation == b.prune.allocation
-    return same and a.prune.sparsity <= b.prune.sparsity
-
-
-def _clusters_less(a: Recipe, b: Recipe) -> bool:
-    if a.cluster is None or b.cluster is None:
-        return a.cluster is None
-    return a.cluster.number >= b.cluster.number and a.cluster.per_channel >= b.cluster.per_channel
-
-
-def _stores_more(a: Recipe, b: Recipe) -> bool:
-    if SCHEMES[a.scheme].qat or SCHEMES[b.scheme].qat:
-        return a.scheme == b.scheme or (not a.trains and PRECISION[a.scheme] == 0)
-    if PRECISION[a.scheme] == PRECISION[b.scheme] == 2:
-        return a.quantize == b.quantize
-    return PRECISION[a.scheme] <= PRECISION[b.scheme]
-
-
-def _trains_more(a: Recipe, b: Recipe) -> bool:
-    if a.finetune is None or b.finetune is None:
-        return a.finetune is None
-    return a.finetune.epochs >= b.finetune.epochs and a.finetune.distillation >= b.finetune.distillation
-
-
 def program(recipe: Recipe) -> tuple[object, ...]:
     """What decides, beside the weights' values, how large and fast a file is: two that share it are the same program."""
     return recipe.scheme, recipe.channels, recipe.quantize
@@ -106,47 +67,80 @@ class Prospects:
         exact: whether the target computes its metrics from the very file, so that only a file shows them.
     """
 
-    def __init__(
-        self,
-        candidates: Iterable[Candidate],
-        terms: Terms,
-        *,
-        exact: bool,
-    ) -> None:
+    def __init__(self, candidates: Iterable[Candidate], terms: Terms, *, exact: bool) -> None:
         self.metrics, self.quality = terms.metrics, terms.quality.name
         self.objectives, self.budgets = terms.objectives, terms.budgets
-        self.candidates = [c for c in candidates if not c.failed and c.value(self.quality) is not None]
         self.exact = exact
-        self.baseline = next((c for c in self.candidates if not c.recipe.trains and c.recipe.scheme == "float32"), None)
-        self._scores = {c.number: self._score(c.measurements[self.quality].value) for c in self.candidates}
+        self._forget()
+        self.learn(candidates)
+
+    def _forget(self) -> None:
+        self.candidates: list[Candidate] = []
+        self._known = Relatives()
+        self._scores: dict[int, float] = {}
+        self._relatives: dict[int, list[float]] = {}
+
+    def learn(self, candidates: Iterable[Candidate]) -> None:
+        """Take over what is done by now; costs as much as there is new, for a night has thousands of candidates.
+
+        Args:
+            candidates: all that are done.
+        """
+        able = [c for c in candidates if not c.failed and c.value(self.quality) is not None]
+        scores = {c.number: self._score(c.measurements[self.quality].value) for c in able}
+        before = self.candidates
+        kept = [c.recipe for c in able[: len(before)]] == [c.recipe for c in before]
+        if not kept or any(scores[c.number] != self._scores.get(c.number) for c in able[: len(before)]):
+            self._forget()  # one was measured anew, taken away, or came between
+        for c in able[len(self.candidates) :]:
+            self._relate(c, scores[c.number])
+        self.candidates = able
+        self.baseline = next((c for c in able if not c.recipe.trains and c.recipe.scheme == "float32"), None)
+        self._by_program: dict[tuple[object, ...], list[Candidate]] = {}
+        for c in able:
+            self._by_program.setdefault(program(c.recipe), []).append(c)
+        self._inside = {c.number for c in able if not c.refused and self._fits(c)}
         self._margin = self._relatives_margin()
+        self._training_margins: dict[Point, float] = {}
+
+    def _relate(self, new: Candidate, score: float) -> None:
+        """Find a candidate's milder relatives, and those that it is milder than."""
+        for index in np.flatnonzero(self._known.harsher_than(new.recipe)):
+            if (harsher := self.candidates[index]).recipe.trains:
+                bisect.insort(self._relatives[harsher.number], score)
+        if new.recipe.trains:
+            found = np.flatnonzero(self._known.milder_than(new.recipe))
+            self._relatives[new.number] = sorted(self._scores[self.candidates[index].number] for index in found)
+        self._scores[new.number] = score
+        self._known.add(new.recipe)
+        self.candidates.append(new)
 
     # ---- quality, as a score: more is better
 
     def _score(self, value: float) -> float:
         return -self.metrics[self.quality].sign * value
 
-    def _typical(self, recipe: Recipe, among: Iterable[Candidate]) -> float | None:
+    def _typical(self, recipe: Recipe) -> float | None:
         """The median score of a recipe's milder relatives (of two the better: one may have diverged)."""
-        found = [self._scores[c.number] for c in among if milder(c.recipe, recipe)]
+        indices = np.flatnonzero(self._known.milder_than(recipe))
+        found = [self._scores[self.candidates[index].number] for index in indices]
         return statistics.median_high(found) if found else None
 
     def _relatives_margin(self) -> float:
         """By how much a candidate has been better than its milder relatives' median, at most."""
-        trained = [c for c in self.candidates if c.recipe.trains]
-        gains = []
-        for c in trained:
-            if (typical := self._typical(c.recipe, self.candidates)) is not None:
-                gains.append(self._scores[c.number] - typical)
+        medians = {number: scores[len(scores) // 2] for number, scores in self._relatives.items() if scores}
+        gains = [self._scores[number] - median for number, median in medians.items()]
         return max(0.0, *gains) if len(gains) >= ENOUGH else math.inf
 
     def _training_margin(self, point: Point) -> float:
         """By how much a candidate has been better in the end than at a point of its training, at most."""
-        gains = []
-        for c in self.candidates:
-            if (there := self.reached(c.report, point)) is not None:
-                gains.append(self._scores[c.number] - there)
-        return max(gains) if len(gains) >= ENOUGH else math.inf
+        if point not in self._training_margins:
+            gains = []
+            for c in self.candidates:
+                if (there := self.reached(c.report, point)) is not None:
+                    gains.append(self._scores[c.number] - there)
+            self._training_margins[point] = max(gains) if len(gains) >= ENOUGH else math.inf
+        return self._training_margins[point]
 
     def reached(self, reports: Iterable[Mapping[str, object]], point: Point) -> float | None:
         """The score at a point of a training, by the reports of its stages; None if it did not pass there."""
@@ -166,7 +160,7 @@ class Prospects:
             point: how far its training has come.
             score: reached there.
         """
-        typical = self._typical(recipe, self.candidates)
+        typical = self._typical(recipe)
         bounds = [math.inf if typical is None else typical + self._margin]
         if point is not None and score is not None:
             bounds.append(score + self._training_margin(point))
@@ -196,7 +190,7 @@ class Prospects:
 
     def _alike(self, recipe: Recipe, metric: str) -> list[Candidate]:
         """Candidates that have the metric in common with a recipe: of the same program, or also of its weights."""
-        same = [c for c in self.candidates if program(c.recipe) == program(recipe)]
+        same = self._by_program.get(program(recipe), [])
         if not self._by_weights(metric):
             return same
         return [c for c in same if (c.recipe.prune, c.recipe.cluster) == (recipe.prune, recipe.cluster)]
@@ -240,8 +234,7 @@ class Prospects:
             return None
         for c in self.candidates:
             if (
-                not c.refused
-                and self._fits(c)
+                c.number in self._inside
                 and self._scores[c.number] >= hope
                 and all(self._no_worse(c, recipe, name, floors) for name in self.objectives if name != self.quality)
             ):

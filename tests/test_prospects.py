@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from autoopt import budgets as budget_syntax
 from autoopt.candidate import Candidate
 from autoopt.hypervolume import non_dominated
-from autoopt.prospects import ENOUGH, ONE_SHOT_MARGIN, Prospects, milder
+from autoopt.prospects import ENOUGH, ONE_SHOT_MARGIN, Prospects
 from autoopt.recipe import Cluster, Finetune, Prune, Recipe
+from autoopt.relatives import milder
 from autoopt.terms import Terms
 
 TABLE = Path(__file__).parent.parent / "experiments" / "search_efficiency" / "table.csv"
@@ -301,3 +302,23 @@ def test_who_is_outside_the_budgets_beats_nobody() -> None:
     assert found is not None
     assert found.kind == "dominated"
     assert known(large, small, budgets=("size_bytes <= 300 KB",)).verdict(recipe, one_shot) is None
+
+
+# --- a night of thousands
+
+
+@given(st.lists(st.tuples(recipes, st.floats(0, 1)), max_size=40), recipes, st.integers(0, 40), st.booleans())
+def test_what_is_learnt_piece_by_piece_is_what_is_learnt_at_once(
+    steps: list[tuple[Recipe, float]], recipe: Recipe, first: int, measured_anew: bool
+) -> None:
+    done = [BASELINE, *(made(1 + i, r, accuracy) for i, (r, accuracy) in enumerate(steps))]
+    grown = Prospects(done[:first], terms(), exact=False)
+    if measured_anew and steps:
+        done[-1] = made(len(steps), steps[-1][0], 0.5)
+    for number in range(first, len(done) + 1):
+        grown.learn(done[:number])
+    grown.learn(done)
+    fresh = Prospects(done, terms(), exact=False)
+    assert grown.hope(recipe) == fresh.hope(recipe)
+    assert grown.verdict(recipe) == fresh.verdict(recipe)
+    assert grown.floors(recipe) == fresh.floors(recipe)
