@@ -103,13 +103,23 @@ def confirmed(
     )
 
 
-def rescaled(candidate: Candidate, reference: Candidate) -> Candidate:
-    """A candidate with its milliseconds read off the reference's, which was measured better since."""
+def rescaled(candidate: Candidate, reference: Candidate, flag: str = "") -> Candidate:
+    """A candidate with its milliseconds read off the reference's, which was measured anew since.
+
+    Args:
+        candidate: measured earlier.
+        reference: that latency is relative to.
+        flag: what to say beside its latency.
+    """
     ratio, own = candidate.measurements.get("latency_ratio"), reference.measurements.get("latency_ms")
     if ratio is None or own is None or candidate.number == reference.number:
         return candidate
+    if flag and flag not in ratio.flags:
+        ratio = dataclasses.replace(ratio, flags=(*ratio.flags, flag))
     in_ms = measure.scale(ratio, own, f"ratio to {reference.name} x {own.value:.4g} ms")
-    return dataclasses.replace(candidate, measurements={**candidate.measurements, "latency_ms": in_ms})
+    return dataclasses.replace(
+        candidate, measurements={**candidate.measurements, "latency_ratio": ratio, "latency_ms": in_ms}
+    )
 
 
 def failed(

@@ -8,8 +8,6 @@ from autoopt.results import Results
 
 NEAR_TIES = 4
 """At most so many beside the front."""
-ROUNDS = 3
-"""How often a front is measured again, where the last confirmation has put another pick in place of the confirmed one."""
 EXACT_TIE = 0.01
 """Sizes are exact; those within this share of each other count as tied here."""
 
@@ -36,17 +34,20 @@ def choose(results: Results) -> list[Candidate]:
 def left(results: Results, tried: Collection[int] = ()) -> list[Candidate]:
     """Those of `choose` that are not confirmed yet.
 
-    Once some were tried, there are such only while the pick is none of the confirmed: it would be held to one
-    split, where those that it is preferred to were held to two.
+    Once some were tried, those of front and pick alone: what takes the place of others there would be held to one split,
+    where those that it is preferred to were held to two.
 
     Args:
         results: the study's.
         tried: numbers of those that were measured again a moment ago, or could not be.
     """
+
+    def waits(candidate: Candidate) -> bool:
+        return candidate.confirmation is None and candidate.number not in tried
+
     pick = results.pick().candidate
-    if tried and (pick is None or pick.confirmation is not None):
-        return []
-    return [c for c in choose(results) if c.confirmation is None and c.number not in tried]
+    shown = dict.fromkeys(c.number for c in (*results.front(), *((pick,) if pick else ())))
+    return [candidate for candidate in (map(results.find, shown) if tried else choose(results)) if waits(candidate)]
 
 
 def surely_beats(results: Results, a: Candidate, b: Candidate) -> bool:

@@ -128,6 +128,11 @@ class StudyFolder:
         return self.out / "study.db"
 
     @property
+    def identity(self) -> Path:
+        """What all results of the study have in common, see `identity.Identity`."""
+        return self.out / "identity.json"
+
+    @property
     def header(self) -> Path:
         """What is needed to judge the candidates: metrics, objectives, budgets, provenance."""
         return self.out / "study.json"

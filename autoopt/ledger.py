@@ -25,6 +25,11 @@ class Ledger:
         self.candidates: dict[int, Candidate] = {}
         self.skipped: dict[int, Skipped] = {}
 
+    def numbers(self) -> list[int]:
+        """Of all that is written down, from the lowest on."""
+        files = [*self.folder.candidates.glob("*.json"), *self.folder.skipped.glob("*.json")]
+        return sorted({int(file.stem) for file in files if file.stem.isdigit()})
+
     def recall(self, number: int) -> Candidate | Skipped | None:
         """Take over what an earlier run wrote down; None if it did not finish, or its file was damaged."""
         candidate = read_candidate(self.folder.candidate_file(number))

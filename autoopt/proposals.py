@@ -83,9 +83,13 @@ class Proposals:
             study_name="autoopt",
             storage=optuna.storages.RDBStorage(f"sqlite:///{database}"),
             directions=[least if metric.direction == "min" else most for metric in objectives],
-            sampler=_sampler(sampler, seed),
             load_if_exists=True,
         )
+        # Begun anew with the same seed, a sampler would repeat what it drew before an interruption.
+        self._study.sampler = _sampler(sampler, seed + len(self._study.get_trials(deepcopy=False)))
+        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        # By the recipe's text; a study of thousands must not be read anew for each one that is enqueued.
+        self._waiting = {trial.user_attrs["recipe"]: trial.user_attrs["origin"] for trial in waiting}
         begun = self._study.user_attrs.get("identity", {}).get("space")
         if before is not None and begun == _digest(before):
             self._space = before
@@ -95,34 +99,26 @@ class Proposals:
         """What may be proposed."""
         return self._space
 
-    def require_same(self, facts: Mapping[str, Any], where: Path) -> None:
-        """Refuse to go on with a study of another task or space.
+    @property
+    def space_digest(self) -> str:
+        """What tells the space from another."""
+        return _digest(self._space)
 
-        Args:
-            facts: what results must have in common; the space is added here.
-            where: the study's folder, for the message.
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What results must have in common, as the database has it; empty while it has not."""
+        return dict(self._study.user_attrs.get("identity", {}))
 
-        Raises:
-            ConfigError: naming what changed since the study began.
-        """
-        identity = {**facts, "space": _digest(self._space), "seed": self._seed}
-        known = self._study.user_attrs.get("identity")
-        if known is None:
-            self._study.set_user_attr("identity", identity)
-        for part, value in (known or {}).items():
-            if identity.get(part) != value:
-                raise ConfigError(
-                    f"{where}: its {part} changed since the study began, and results would not compare; "
-                    f"copy the study to a new folder, or delete {where / 'out'} to begin anew"
-                )
+    @identity.setter
+    def identity(self, facts: Mapping[str, Any]) -> None:
+        self._study.set_user_attr("identity", dict(facts))
 
-    def earlier(self) -> Iterator[Proposal]:
-        """What an earlier run began; those that it did not finish come with their trial."""
-        lost: list[tuple[Recipe, str]] = []
+    def begun(self) -> Iterator[Proposal]:
+        """All candidates that were begun, those that were not finished with their trial."""
         for trial in self._study.get_trials(deepcopy=False):
             kept = trial.user_attrs
-            running = trial.state == TrialState.RUNNING
             if "candidate" in kept:
+                running = trial.state == TrialState.RUNNING
                 yield Proposal(
                     number=kept["candidate"],
                     recipe=Recipe.from_json(kept["recipe"]),
@@ -130,29 +126,48 @@ class Proposals:
                     trial=Trial(self._study, trial._trial_id) if running else None,
                     attempts=kept.get("attempts", 0),
                 )
-            elif running:  # killed between ask and the last note
+
+    def put_back(self, proposal: Proposal) -> Trial:
+        """A trial for a candidate that the database does not know; nothing may wait in it."""
+        self.enqueue(proposal.recipe, proposal.origin)
+        trial = self._ask()
+        self._recipe_of(trial)
+        _note(trial, proposal.recipe, proposal.origin, proposal.number)
+        return trial
+
+    def earlier(self) -> Iterator[Proposal]:
+        """What an earlier run began; what was not yet noted down of it goes in front of what waits."""
+        lost: list[tuple[str, str]] = []
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if "candidate" not in trial.user_attrs:  # killed between ask and the last note
                 self._study.tell(trial.number, state=TrialState.FAIL)
-                if "recipe" in kept:
-                    lost.append((Recipe.from_json(kept["recipe"]), kept["origin"]))
+                if "recipe" in trial.user_attrs:
+                    lost.append((trial.user_attrs["recipe"], trial.user_attrs["origin"]))
+        yield from self.begun()
         if lost:  # they were in front, and what waits behind them keeps its place there
-            waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-            behind = [(Recipe.from_json(trial.user_attrs["recipe"]), trial.user_attrs["origin"]) for trial in waiting]
+            behind = list(self._waiting.items())
             self.forget_waiting()
-            for recipe, origin in (*lost, *behind):
-                self.enqueue(recipe, origin)
+            for text, origin in (*lost, *behind):
+                self.enqueue(Recipe.from_json(text), origin)
 
     def enqueue(self, recipe: Recipe, origin: str) -> None:
         """Have a recipe proposed next; the sampler learns from it as far as it lies in the space."""
-        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         text = recipe.to_json()
-        if all(trial.user_attrs.get("recipe") != text for trial in waiting):
+        if text not in self._waiting:
             parameters = self._space.parameters(recipe, self._defaults) or {}
             self._study.enqueue_trial(parameters, user_attrs={"recipe": text, "origin": origin})
+            self._waiting[text] = origin
 
     def forget_waiting(self) -> None:
         """Set aside what was enqueued and not begun."""
-        for _ in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            self._study.tell(self._study.ask(), state=TrialState.FAIL)
+        while self._waiting:
+            self._study.tell(self._ask(), state=TrialState.FAIL)
+
+    def _ask(self) -> Trial:
+        """Optuna's next trial: the first that waits, if one does."""
+        trial = self._study.ask()
+        self._waiting.pop(trial.user_attrs.get("recipe", ""), None)
+        return trial
 
     def ask(self, seen: Container[str], number: int) -> Proposal | None:
         """A recipe that was not tried yet, or None if none is left.
@@ -161,7 +176,7 @@ class Proposals:
             seen: digests of the recipes that were tried.
             number: for its candidate.
         """
-        trial = self._study.ask()
+        trial = self._ask()
         recipe, origin = self._recipe_of(trial)
         while recipe.digest in seen:
             # FAIL is invisible to the samplers: a copy must not weigh twice.
@@ -169,12 +184,11 @@ class Proposals:
             unseen = self._near(recipe, seen, number)
             if unseen is None:
                 return None
-            if not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            if not self._waiting:
                 self.enqueue(unseen, "search")
-            trial = self._study.ask()
+            trial = self._ask()
             recipe, origin = self._recipe_of(trial)
-        for name, value in (("origin", origin), ("recipe", recipe.to_json()), ("candidate", number)):
-            trial.set_user_attr(name, value)
+        _note(trial, recipe, origin, number)
         return Proposal(number=number, recipe=recipe, origin=origin, trial=trial)
 
     def _recipe_of(self, trial: Trial) -> tuple[Recipe, str]:
@@ -226,6 +240,12 @@ class Proposals:
             for budget, excess in excesses.items():
                 trial.set_constraint(budget, excess)
         self._study.tell(trial, list(values))
+
+
+def _note(trial: Trial, recipe: Recipe, origin: str, number: int) -> None:
+    """Remember in the database which candidate a trial is; the number comes last, and says that all is there."""
+    for name, value in (("origin", origin), ("recipe", recipe.to_json()), ("candidate", number)):
+        trial.set_user_attr(name, value)
 
 
 def _digest(space: SearchSpace) -> str:

@@ -45,11 +45,11 @@ class Relatives:
         self._rows[self._number] = self._row(recipe)
         self._number += 1
 
-    def milder_than(self, recipe: Recipe) -> np.ndarray:
+    def milder_than(self, recipe: Recipe) -> Any:
         """Which recipes take no more from the model than this one, and train it no less; bool, shape (recipes,)."""
         return _takes_less(self._columns(), dict(zip(COLUMNS, self._row(recipe), strict=True)))
 
-    def harsher_than(self, recipe: Recipe) -> np.ndarray:
+    def harsher_than(self, recipe: Recipe) -> Any:
         """Which recipes this one is milder than; bool, shape (recipes,)."""
         return _takes_less(dict(zip(COLUMNS, self._row(recipe), strict=True)), self._columns())
 

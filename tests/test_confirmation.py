@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from test_results import studies
 
 from autoopt.candidate import Confirmation
-from autoopt.confirmation import EXACT_TIE, NEAR_TIES, ROUNDS, choose, left, surely_beats
+from autoopt.confirmation import EXACT_TIE, NEAR_TIES, choose, left, surely_beats
 from autoopt.metrics import pack_outcomes
 
 OBJECTIVES = ("accuracy", "latency_ms")
@@ -152,18 +152,20 @@ def test_a_pick_that_takes_the_place_of_confirmed_ones_is_confirmed_too():
         objectives=OBJECTIVES, budgets=["accuracy >= baseline - 1 %"],
     )  # fmt: skip
     tried: set[int] = set()
-    for number in range(ROUNDS):
-        chosen = left(study, tried)
-        assert bool(chosen) == (number < 2)
+    rounds = 0
+    while chosen := left(study, tried):
         tried |= {c.number for c in chosen}
         again = [
-            dataclasses.replace(c, confirmation=Confirmation(quality=measured(0.9 if number == 0 else 0.95)))
+            dataclasses.replace(c, confirmation=Confirmation(quality=measured(0.9 if rounds == 0 else 0.95)))
             if c in chosen
             else c
             for c in study.candidates
         ]
         study = dataclasses.replace(study, candidates=tuple(again))
+        rounds += 1
+    assert rounds >= 2
     assert study.pick().candidate.confirmation is not None
+    assert all(c.confirmation is not None for c in study.front())
 
 
 def test_who_could_not_be_confirmed_is_not_tried_for_ever():

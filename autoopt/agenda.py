@@ -1,0 +1,253 @@
+"""What a search tries next: what an earlier run left, what is enqueued, and what the sampler proposes."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from autoopt import foregone, strategy
+from autoopt.candidate import Candidate, Skipped
+from autoopt.errors import ConfigError
+from autoopt.folder import StudyConfig
+from autoopt.foresight import Foresight
+from autoopt.ledger import Ledger
+from autoopt.pipeline import Setting
+from autoopt.proposals import Proposal, Proposals
+from autoopt.recipe import SCHEMES, Finetune, Recipe
+from autoopt.store import Store
+from autoopt.strategy import Waiting
+
+
+@dataclass(kw_only=True)
+class Agenda:
+    """What a search tries next.
+
+    Attributes:
+        config: of the study, its space fitted to the task.
+        setting: of the study.
+        defaults: fine-tuning settings where the space names none.
+        ledger: what is done.
+        proposals: Optuna's study.
+        foresight: what is known of recipes that are not done.
+        store: holds the candidates' files.
+        trials: candidates in all.
+        recipes: make just these instead of searching.
+        seen: number of each recipe that was begun, by its digest.
+    """
+
+    config: StudyConfig
+    setting: Setting
+    defaults: Finetune
+    ledger: Ledger
+    proposals: Proposals
+    foresight: Foresight
+    store: Store
+    trials: int
+    recipes: Sequence[Recipe] = ()
+    seen: dict[str, int] = field(default_factory=dict)
+    _pool: list[Waiting[Proposal]] = field(default_factory=list)
+    _dry: bool = False
+
+    # ---- what was begun before
+
+    def take_up(self) -> list[Proposal]:
+        """What an earlier run began and did not finish; what it did finish is taken over."""
+        self._restore()
+        unfinished = []
+        for proposal in self.proposals.earlier():
+            self.seen[proposal.recipe.digest] = proposal.number
+            found = self._recorded(proposal)
+            if found is None:
+                unfinished.append(proposal)
+            elif isinstance(found, Candidate):
+                self.tell(proposal, found)
+            else:
+                self.tell_skipped(proposal)
+        self.foresight.learn(self.ledger.candidates.values())
+        return unfinished
+
+    def _recorded(self, proposal: Proposal) -> Candidate | Skipped | None:
+        """What is written down of a proposal; not that a baseline failed: nothing could be read off it.
+
+        Raises:
+            ConfigError: if that is of another recipe.
+        """
+        found = self.ledger.recall(proposal.number)
+        if found is not None and found.recipe != proposal.recipe:
+            database = self.ledger.folder.database
+            raise ConfigError(
+                f"{database}: #{proposal.number} is {proposal.recipe.label()} there, and {found.recipe.label()} in the "
+                f"study's records: it belongs to another study; put the study's own back, or delete it: "
+                "it is made again from the records"
+            )
+        if isinstance(found, Candidate) and found.failed and self.is_baseline(found.recipe):
+            self.ledger.candidates.pop(found.number)
+            return None
+        return found
+
+    def _restore(self) -> None:
+        """Put records that the database does not know back into it: it was lost, or an older copy put in its place."""
+        known = {proposal.number for proposal in self.proposals.begun()}
+        lost = [number for number in self.ledger.numbers() if number not in known]
+        if not lost:
+            return
+        self.proposals.forget_waiting()
+        for number in lost:
+            found = self.ledger.recall(number)
+            if found is not None:
+                trial = self.proposals.put_back(
+                    Proposal(number=number, recipe=found.recipe, origin=found.origin, trial=None)
+                )
+                if isinstance(found, Candidate):
+                    self.proposals.tell(trial, *self.ledger.told(found))
+                else:
+                    self.proposals.tell(trial, None, {})
+
+    def is_baseline(self, recipe: Recipe) -> bool:
+        """Whether all else is read against this recipe."""
+        return recipe in (self.setting.baseline, self.setting.reference)
+
+    def reference(self) -> Candidate | None:
+        """The candidate that latencies are relative to, once it is measured."""
+        number = self.seen.get(self.setting.reference.digest)
+        return None if number is None else self.ledger.candidates.get(number)
+
+    # ---- what comes first
+
+    def open(self) -> list[Proposal]:
+        """Enqueue the baseline before all else, its schemes, then what was asked for by name.
+
+        Returns:
+            what was asked for by name and is to be made again under its number.
+        """
+        if self.recipes:  # what an earlier run left waiting would come before them
+            self.proposals.forget_waiting()
+        if not self.seen:
+            self.proposals.enqueue(Recipe(seed=self.config.seed), "baseline")
+        elif 0 in self.ledger.candidates and not self.recipes:
+            self.enqueue_schemes()
+            for candidate in self.ledger.candidates.values():
+                self.enqueue_siblings(candidate)
+        return self._asked_for() if self.recipes else []
+
+    def _asked_for(self) -> list[Proposal]:
+        # All else is read against these two; the baseline is enqueued already.
+        self.enqueue({self.setting.reference} - {self.setting.baseline}, "scheme")
+        begun = {*self.seen, self.setting.baseline.digest, self.setting.reference.digest}
+        unseen = {r.digest: r for r in self.recipes if r.digest not in begun}
+        for recipe in unseen.values():
+            self.proposals.enqueue(recipe, "search")
+        written = {*self.ledger.candidates, *self.ledger.skipped}
+        unwritten = [digest for digest in begun if self.seen.get(digest, -1) not in written]
+        self.trials = len(self.ledger.candidates) + len(unwritten) + len(unseen)
+        return [again for recipe in dict.fromkeys(self.recipes) if (again := self._again(recipe)) is not None]
+
+    def _again(self, recipe: Recipe) -> Proposal | None:
+        """The recipe under its number, where it failed, was skipped, or its file is lost."""
+        number = self.seen.get(recipe.digest, -1)
+        found = self.ledger.candidates.get(number) or self.ledger.skipped.get(number)
+        if found is None:
+            return None
+        if isinstance(found, Candidate) and not found.failed and self.store.seconds(found.file) is not None:
+            return None
+        return Proposal(number=number, recipe=recipe, origin=found.origin, trial=None)
+
+    def enqueue_schemes(self) -> None:
+        """The reference, then the space's post-training schemes: they cost seconds, and all else is read against them.
+
+        Then the ends of the space, which mark out the front.
+        """
+        schemes = dict.fromkeys([self.setting.target.reference, *self.schemes(post_training=True)])
+        self.enqueue((Recipe(scheme=name, seed=self.config.seed) for name in schemes), "scheme")
+        if self.config.search.corners:
+            found = strategy.corners(self.config.space, self.schemes(), self.defaults, self.config.seed)
+            self.enqueue(found, "corner")
+
+    def enqueue_siblings(self, candidate: Candidate) -> None:
+        """Other schemes of a model that is trained now."""
+        if not candidate.failed and self.config.search.siblings and not self.recipes:
+            self.enqueue(self.siblings(candidate.recipe), "sibling")
+
+    def enqueue_paying_siblings(self, skipped: Skipped) -> None:
+        """Other schemes of a recipe that was skipped for its own: they may well pay."""
+        if skipped.point is None and self.config.search.siblings:
+            self.enqueue((r for r in self.siblings(skipped.recipe) if self.foresight.verdict(r) is None), "sibling")
+
+    def siblings(self, recipe: Recipe) -> list[Recipe]:
+        """Recipes that share all of its training."""
+        return strategy.siblings(recipe, self.schemes(post_training=True), self.config.space.quantize)
+
+    def schemes(self, *, post_training: bool = False) -> list[str]:
+        """The space's schemes that the target runs, without those that failed on this model for good."""
+        known = self.ledger.candidates.values()
+        able = foregone.schemes(self.config.space, self.setting.target, known)
+        return [name for name in able if not (post_training and SCHEMES[name].qat)]
+
+    def enqueue(self, recipes: Iterable[Recipe], origin: str) -> None:
+        """Have recipes tried next that were not begun."""
+        for recipe in recipes:
+            if recipe.digest not in self.seen:
+                self.proposals.enqueue(recipe, origin)
+                self._dry = False
+
+    # ---- what comes next
+
+    def room(self, running: int) -> bool:
+        """Whether fewer candidates are done, at work and proposed than were asked for."""
+        return len(self.ledger.candidates) + running + len(self._pool) < self.trials
+
+    def learnt(self) -> None:
+        """Say that something has ended: what seemed to be all may not be all any more."""
+        self._dry = False
+        self.foresight.learn(self.ledger.candidates.values())
+
+    def next(self, running: Collection[int]) -> Proposal | None:
+        """A recipe to begin; None if there is none now.
+
+        What is enqueued goes first. Of the sampler's proposals a few wait, and the one that shares most goes next.
+
+        Args:
+            running: numbers of the candidates at work.
+        """
+        idle = (s for number, s in self.ledger.skipped.items() if number not in running)
+        if not self.recipes and (revived := self.foresight.revived(idle)) is not None:
+            return Proposal(number=revived.number, recipe=revived.recipe, origin=revived.origin, trial=None)
+        most = strategy.POOL if self.config.search.sharing and 0 in self.ledger.candidates else 1
+        while len(self._pool) < most and self.room(len(running)) and not self._dry:
+            proposal = self.proposals.ask(self.seen, self._free_number())
+            if proposal is None:
+                self._dry = True
+                break
+            self.seen[proposal.recipe.digest] = proposal.number
+            if proposal.origin != "search":
+                return proposal
+            self._pool.append(Waiting(proposal=proposal))
+        if not self._pool:
+            return None
+        chosen, self._pool = strategy.next_of(self._pool, lambda proposal: self.foresight.share_left(proposal.recipe))
+        return chosen
+
+    def _free_number(self) -> int:
+        """The lowest number that no candidate has: one that was lost with the database leaves no gap."""
+        taken = set(self.seen.values())
+        return next(number for number in range(len(taken) + 1) if number not in taken)
+
+    def trying_schemes(self, busy: Collection[int]) -> bool:
+        """Whether the last of the space's schemes is being tried alone: what fails there is not trained for.
+
+        Args:
+            busy: numbers of the candidates at work that don't wait.
+        """
+        recipes = (Recipe(scheme=name, seed=self.config.seed) for name in self.schemes(post_training=True))
+        alone = [self.seen.get(recipe.digest, -1) for recipe in recipes]
+        return any(number in busy for number in alone) and -1 not in alone and not self.recipes
+
+    # ---- what the sampler is told
+
+    def tell(self, proposal: Proposal, candidate: Candidate) -> None:
+        """Tell the sampler how a candidate did."""
+        if proposal.trial is not None:
+            self.proposals.tell(proposal.trial, *self.ledger.told(candidate))
+
+    def tell_skipped(self, proposal: Proposal) -> None:
+        """Tell the sampler that a recipe was not worth its training."""
+        if proposal.trial is not None:
+            self.proposals.tell(proposal.trial, None, {})

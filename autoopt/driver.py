@@ -1,0 +1,526 @@
+"""Drives a search: begins candidates, follows their jobs, decides what becomes of each.
+
+It knows engine, clock and view by what they do alone, so that a night passes in milliseconds in a test.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+from autoopt import assemble, confirmation, foregone, pipeline
+from autoopt.agenda import Agenda
+from autoopt.candidate import Candidate, Skipped
+from autoopt.candidate_run import CandidateRun, State
+from autoopt.errors import CandidateFailed, ConfigError, TargetUnavailable
+from autoopt.ledger import Ledger
+from autoopt.pipeline import Gate, Job
+from autoopt.process import Outcome
+from autoopt.progress import View, duration
+from autoopt.proposals import Proposal
+from autoopt.prospects import CHEAP, Verdict
+from autoopt.spent import Spent
+from autoopt.stopping import ALL_DONE, CONFIRMED, EXHAUSTED, TIME_IS_UP, Kind, Reason
+
+TICK_S = 0.25
+AWAY_S = 30.0
+"""How long to wait for a target that does not answer before trying again."""
+KILLED_WAITS_S = (5.0, 60.0, 600.0)
+"""How long to wait before a candidate that was ended from outside is tried again; then it is left for the next run."""
+MOST_KILLS = 10
+"""A candidate that was ended from outside so often, in all runs, counts as failed."""
+ROOM_WAITS_S = (5.0, 15.0, 60.0)
+"""How long to wait for this machine to have room again: the first times, then always the last."""
+MEASURING = ("latency", "memory")
+"""Jobs that the target does."""
+FAIR_SHARE = 40
+"""Recipes of a space that are all over a budget before it counts as one that nothing can meet."""
+IN_A_ROW = 100
+"""Proposals that could not pay, one after the other, after which nothing better is expected."""
+
+
+class Jobs(Protocol):
+    """Does jobs; `engine.Engine` is one."""
+
+    slots: int
+
+    def submit(self, job: Job) -> None:
+        """Have a job done after its parents."""
+
+    def ended(self, timeout: float) -> str | None:
+        """Wait until a job has ended, for `timeout` seconds at most."""
+
+    def outcome(self, key: str) -> Outcome | None:
+        """How a job ended; None while it has not."""
+
+    def release(self, key: str) -> None:
+        """Say that a submitted job is not needed any more."""
+
+
+class Driver:
+    """Drives the search of a study.
+
+    Args:
+        agenda: what to try next.
+        engine: does the jobs.
+        view: is told what happens.
+        spent: counts where the time goes.
+        clock: seconds from any beginning, never set back.
+        deadline: when to begin nothing more, by the clock.
+        groups: of the model's channels, see `fitting.takes`; None if they are not known.
+        turned: called several times a second.
+        baseline_done: called when the baseline is written down.
+    """
+
+    def __init__(
+        self,
+        agenda: Agenda,
+        engine: Jobs,
+        view: View,
+        spent: Spent,
+        *,
+        clock: Callable[[], float],
+        deadline: float = math.inf,
+        groups: Sequence[int] | None = None,
+        turned: Callable[[], None] = lambda: None,
+        baseline_done: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.agenda, self.engine, self.view, self.spent = agenda, engine, view, spent
+        self.clock, self.deadline, self.groups = clock, deadline, groups
+        self.turned, self.baseline_done = turned, baseline_done
+        self.ledger: Ledger = agenda.ledger
+        self.foresight, self.setting, self.store = agenda.foresight, agenda.setting, agenda.store
+        self.runs: dict[int, CandidateRun] = {}
+        self.reason: Reason | None = None
+        self._skipped_in_a_row = 0
+        self._counted: set[str] = set()
+        self._away_since: float | None = None
+        self._saying: set[str] = set()
+
+    # ---- the search
+
+    def stop(self, reason: Reason) -> bool:
+        """Begin nothing new; whether a person or the system had asked for that already."""
+        before = self.reason is not None and self.reason.interrupts
+        if not before or reason.kind == Kind.AT_ONCE:
+            self.reason = reason
+        return before
+
+    def resume(self, *, begin: bool = True) -> None:
+        """Take up what an earlier run left.
+
+        Args:
+            begin: also go on with what it did not finish.
+        """
+        unfinished = self.agenda.take_up()
+        if begin:
+            for proposal in unfinished:  # the store has what was done
+                self._launch(proposal, proposal.attempts)
+        if self.ledger.candidates or unfinished:
+            self.view.note(
+                f"going on: {len(self.ledger.candidates)} candidates are done, {len(unfinished)} were interrupted"
+            )
+
+    def measure_again(self) -> None:
+        """Measure what latencies are relative to anew, on this machine, before anything else."""
+        again = [c for c in self.ledger.candidates.values() if self.agenda.is_baseline(c.recipe)]
+        for candidate in again:
+            self._launch(
+                Proposal(number=candidate.number, recipe=candidate.recipe, origin=candidate.origin, trial=None)
+            )
+        while self.runs and not (self.reason is not None and self.reason.interrupts):
+            self._turn()
+        if self.runs:
+            self._leave_all()
+            raise TargetUnavailable("stopped; run the same command again to go on")
+
+    def search(self) -> Reason:
+        """Search until there is a reason to stop, and nothing runs any more.
+
+        Raises:
+            ConfigError: for what the user has to mend.
+            CandidateFailed: if the baseline can't be made.
+            TargetUnavailable: if it can't go on now.
+        """
+        for proposal in self.agenda.open():
+            self._launch(proposal)
+        while True:
+            if self.reason is None and self.clock() >= self.deadline:
+                self.reason = TIME_IS_UP
+            if self._leaves_at_once():
+                break
+            self._fill()
+            if not self.runs:
+                break
+            self._turn()
+        if self.reason is None:
+            self.reason = EXHAUSTED if self.agenda.room(0) else ALL_DONE
+        return self.reason
+
+    def _leaves_at_once(self) -> bool:
+        if self.reason is None or self.reason.kind != Kind.AT_ONCE:
+            return False
+        self._leave_all()
+        return True
+
+    def _leave_all(self) -> None:
+        for run in list(self.runs.values()):
+            self._end(run, State.LEFT)
+
+    def _turn(self) -> None:
+        """Wait a moment, then see what has become of everything that runs."""
+        self.turned()
+        self.engine.ended(timeout=TICK_S)
+        for run in list(self.runs.values()):
+            if run.state == State.WAITING:
+                self._look_at_waiting(run)
+            else:
+                self._collect(run)
+
+    def _look_at_waiting(self, run: CandidateRun) -> None:
+        """Try again when it is time; give up waiting, not the candidate, when the run is to end."""
+        late = self.clock() >= self.deadline and (not run.confirming or self._away_since is not None)
+        if late or self.reason is not None:
+            self._end(run, State.LEFT)
+        elif self.clock() >= run.again_at:
+            run.go_on()
+            self._submit(run)
+
+    def _fill(self) -> None:
+        """Begin candidates as long as there is room, something to do, and no reason to stop."""
+        waiting = sum(run.state == State.WAITING for run in self.runs.values())
+        slots = self.engine.slots
+        room = slots + 1 + min(waiting, slots) if 0 in self.ledger.candidates else 1
+        while len(self.runs) < room and self.reason is None:
+            busy = [number for number, run in self.runs.items() if run.state != State.WAITING]
+            if self.agenda.trying_schemes(busy):
+                return
+            proposal = self.agenda.next(self.runs)
+            if proposal is None:
+                return
+            if proposal.number in self.ledger.skipped:
+                self.view.note(f"#{proposal.number} is taken up again: it may reach the front after all")
+            self._launch(proposal)
+
+    # ---- the life of a candidate
+
+    def _launch(self, proposal: Proposal, attempts: int = 0) -> None:
+        """Begin a candidate: with the cheapest jobs that may show that it can't pay, if there are such."""
+        recipe = proposal.recipe
+        self.agenda.seen[recipe.digest] = proposal.number
+        run = CandidateRun(proposal=proposal, attempts=attempts)
+        self.runs[proposal.number] = run
+        known = self._foregone(proposal)
+        if known is not None:
+            self._fail(run, *known)
+        elif self.agenda.recipes:  # asked for by name
+            self._make(run)
+        elif (verdict := self.foresight.verdict(recipe)) is not None:
+            self._skip(run, verdict)
+        elif (plan := self.foresight.probe(recipe)) is not None:
+            run.begin(State.PROBING, plan)
+            self._submit(run)
+        else:
+            self._make(run)
+
+    def _foregone(self, proposal: Proposal) -> tuple[str, str] | None:
+        """Stage and reason of a failure that is known beforehand: nothing is trained for what will fail."""
+        recipe = proposal.recipe
+        if proposal.origin == "baseline":
+            return None
+        if refused := self.setting.target.refuses(recipe.scheme, recipe.quantize):
+            return "target", refused
+        if recipe.trains and not self.agenda.recipes:
+            return foregone.failure(recipe, self.ledger.candidates.values(), self.groups)
+        return None
+
+    def _make(self, run: CandidateRun) -> None:
+        """Begin to train, convert and measure."""
+        recipe, named = run.proposal.recipe, bool(self.agenda.recipes)
+        self._release(run)
+        plan = pipeline.plan(recipe, self.setting, begin=not named and self.foresight.begins(recipe))
+        run.begin(State.MAKING, plan, () if named else self.foresight.gates(plan))
+        self._submit(run)
+
+    def _submit(self, run: CandidateRun) -> None:
+        """Begin its jobs, as far as the next gate."""
+        wanted = set(run.to_submit())
+        for job in run.plan.jobs:
+            if job.key in wanted:
+                run.submitted.append(job.key)
+                self.engine.submit(job)
+
+    def _collect(self, run: CandidateRun) -> None:
+        """Note which of a candidate's jobs have ended; decide what follows when all have, or one went wrong."""
+        for job in run.plan.jobs:
+            if job.key in run.outcomes or job.key not in run.submitted:
+                continue
+            outcome = self.engine.outcome(job.key)
+            if outcome is None:
+                continue
+            run.outcomes[job.key] = self._count(outcome)
+            if outcome.state != "done":
+                self._went_wrong(run, outcome)
+                return
+            if outcome.name in MEASURING and not outcome.cached:
+                self._back()
+        if run.gates and run.gates[0].after in run.outcomes:
+            self._judge(run, run.gates.pop(0))
+        elif all(job.key in run.outcomes for job in run.plan.jobs):
+            {State.PROBING: self._probed, State.MAKING: self._made, State.CONFIRMING: self._confirmed}[run.state](run)
+
+    def _went_wrong(self, run: CandidateRun, outcome: Outcome) -> None:
+        """Decide whose fault it is: the candidate's, the user's, the device's, or the machine's."""
+        if outcome.state == "blocked":
+            raise TargetUnavailable(outcome.reason)
+        if outcome.state == "config" and outcome.name in MEASURING:
+            raise ConfigError(outcome.reason)  # about the target, not about this candidate
+        if outcome.state == "away":
+            self._away(run, outcome)
+        elif outcome.state == "waiting":
+            self._wait_for_room(run, outcome)
+        elif outcome.state in ("killed", "unavailable"):
+            self._ended_from_outside(run, outcome)
+        else:
+            self._give_up(run, outcome.stage or outcome.name, outcome.reason)
+
+    def _judge(self, run: CandidateRun, gate: Gate) -> None:
+        """Stop a training that can't pay any more; else go on to the next gate."""
+        verdict = self.foresight.stop(run.proposal.recipe, gate)
+        if verdict is None:
+            self._submit(run)
+        else:
+            self._skip(run, verdict)
+
+    def _probed(self, run: CandidateRun) -> None:
+        """Decide by the one-shot file whether it is worth to train."""
+        recipe = run.proposal.recipe
+        self.foresight.probed(recipe, run.plan, run.outcomes.values())
+        verdict = self.foresight.verdict(recipe)
+        if verdict is None:
+            self._make(run)
+        else:
+            self._skip(run, verdict)
+
+    def _made(self, run: CandidateRun) -> None:
+        """Write a new candidate down, once what its latency is relative to is measured."""
+        recipe = run.proposal.recipe
+        if not self.agenda.is_baseline(recipe) and self.agenda.reference() is None:
+            return
+        p = run.proposal
+        try:
+            candidate = assemble.candidate(
+                p.number,
+                recipe,
+                p.origin,
+                run.outcomes.values(),
+                plan=run.plan,
+                store=self.store,
+                setting=self.setting,
+                quality=self.ledger.terms.quality.name,
+                reference=self._other_than(run),
+            )
+        except CandidateFailed as error:
+            self._fail(run, error.stage, error.reason)
+        else:
+            self._finish(run, candidate, State.DONE)
+
+    def _other_than(self, run: CandidateRun) -> Candidate | None:
+        """What its latency is relative to, or None for the reference itself."""
+        return None if run.proposal.recipe == self.setting.reference else self.agenda.reference()
+
+    def _give_up(self, run: CandidateRun, stage: str, reason: str) -> None:
+        """A candidate failed; one that was only to be confirmed stays what it was."""
+        if run.confirming:
+            self.view.note(f"#{run.number} can't be confirmed: {stage}: {reason}")
+            self._end(run, State.FAILED)
+        elif run.state == State.PROBING:  # training shows for sure
+            self._make(run)
+        else:
+            self._fail(run, stage, reason)
+
+    def _fail(self, run: CandidateRun, stage: str, reason: str) -> None:
+        """Write down that a candidate failed; of a baseline nothing is kept, so that the next run tries again.
+
+        Raises:
+            CandidateFailed: for a baseline.
+        """
+        p = run.proposal
+        if self.agenda.is_baseline(p.recipe):
+            self._end(run, State.LEFT)
+            raise CandidateFailed(stage, f"the baseline itself ({p.recipe.label()}) can't be measured: {reason}")
+        outcomes = run.outcomes.values()
+        candidate = assemble.failed(p.number, p.recipe, p.origin, outcomes, stage=stage, reason=reason)
+        self._finish(run, candidate, State.FAILED)
+
+    def _finish(self, run: CandidateRun, candidate: Candidate, end: State) -> None:
+        candidate = dataclasses.replace(candidate, finished=datetime.now(UTC).isoformat(timespec="seconds"))
+        self.ledger.keep(candidate)
+        self._end(run, end)
+        self.agenda.learnt()
+        self.agenda.tell(run.proposal, candidate)
+        self._skipped_in_a_row = 0
+        self.view.candidate(candidate, self.ledger.terms.metrics, self.ledger.candidates.get(0))
+        self.agenda.enqueue_siblings(candidate)
+        if candidate.origin == "baseline":
+            self.baseline_done()
+            if not self.agenda.recipes:
+                self.agenda.enqueue_schemes()
+
+    def _skip(self, run: CandidateRun, verdict: Verdict) -> None:
+        """Write down that a recipe is not trained, or no further, and why; nothing counts it as a trial."""
+        p = run.proposal
+        seconds = sum(o.seconds for o in run.outcomes.values() if not o.cached)
+        skipped = Skipped(
+            number=p.number, recipe=p.recipe, origin=p.origin, seconds=seconds, **dataclasses.asdict(verdict)
+        )
+        self.ledger.skip(skipped)
+        self._skipped_in_a_row += 1
+        self._end(run, State.SKIPPED)
+        self.agenda.tell_skipped(p)
+        self.view.note(
+            f"{skipped.name} {p.recipe.label()}: not trained{' to the end' * bool(verdict.point)}: {verdict.reason}"
+        )
+        self.agenda.enqueue_paying_siblings(skipped)
+        self._give_up_hope()
+
+    def _give_up_hope(self) -> None:
+        """End early where budgets can't be met, or nothing more can reach the front."""
+        if self.reason is not None:
+            return
+        results = self.ledger.results()
+        over = sum(skipped.kind == "over budget" for skipped in results.skipped)
+        cheap = [budget for budget in results.budgets if budget.metric in CHEAP]
+        if over >= FAIR_SHARE and not any(results.fits(c, cheap) for c in results.candidates):
+            limits = ", ".join(budget.text for budget in cheap)
+            text = f"nothing seems to meet {limits}: {over} recipes from all over the space can't"
+            self.reason = Reason(Kind.HOPELESS, text)
+        elif self._skipped_in_a_row >= IN_A_ROW:
+            self.reason = Reason(Kind.HOPELESS, f"the last {IN_A_ROW} proposals could not reach the front")
+
+    def _count(self, outcome: Outcome) -> Outcome:
+        """Count an outcome once; for a second candidate that shares the job it is saved time."""
+        if outcome.key in self._counted and outcome.state == "done":
+            outcome = dataclasses.replace(outcome, cached=True)
+        self._counted.add(outcome.key)
+        self.spent.add(outcome, self.clock())
+        return outcome
+
+    def _end(self, run: CandidateRun, state: State) -> None:
+        run.move(state)
+        del self.runs[run.number]
+        self._release(run)
+
+    def _release(self, run: CandidateRun) -> None:
+        for key in run.submitted:
+            self.engine.release(key)
+        run.submitted = []
+
+    # ---- what lies outside of a candidate
+
+    def _ended_from_outside(self, run: CandidateRun, outcome: Outcome) -> None:
+        """Try again over time what a kill or a lost machine has ended: it is no verdict on the candidate."""
+        run.attempts += 1
+        run.proposal.lost(run.attempts)
+        stage = outcome.stage or outcome.name
+        baseline = self.agenda.is_baseline(run.proposal.recipe)
+        if run.waits >= len(KILLED_WAITS_S):
+            if baseline and not run.confirming:
+                self._end(run, State.LEFT)
+                raise TargetUnavailable(f"the baseline: {stage}: {outcome.reason}; run the same command again to go on")
+            self.view.note(f"#{run.number}: {outcome.reason}; left for the next run")
+            self._end(run, State.LEFT)
+        elif run.attempts >= MOST_KILLS and not baseline:
+            self._give_up(run, stage, f"it was ended from outside {run.attempts} times (last: {outcome.reason})")
+        else:
+            seconds = KILLED_WAITS_S[run.waits]
+            self.view.note(f"#{run.number}: {outcome.reason}; trying again in {seconds:.0f} s")
+            self._wait(run, seconds, "to be tried again")
+
+    def _wait_for_room(self, run: CandidateRun, outcome: Outcome) -> None:
+        """Wait until this machine has room again, however long that takes."""
+        if outcome.reason not in self._saying:
+            self._saying.add(outcome.reason)
+            self.view.note(f"#{run.number} waits: {outcome.reason}")
+        waits = min(run.waits, len(ROOM_WAITS_S) - 1)
+        self._wait(run, ROOM_WAITS_S[waits], "for room on this machine")
+
+    def _away(self, run: CandidateRun, outcome: Outcome) -> None:
+        """Say once that the target does not answer, wait for it, and count nothing against the candidate."""
+        if self._away_since is None:
+            self._away_since = self.clock()
+            self.view.note(f"#{run.number} waits: {outcome.reason}; trying again every {AWAY_S:.0f} s")
+        self._wait(run, AWAY_S, "for the target")
+
+    def _back(self) -> None:
+        """The target answers."""
+        self._saying.clear()
+        if self._away_since is not None:
+            self.view.note(
+                f"{self.setting.target.name} answers again, after {duration(self.clock() - self._away_since)}"
+            )
+            self._away_since = None
+
+    def _wait(self, run: CandidateRun, seconds: float, why: str) -> None:
+        self._release(run)
+        run.wait(self.clock() + seconds, why)
+
+    # ---- measuring the front again
+
+    def confirm(self) -> None:
+        """Measure front and near-ties again: more repeats, and the test split, which the search never saw.
+
+        Where that changes front or pick, what takes their place is measured again too.
+
+        Raises:
+            TargetUnavailable: if it was interrupted.
+        """
+        before, self.reason = self.reason, None
+        tried: set[int] = set()
+        while chosen := confirmation.left(self.ledger.results(), tried):
+            tried |= {candidate.number for candidate in chosen}
+            self._confirm_some(chosen)
+        self.reason = before or CONFIRMED
+
+    def _confirm_some(self, chosen: Sequence[Candidate]) -> None:
+        what = "a candidate" if len(chosen) == 1 else f"{len(chosen)} candidates"
+        self.view.note(f"confirming {what} on the test split, with more repeats")
+        for candidate in chosen:
+            proposal = Proposal(number=candidate.number, recipe=candidate.recipe, origin=candidate.origin, trial=None)
+            run = self.runs[candidate.number] = CandidateRun(proposal=proposal)
+            run.begin(State.CONFIRMING, pipeline.plan(candidate.recipe, self.setting, confirm=True))
+            self._submit(run)
+        while self.runs:
+            self._turn()
+            if self.reason is not None:
+                self._leave_all()
+                raise TargetUnavailable(
+                    "stopped while confirming; ",
+                    call="autoopt.confirm goes on with it",
+                    command="`autoopt confirm` goes on with it",
+                )
+        self.rescale()
+
+    def rescale(self, flag: str = "") -> None:
+        """Read all milliseconds off the reference's, which was measured anew.
+
+        Args:
+            flag: what to say beside those latencies.
+        """
+        if (reference := self.agenda.reference()) is not None:
+            for candidate in self.ledger.candidates.values():
+                self.ledger.keep(assemble.rescaled(candidate, reference, flag))
+            self.agenda.learnt()
+
+    def _confirmed(self, run: CandidateRun) -> None:
+        candidate = assemble.confirmed(
+            self.ledger.candidates[run.number],
+            plan=run.plan,
+            store=self.store,
+            setting=self.setting,
+            reference=self._other_than(run),
+        )
+        self._end(run, State.DONE)
+        self.ledger.keep(candidate)
+        self.agenda.learnt()

@@ -1,0 +1,115 @@
+"""Which study a folder holds: what all of its results have in common, written down beside them and in its database.
+
+The database may be lost, or another one put in its place; the machine may be another, or a library newer.
+"""
+
+import dataclasses
+import json
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autoopt import pipeline
+from autoopt.errors import ConfigError
+from autoopt.folder import StudyFolder
+from autoopt.pipeline import Setting
+from autoopt.proposals import Proposals
+from autoopt.store import write_atomically
+
+COMPARED = ("task", "objectives", "target", "space", "seed")
+"""What may not change while a study goes on, or its results would not compare."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """What all results of a study have in common.
+
+    Attributes:
+        task: its fingerprint.
+        objectives: names of metrics.
+        target: with the threads that it measures with.
+        space: digest of the space.
+        seed: of the search.
+        measured_on: machine and versions of the libraries that latencies were measured with; empty if unknown.
+        study: a name of its own, by which the database is known to be the study's; empty if unknown.
+    """
+
+    task: str
+    objectives: tuple[str, ...]
+    target: str
+    space: str
+    seed: int
+    measured_on: dict[str, str] = field(default_factory=dict)
+    study: str = ""
+
+
+def measured_on(setting: Setting) -> dict[str, str]:
+    """What latencies hang on beside the files: a target that computes them is the same on every machine."""
+    machine = {} if setting.target.exact else {"machine": setting.machine}
+    return {**machine, **pipeline.library_versions()}
+
+
+def write(path: Path, identity: Identity) -> None:
+    """Write a study's identity beside its records."""
+    write_atomically(path, json.dumps(dataclasses.asdict(identity), indent=1).encode())
+
+
+def read(path: Path) -> Identity | None:
+    """The identity that stands beside a study's records; None where there is none.
+
+    Raises:
+        ConfigError: if it is damaged.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Identity(**{**values, "objectives": tuple(values["objectives"])})
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"{path}: can't be read ({error}); restore it, or delete it to go on without") from error
+
+
+def settle(folder: StudyFolder, now: Identity, proposals: Proposals, has_records: bool) -> Identity:
+    """Make sure that a study may go on, and that its database is its own.
+
+    Args:
+        folder: of the study.
+        now: what the study is now.
+        proposals: its database.
+        has_records: whether candidates or skipped recipes are written down.
+
+    Returns:
+        what the study was when it last ran; `now` with a name, if it begins.
+
+    Raises:
+        ConfigError: naming what changed since the study began.
+    """
+    beside, inside = read(folder.identity), proposals.identity
+    if not has_records and not inside:  # nothing is done yet: what stands beside is of a study that was deleted
+        beside = None
+    for facts in (None if beside is None else dataclasses.asdict(beside), inside):
+        _expect_same(facts or {}, now, folder.path)
+    if beside is not None and inside and inside.get("study", beside.study) != beside.study:
+        raise ConfigError(
+            f"{folder.database}: belongs to another study; put the study's own back, or delete it: it is made again "
+            "from the records"
+        )
+    name = (beside.study if beside else "") or inside.get("study", "") or uuid.uuid4().hex
+    if inside.get("study") != name:
+        proposals.identity = {**{part: getattr(now, part) for part in COMPARED}, "study": name}
+    before = dataclasses.replace(beside or now, study=name)
+    if beside is None:
+        write(folder.identity, before)
+    return before
+
+
+def _expect_same(facts: dict[str, Any], now: Identity, where: Path) -> None:
+    for part in COMPARED:
+        value = getattr(now, part)
+        known = facts.get(part, value)
+        if (tuple(known) if isinstance(known, list) else known) != value:
+            raise ConfigError(
+                f"{where}: its {part} changed since the study began, and results would not compare; "
+                f"copy the study to a new folder, or delete {where / 'out'} to begin anew"
+            )
