@@ -21,7 +21,7 @@ from autoopt.progress import View, duration
 from autoopt.proposals import Proposal
 from autoopt.prospects import CHEAP, Verdict
 from autoopt.spent import Spent
-from autoopt.stopping import ALL_DONE, CONFIRMED, EXHAUSTED, TIME_IS_UP, Kind, Reason
+from autoopt.stopping import ALL_DONE, CONFIRMED, EXHAUSTED, INTERRUPTED, TIME_IS_UP, Kind, Reason
 
 TICK_S = 0.25
 AWAY_S = 30.0
@@ -100,11 +100,10 @@ class Driver:
 
     # ---- the search
 
-    def stop(self, reason: Reason) -> bool:
-        """Begin nothing new; whether a person or the system had asked for that already."""
-        before = self.reason is not None and self.reason.interrupts
-        if not before or reason.kind == Kind.AT_ONCE:
-            self.reason = reason
+    def stop(self) -> bool:
+        """Begin nothing new, for a person asked for that; whether one had asked before."""
+        before = self.reason == INTERRUPTED
+        self.reason = INTERRUPTED
         return before
 
     def resume(self, *, begin: bool = True) -> None:
@@ -129,11 +128,8 @@ class Driver:
             self._launch(
                 Proposal(number=candidate.number, recipe=candidate.recipe, origin=candidate.origin, trial=None)
             )
-        while self.runs and not (self.reason is not None and self.reason.interrupts):
+        while self.runs:
             self._turn()
-        if self.runs:
-            self._leave_all()
-            raise TargetUnavailable("stopped; run the same command again to go on")
 
     def search(self) -> Reason:
         """Search until there is a reason to stop, and nothing runs any more.
@@ -148,8 +144,6 @@ class Driver:
         while True:
             if self.reason is None and self.clock() >= self.deadline:
                 self.reason = TIME_IS_UP
-            if self._leaves_at_once():
-                break
             self._fill()
             if not self.runs:
                 break
@@ -157,16 +151,6 @@ class Driver:
         if self.reason is None:
             self.reason = EXHAUSTED if self.agenda.room(0) else ALL_DONE
         return self.reason
-
-    def _leaves_at_once(self) -> bool:
-        if self.reason is None or self.reason.kind != Kind.AT_ONCE:
-            return False
-        self._leave_all()
-        return True
-
-    def _leave_all(self) -> None:
-        for run in list(self.runs.values()):
-            self._end(run, State.LEFT)
 
     def _turn(self) -> None:
         """Wait a moment, then see what has become of everything that runs."""
@@ -494,7 +478,6 @@ class Driver:
         while self.runs:
             self._turn()
             if self.reason is not None:
-                self._leave_all()
                 raise TargetUnavailable(
                     "stopped while confirming; ",
                     call="autoopt.confirm goes on with it",

@@ -111,16 +111,15 @@ class Search:
             driver.rescale(ELSEWHERE)
         identity.write(self.folder.identity, dataclasses.replace(known, study=written.study))
         reason = CONFIRMED if self.confirm_only else driver.search()
-        if self.confirm_only or (self.config.confirm and not self.recipes and not reason.interrupts):
+        if self.confirm_only or (self.config.confirm and not self.recipes and reason != INTERRUPTED):
             driver.confirm()
         return reason
 
     def _stop(self) -> bool:
         """Begin nothing new; whether that was so already."""
-        before = self.stopping is not None
-        self.stopping = INTERRUPTED
+        before, self.stopping = self.stopping is not None, INTERRUPTED
         if self.driver is not None:
-            before = self.driver.stop(INTERRUPTED)
+            self.driver.stop()
         if not before:
             self.view.note("stopping: running candidates finish first; press Ctrl-C again to stop at once")
         return before

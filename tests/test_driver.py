@@ -14,7 +14,7 @@ from autoopt.errors import CandidateFailed, ConfigError, TargetUnavailable
 from autoopt.pipeline import Job
 from autoopt.proposals import Proposal
 from autoopt.recipe import Finetune, Prune, Recipe
-from autoopt.stopping import ENDED, INTERRUPTED, Kind
+from autoopt.stopping import INTERRUPTED, Kind
 from autoopt.store import Store
 from autoopt.strategy import Strategy
 
@@ -38,6 +38,18 @@ def pruned(sparsity: float, scheme: str = "float32") -> Recipe:
 def first_of(driver: Driver, *recipes: Recipe) -> None:
     """Have a search begin with these recipes once the baseline is done."""
     driver.agenda.enqueue_schemes = lambda: driver.agenda.enqueue(recipes, "search")  # type: ignore[method-assign]
+
+
+def cut_short(driver: Driver, candidates: int) -> None:
+    """Have a run end in the midst of it, as a signal does."""
+
+    def end() -> None:
+        if len(driver.ledger.candidates) >= candidates:
+            raise KeyboardInterrupt
+
+    driver.turned = end
+    with pytest.raises(KeyboardInterrupt):
+        run(driver)
 
 
 def once(name: str, state: str, times: int = 1):
@@ -278,20 +290,19 @@ def test_what_a_person_must_mend_stops_the_search(folder: Path, store: Store) ->
 # --- stopping
 
 
-@pytest.mark.parametrize("reason", [INTERRUPTED, ENDED])
-def test_a_search_that_is_stopped_goes_on_under_the_same_numbers(folder: Path, store: Store, reason) -> None:
+def test_a_search_that_is_stopped_goes_on_under_the_same_numbers(folder: Path, store: Store) -> None:
     driver = study(folder, World(store), trials=10)
     turns = []
 
     def stop() -> None:
         turns.append(len(driver.runs))
         if len(turns) == 6:
-            assert driver.stop(reason) is False
-            assert driver.stop(reason) is True
+            assert driver.stop() is False
+            assert driver.stop() is True
 
     driver.turned = stop
     before = run(driver)
-    assert driver.reason == reason
+    assert driver.reason == INTERRUPTED
     assert len(before) < 10
     assert not driver.runs
     begun = dict(driver.agenda.seen)
@@ -300,16 +311,6 @@ def test_a_search_that_is_stopped_goes_on_under_the_same_numbers(folder: Path, s
     assert plain({n: found[n] for n in before}) == plain(before)
     assert sorted(found) == list(range(10))
     assert begun.items() <= again.agenda.seen.items()
-
-
-def test_what_was_asked_at_once_is_not_finished(folder: Path, store: Store) -> None:
-    world = World(store)
-    driver = study(folder, world, trials=10)
-    driver.turned = lambda: driver.stop(ENDED) and None
-    driver.resume()
-    driver.search()
-    assert driver.ledger.candidates == {}
-    assert len(run(study(folder, World(store), trials=6))) == 6
 
 
 # --- going on
@@ -326,8 +327,7 @@ def test_a_run_makes_nothing_twice_and_goes_on_counting(folder: Path, store: Sto
 
 def test_confirming_alone_trains_nothing_that_was_left(folder: Path, store: Store) -> None:
     driver = study(folder, World(store), trials=6)
-    driver.turned = lambda: driver.stop(ENDED) and None if len(driver.ledger.candidates) > 3 else None
-    run(driver)
+    cut_short(driver, candidates=4)
     left = [p for p in driver.agenda.proposals.begun() if p.trial is not None]
     assert left
     world = World(store)
