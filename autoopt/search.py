@@ -158,7 +158,7 @@ class Search:
         result = self.store.get(job.key) if outcome.state == "done" else None
         self.store.path(job.key).unlink(missing_ok=True)
         self.engine.release(job.key)
-        if outcome.state in ("unavailable", "blocked"):
+        if outcome.state in ("unavailable", "waiting", "killed", "blocked"):
             raise TargetUnavailable(outcome.reason)
         if result is None:
             raise ConfigError(outcome.reason if outcome.state == "config" else f"{path}: {outcome.reason}")
@@ -429,7 +429,7 @@ class Search:
             if outcome.state == "away":
                 self._away(running, outcome)
                 return
-            if outcome.state == "unavailable":
+            if outcome.state in ("unavailable", "waiting", "killed"):
                 self._interrupted(running, outcome)
                 return
             if outcome.state in ("failed", "config"):
