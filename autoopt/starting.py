@@ -6,6 +6,7 @@ import os
 import site
 import sys
 import threading
+import time
 import types
 from collections.abc import Callable, Iterator
 from multiprocessing import forkserver
@@ -22,6 +23,8 @@ TRIES = 3
 """A server that is lost while it is asked is started again so often."""
 LONGEST_FOLDER = 80
 """Longer than that, no socket has room in a folder: names of sockets are short."""
+DYING_S = 1.0
+"""A server that is killed closes its pipes a moment before it counts as dead."""
 _starting = threading.Lock()
 
 
@@ -60,8 +63,12 @@ def is_served(process: Any) -> bool:
     """Whether the server that a process was forked from lives, so that its exit code is to be believed."""
     if process.server is None:
         return True
-    with contextlib.suppress(psutil.Error):
-        return bool(psutil.Process(process.server).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD))
+    patience = time.monotonic() + DYING_S
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while psutil.Process(process.server).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            if time.monotonic() > patience:
+                return True
+            time.sleep(0.02)
     return False
 
 

@@ -148,21 +148,25 @@ def test_a_full_temporary_folder_costs_no_candidate(tmp_path: Path, place: Workp
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     rest = """
-os.environ["TMPDIR"] = %r
-def full(): open(os.environ["TMPDIR"] + "/filler", "wb").write(bytes(1 << 20))
-if then.endswith("before"):
-    try: full()
-    except OSError: pass
+temporary = Path(%r)
+os.environ["TMPDIR"] = str(temporary)
+machine_gate.nobody_measures()  # Python tries another folder where the first is full from the beginning
+try:
+    if then == "no room": (temporary / "filler").write_bytes(bytes(1 << 20))
+    if then == "no names": [(temporary / f"filler{n}").touch() for n in range(1000)]
+except OSError as error: print(error, file=sys.stderr)
 print(run(job, place, lambda: False).state, flush=True)
-try: os.remove(os.environ["TMPDIR"] + "/filler")
-except OSError: pass
+for filler in temporary.glob("filler*"): filler.unlink()
 print(run(job, place, lambda: False).reason, flush=True)
 """
     (tmp_path / "driver.py").write_text(DRIVER + rest % str(temporary))
-    code = "import os, tempfile\nif not os.path.exists('{0}'):\n    open('{0}', 'w')\n    open(tempfile.gettempdir() + '/much', 'wb').write(bytes(1 << 20))\nraise ValueError('all is well')"
+    fine = "raise ValueError('all is well')"
+    writes = "import tempfile\nopen(tempfile.gettempdir() + '/some', 'wb').write(bytes(50_000))\n"
+    fills = f"from pathlib import Path\nif not Path('{tmp_path}/said').exists():\n    Path('{tmp_path}/said').touch()\n"
+    fills += "    import tempfile\n    open(tempfile.gettempdir() + '/some', 'wb').write(bytes(1 << 20))\n"
     mount = f"mount -t tmpfs -o size=512k,nr_inodes=64 none {temporary} && exec"
-    for when, said in (("before", tmp_path / "never"), ("during", tmp_path / "said")):
-        (tmp_path / "task.py").write_text(code.format(said) if when == "during" else "raise ValueError('all is well')")
+    for when, code in (("no room", writes), ("no names", writes), ("filled by itself", fills)):
+        (tmp_path / "task.py").write_text(code + fine)
         rows = [sys.executable, str(tmp_path / "driver.py"), place.store, str(tmp_path / "task.py"), when]
         line = ["unshare", "-Urm", "sh", "-c", f'{mount} "$@"', "sh", *rows]
         done = subprocess.run(line, capture_output=True, text=True, check=False)
@@ -170,7 +174,7 @@ print(run(job, place, lambda: False).reason, flush=True)
             pytest.skip(f"no file system of its own here: {done.stderr.strip()}")
         first, second = done.stdout.splitlines()
         assert first == "waiting", (when, done.stdout, done.stderr)
-        assert "all is well" in second, when
+        assert "all is well" in second, (when, done.stdout, done.stderr)
 
 
 # ---- where a job works
