@@ -41,16 +41,18 @@ def test_ctrl_c_asks_first_and_ends_the_second_time() -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_what_can_not_wait_ends_at_once_and_is_named(number: signal.Signals) -> None:
     run, after = Run(), []
-    with (
-        pytest.raises(TargetUnavailable, match=f"stopped by {number.name}; run the same command again"),
-        two_steps(run.stop),
-    ):  # noqa: PT012 - cleaning up is part of it
-        try:
-            os.kill(os.getpid(), number)
-        finally:
-            os.kill(os.getpid(), number)  # as service managers do
-            os.kill(os.getpid(), signal.SIGINT)
-            after.append("cleaned up")
+
+    def interrupted() -> None:
+        with two_steps(run.stop):
+            try:
+                os.kill(os.getpid(), number)
+            finally:
+                os.kill(os.getpid(), number)  # as service managers do
+                os.kill(os.getpid(), signal.SIGINT)
+                after.append("cleaned up")
+
+    with pytest.raises(TargetUnavailable, match=f"stopped by {number.name}; run the same command again"):
+        interrupted()
     assert (run.calls, after) == (0, ["cleaned up"])
 
 
