@@ -12,6 +12,10 @@ from pathlib import Path
 
 import psutil
 
+from autoopt.errors import AutooptError
+from autoopt.locks import private_folder
+from autoopt.scratch import PRIVATE
+
 NEEDED = (
     "tensorflow", "tf-keras", "tensorflow-model-optimization", "ai-edge-litert", "litert-quantizer", "numpy", "optuna",
     "pandas", "plotly", "dash", "distributed",
@@ -25,6 +29,8 @@ DOT_PRODUCTS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 """Those with which int8 pays."""
 LEAST_BYTES = 4 << 30
 """Memory under which a night of training may not go well."""
+LEAST_TEMPORARY_BYTES = 1 << 30
+"""Room for what jobs of large models put down for a moment."""
 ASK_S = 10
 
 
@@ -51,7 +57,17 @@ def examine(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[Finding]:
     Args:
         cpuinfo: where Linux describes the processor.
     """
-    return [_python(), *_libraries(), _keras(), _processor(cpuinfo), _cores(), _memory(), _disk(), *_targets()]
+    return [
+        _python(),
+        *_libraries(),
+        _keras(),
+        _processor(cpuinfo),
+        _cores(),
+        _memory(),
+        _disk(),
+        _temporary(),
+        *_targets(),
+    ]
 
 
 def _python() -> Finding:
@@ -132,6 +148,23 @@ def _disk() -> Finding:
     return Finding(
         topic="disk", found=found, state="poor", advice="a study keeps every model that it makes; free some space"
     )
+
+
+def _temporary() -> Finding:
+    """Jobs work in a folder below the temporary one, which nobody else may enter."""
+    try:
+        place = private_folder(PRIVATE)
+        free = shutil.disk_usage(place).free
+    except AutooptError as error:
+        return Finding(topic="temporary", found="no folder of your own", state="bad", advice=str(error))
+    except OSError as error:
+        advice = f"{error.strerror or error}; make room there, or set TMPDIR to another folder"
+        return Finding(topic="temporary", found="nothing can be written", state="bad", advice=advice)
+    found = f"{free / 1e9:.1f} GB free in {place.parent}"
+    if free >= LEAST_TEMPORARY_BYTES:
+        return Finding(topic="temporary", found=found)
+    advice = "jobs wait when it is full; free some space, or set TMPDIR to another folder"
+    return Finding(topic="temporary", found=found, state="poor", advice=advice)
 
 
 def _targets() -> Iterator[Finding]:

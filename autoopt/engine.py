@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import queue
+import sys
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ from typing import Any, Self
 
 import psutil
 
-from autoopt import process
+from autoopt import process, scratch
 from autoopt.errors import TargetUnavailable
 from autoopt.pipeline import Job
 from autoopt.process import Outcome, Workplace
@@ -60,6 +61,17 @@ def supervise(job: Mapping[str, Any], workplace: Mapping[str, Any], *parents: Ma
 _closing = threading.Event()
 
 
+@contextlib.contextmanager
+def _dask_settled() -> Iterator[None]:
+    """Have Dask's servers, as they start, work in a folder that nobody else enters, and import nothing from it."""
+    import dask
+
+    path = list(sys.path)
+    with dask.config.set({"temporary-directory": str(scratch.place())}):
+        yield
+    sys.path[:] = [entry for entry in sys.path if entry in path]
+
+
 class Engine:
     """Submits jobs and reports how they ended. Use it as a context manager.
 
@@ -89,7 +101,7 @@ class Engine:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         _closing.clear()
         if self.scheduler is None:
-            with warnings.catch_warnings():
+            with _dask_settled(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # on ports that are taken: it finds others
                 self._client = Client(
                     processes=False,

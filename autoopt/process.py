@@ -2,24 +2,19 @@
 
 Jobs are forked from a server that has TensorFlow imported but unused, so that one starts in
 milliseconds. Where there is no forkserver (or with `AUTOOPT_START=spawn`) each job starts from
-scratch, and neighbours are not frozen while one measures.
+scratch.
 """
 
 import contextlib
 import dataclasses
-import errno
 import hashlib
 import json
-import multiprocessing
 import os
-import select
 import signal
 import sys
 import tempfile
-import threading
 import time
 import traceback
-import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import connection
@@ -28,15 +23,20 @@ from typing import Any
 
 import psutil
 
-from autoopt.errors import AutooptError, CandidateFailed, ConfigError, ResultLost, TargetLost
-from autoopt.locks import private_folder, try_lock
+from autoopt import lifeline, locks, machine_gate, scratch, starting, trouble
+from autoopt.errors import ResultLost, TargetUnavailable
 from autoopt.pipeline import Job
 from autoopt.store import Store, write_atomically
 
-LINUX = sys.platform == "linux"
 POLL_S = 0.2
-_START = os.environ.get("AUTOOPT_START", "forkserver" if LINUX else "spawn")
-_starting = threading.Lock()
+LONGEST_TICK_S = 5.0
+"""More than that between two looks at a job was not its time: this process was stopped, or the machine asleep."""
+CRASHES = tuple(
+    int(number)
+    for name in ("SIGSEGV", "SIGABRT", "SIGILL", "SIGBUS", "SIGFPE", "SIGTRAP", "SIGSYS")
+    if (number := getattr(signal, name, None))
+)
+"""Signals that a process gets for what it did itself; all others come from outside."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,8 @@ class Workplace:
         store: the store's folder.
         mark: name of a file that the driver left in the store's folder; tells a shared folder from a namesake.
         threads: that a job may use.
-        job_seconds: after which a job is ended; time in which it is frozen doesn't count.
+        job_seconds: after which a job without a limit of its own is ended, or infinite; time in which it is frozen
+            doesn't count.
         job_bytes: resident memory, with its children's, over which it is ended.
     """
 
@@ -93,7 +94,9 @@ class Outcome:
         name: of the job.
         state: `done`, `failed` (its fault, for good), `config` (the user's), `unavailable` (may
             succeed at once, if tried again), `away` (the device does not answer: wait, then try again),
-            `blocked` (a person must act first: a full disk).
+            `waiting` (so does the machine: no room for temporary files or in memory, for one),
+            `killed` (somebody ended its process, or the system did), `blocked` (a person must act
+            first: a full disk).
         reason: one line, unless done.
         stage: where it failed; the job's name unless it says otherwise.
         seconds: that it took; of a result from the store, that it took when it was made.
@@ -122,120 +125,129 @@ def run(job: Job, workplace: Workplace, stopped: Callable[[], bool]) -> Outcome:
         stopped: asked several times a second; True ends the job.
     """
     store = Store(Path(workplace.store))
+    plain: dict[str, Any] = {"key": job.key, "name": job.name, "stage": job.name}
     if not workplace.is_here():
         reason = f"the store {workplace.store} is not shared with this machine ({os.uname().nodename}); let it be a folder that all machines see"
-        return Outcome(key=job.key, name=job.name, state="blocked", stage=job.name, reason=reason)
-    if job.cached and (seconds := store.seconds(job.key)) is not None:
-        return Outcome(key=job.key, name=job.name, state="done", seconds=seconds, cached=True)
+        return Outcome(**plain, state="blocked", reason=reason)
     try:
-        with tempfile.TemporaryDirectory(prefix="autoopt-") as folder:
-            report = Path(folder, "report.json")
-            workplace.log(job.key).parent.mkdir(parents=True, exist_ok=True)
-            began = time.time()
-            process, why = _supervise(job, workplace, report, stopped)
-            return _outcome(job, process, why, report, began)
+        if job.cached and (seconds := store.seconds(job.key)) is not None:
+            return Outcome(key=job.key, name=job.name, state="done", seconds=seconds, cached=True)
+        with scratch.for_job(job.key) as folder:
+            with contextlib.suppress(OSError):  # only for people who watch, and told by the job if it matters
+                workplace.log(job.key).parent.mkdir(parents=True, exist_ok=True)
+            return _supervised(_Run(job, workplace, folder), stopped)
+    except TargetUnavailable as error:
+        return Outcome(**plain, state="blocked", reason=str(error))
     except OSError as error:
-        reason = f"can't start a job here ({error.strerror or error}); run the same command again"
-        return Outcome(key=job.key, name=job.name, state="unavailable", stage=job.name, reason=reason)
+        told = trouble.describe(error, folders=[Path(workplace.store)], most_bytes=workplace.job_bytes)
+        state = told["state"] if told["state"] == "blocked" else "waiting"
+        return Outcome(**plain, state=state, reason=f"can't start a job here: {error}")
     finally:
-        workplace.progress(job.key).unlink(missing_ok=True)
-
-
-def _outcome(job: Job, process: Any, why: tuple[str, str] | None, report: Path, began: float) -> Outcome:
-    ended = time.time()
-    plain: dict[str, Any] = {"key": job.key, "name": job.name, "stage": job.name, "ended": ended}
-    with contextlib.suppress(OSError, ValueError):  # no report: it ended without a word
-        return Outcome(**plain | json.loads(report.read_text(encoding="utf-8")))
-    plain |= {"started": began, "seconds": ended - began}
-    if why is not None:
-        return Outcome(**plain, state=why[0], reason=why[1])
-    code = process.exitcode
-    if code == 255 and _START == "forkserver":  # how multiprocessing says that the server is gone
-        return Outcome(**plain, state="unavailable", reason="the server that jobs are forked from is gone")
-    if code is not None and code < 0:
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else "unknown"
-        hint = ", perhaps by the system, for lack of memory" if -code == signal.SIGKILL else ""
-        return Outcome(**plain, state="failed", reason=f"its process was killed by signal {-code} ({name}){hint}")
-    return Outcome(**plain, state="failed", reason=f"its process ended without a result (exit code {code})")
+        with contextlib.suppress(OSError):
+            workplace.progress(job.key).unlink(missing_ok=True)
 
 
 # ---- the supervisor's side
 
 
-def _supervise(
-    job: Job, workplace: Workplace, report: Path, stopped: Callable[[], bool]
-) -> tuple[Any, tuple[str, str] | None]:
-    """Start the process and wait for it; the second value says why it was ended, if it was."""
+@dataclass(frozen=True)
+class _Run:
+    """A job with where it works: what its process is told."""
+
+    job: Job
+    workplace: Workplace
+    folder: Path
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """A job's process that has ended: why it was made to, if it was, and how long it took."""
+
+    process: Any
+    hear: Any
+    why: tuple[str, str] | None
+    began: float
+    seconds: float
+
+
+STOPPED = ("unavailable", "stopped")
+
+
+def _supervised(run: _Run, stopped: Callable[[], bool]) -> Outcome:
+    """Start the process when its turn comes, wait for it, and say how it went."""
     with contextlib.ExitStack() as held:
-        if job.exclusive == "device":
-            device = hashlib.sha256(job.settings["target"].encode()).hexdigest()[:16]
-            if held.enter_context(_gate(stopped, f"device-{device}")) is None:
-                return None, ("unavailable", "stopped")
-        with _gate(stopped) as gate:
+        if run.job.exclusive == "device":
+            device = hashlib.sha256(run.job.settings["target"].encode()).hexdigest()[:16]
+            if held.enter_context(machine_gate.entered(stopped, f"device-{device}")) is None:
+                return _outcome(run.job, None)
+        return _outcome(run.job, (_alone if run.job.exclusive == "machine" else _beside_others)(run, stopped))
+
+
+def _alone(run: _Run, stopped: Callable[[], bool]) -> _Ended | None:
+    """Run it with all other jobs frozen; None if stopped before."""
+    with machine_gate.entered(stopped) as gate:
+        if gate is None:
+            return None
+        frozen = machine_gate.freeze()
+        try:
+            with _started(run) as (process, hear):
+                return _watched(process, hear, run, stopped)
+        finally:
+            machine_gate.thaw(frozen)
+
+
+def _beside_others(run: _Run, stopped: Callable[[], bool]) -> _Ended | None:
+    """Run it, to be frozen while another is measured; None if stopped before."""
+    with contextlib.ExitStack() as held:
+        with machine_gate.entered(stopped) as gate:
             if gate is None:
-                return None, ("unavailable", "stopped")
-            alone = job.exclusive == "machine"
-            frozen = _freeze() if alone else []
-            try:
-                process = _start(job, workplace, report)
-                if alone:
-                    return process, _watch(process, workplace, stopped)
-                mark = _live() / str(process.pid)
-                mark.write_text(
-                    str(psutil.Process(process.pid).create_time()) if psutil.pid_exists(process.pid) else ""
-                )
-            finally:
-                _thaw(frozen)
-        try:
-            return process, _watch(process, workplace, stopped)
-        finally:
-            mark.unlink(missing_ok=True)
+                return None
+            process, hear = held.enter_context(_started(run))
+            held.enter_context(machine_gate.listed(process.pid))
+        return _watched(process, hear, run, stopped)
 
 
-def _start(job: Job, workplace: Workplace, report: Path) -> Any:
-    """Start the child without showing it our `__main__`, which it would import (seconds, or worse)."""
-    method = _START if _START in multiprocessing.get_all_start_methods() else "spawn"
-    context: Any = multiprocessing.get_context(method)
-    with _starting:
-        os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        if method == "forkserver":
-            context.set_forkserver_preload(["autoopt.preload", __name__])
-        main = sys.modules["__main__"]
-        sys.modules["__main__"] = types.ModuleType("__main__")
-        try:
-            process = context.Process(target=_child, args=(job, workplace, str(report)), daemon=False)
-            process.start()
-        finally:
-            sys.modules["__main__"] = main
-    return process
+@contextlib.contextmanager
+def _started(run: _Run) -> Iterator[tuple[Any, Any]]:
+    """The job's process and what it will tell; whatever happens, neither is left behind."""
+    process, hear = starting.process(_child, run, str(locks.meeting_place()))
+    try:
+        yield process, hear
+    finally:
+        machine_gate.end(process.pid, alive=process.exitcode is None)
+        process.join()
+        hear.close()
 
 
-def _watch(process: Any, workplace: Workplace, stopped: Callable[[], bool]) -> tuple[str, str] | None:
+def _watched(process: Any, hear: Any, run: _Run, stopped: Callable[[], bool]) -> _Ended:
     """Wait for the end; end it over a limit or when stopped."""
+    began, clock = time.time(), time.monotonic()
+    why = _watch(process, run, stopped)
+    if why is not None:
+        machine_gate.end(process.pid, alive=True)
+    process.join()
+    return _Ended(process, _told(hear), why, began, time.monotonic() - clock)
+
+
+def _watch(process: Any, run: _Run, stopped: Callable[[], bool]) -> tuple[str, str] | None:
+    """Wait for the end, or for why it has to be ended: a state and a reason."""
+    most_seconds = run.workplace.job_seconds if run.job.limit_s is None else run.job.limit_s
     spent, last = 0.0, time.monotonic()
     while not connection.wait([process.sentinel], timeout=POLL_S):
         now = time.monotonic()
         resident, frozen = _state(process.pid)
         if not frozen:
-            spent += now - last
-        elif _nobody_measures():  # who froze it has died
-            _signal(process.pid, signal.SIGCONT)
+            spent += min(now - last, LONGEST_TICK_S)
+        elif machine_gate.nobody_measures():  # who froze it has died, or is stopped
+            machine_gate.send(process.pid, signal.SIGCONT)
         last = now
-        why = None
         if stopped():
-            why = ("unavailable", "stopped")
-        elif resident > workplace.job_bytes:
-            limit = f"{workplace.job_bytes / 1e6:,.0f} MB"
-            why = ("failed", f"memory limit: it used {resident / 1e6:,.0f} MB of {limit} (limits.job_memory)")
-        elif spent > workplace.job_seconds:
-            why = ("failed", f"time limit: not done after {workplace.job_seconds:,.0f} s (limits.job_time)")
-        if why:
-            _signal(process.pid, signal.SIGKILL)
-            process.join()
-            return why
-    process.join()
-    _signal(process.pid, signal.SIGKILL)  # what it may have left behind in its group
+            return STOPPED
+        if resident > run.workplace.job_bytes:
+            limit = f"{run.workplace.job_bytes / 1e6:,.0f} MB"
+            return "failed", f"memory limit: it used {resident / 1e6:,.0f} MB of {limit} (limits.job_memory)"
+        if spent > most_seconds:
+            return "failed", f"time limit: not done after {most_seconds:,.0f} s (limits.job_time)"
     return None
 
 
@@ -254,101 +266,78 @@ def _state(pid: int) -> tuple[int, bool]:
     return resident, frozen
 
 
-def _signal(pid: int, number: int) -> None:
-    """Signal a job's process group; the process alone where it has not made its group yet."""
-    for send in (os.killpg, os.kill) if hasattr(os, "killpg") else (os.kill,):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            send(pid, number)
-            return
+def _told(hear: Any) -> dict[str, Any] | None:
+    """What a job that has ended said of itself; None if it ended without a word."""
+    with contextlib.suppress(OSError, EOFError, ValueError):
+        if hear.poll():
+            return dict(json.loads(hear.recv_bytes()))
+    return None
 
 
-# ---- one measurement at a time on this machine, with all other jobs frozen, whoever runs them
+def _outcome(job: Job, ended: _Ended | None) -> Outcome:
+    plain: dict[str, Any] = {"key": job.key, "name": job.name, "stage": job.name, "ended": time.time()}
+    if ended is None:
+        return Outcome(**plain, state=STOPPED[0], reason=STOPPED[1])
+    if ended.hear is not None:
+        return Outcome(**plain | ended.hear)
+    state, reason = ended.why or _silent_end(ended.process)
+    return Outcome(**plain, started=ended.began, seconds=ended.seconds, state=state, reason=reason)
 
 
-def _machine() -> Path:
-    """A private folder that all studies of this user on this machine share."""
-    return private_folder("autoopt")
-
-
-def _live() -> Path:
-    """Holds a file for every running job that may be frozen, named by its process group."""
-    folder = _machine() / "live"
-    folder.mkdir(exist_ok=True)
-    return folder
-
-
-@contextlib.contextmanager
-def _gate(stopped: Callable[[], bool], name: str = "gate") -> Iterator[Any]:
-    """Held to start a job, and throughout a measurement; gives None if stopped while waiting."""
-    if not LINUX:
-        yield True
-        return
-    with open(_machine() / name, "w", encoding="utf-8") as gate:
-        while not try_lock(gate):
-            if stopped():
-                yield None
-                return
-            time.sleep(0.02)
-        yield gate
-
-
-def _nobody_measures() -> bool:
-    with open(_machine() / "gate", "w", encoding="utf-8") as gate:
-        return try_lock(gate)
-
-
-def _freeze() -> list[int]:
-    """Stop every other job on this machine (0.1 ms); returns their process groups."""
-    frozen = []
-    for mark in _live().iterdir() if LINUX else ():
-        pid = int(mark.name)
-        try:
-            same = mark.read_text() == str(psutil.Process(pid).create_time())
-        except (psutil.Error, OSError):
-            same = False
-        if same:
-            _signal(pid, signal.SIGSTOP)
-            frozen.append(pid)
-        else:
-            mark.unlink(missing_ok=True)  # its supervisor was killed; the number may be another's by now
-    return frozen
-
-
-def _thaw(groups: list[int]) -> None:
-    for pid in groups:
-        _signal(pid, signal.SIGCONT)
+def _silent_end(process: Any) -> tuple[str, str]:
+    """State and reason for a process that ended by itself, without a word."""
+    code = process.exitcode
+    if code == 255 and not starting.is_served(process):
+        return "waiting", "the server that jobs are forked from is lost, and the job with it"
+    if code is None or code >= 0:
+        return "failed", f"its process ended without a result (exit code {code})"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else "unknown"
+    hint = ", perhaps by the system, for lack of memory" if -code == signal.SIGKILL else ""
+    state = "failed" if -code in CRASHES else "killed"
+    return state, f"its process was killed by signal {-code} ({name}){hint}"
 
 
 # ---- the job's side
 
 
-def _child(job: Job, workplace: Workplace, report: str) -> None:
-    """Do the job, leave its result in the store and how it went in `report`."""
-    _die_with_supervisor()
+def _child(answer: Any, run: _Run, meeting: str) -> None:
+    """Do the job, leave its result in the store and say in `answer` how it went."""
     if hasattr(os, "setpgrp"):
         os.setpgrp()
+    lifeline.end_with_supervisor()
+    _settle(run.folder, meeting)
     with contextlib.suppress(OSError):  # the kernel shall end a job for want of memory, never the driver
         Path("/proc/self/oom_score_adj").write_text("1000")
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if (number := getattr(signal, name, None)) is not None:
+            signal.signal(number, signal.SIG_DFL)
     try:
-        log = os.open(workplace.log(job.key), os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o666)
+        log = os.open(run.workplace.log(run.job.key), os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o666)
     except OSError:  # a full disk must be told by the result, which a log can't be
         log = os.open(os.devnull, os.O_WRONLY)
     os.dup2(log, 1)
     os.dup2(log, 2)
     started, clock = time.time(), time.monotonic()
-    ended = _attempt(job, workplace, clock)
+    ended = _attempt(run, clock)
     ended |= {"started": started, "ended": time.time(), "seconds": time.monotonic() - clock}
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             stream.flush()
-    write_atomically(Path(report), json.dumps(ended).encode())
+    answer.send_bytes(json.dumps(ended).encode())  # through a pipe, for there may be no room for a file
 
 
-def _attempt(job: Job, workplace: Workplace, clock: float) -> dict[str, Any]:
+def _settle(folder: Path, meeting: str) -> None:
+    """Have everything temporary go to the job's own folder, and locks stay where all processes meet."""
+    for name in ("PYTHONSAFEPATH", lifeline.VARIABLE):
+        os.environ.pop(name, None)
+    os.environ |= {"TMPDIR": str(folder), locks.MEETING: meeting}
+    tempfile.tempdir = str(folder)
+
+
+def _attempt(run: _Run, clock: float) -> dict[str, Any]:
     from autoopt.jobs import JOBS, Context
 
+    job, workplace = run.job, run.workplace
     store = Store(Path(workplace.store))
     note = workplace.progress(job.key)
 
@@ -372,45 +361,8 @@ def _attempt(job: Job, workplace: Workplace, clock: float) -> dict[str, Any]:
     except Exception as error:  # the one broad net: whatever a job raises becomes its outcome
         with contextlib.suppress(OSError):  # as above
             traceback.print_exc()
-        return _describe(error, job)
+        return trouble.describe(error, folders=[store.root, run.folder], most_bytes=workplace.job_bytes)
     return {"state": "done"}
-
-
-def _describe(error: Exception, job: Job) -> dict[str, Any]:
-    """What an exception means for the candidate."""
-    text = " ".join(str(error).split())[:500]
-    if isinstance(error, CandidateFailed):
-        return {"state": "failed", "stage": error.stage, "reason": error.reason}
-    if isinstance(error, ConfigError):
-        return {"state": "config", "reason": text}
-    if isinstance(error, ResultLost):
-        return {"state": "unavailable", "reason": text}
-    if isinstance(error, TargetLost):
-        return {"state": "away", "reason": text}
-    if isinstance(error, AutooptError):
-        return {"state": "blocked", "reason": text}
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE):
-        return {"state": "blocked", "reason": f"{error.strerror}; mend it, then run the same command again"}
-    return {"state": "failed", "reason": f"{type(error).__name__}: {text}" if text else type(error).__name__}
-
-
-def _die_with_supervisor() -> None:
-    """Have the kernel end this process when its supervisor ends, however that came.
-
-    Of all ways tried only a signal on the supervisor's end of a pipe works in every case: sleeping or
-    busy, holding the interpreter's lock or not. A frozen process is ended too: as the forkserver goes,
-    its process group is orphaned, and the kernel continues stopped orphans with a hang-up.
-    """
-    parent = multiprocessing.parent_process()
-    if not LINUX or parent is None:
-        return
-    import fcntl
-
-    sentinel = parent.sentinel
-    fcntl.fcntl(sentinel, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(sentinel, fcntl.F_SETFL, fcntl.fcntl(sentinel, fcntl.F_GETFL) | os.O_ASYNC)
-    if select.select([sentinel], [], [], 0)[0]:  # it was gone before the signal was armed
-        os._exit(1)
 
 
 def to_plain(value: Job | Workplace | Outcome) -> dict[str, Any]:

@@ -18,7 +18,9 @@ def test_this_machine_can_run_autoopt():
     found = doctor.examine()
     assert not [finding for finding in found if finding.state == "bad"]
     topics = [finding.topic for finding in found]
-    assert {"python", "libraries", "keras", "processor", "cores", "memory", "disk", "target host"} <= set(topics)
+    assert {"python", "libraries", "keras", "processor", "cores", "memory", "disk", "temporary", "target host"} <= set(
+        topics
+    )
     assert all(finding.advice for finding in found if finding.state != "good")
 
 
@@ -41,6 +43,18 @@ def test_processors_are_told_apart_by_what_int8_needs(tmp_path, text, found, sta
 
 def test_a_system_that_does_not_describe_its_processor(tmp_path):
     assert by_topic(cpuinfo=tmp_path / "none")["processor"].state == "good"
+
+
+def test_a_temporary_folder_that_can_not_be_used_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert by_topic()["temporary"].found.endswith(f"free in {tmp_path}")
+    [mine] = tmp_path.iterdir()
+    mine.rmdir()
+    mine.symlink_to(tmp_path)
+    finding = by_topic()["temporary"]
+    assert (finding.state, "is a link; remove it, or set TMPDIR" in finding.advice) == ("bad", True)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    assert by_topic()["temporary"].state == "bad"
 
 
 def test_what_is_missing_is_named(monkeypatch):

@@ -1,0 +1,412 @@
+"""Jobs in processes of their own, for real: killed, frozen, without room, without their server, without their driver."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from multiprocessing import forkserver
+from pathlib import Path
+
+import psutil
+import pytest
+
+from autoopt import machine_gate, pipeline, scratch
+from autoopt.errors import CandidateFailed
+from autoopt.locks import private_folder
+from autoopt.pipeline import Job
+from autoopt.process import Outcome, Workplace, run
+from autoopt.trouble import describe
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="jobs are forked and frozen on Linux alone")
+DRIVER = """
+import math, os, sys, threading
+from pathlib import Path
+from autoopt import machine_gate, pipeline
+from autoopt.process import Workplace, run
+
+store, task, then = sys.argv[1:]
+place = Workplace(store=store, mark="here", threads=1, job_seconds=math.inf, job_bytes=4 << 30)
+job = pipeline.job("task", {"path": task}, salt="")
+"""
+
+
+def never() -> bool:
+    return False
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Workplace:
+    folder = tmp_path / "store"
+    (folder / "marks").mkdir(parents=True)
+    (folder / "marks" / "here").touch()
+    return Workplace(store=str(folder), mark="here", threads=1, job_seconds=60, job_bytes=4 << 30)
+
+
+def job(tmp_path: Path, code: str) -> Job:
+    """A job that does this: it reads a `task.py`, whose text is run."""
+    path = tmp_path / "task.py"
+    path.write_text(code)
+    return pipeline.job("task", {"path": str(path)}, salt=code)
+
+
+def driver(tmp_path: Path, place: Workplace, code: str, rest: str) -> subprocess.Popen[bytes]:
+    """A process of its own that supervises such a job, and does the `rest`."""
+    script, task = tmp_path / "driver.py", tmp_path / "task.py"
+    script.write_text(DRIVER + rest)
+    task.write_text(code)
+    line = [sys.executable, str(script), place.store, str(task), str(tmp_path / "then")]
+    return subprocess.Popen(line, start_new_session=True)
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended, its exit code read or not."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+# ---- whose fault it is
+
+
+@linux
+@pytest.mark.parametrize(
+    ("number", "state"),
+    [
+        *((number, "killed") for number in ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT")),
+        *((number, "failed") for number in ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE")),
+    ],
+)
+def test_a_kill_from_outside_is_told_from_a_crash(tmp_path: Path, place: Workplace, number: str, state: str) -> None:
+    code = f"import os, signal\nsignal.signal(signal.{number}, signal.SIG_DFL) if '{number}' != 'SIGKILL' else None\n"
+    outcome = run(job(tmp_path, f"{code}os.kill(os.getpid(), signal.{number})"), place, never)
+    assert (outcome.state, number in outcome.reason) == (state, True), outcome.reason
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_what_the_machine_lacks_is_waited_for(code: int, wrapped: bool) -> None:
+    error: Exception = OSError(code, os.strerror(code), "/tmp/file")
+    if wrapped:
+        failed = CandidateFailed("convert", "TensorFlow can't convert")
+        failed.__cause__ = error
+        error = failed
+    told = describe(error, folders=[], most_bytes=1 << 30)
+    assert (told["state"], os.strerror(code) in told["reason"]) == ("waiting", True)
+
+
+@pytest.mark.parametrize(
+    ("text", "state"),
+    [
+        ("ResourceExhaustedError: /tmp/x/variables.data; No space left on device", "waiting"),
+        ("OOM when allocating tensor with shape[8,8] and type float on CPU", "waiting"),
+        ("OOM when allocating tensor with shape[100000,100000] and type float on CPU", "failed"),
+        ("Unable to create file (unable to open file: errno = 24, error message = 'Too many open files')", "waiting"),
+        ("Read-only file system", "blocked"),
+        ("LiteRT can't run the file: killed by signal 9", "killed"),
+        ("LiteRT can't run the file: killed by signal 11", "failed"),
+        ("a shape does not fit", "failed"),
+    ],
+)
+def test_what_libraries_pass_on_is_understood(text: str, state: str) -> None:
+    assert describe(CandidateFailed("convert", text), folders=[], most_bytes=1 << 30)["state"] == state
+
+
+def test_an_array_that_can_never_be_had_is_the_candidate_s_fault() -> None:
+    import numpy as np
+
+    with pytest.raises(MemoryError) as raised:
+        np.empty((1 << 30, 1 << 20))
+    assert describe(raised.value, folders=[], most_bytes=1 << 30)["state"] == "failed"
+    assert describe(MemoryError(), folders=[], most_bytes=1 << 30)["state"] == "waiting"
+
+
+def test_a_missing_folder_of_ours_is_the_machine_s_fault_and_any_other_is_not(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as raised:
+        (tmp_path / "gone" / "file").read_text()
+    assert describe(raised.value, folders=[tmp_path], most_bytes=1)["state"] == "failed"
+    assert describe(raised.value, folders=[tmp_path / "gone"], most_bytes=1)["state"] == "waiting"
+
+
+@linux
+@pytest.mark.skipif(not shutil.which("unshare"), reason="needs a file system of its own")
+def test_a_full_temporary_folder_costs_no_candidate(tmp_path: Path, place: Workplace) -> None:
+    """A real full disk, which only a namespace of our own can have."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    rest = """
+temporary = Path(%r)
+os.environ["TMPDIR"] = str(temporary)
+machine_gate.nobody_measures()  # Python tries another folder where the first is full from the beginning
+try:
+    if then == "no room": (temporary / "filler").write_bytes(bytes(1 << 20))
+    if then == "no names": [(temporary / f"filler{n}").touch() for n in range(1000)]
+except OSError as error: print(error, file=sys.stderr)
+print(run(job, place, lambda: False).state, flush=True)
+for filler in temporary.glob("filler*"): filler.unlink()
+print(run(job, place, lambda: False).reason, flush=True)
+"""
+    (tmp_path / "driver.py").write_text(DRIVER + rest % str(temporary))
+    fine = "raise ValueError('all is well')"
+    writes = "import tempfile\nopen(tempfile.gettempdir() + '/some', 'wb').write(bytes(50_000))\n"
+    fills = f"from pathlib import Path\nif not Path('{tmp_path}/said').exists():\n    Path('{tmp_path}/said').touch()\n"
+    fills += "    import tempfile\n    open(tempfile.gettempdir() + '/some', 'wb').write(bytes(1 << 20))\n"
+    mount = f"mount -t tmpfs -o size=512k,nr_inodes=64 none {temporary} && exec"
+    for when, code in (("no room", writes), ("no names", writes), ("filled by itself", fills)):
+        (tmp_path / "task.py").write_text(code + fine)
+        rows = [sys.executable, str(tmp_path / "driver.py"), place.store, str(tmp_path / "task.py"), when]
+        line = ["unshare", "-Urm", "sh", "-c", f'{mount} "$@"', "sh", *rows]
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
+        if "unshare" in done.stderr or "mount" in done.stderr:
+            pytest.skip(f"no file system of its own here: {done.stderr.strip()}")
+        first, second = done.stdout.splitlines()
+        assert first == "waiting", (when, done.stdout, done.stderr)
+        assert "all is well" in second, (when, done.stdout, done.stderr)
+
+
+# ---- where a job works
+
+
+def test_a_job_works_in_a_folder_of_its_own_and_finds_its_modules_in_order(tmp_path: Path, place: Workplace) -> None:
+    code = f"""
+import json, os, sys, tempfile
+tempfile.mkdtemp()
+told = dict(temporary=tempfile.gettempdir(), variable=os.environ["TMPDIR"], path=sys.path, safe="PYTHONSAFEPATH" in os.environ)
+json.dump(told, open({str(tmp_path / "told")!r}, "w"))
+raise ValueError("all is well")
+"""
+    outcome = run(job(tmp_path, code), place, never)
+    assert "all is well" in outcome.reason
+    told = json.loads((tmp_path / "told").read_text())
+    assert told["temporary"] == told["variable"]
+    assert Path(told["temporary"]).is_relative_to(scratch.place())
+    assert not Path(told["temporary"]).exists()
+    assert not [entry for entry in told["path"] if not entry or "dask" in entry]
+    assert not told["safe"]
+
+
+@linux
+def test_a_module_in_the_current_folder_does_not_hide_the_library_s(
+    tmp_path: Path, place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "colorsys.py").write_text("raise SystemExit('the wrong one')")
+    (elsewhere / "only_here.py").write_text("")
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.syspath_prepend("")
+    outcome = run(job(tmp_path, "import colorsys, only_here\nraise ValueError('all is well')"), place, never)
+    assert "all is well" in outcome.reason
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    scratch.remove()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    yield folder
+    scratch.remove()
+
+
+@linux
+def test_folders_of_dead_runs_are_swept_and_those_of_living_ones_stay(temporary: Path) -> None:
+    code = "import sys; from autoopt import scratch; print(scratch.place(), flush=True); sys.stdin.read()"
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+
+    def begun() -> tuple[subprocess.Popen[str], Path]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        assert process.stdout
+        return process, Path(process.stdout.readline().strip())
+
+    (dead, left), (living, kept) = begun(), begun()
+    dead.kill()
+    dead.communicate()
+    assert left.is_dir()
+    mine = scratch.place()
+    assert (left.exists(), kept.exists(), mine.exists()) == (False, True, True)
+    living.communicate("")
+    assert not kept.exists()
+
+
+def test_a_folder_that_was_removed_is_made_again(temporary: Path) -> None:
+    first = scratch.place()
+    shutil.rmtree(temporary / first.relative_to(temporary).parts[0])
+    assert scratch.place() != first
+    assert scratch.place().is_dir()
+
+
+@linux
+def test_a_private_folder_is_no_link_and_closed_to_others(temporary: Path) -> None:
+    folder = private_folder("mine")
+    folder.chmod(0o777)
+    assert private_folder("mine").stat().st_mode & 0o777 == 0o700
+    folder.rmdir()
+    folder.symlink_to(temporary)
+    with pytest.raises(Exception, match=r"mine-\d+ is a link; remove it, or set TMPDIR to another folder"):
+        private_folder("mine")
+
+
+# ---- the server that jobs are forked from
+
+
+@linux
+def test_a_lost_server_is_started_again(tmp_path: Path, place: Workplace) -> None:
+    """Killed during a job, which is lost with it, and between jobs, which nobody notices."""
+    fine = job(tmp_path, "raise ValueError('all is well')")
+    assert "all is well" in run(fine, place, never).reason
+    slow = f"import os, time\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\ntime.sleep(30)"
+    lost = job(tmp_path, slow)
+    seen: list[int] = []
+
+    def killed() -> bool:
+        if not seen and (tmp_path / "pid").exists() and (tmp_path / "pid").read_text():
+            seen.append(int((tmp_path / "pid").read_text()))
+            os.kill(_server(), signal.SIGKILL)
+        return False
+
+    assert run(lost, place, killed).state == "waiting"
+    wait_for(lambda: gone(seen[0]), seconds=5)
+    (tmp_path / "task.py").write_text("raise ValueError('all is well')")
+    assert "all is well" in run(fine, place, never).reason
+    os.kill(_server(), signal.SIGKILL)
+    assert "all is well" in run(fine, place, never).reason
+
+
+def _server() -> int:
+    return int(vars(forkserver._forkserver)["_forkserver_pid"])
+
+
+@linux
+def test_an_exit_code_of_one_s_own_is_not_taken_for_a_lost_server(tmp_path: Path, place: Workplace) -> None:
+    outcome = run(job(tmp_path, "import os; os._exit(255)"), place, never)
+    assert (outcome.state, "exit code 255" in outcome.reason) == ("failed", True)
+
+
+@linux
+def test_signals_to_the_driver_s_group_reach_no_job(tmp_path: Path, place: Workplace) -> None:
+    """As `timeout`, a closed terminal and service managers send them."""
+    code = f"import os, time\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\ntime.sleep(1)\nopen({str(tmp_path / 'done')!r}, 'w')"
+    rest = "import signal\nfor n in (1, 2, 15): signal.signal(n, signal.SIG_IGN)\nrun(job, place, lambda: False)\n"
+    started = driver(tmp_path, place, code, rest)
+    wait_for(lambda: (tmp_path / "pid").exists())
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        os.killpg(started.pid, number)
+    started.wait(timeout=60)
+    assert (tmp_path / "done").exists()
+
+
+@linux
+@pytest.mark.slow
+@pytest.mark.parametrize("turn", range(5))
+@pytest.mark.parametrize("frozen", [True, False])
+def test_no_process_outlives_a_killed_driver(tmp_path: Path, place: Workplace, frozen: bool, turn: int) -> None:
+    """Nor what a job has started itself; a frozen one can't react to anything but being killed."""
+    code = f"""
+import os, subprocess, time
+more = subprocess.Popen(["sleep", "600"])
+open({str(tmp_path / "pid")!r}, "w").write(f"{{os.getpid()}} {{more.pid}}")
+while True: time.sleep(0.01)
+"""
+    rest = """
+threading.Thread(target=run, args=(job, place, lambda: False), daemon=True).start()
+import time
+while not (os.path.exists(then[:-4] + "pid") and machine_gate.freeze()): time.sleep(0.05)
+if %r:
+    held = machine_gate.entered(lambda: False)
+    held.__enter__()
+    machine_gate.freeze()
+else:
+    machine_gate.thaw(machine_gate.freeze())
+open(then, "w").close()
+time.sleep(600)
+"""
+    started = driver(tmp_path, place, code, rest % frozen)
+    wait_for(lambda: (tmp_path / "then").exists())
+    pids = [int(pid) for pid in (tmp_path / "pid").read_text().split()]
+    assert (psutil.Process(pids[0]).status() == psutil.STATUS_STOPPED) == frozen
+    descendants = psutil.Process(started.pid).children(recursive=True)
+    started.kill()
+    started.wait()
+    wait_for(lambda: all(gone(pid) for pid in (*pids, *(p.pid for p in descendants))), seconds=5)
+
+
+# ---- one measurement at a time
+
+
+HOLDER = "from autoopt import machine_gate; import time\nwith machine_gate.entered(lambda: False):\n print(flush=True); time.sleep(600)"
+
+
+@pytest.fixture
+def holder() -> Iterator[subprocess.Popen[bytes]]:
+    """Another study that measures."""
+    with subprocess.Popen([sys.executable, "-c", HOLDER], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        yield process
+        process.kill()
+
+
+@linux
+def test_a_stopped_study_is_not_waited_for(tmp_path: Path, place: Workplace, holder: subprocess.Popen[bytes]) -> None:
+    """As by Ctrl-Z, while it measures: another goes on after a while, and its jobs are not left frozen."""
+    assert not machine_gate.nobody_measures()
+    holder.send_signal(signal.SIGSTOP)
+    measuring = replace(job(tmp_path, "raise ValueError('all is well')"), exclusive="machine")
+    assert "all is well" in run(measuring, place, never).reason
+    holder.send_signal(signal.SIGCONT)
+    with machine_gate.entered(never) as gate:  # the gate is ours to hold, for everybody
+        assert gate is not None
+        assert not machine_gate.nobody_measures()
+
+
+@linux
+def test_a_job_that_a_stopped_study_froze_goes_on(
+    tmp_path: Path, place: Workplace, holder: subprocess.Popen[bytes]
+) -> None:
+    code = f"import os, time\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\ntime.sleep(1)\nraise ValueError('all is well')"
+    begun: list[int] = []
+
+    def froze() -> bool:
+        if not begun and (tmp_path / "pid").exists() and (tmp_path / "pid").read_text():
+            begun.append(int((tmp_path / "pid").read_text()))
+            os.kill(begun[0], signal.SIGSTOP)
+        return False
+
+    holder.send_signal(signal.SIGSTOP)
+    outcome: Outcome = run(job(tmp_path, code), place, froze)
+    assert (len(begun), "all is well" in outcome.reason) == (1, True)
+
+
+# ---- limits
+
+
+@linux
+def test_a_job_may_have_a_limit_of_its_own(tmp_path: Path, place: Workplace) -> None:
+    endless = replace(place, job_seconds=float("inf"))
+    slow = replace(job(tmp_path, "import time; time.sleep(30)"), limit_s=1)
+    outcome = run(slow, endless, never)
+    assert (outcome.state, "not done after 1 s" in outcome.reason) == ("failed", True)
+    assert 1 <= outcome.seconds < 25
+
+
+def test_a_clock_that_is_set_changes_no_job(tmp_path: Path, place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, shift = time.time, iter(range(10**6))
+    monkeypatch.setattr(time, "time", lambda: clock() - 86_400 * next(shift))
+    outcome = run(replace(job(tmp_path, "import os; os._exit(3)")), place, never)
+    assert (outcome.state, outcome.seconds >= 0) == ("failed", True)
