@@ -6,6 +6,7 @@ The database may be lost, or another one put in its place; the machine may be an
 import dataclasses
 import json
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,11 @@ class Identity:
     seed: int
     measured_on: dict[str, str] = field(default_factory=dict)
     study: str = ""
+
+
+def machine(device: Mapping[str, Any]) -> str:
+    """What identifies a machine, by what a target says of it."""
+    return " ".join(str(device.get(name, "")) for name in ("processor", "cores", "runtime"))
 
 
 def measured_on(setting: Setting) -> dict[str, str]:
@@ -98,10 +104,21 @@ def settle(folder: StudyFolder, now: Identity, proposals: Proposals, has_records
     name = (beside.study if beside else "") or inside.get("study", "") or uuid.uuid4().hex
     if inside.get("study") != name:
         proposals.identity = {**{part: getattr(now, part) for part in COMPARED}, "study": name}
-    before = dataclasses.replace(beside or now, study=name)
+    before = beside or dataclasses.replace(now, measured_on=_measured_before(folder, now) if has_records else {})
+    before = dataclasses.replace(before, study=name)
     if beside is None:
         write(folder.identity, before)
     return before
+
+
+def _measured_before(folder: StudyFolder, now: Identity) -> dict[str, str]:
+    """What the latencies of a study hang on that began before this was written down: by its header."""
+    try:
+        facts = json.loads(folder.header.read_text(encoding="utf-8"))["provenance"]
+        known = {**facts["libraries"], "machine": machine(facts["device"])}
+        return {name: str(known[name]) for name in now.measured_on}
+    except (OSError, ValueError, TypeError, KeyError):
+        return now.measured_on
 
 
 def _expect_same(facts: dict[str, Any], now: Identity, where: Path) -> None:

@@ -150,7 +150,7 @@ class Search:
         """What identifies the machine that measures; each of a cluster measures against the baseline anyway."""
         if self.scheduler and self.config.target.exclusive == "machine":
             return "cluster"
-        return " ".join(str(self.device.get(name, "")) for name in ("processor", "cores", "runtime"))
+        return identity.machine(self.device)
 
     def _wait_for(self, key: str) -> Outcome:
         while True:

@@ -1,6 +1,7 @@
 """Which study a folder holds, and whether its database is its own."""
 
 import dataclasses
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -68,6 +69,13 @@ def test_another_database_is_refused(folder: StudyFolder, tmp_path: Path) -> Non
 def test_a_study_of_an_earlier_version_gets_its_name_later(folder: StudyFolder) -> None:
     proposals = database(**{part: getattr(NOW, part) for part in identity.COMPARED if part != "objectives"}, objectives=["accuracy", "size_bytes"])  # fmt: skip
     assert settled(folder, NOW, proposals).study == proposals.identity["study"]
+
+
+def test_where_a_study_of_an_earlier_version_was_measured_stands_in_its_header(folder: StudyFolder) -> None:
+    folder.out.mkdir()
+    device = {"processor": "old", "cores": 4, "runtime": "2.1"}
+    folder.header.write_text(json.dumps({"provenance": {"libraries": {"numpy": "1"}, "device": device}}))
+    assert settled(folder, NOW, database()).measured_on == {"machine": "old 4 2.1", "numpy": "1"}
 
 
 def test_a_machine_and_libraries_are_remembered_as_they_were(folder: StudyFolder) -> None:
