@@ -20,6 +20,7 @@ import psutil
 
 from autoopt import process, scratch
 from autoopt.errors import TargetUnavailable
+from autoopt.locks import meeting_place
 from autoopt.pipeline import Job
 from autoopt.process import Outcome, Workplace
 
@@ -67,7 +68,14 @@ def _dask_settled() -> Iterator[None]:
     import dask
 
     path = list(sys.path)
-    with dask.config.set({"temporary-directory": str(scratch.place())}):
+    try:
+        place = scratch.place()
+    except OSError as error:
+        raise TargetUnavailable(
+            f"{meeting_place()}: can't write temporary files ({error.strerror or error}); "
+            "free space there, or set TMPDIR to another folder"
+        ) from error
+    with dask.config.set({"temporary-directory": str(place)}):
         yield
     sys.path[:] = [entry for entry in sys.path if entry in path]
 

@@ -100,7 +100,8 @@ def signalled(ground: Ground, number: int) -> list[str]:
     _wait(driver, begun.exists, tiny.LONGEST_S)
     _wait(driver, lambda: False, ground.moment())
     which = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGTERM)[number % 4]
-    (os.killpg if number % 4 == 3 else os.kill)(driver.pid, which)
+    if driver.poll() is None:
+        (os.killpg if number % 4 == 3 else os.kill)(driver.pid, which)
     told = time.monotonic()
     try:
         driver.wait(timeout=tiny.LONGEST_S if which == signal.SIGINT else SOON_S)
