@@ -14,7 +14,7 @@ import pytest
 import tinystudy as tiny
 
 import autoopt
-from autoopt import pipeline
+from autoopt import pipeline, scratch
 from autoopt.engine import Engine, default_job_bytes, default_slots
 from autoopt.errors import TargetUnavailable
 from autoopt.pipeline import Job
@@ -102,6 +102,22 @@ def test_a_store_that_is_not_shared_is_noticed(tmp_path: Path) -> None:
         outcome = settle(engine, job.key)
     assert outcome.state == "blocked"
     assert "is not shared with this machine" in outcome.reason
+
+
+def test_dask_works_in_a_folder_of_ours_from_which_nothing_is_imported(tmp_path: Path) -> None:
+    with Engine(workplace(tmp_path), slots=1):
+        assert list((scratch.place() / "dask-scratch-space").iterdir())
+        assert not [entry for entry in sys.path if "dask" in entry]
+
+
+def test_no_room_for_temporary_files_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scratch.remove()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    with (
+        pytest.raises(TargetUnavailable, match=r"can't write temporary files .*set TMPDIR to another folder"),
+        Engine(workplace(tmp_path), slots=1),
+    ):
+        pass
 
 
 def test_defaults_fit_the_machine() -> None:
