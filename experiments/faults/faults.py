@@ -294,4 +294,5 @@ KINDS: dict[str, Callable[[Ground, int], list[str]]] = {
 """By the name of the option that says how many."""
 
 if __name__ == "__main__":
-    print(*_inside(sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])), sep="\n")
+    for found in _inside(sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])):
+        print(found)
