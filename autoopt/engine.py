@@ -5,6 +5,7 @@ resources say what a machine can do at once: `train` slots, and one `bench` for 
 """
 
 import contextlib
+import itertools
 import logging
 import os
 import queue
@@ -20,9 +21,12 @@ import psutil
 
 from autoopt import process, scratch
 from autoopt.errors import TargetUnavailable
+from autoopt.locks import meeting_place
 from autoopt.pipeline import Job
 from autoopt.process import Outcome, Workplace
 
+FOR_GOOD = ("done", "failed", "config")
+"""States that another try would not change."""
 TRAIN, BENCH = "train", "bench"
 CONNECT_S = 10
 RESERVED_BYTES = 2 << 30
@@ -42,14 +46,23 @@ def default_job_bytes(slots: int) -> int:
     return max(SMALLEST_JOB_BYTES, (psutil.virtual_memory().total - RESERVED_BYTES) // slots)
 
 
-def supervise(job: Mapping[str, Any], workplace: Mapping[str, Any], *parents: Mapping[str, Any]) -> dict[str, Any]:
-    """What a Dask worker does: nothing if a parent failed, else run the job and say how it went."""
+def supervise(
+    task_key: str, job: Mapping[str, Any], workplace: Mapping[str, Any], *parents: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a Dask worker does: nothing if a parent failed, else run the job and say how it went.
+
+    Args:
+        task_key: under which Dask knows this try.
+        job: fields of a `Job`.
+        workplace: fields of a `Workplace`.
+        parents: outcomes of the jobs before it that were submitted with it.
+    """
     for parent in parents:
         if parent["state"] != "done":
             return dict(parent)
     from distributed import get_worker
 
-    task = get_worker().state.tasks.get(job["key"])
+    task = get_worker().state.tasks.get(task_key)
 
     def stopped() -> bool:  # cancelled by the driver, or the engine is closing
         return _closing.is_set() or (task is not None and task.state != "executing")
@@ -67,7 +80,14 @@ def _dask_settled() -> Iterator[None]:
     import dask
 
     path = list(sys.path)
-    with dask.config.set({"temporary-directory": str(scratch.place())}):
+    try:
+        place = scratch.place()
+    except OSError as error:
+        raise TargetUnavailable(
+            f"{meeting_place()}: can't write temporary files ({error.strerror or error}); "
+            "free space there, or set TMPDIR to another folder"
+        ) from error
+    with dask.config.set({"temporary-directory": str(place)}):
         yield
     sys.path[:] = [entry for entry in sys.path if entry in path]
 
@@ -91,6 +111,7 @@ class Engine:
         self._futures: dict[str, Any] = {}
         self._uses: dict[str, int] = {}
         self._ended: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._tries = itertools.count()
         self._client: Any = None
 
     def __enter__(self) -> Self:
@@ -151,20 +172,24 @@ class Engine:
     def submit(self, job: Job) -> None:
         """Have a job done after its parents; the same key is done once, however often it is submitted.
 
+        But where the last try came to nothing that holds for good, it is tried anew, for all who submitted it.
         `ended` will give its key at least once; `release` it as often as it was submitted.
         """
         self._uses[job.key] = self._uses.get(job.key, 0) + 1
-        if job.key in self._futures:
-            if self._futures[job.key].done():
+        before = self.outcome(job.key)
+        if job.key in self._futures and (before is None or before.state in FOR_GOOD):
+            if before is not None:
                 self._ended.put(job.key)
             return
+        task_key = f"{job.key}-{next(self._tries)}"  # Dask may still remember how an earlier try went
         with self._connected():
             future = self._client.submit(
                 supervise,
+                task_key,
                 process.to_plain(job),
                 process.to_plain(self.workplace),
                 *[self._futures[key] for key in job.parents if key in self._futures],
-                key=job.key,
+                key=task_key,
                 resources={BENCH if job.exclusive else TRAIN: 1},
                 pure=False,
             )

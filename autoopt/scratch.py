@@ -42,7 +42,7 @@ def place() -> Path:
     """
     with _making:
         if _mine and (_mine[0].process != os.getpid() or not _mine[0].folder.is_dir()):
-            _leave()
+            _mine.clear()  # what it held stays open: closing the lifeline would end the jobs that run
         if not _mine:
             root = private_folder(PRIVATE) / "scratch"
             root.mkdir(mode=0o700, exist_ok=True)

@@ -38,13 +38,19 @@ def describe(error: BaseException, *, folders: Sequence[Path], most_bytes: int) 
     if isinstance(error, TargetLost):
         return {"state": "away", "reason": text}
     if isinstance(error, AutooptError) and not isinstance(error, CandidateFailed | ConfigError):
-        return {"state": "blocked", "reason": text}
+        passes = isinstance(error.__cause__, OSError) and error.__cause__.errno in MAY_PASS and not _full(error)
+        return {"state": "waiting" if passes else "blocked", "reason": text}
     if found := _of_machine(error, folders, most_bytes):
         return found
     if isinstance(error, CandidateFailed):
         state = "killed" if _KILLED.search(error.reason) else "failed"
         return {"state": state, "stage": error.stage, "reason": error.reason}
     return {"state": "failed", "reason": f"{type(error).__name__}: {text}" if text else type(error).__name__}
+
+
+def _full(error: BaseException) -> bool:
+    """Whether the study's own disk is full, which a person has to mend: jobs would fill it again."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _of_machine(error: BaseException, folders: Sequence[Path], most_bytes: int) -> dict[str, Any] | None:

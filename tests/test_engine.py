@@ -14,7 +14,7 @@ import pytest
 import tinystudy as tiny
 
 import autoopt
-from autoopt import pipeline
+from autoopt import pipeline, scratch
 from autoopt.engine import Engine, default_job_bytes, default_slots
 from autoopt.errors import TargetUnavailable
 from autoopt.pipeline import Job
@@ -71,6 +71,28 @@ def test_a_log_that_can_not_be_written_costs_nothing(tmp_path: Path, log: str) -
     assert "without a result" not in outcome.reason
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs signals")
+def test_what_was_killed_is_tried_anew_for_all_who_wait_for_it(tmp_path: Path) -> None:
+    """Two candidates share a job that is killed once: each hears of it, neither hears of it again."""
+    said = tmp_path / "said"
+    code = (
+        f"import os\nfrom pathlib import Path\nfirst = not Path({str(said)!r}).exists()\nPath({str(said)!r}).touch()\n"
+    )
+    (tmp_path / "task.py").write_text(f"{code}if first: os.kill(os.getpid(), 9)\nraise ValueError('the second time')")
+    job = pipeline.job("task", {"path": str(tmp_path / "task.py")}, salt="")
+    with Engine(workplace(tmp_path), slots=1) as engine:
+        engine.submit(job)
+        engine.submit(job)
+        assert settle(engine, job.key).state == "killed"
+        engine.release(job.key)
+        engine.submit(job)  # the first tries again, before the other has heard
+        assert "the second time" in settle(engine, job.key).reason
+        engine.release(job.key)
+        engine.release(job.key)
+        engine.submit(job)  # all have let go of it
+        assert "the second time" in settle(engine, job.key).reason
+
+
 def test_what_the_store_holds_is_not_made_again(tmp_path: Path) -> None:
     job = Job(name="float32", key="b" * 64)
     Store(tmp_path).put(job.key, b"made before", seconds=12.5)
@@ -102,6 +124,22 @@ def test_a_store_that_is_not_shared_is_noticed(tmp_path: Path) -> None:
         outcome = settle(engine, job.key)
     assert outcome.state == "blocked"
     assert "is not shared with this machine" in outcome.reason
+
+
+def test_dask_works_in_a_folder_of_ours_from_which_nothing_is_imported(tmp_path: Path) -> None:
+    with Engine(workplace(tmp_path), slots=1):
+        assert list((scratch.place() / "dask-scratch-space").iterdir())
+        assert not [entry for entry in sys.path if "dask" in entry]
+
+
+def test_no_room_for_temporary_files_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scratch.remove()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    with (
+        pytest.raises(TargetUnavailable, match=r"can't write temporary files .*set TMPDIR to another folder"),
+        Engine(workplace(tmp_path), slots=1),
+    ):
+        pass
 
 
 def test_defaults_fit_the_machine() -> None:

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from autoopt import machine_gate, pipeline, scratch
-from autoopt.errors import CandidateFailed
+from autoopt.errors import CandidateFailed, TargetUnavailable
 from autoopt.locks import private_folder
 from autoopt.pipeline import Job
 from autoopt.process import Outcome, Workplace, run
@@ -123,6 +123,15 @@ def test_what_the_machine_lacks_is_waited_for(code: int, wrapped: bool) -> None:
 )
 def test_what_libraries_pass_on_is_understood(text: str, state: str) -> None:
     assert describe(CandidateFailed("convert", text), folders=[], most_bytes=1 << 30)["state"] == state
+
+
+@pytest.mark.parametrize(
+    ("code", "state"), [(errno.ENOSPC, "blocked"), (errno.EMFILE, "waiting"), (errno.EIO, "waiting")]
+)
+def test_a_store_that_can_not_be_written_is_told_from_a_full_one(code: int, state: str) -> None:
+    error = TargetUnavailable("store: can't write")
+    error.__cause__ = OSError(code, os.strerror(code))
+    assert describe(error, folders=[], most_bytes=1)["state"] == state
 
 
 def test_an_array_that_can_never_be_had_is_the_candidate_s_fault() -> None:

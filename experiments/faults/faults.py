@@ -100,7 +100,8 @@ def signalled(ground: Ground, number: int) -> list[str]:
     _wait(driver, begun.exists, tiny.LONGEST_S)
     _wait(driver, lambda: False, ground.moment())
     which = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGTERM)[number % 4]
-    (os.killpg if number % 4 == 3 else os.kill)(driver.pid, which)
+    if driver.poll() is None:
+        (os.killpg if number % 4 == 3 else os.kill)(driver.pid, which)
     told = time.monotonic()
     try:
         driver.wait(timeout=tiny.LONGEST_S if which == signal.SIGINT else SOON_S)
@@ -293,4 +294,5 @@ KINDS: dict[str, Callable[[Ground, int], list[str]]] = {
 """By the name of the option that says how many."""
 
 if __name__ == "__main__":
-    print(*_inside(sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])), sep="\n")
+    for found in _inside(sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])):
+        print(found)
