@@ -53,11 +53,11 @@ class Limits:
     """What one job may take.
 
     Attributes:
-        job_seconds: time in which it is not frozen.
+        job_seconds: time in which it is not frozen; infinite, where it follows from what a training's first epoch takes.
         job_bytes: resident memory; None for this machine's memory shared by the slots, less 2 GB.
     """
 
-    job_seconds: float = 3600.0
+    job_seconds: float = math.inf
     job_bytes: int | None = None
 
 

@@ -41,6 +41,7 @@ class Context:
         settings: its own.
         threads: that it may use.
         progress: tells people what it is at, in a few words.
+        foretell: says how many seconds the job will take in all, once that is known.
     """
 
     store: Store
@@ -48,6 +49,7 @@ class Context:
     settings: Mapping[str, Any]
     threads: int
     progress: Callable[[str], None]
+    foretell: Callable[[float], None] = lambda _: None
 
     def manifest(self) -> Manifest:
         """The task, named by the setting `task`."""
@@ -228,6 +230,7 @@ def _training(context: Context) -> Training:
         train=context.split("train"),
         validation=context.split("validation"),
         progress=context.progress,
+        foretell=context.foretell,
         taught=taught,
     )
 

@@ -31,7 +31,6 @@ class Job:
         parents: keys of the results it starts from.
         exclusive: what it has to itself, see `targets.Target`.
         cached: whether its result may be kept and reused.
-        limit_s: seconds after which it is ended, in place of the workplace's limit; frozen time doesn't count.
     """
 
     name: str
@@ -40,7 +39,6 @@ class Job:
     parents: tuple[str, ...] = ()
     exclusive: str = ""
     cached: bool = True
-    limit_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

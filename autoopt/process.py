@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import signal
 import sys
@@ -29,6 +30,10 @@ from autoopt.pipeline import Job
 from autoopt.store import Store, write_atomically
 
 POLL_S = 0.2
+UNFORETOLD_S, FORETOLD_S = 6 * 3600.0, 3600.0
+"""What a job may take where nobody set a limit: one that says nothing of itself, and at least, one that does."""
+PATIENCE = 4.0
+"""So many times as long as it foretold by its first epoch a job may take where nobody set a limit."""
 LONGEST_TICK_S = 5.0
 """More than that between two looks at a job was not its time: this process was stopped, or the machine asleep."""
 CRASHES = tuple(
@@ -47,8 +52,8 @@ class Workplace:
         store: the store's folder.
         mark: name of a file that the driver left in the store's folder; tells a shared folder from a namesake.
         threads: that a job may use.
-        job_seconds: after which a job without a limit of its own is ended, or infinite; time in which it is frozen
-            doesn't count.
+        job_seconds: after which a job is ended; infinite, if that follows from what the job
+            foretells. Time in which it is frozen doesn't count.
         job_bytes: resident memory, with its children's, over which it is ended.
     """
 
@@ -79,6 +84,10 @@ class Workplace:
     def log(self, key: str) -> Path:
         """Where a job's output goes."""
         return Path(self.store, "logs", f"{key}.log")
+
+    def foretold(self, key: str) -> Path:
+        """Where a running job says how many seconds it will take in all."""
+        return Path(self.store, "logs", f"{key}.seconds")
 
     def progress(self, key: str) -> Path:
         """Where a running job says what it is at."""
@@ -144,7 +153,8 @@ def run(job: Job, workplace: Workplace, stopped: Callable[[], bool]) -> Outcome:
         return Outcome(**plain, state=state, reason=f"can't start a job here: {error}")
     finally:
         with contextlib.suppress(OSError):
-            workplace.progress(job.key).unlink(missing_ok=True)
+            for note in (workplace.progress(job.key), workplace.foretold(job.key)):
+                note.unlink(missing_ok=True)
 
 
 # ---- the supervisor's side
@@ -231,7 +241,6 @@ def _watched(process: Any, hear: Any, run: _Run, stopped: Callable[[], bool]) ->
 
 def _watch(process: Any, run: _Run, stopped: Callable[[], bool]) -> tuple[str, str] | None:
     """Wait for the end, or for why it has to be ended: a state and a reason."""
-    most_seconds = run.workplace.job_seconds if run.job.limit_s is None else run.job.limit_s
     spent, last = 0.0, time.monotonic()
     while not connection.wait([process.sentinel], timeout=POLL_S):
         now = time.monotonic()
@@ -246,9 +255,24 @@ def _watch(process: Any, run: _Run, stopped: Callable[[], bool]) -> tuple[str, s
         if resident > run.workplace.job_bytes:
             limit = f"{run.workplace.job_bytes / 1e6:,.0f} MB"
             return "failed", f"memory limit: it used {resident / 1e6:,.0f} MB of {limit} (limits.job_memory)"
-        if spent > most_seconds:
-            return "failed", f"time limit: not done after {most_seconds:,.0f} s (limits.job_time)"
+        if spent > min(run.workplace.job_seconds, FORETOLD_S):
+            most_seconds, why = _limit(run)
+            if spent > most_seconds:
+                return "failed", f"time limit: not done after {most_seconds:,.0f} s ({why})"
     return None
+
+
+def _limit(run: _Run) -> tuple[float, str]:
+    """Seconds that a job may take, and where that comes from."""
+    if math.isfinite(run.workplace.job_seconds):
+        return run.workplace.job_seconds, "limits.job_time"
+    try:
+        foretold = float(run.workplace.foretold(run.job.key).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return UNFORETOLD_S, "it said nothing of how long it takes; limits.job_time sets another limit"
+    if PATIENCE * foretold < FORETOLD_S:
+        return FORETOLD_S, "it foretold less than a quarter of that; limits.job_time sets another limit"
+    return PATIENCE * foretold, f"{PATIENCE:g} times what its first epoch foretold; limits.job_time sets another limit"
 
 
 def _state(pid: int) -> tuple[int, bool]:
@@ -339,11 +363,14 @@ def _attempt(run: _Run, clock: float) -> dict[str, Any]:
 
     job, workplace = run.job, run.workplace
     store = Store(Path(workplace.store))
-    note = workplace.progress(job.key)
 
     def progress(text: str) -> None:
         with contextlib.suppress(OSError):  # only for people who watch
-            note.write_text(text, encoding="utf-8")
+            workplace.progress(job.key).write_text(text, encoding="utf-8")
+
+    def foretell(seconds: float) -> None:
+        with contextlib.suppress(OSError):  # without it, the limit is another
+            workplace.foretold(job.key).write_text(f"{seconds:.0f}", encoding="utf-8")
 
     try:
         progress("")
@@ -354,7 +381,12 @@ def _attempt(run: _Run, clock: float) -> dict[str, Any]:
                 raise ResultLost(f"the store lost a result that {job.name} needs; run the same command again")
             parents.append(data)
         context = Context(
-            store=store, parents=parents, settings=job.settings, threads=workplace.threads, progress=progress
+            store=store,
+            parents=parents,
+            settings=job.settings,
+            threads=workplace.threads,
+            progress=progress,
+            foretell=foretell,
         )
         result = JOBS[job.name].body(context)
         store.put(job.key, result, seconds=time.monotonic() - clock)

@@ -154,3 +154,14 @@ def test_a_model_without_batch_normalization_is_left_alone():
     before = model.get_weights()
     normalization.recalibrate(model, Split(inputs=TRAIN.inputs, labels=TRAIN.labels))
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def test_after_the_first_epoch_it_is_said_how_long_all_will_take():
+    told = []
+    training = dataclasses.replace(tiny.training(data=(TRAIN, VALIDATION)), foretell=told.append)
+    [(name, values)] = Recipe(
+        prune=Prune(sparsity=0.5, frequency=2), finetune=Finetune(epochs=3, learning_rate=1e-3)
+    ).stages()
+    _, report = stages.run(name, baseline(), values, training)
+    [seconds] = told
+    assert seconds >= 3 * report["epoch_seconds"] > 0

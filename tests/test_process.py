@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from autoopt import machine_gate, pipeline, scratch
+from autoopt import machine_gate, pipeline, process, scratch
 from autoopt.errors import CandidateFailed, TargetUnavailable
 from autoopt.locks import private_folder
 from autoopt.pipeline import Job
@@ -406,12 +407,35 @@ def test_a_job_that_a_stopped_study_froze_goes_on(
 
 
 @linux
-def test_a_job_may_have_a_limit_of_its_own(tmp_path: Path, place: Workplace) -> None:
-    endless = replace(place, job_seconds=float("inf"))
-    slow = replace(job(tmp_path, "import time; time.sleep(30)"), limit_s=1)
-    outcome = run(slow, endless, never)
-    assert (outcome.state, "not done after 1 s" in outcome.reason) == ("failed", True)
-    assert 1 <= outcome.seconds < 25
+@pytest.mark.parametrize(
+    ("limit", "foretold", "words"),
+    [
+        (1.0, None, "not done after 1 s (limits.job_time)"),
+        (
+            math.inf,
+            None,
+            "not done after 3 s (it said nothing of how long it takes; limits.job_time sets another limit)",
+        ),
+        (math.inf, 0.1, "not done after 1 s (it foretold less than a quarter of that;"),
+        (
+            math.inf,
+            0.5,
+            "not done after 2 s (4 times what its first epoch foretold; limits.job_time sets another limit)",
+        ),
+    ],
+)
+def test_a_job_takes_as_long_as_was_said(
+    tmp_path: Path, place: Workplace, limit: float, foretold: float | None, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "FORETOLD_S", 1.0)
+    monkeypatch.setattr(process, "UNFORETOLD_S", 3.0)
+    slow = job(tmp_path, "import time; time.sleep(60)")
+    if foretold is not None:
+        (tmp_path / "store" / "logs").mkdir()
+        place.foretold(slow.key).write_text(str(foretold))
+    outcome = run(slow, replace(place, job_seconds=limit), never)
+    assert (outcome.state, words in outcome.reason) == ("failed", True), outcome.reason
+    assert not place.foretold(slow.key).exists()
 
 
 def test_a_clock_that_is_set_changes_no_job(tmp_path: Path, place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,6 +78,7 @@ class Training:
         validation: data to choose the best epoch on.
         progress: told `epoch 1/3` and its like.
         taught: what the untouched model says to each item of `train`, for distillation.
+        foretell: told after the first epoch how many seconds all of them will take.
     """
 
     manifest: Manifest
@@ -85,6 +86,7 @@ class Training:
     validation: Split
     progress: Callable[[str], None]
     taught: np.ndarray | None = None
+    foretell: Callable[[float], None] = lambda _: None
 
     def loss(self) -> Any:
         """The loss of a model with one output.
@@ -192,6 +194,8 @@ def fit(
             if settled is not now.weights:
                 model.set_weights(now.weights)
             now.seconds.append(time.monotonic() - self.began)
+            if epoch == first:  # building the graph counts in, so it is rather too much
+                training.foretell(now.seconds[-1] * (last - first))
 
         def _finite(self, loss: float) -> float:
             if not math.isfinite(loss):

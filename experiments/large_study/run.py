@@ -124,7 +124,7 @@ def resumed(folder: Path, trials: int) -> float:
     shutil.rmtree(logs, ignore_errors=True)
     began = time.monotonic()
     command = [*AUTOOPT, "run", str(folder), "--trials", str(trials)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=QUIET) as driver:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=QUIET) as driver:
         while len(list(logs.glob("*.log"))) < 2:  # the first is the task's
             if driver.poll() is not None:
                 raise SystemExit("the run ended before it began a job")
