@@ -465,6 +465,6 @@ def _load(study: Path) -> "SavedResults":
     from autoopt.export import load
 
     results = load(study)
-    for path in results.damaged:
-        click.echo(f"warning: {path} is damaged and left out; `autoopt run {study}` restores it", err=True)
+    if warning := results.warning():
+        click.echo(f"warning: {warning}", err=True)
     return results

@@ -1,14 +1,13 @@
 """What became of each recipe that a search took up, in memory and in files of their own."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from autoopt import records
 from autoopt.candidate import Candidate, Skipped
-from autoopt.export import read_candidate, read_skipped
 from autoopt.folder import StudyFolder
+from autoopt.records import Header
 from autoopt.results import Results
-from autoopt.store import write_atomically
 from autoopt.terms import Terms
 
 
@@ -27,27 +26,28 @@ class Ledger:
 
     def recall(self, number: int) -> Candidate | Skipped | None:
         """Take over what an earlier run wrote down; None if it did not finish, or its file was damaged."""
-        candidate = read_candidate(self.folder.candidate_file(number))
-        if candidate is not None:
+        candidate = records.read_candidate(self.folder, number, self.terms.metrics)
+        if isinstance(candidate, Candidate):
             self.candidates[number] = candidate
             return candidate
-        skipped = read_skipped(self.folder.skipped_file(number))
-        if skipped is not None:
-            self.skipped[number] = skipped
+        skipped = records.read_skipped(self.folder, number)
+        if not isinstance(skipped, Skipped):
+            return None
+        self.skipped[number] = skipped
         return skipped
 
     def keep(self, candidate: Candidate) -> None:
         """Write a candidate down."""
         number = candidate.number
         if self.candidates.get(number) != candidate:
-            write_atomically(self.folder.candidate_file(number), json.dumps(candidate.to_dict()).encode())
+            records.write(self.folder.candidate_file(number), candidate.to_dict())
             self.candidates = {**self.candidates, number: candidate}
         if self.skipped.pop(number, None) is not None:  # it was taken up again
             self.folder.skipped_file(number).unlink(missing_ok=True)
 
     def skip(self, skipped: Skipped) -> None:
         """Write down that a recipe is not trained, or no further."""
-        write_atomically(self.folder.skipped_file(skipped.number), json.dumps(skipped.to_dict()).encode())
+        records.write(self.folder.skipped_file(skipped.number), skipped.to_dict())
         self.skipped[skipped.number] = skipped
 
     def results(self) -> Results:
@@ -78,14 +78,13 @@ class Ledger:
 
     def write_header(self, manifest: str, provenance: Mapping[str, Any]) -> None:
         """What `autoopt.load` needs beside the candidates."""
-        quality = self.terms.quality
-        header = {
-            "study": self.folder.name,
-            "quality": {"name": quality.name, "direction": quality.direction, "unit": quality.unit},
-            "objectives": list(self.terms.objectives),
-            "budgets": [b.text for b in self.terms.budgets],
-            "manifest": manifest,
-            "provenance": dict(provenance),
-            **({"equivalence": self.terms.equivalence} if self.terms.equivalence else {}),
-        }
-        write_atomically(self.folder.header, json.dumps(header, indent=1).encode())
+        header = Header(
+            study=self.folder.name,
+            quality=self.terms.quality,
+            objectives=self.terms.objectives,
+            budgets=self.terms.budgets,
+            equivalence=self.terms.equivalence,
+            manifest=manifest,
+            provenance=provenance,
+        )
+        records.write(self.folder.header, header.to_dict(), indent=1)

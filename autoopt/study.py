@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from autoopt import records
 from autoopt.export import SavedResults, load
 from autoopt.folder import StudyFolder
 from autoopt.progress import Recorder, View, usual
@@ -85,6 +86,8 @@ def _search(study: str | os.PathLike[str], target: str | None, view: View | None
     with contextlib.ExitStack() as stack:
         stack.enter_context(folder.lock())
         shown = stack.enter_context(Recorder(view or usual(), folder.now))
+        for damage in records.set_aside(folder):
+            shown.note(f"warning: {damage.path} is damaged ({damage.reason}); set aside as {damage.aside}")
         Search(folder, config, shown, **settings).run()
     results = load(folder.path)
     write_outputs(folder, results)
