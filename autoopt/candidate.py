@@ -75,7 +75,7 @@ _STAGE = {
     "judged_epoch": int,
     "seconds": float,
     "epoch_seconds": float,
-    "touched": [{}],
+    "touched": [object],
 }
 _SHAPE = {
     "number": int,

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import io
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ import numpy as np
 
 from autoopt import budgets as budget_syntax
 from autoopt import equivalence as equivalences
-from autoopt import picking
+from autoopt import interchange, picking
 from autoopt.budgets import SHORT_FORMS, Budget, Limit
 from autoopt.candidate import Candidate, Skipped
 from autoopt.errors import ConfigError
@@ -36,8 +35,6 @@ ALIVE, DEAD = 0.5, 0.1
 """A class is lost if the baseline gets at least the first share of its items right, and a candidate less than the second."""
 SPLITS = ("validation", "test")
 """The splits that a confirmed candidate's quality was measured on."""
-FORMAT = 1
-"""Version of the JSON that `Results.to_json` writes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -395,20 +392,7 @@ class Results:
 
     def to_json(self) -> str:
         """Everything, as JSON; `from_json` is its inverse."""
-        return json.dumps(
-            {
-                "format": FORMAT,
-                "study": self.study,
-                "metrics": [dataclasses.asdict(m) for m in self.metrics.values()],
-                "quality": self.quality,
-                "objectives": list(self.objectives),
-                "budgets": [b.text for b in self.budgets],
-                "provenance": dict(self.provenance),
-                "candidates": [c.to_dict() for c in self.candidates],
-                **({"equivalence": self.equivalence} if self.equivalence else {}),
-            },
-            allow_nan=False,
-        )
+        return interchange.text(self)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -417,20 +401,4 @@ class Results:
         Raises:
             ConfigError: if it is not such a text.
         """
-        try:
-            plain = json.loads(text)
-            if plain["format"] != FORMAT:
-                raise ConfigError(f"results: expected format {FORMAT}, got {plain['format']}; use a matching autoopt")
-            metrics = {m["name"]: Metric(**m) for m in plain["metrics"]}
-            return cls(
-                study=plain["study"],
-                metrics=metrics,
-                quality=plain["quality"],
-                objectives=tuple(plain["objectives"]),
-                budgets=tuple(budget_syntax.parse(b, metrics, stored=True) for b in plain["budgets"]),
-                candidates=tuple(Candidate.from_dict(c) for c in plain["candidates"]),
-                provenance=plain["provenance"],
-                equivalence=plain.get("equivalence", ""),
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"results: not a results file of autoopt ({error!r})") from error
+        return cls(**interchange.read(text))
