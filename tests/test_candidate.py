@@ -153,7 +153,7 @@ def test_what_makes_no_sense_in_a_measurement_is_named(change, words):
 
 
 def test_a_size_below_nothing_is_refused():
-    with pytest.raises(ConfigError, match="candidate.size_bytes: expected a value of at least 0, got -5"):
+    with pytest.raises(ConfigError, match=r"candidate\.size_bytes: expected a value of at least 0, got -5"):
         Candidate.from_dict(candidate(1, size_bytes=-5.0).to_dict())
 
 

@@ -287,10 +287,10 @@ def test_a_file_is_found_relative_to_its_folder(tmp_path):
     ("name", "message"),
     [
         ("mobil", "space: no bundled space 'mobil'; did you mean 'mobile'\\?.*give a .yaml file"),
-        ("none.yaml", "none.yaml: can't read the space \\(No such file"),
-        ("folder.yaml", "folder.yaml: can't read the space \\(Is a directory"),
+        ("none.yaml", "none.yaml: can't read it \\(No such file"),
+        ("folder.yaml", "folder.yaml: expected a YAML file, got a folder"),
         ("broken.yaml", "broken.yaml: not YAML: "),
-        ("binary.yaml", "binary.yaml: not YAML: "),
+        ("binary.yaml", "binary.yaml: expected UTF-8, got the byte 0xff"),
         ("empty.yaml", "empty.yaml: space: expected a mapping with keys .*, got None"),
     ],
 )
