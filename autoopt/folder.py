@@ -162,10 +162,20 @@ class StudyFolder:
         return self.out / "store.path"
 
     def store(self) -> Path:
-        """The store's folder: `out/store`, or where the last run was told to keep it."""
-        if self.store_note.exists():
-            return Path(self.store_note.read_text(encoding="utf-8").strip())
-        return self.out / "store"
+        """The store's folder: `out/store`, or where the last run was told to keep it.
+
+        Raises:
+            TargetUnavailable: if the note of that can't be read.
+        """
+        try:
+            place = os.fsdecode(self.store_note.read_bytes()).removesuffix("\n")
+        except FileNotFoundError:
+            return self.out / "store"
+        except OSError as error:
+            raise TargetUnavailable(f"{self.store_note}: can't read where the store is ({error.strerror})") from error
+        if not place or "\0" in place:
+            raise TargetUnavailable(f"{self.store_note}: expected the store's folder, got nothing; give --store again")
+        return Path(place)
 
     def candidate_file(self, number: int) -> Path:
         """Where a candidate's JSON is."""
@@ -183,7 +193,7 @@ class StudyFolder:
         """
         try:
             self.out.mkdir(parents=True, exist_ok=True)
-            held = open(self.out / "driver.lock", "a+", encoding="utf-8")  # noqa: SIM115 - the caller keeps it open
+            held = open(self.out / "driver.lock", "a+", encoding="utf-8", errors="replace")  # noqa: SIM115 - the caller keeps it open
         except OSError as error:
             raise TargetUnavailable(f"{self.out}: can't write ({error.strerror})") from error
         patience = time.monotonic() + LOOKING_S  # whoever looks whether a driver runs holds it for a moment
@@ -203,9 +213,10 @@ class StudyFolder:
 
     def driver(self) -> int | None:
         """Process number of the driver that is running the study, or None."""
-        with contextlib.suppress(OSError), open(self.out / "driver.lock", encoding="utf-8") as held:
+        with contextlib.suppress(OSError), open(self.out / "driver.lock", encoding="utf-8", errors="replace") as held:
             if not try_lock(held, shared=True):
-                return int(held.read().strip() or 0)
+                number = held.read(20).strip()
+                return int(number) if number.isascii() and number.isdigit() else 0
         return None
 
     def config(self, target: str | None = None) -> StudyConfig:

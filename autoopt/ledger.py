@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from autoopt import records
+from autoopt import judging, records
 from autoopt.candidate import Candidate, Skipped
 from autoopt.folder import StudyFolder
 from autoopt.records import Header
@@ -65,16 +65,16 @@ class Ledger:
 
     def told(self, candidate: Candidate) -> tuple[Sequence[float] | None, dict[str, float]]:
         """What a sampler is told of a candidate: its objectives (None if it failed), and by budget how far it is outside."""
-        reference = self.candidates.get(0, candidate)
+        known = {**self.candidates, candidate.number: candidate}.values()
         excesses = {}
         for budget in self.terms.budgets:
-            value, base = candidate.value(budget.metric), reference.value(budget.metric)
-            if value is not None:
-                scale = abs(budget.bound(base)) or 1.0  # budgets of all units weigh alike
-                excesses[budget.text] = budget.margin(value, base) / scale
+            reference = judging.reference_value(known, budget.metric)
+            excess = judging.excess(budget, candidate.value(budget.metric), reference)
+            if excess is not None:
+                excesses[budget.text] = excess
         values = [candidate.value(o) for o in self.terms.objectives]
-        known = [] if candidate.failed else [v for v in values if v is not None]
-        return known if known and len(known) == len(values) else None, excesses
+        measured = [] if candidate.failed else [v for v in values if v is not None]
+        return measured if measured and len(measured) == len(values) else None, excesses
 
     def write_header(self, manifest: str, provenance: Mapping[str, Any]) -> None:
         """What `autoopt.load` needs beside the candidates."""

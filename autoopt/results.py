@@ -13,7 +13,7 @@ import numpy as np
 
 from autoopt import budgets as budget_syntax
 from autoopt import equivalence as equivalences
-from autoopt import interchange, picking
+from autoopt import interchange, judging, picking
 from autoopt.budgets import SHORT_FORMS, Budget, Limit
 from autoopt.candidate import Candidate, Skipped
 from autoopt.errors import ConfigError
@@ -100,19 +100,19 @@ class Results:
     @cached_property
     def baseline(self) -> Candidate | None:
         """The untouched model in float32, or None before it was measured."""
-        found = [c for c in self.candidates if c.origin == "baseline" and not c.failed]
-        return found[0] if found else None
+        return judging.baseline(self.candidates)
 
     def reference(self, metric: str) -> Candidate | None:
-        """The candidate that a metric's change is told against: the baseline, or None if nothing has it.
+        """The candidate that a metric's change is told against; see `judging.reference`."""
+        return self._references.get(metric)
 
-        Where the target can't run the baseline in float32, that is its first post-training scheme there.
-        """
-        first = (c for c in self.candidates if c.origin in ("baseline", "scheme") and not c.failed)
-        return next((c for c in first if c.value(metric) is not None), None)
+    @cached_property
+    def _references(self) -> dict[str, Candidate]:
+        found = {name: judging.reference(self.candidates, name) for name in self.metrics}
+        return {name: candidate for name, candidate in found.items() if candidate is not None}
 
     def _reference(self, metric: str) -> float | None:
-        found = None if self.baseline is None else self.reference(metric)
+        found = self.reference(metric)
         return None if found is None else found.value(metric)
 
     def margins(self, candidate: Candidate, budgets: Iterable[Budget] | None = None) -> dict[str, float]:
@@ -131,13 +131,13 @@ class Results:
     def hardest(self, candidate: Candidate, budget: Budget) -> Reading | None:
         """The value by which a candidate is furthest outside a budget, or None where it was not measured."""
         readings = self.readings(candidate, budget.metric)
-        if readings[0][0] is None or (budget.factor != 0 and readings[0][1] is None):
+        if judging.margin(budget, *readings[0]) is None:
             return None
         splits = SPLITS if budget.metric == self.quality and self.confirms else ("",)
         known = [
-            Reading(budget.margin(value, reference), value, split)
+            Reading(margin, value, split)
             for (value, reference), split in zip(readings, splits, strict=False)
-            if value is not None and (budget.factor == 0 or reference is not None)
+            if value is not None and (margin := judging.margin(budget, value, reference)) is not None
         ]
         return max(known, key=lambda reading: reading.margin)
 

@@ -176,3 +176,33 @@ def test_hours_are_a_number_or_a_duration(tmp_path: Path, given: str, hours: flo
 def test_an_equivalence_margin_is_read_as_it_stands(tmp_path: Path, given: str, read: str) -> None:
     assert study(tmp_path, f"{SPACE}equivalence: {given}").config().equivalence == read
     assert study(tmp_path, SPACE).config().equivalence == ""
+
+
+@pytest.mark.parametrize("name", ["plain", " spaces ", "100%", "a?b#c", "new\nline", "ü"])
+def test_a_store_elsewhere_may_have_any_name(tmp_path: Path, name: str) -> None:
+    folder = StudyFolder(tmp_path)
+    folder.out.mkdir()
+    folder.store_note.write_bytes(f"{tmp_path / name}\n".encode())
+    assert folder.store() == tmp_path / name
+
+
+def test_a_damaged_note_of_the_store_is_one_line(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    folder.store_note.mkdir(parents=True)
+    with pytest.raises(TargetUnavailable, match=r"store\.path: can't read where the store is"):
+        folder.store()
+    folder.store_note.rmdir()
+    for text in (b"", b"\n", b"a\0b"):
+        folder.store_note.write_bytes(text)
+        with pytest.raises(TargetUnavailable, match="expected the store's folder"):
+            folder.store()
+
+
+@pytest.mark.parametrize("text", [b"", b"no number", b"\xff\xfe", b"9" * 10_000, "٣".encode()])
+def test_whatever_stands_in_the_lock_a_driver_is_seen(tmp_path: Path, text: bytes) -> None:
+    folder = StudyFolder(tmp_path)
+    with folder.lock():
+        (folder.out / "driver.lock").write_bytes(text)
+        assert StudyFolder(tmp_path).driver() is not None
+        with pytest.raises(TargetUnavailable, match="is running this study"):
+            StudyFolder(tmp_path).lock()
