@@ -10,6 +10,7 @@ from autoopt import bundle, records
 from autoopt.candidate import Candidate
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.folder import StudyFolder
+from autoopt.reprs import typed
 from autoopt.results import Pick, Results
 from autoopt.store import Store, write_atomically
 from autoopt.task import Manifest
@@ -39,7 +40,7 @@ class SavedResults(Results):
         """One line that names what is damaged and left out; `` where nothing is."""
         if not self.damaged:
             return ""
-        again = f"`autoopt run {self.folder.path}` restores what it can"
+        again = f"`autoopt run {typed(self.folder.path)}` restores what it can"
         if len(self.damaged) == 1:
             return f"{self.damaged[0]} is damaged and left out ({self.reasons[0]}); {again}"
         named = [f"{path}: {why}" for path, why in zip(self.damaged[:NAMED], self.reasons, strict=False)]
@@ -60,7 +61,7 @@ class SavedResults(Results):
             raise TargetUnavailable(
                 f"the store {self.folder.store()} has lost the file of {candidate.name}; ",
                 call=f"autoopt.run({str(self.folder.path)!r}, recipes=[candidate.recipe]) makes it again",
-                command=f"`autoopt run {self.folder.path} --recipe RECIPE.json` makes it again",
+                command=f"`autoopt run {typed(self.folder.path)} --recipe RECIPE.json` makes it again",
             )
         return data
 
@@ -156,9 +157,9 @@ def load(study: str | os.PathLike[str]) -> SavedResults:
     if header is None:
         damage = next((d for d in found.damaged if d.path == folder.header), None)
         if damage is None:
-            how = f"run `autoopt run {folder.path}` first, or autoopt.run in Python"
+            how = f"run `autoopt run {typed(folder.path)}` first, or autoopt.run in Python"
             raise ConfigError(f"{folder.path}: no results yet; {how}")
-        how = f"run `autoopt run {folder.path}` to restore it, or autoopt.run in Python"
+        how = f"run `autoopt run {typed(folder.path)}` to restore it, or autoopt.run in Python"
         raise ConfigError(f"{damage.path}: can't be read ({damage.reason}); {how}")
     return SavedResults(
         study=header.study,

@@ -18,6 +18,7 @@ from autoopt import space as spaces
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.locks import try_lock
 from autoopt.recipe import MAX_SEED
+from autoopt.reprs import typed
 from autoopt.space import SearchSpace
 from autoopt.strategy import Strategy
 from autoopt.targets import Target
@@ -109,7 +110,7 @@ class StudyFolder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         if not self.path.is_dir():
-            raise ConfigError(f"{self.path}: no such folder; `autoopt init {self.path} ...` makes a study")
+            raise ConfigError(f"{self.path}: no such folder; `autoopt init {typed(self.path)} ...` makes a study")
 
     @property
     def name(self) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -394,11 +394,11 @@ class Results:
         """Everything, as JSON; `from_json` is its inverse."""
         return interchange.text(self)
 
-    @classmethod
-    def from_json(cls, text: str) -> Self:
+    @staticmethod
+    def from_json(text: str) -> "Results":
         """Read what `to_json` wrote.
 
         Raises:
             ConfigError: if it is not such a text.
         """
-        return cls(**interchange.read(text))
+        return Results(**interchange.read(text))

@@ -44,6 +44,8 @@ from autoopt.recipe import (
 )
 from autoopt.validation import expect_keys, expect_number, fail, nearest
 
+MOST_STEPS = 10**15
+"""Steps of a range that floats still tell apart."""
 Choose = Callable[[str, Knob], Value]
 
 
@@ -406,6 +408,8 @@ def _range(path: str, value: Mapping[str, Any], kind: object) -> Range:
         assert not isinstance(step, str)
         if step <= 0:
             fail(f"{path}.step", "a number over 0", step)
+        if not (high - low) / step < MOST_STEPS:
+            fail(f"{path}.step", f"fewer than {MOST_STEPS} steps from low to high", step)
     if log and "step" in value:
         raise ConfigError(f"{path}: expected step or log, got both")
     if log and low <= 0:

@@ -1,10 +1,10 @@
 """Studies seen from outside, while a driver may be running them."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from autoopt import jsontext
 from autoopt.export import SavedResults, load
 from autoopt.folder import StudyFolder
 
@@ -50,7 +50,7 @@ class Watched:
         if folder.driver() is None:
             return {}
         try:
-            found: dict[str, Any] = json.loads(folder.now.read_text(encoding="utf-8"))
+            found = jsontext.parse(folder.now.read_bytes())
         except (OSError, ValueError):
             return {"running": []}
-        return found
+        return found if isinstance(found, dict) else {"running": []}

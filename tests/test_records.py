@@ -23,6 +23,7 @@ from autoopt.recipe import Prune, Recipe
 from autoopt.records import Damage, Header
 from autoopt.store import Store
 from autoopt.terms import Terms
+from autoopt.watched import Watched
 
 FILE = b"pretend this is a model"
 TERMS = Terms(
@@ -258,3 +259,23 @@ def test_a_header_round_trip() -> None:
         equivalence="2 points", manifest="k", provenance={"time": dict.fromkeys(records.TIMES, 1.0), "items": {"train": 3}},
     )  # fmt: skip
     assert Header.from_dict(header.to_dict()) == header
+
+
+def test_whoever_watches_is_warned_once(study: StudyFolder) -> None:
+    said: list[str] = []
+    watched = Watched([study.path], warn=said.append)
+    assert watched.results(0).damaged == ()
+    assert said == []
+    study.candidate_file(1).unlink()
+    study.candidate_file(1).write_text("{")
+    for _ in range(2):
+        assert len(watched.results(0).damaged) == 1
+        records.write(study.candidate_file(5), dataclasses.replace(BASELINE, number=5).to_dict())
+    assert [text.partition(" (")[0] for text in said] == [f"{study.candidate_file(1)} is damaged and left out"]
+
+
+@pytest.mark.parametrize("text", ["[]", "5", "{", "[" * 10**5, "NaN"])
+def test_a_damaged_note_of_what_runs_shows_nothing(study: StudyFolder, text: str) -> None:
+    study.now.write_text(text)
+    with study.lock():
+        assert Watched([study.path]).now(0) == {"running": []}

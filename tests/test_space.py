@@ -395,6 +395,10 @@ def test_files_that_are_no_space(tmp_path, name, message):
             "{scheme: int8, prune: {sparsity: 0.5, structure: 2:4}}",
             'prune.structure: expected text, got 124; put it in quotes: YAML reads 2:4 as a number, "2:4" as text',
         ),
+        (
+            "{scheme: int8, prune: {sparsity: {low: 0.1, high: 0.8, step: 5.0e-324}}}",
+            "prune.sparsity.step: expected fewer than",
+        ),
         ("{scheme: int8, prune: {structure: [2:4]}}", "prune.structure: expected text, got 124; put it in quotes"),
         ("{scheme: [no]}", "scheme: unknown scheme False; known: float32, "),
     ],
