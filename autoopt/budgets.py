@@ -16,22 +16,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autoopt.errors import ConfigError
-from autoopt.metrics import Metric, show_bytes
-from autoopt.validation import nearest
+from autoopt.metrics import Metric
+from autoopt.quantities import BYTES, MILLISECONDS, NUMBER, TINY, number, summed, text_of
+from autoopt.validation import fail, nearest
 
-_NUMBER = r"(?:\d+(?:_\d+)*(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
-_QUANTITY = rf"(?P<number>{_NUMBER})\s*(?P<unit>%|[A-Za-zµμ]+(?:\s+(?i:points?))?|)"
+_QUANTITY = rf"(?P<number>{NUMBER})\s*(?P<unit>%|[A-Za-zµμ]+(?:\s+(?i:points?))?|)"
 _OF_BASELINE = r"(?P<of>\s*of\s+(?:the\s+)?baseline)?"
 _LIMIT = re.compile(r"\s*(?P<metric>[A-Za-z_]\w*)\s*(?P<sense><=|>=)\s*(?P<bound>.+?)\s*")
 _ABSOLUTE = re.compile(_QUANTITY)
 _OFFSET = re.compile(rf"baseline(?:\s*(?P<sign>[-+])\s*{_QUANTITY}{_OF_BASELINE})?")
 _ALLOWANCE = re.compile(rf"{_QUANTITY}{_OF_BASELINE}")
-_FACTOR = re.compile(rf"(?P<factor>{_NUMBER})\s*(?P<percent>%\s*of\s+(?:the\s+)?|\*\s*)baseline")
+_FACTOR = re.compile(rf"(?P<factor>{NUMBER})\s*(?P<percent>%\s*of\s+(?:the\s+)?|\*\s*)baseline")
 SYNTAX = "'METRIC <= LIMIT' or 'METRIC >= LIMIT', such as 'size_bytes <= 300 KB' or 'accuracy >= baseline - 1 point'"
-TINY = 1000
-"""A bare number of bytes below this is asked back: no model is that small, and who writes 60 means kilobytes."""
 MANY_TIMES = 10
 """A bare ratio over this is asked back: who writes 50 means percent."""
+MOST = 1e30
+"""No limit is larger."""
+LONGEST = 300
+"""Characters of a budget."""
 AMBIGUOUS = 0.2
 """A bare difference of fractions from this on is asked back: who writes 0.5 means half a point, or half of all."""
 
@@ -48,15 +50,15 @@ POINTS = ("point", "points", "pt", "pts", "pp", "percent", "percentage point", "
 """Words for a hundredth of a fraction, beside `%`."""
 SPELLED = {
     "fraction": "'%', 'points'",
-    "ms": "'ms', 'us', 's'",
-    "B": "'B', 'KB', 'MB', 'GB', 'KiB', 'MiB', 'GiB'",
+    "ms": "'ms', 'us', 's', 'min', 'h'",
+    "B": "'B', 'KB', 'MB', 'GB', 'TB', 'KiB', 'MiB', 'GiB', 'TiB'",
     "ratio": "'%', 'x'",
     "": "a bare number",
 }
 """The units of each kind, as a message names them."""
 UNITS: dict[str, dict[str, float]] = {
-    "B": {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 1024, "mib": 1024**2, "gib": 1024**3},
-    "ms": {"": 1, "ms": 1, "us": 1e-3, "µs": 1e-3, "μs": 1e-3, "s": 1e3},
+    "B": {"": 1, **BYTES},
+    "ms": {"": 1, **MILLISECONDS},
     "fraction": {"": 1, **dict.fromkeys(("%", *POINTS), 0.01)},
     "ratio": {"": 1, "%": 0.01, "x": 1},
     "": {"": 1},
@@ -114,18 +116,23 @@ def parse(text: str, metrics: Mapping[str, Metric], *, stored: bool = False) -> 
     Raises:
         ConfigError: for another syntax, an unknown metric, a unit of another kind, or a number that can be mistaken.
     """
-    found = _LIMIT.fullmatch(str(text))
+    if not isinstance(text, str) or len(text) > LONGEST:
+        fail("budget", SYNTAX, text)
+    found = _LIMIT.fullmatch(text)
     if not found:
         raise ConfigError(f"budget {text!r}: expected {SYNTAX}")
     name, sense, bound = found["metric"], found["sense"], found["bound"]
     if name not in metrics:
         raise ConfigError(f"budget {text!r}: unknown metric {name!r}; {nearest(name, metrics)}")
     metric, where = metrics[name], f"budget {text!r}"
+    bound = summed(bound) if metric.unit == "ms" else bound
     factor, share, offset = 0.0, 0.0, 0.0
     if match := _ABSOLUTE.fullmatch(bound):
         offset = _absolute(match, metric, where, stored=stored)
     elif match := _FACTOR.fullmatch(bound):
-        factor = float(match["factor"].replace("_", "")) * (0.01 if match["percent"].startswith("%") else 1)
+        factor = _finite(number(match["factor"]), match["factor"], where) * (
+            0.01 if match["percent"].startswith("%") else 1
+        )
     elif match := _OFFSET.fullmatch(bound):
         factor = 1.0
         if match["sign"]:
@@ -150,7 +157,7 @@ def allowance(text: str, metric: Metric, where: str) -> tuple[float, float]:
     Raises:
         ConfigError: if it can't be read.
     """
-    match = _ALLOWANCE.fullmatch(text.strip())
+    match = _ALLOWANCE.fullmatch(summed(text.strip()) if metric.unit == "ms" else text.strip())
     if match is None:
         example = "'1 point'" if metric.unit == "fraction" else "'0.05' in its own unit, or '5 %'"
         raise ConfigError(f"{where}: expected a difference of {metric.name} such as {example}, or '1 % of baseline'")
@@ -158,51 +165,55 @@ def allowance(text: str, metric: Metric, where: str) -> tuple[float, float]:
 
 
 def _allowance(match: re.Match[str], metric: Metric, where: str, *, stored: bool) -> tuple[float, float]:
-    number, unit = _number(match, where), _unit(match)
+    amount, unit = _number(match, where), _unit(match)
     if match["of"]:
         if unit not in ("%", "percent"):
             raise ConfigError(f"{where}: expected a percentage of the baseline, got {match['number']} {unit}".rstrip())
-        return number / 100, 0.0
+        return amount / 100, 0.0
     if unit in ("%", "percent") and unit not in UNITS[metric.unit]:
-        return number / 100, 0.0
+        return amount / 100, 0.0
     if unit and not metric.unit:
         raise ConfigError(
             f"{where}: {metric.name} has no unit; write such as '0.05' of its own, or '5 %' of the baseline's"
         )
     if not unit and not stored:
-        if metric.unit == "fraction" and number >= AMBIGUOUS:
+        if metric.unit == "fraction" and amount >= AMBIGUOUS:
             points = (
-                f"'{number:g} point{'' if number == 1 else 's'}' (the same as '{number:g} %' or '{number / 100:g}')"
+                f"'{amount:g} point{'' if amount == 1 else 's'}' (the same as '{amount:g} %' or '{amount / 100:g}')"
             )
-            instead = f", or '{number * 100:g} points' if that is meant" if number <= 1 else ""
-            raise ConfigError(f"{where}: {number:g} of what? Write {points}{instead}")
-        _expect_likely(number, metric, where)
-    return 0.0, number * _factor(match, metric, where)
+            instead = f", or '{amount * 100:g} points' if that is meant" if amount <= 1 else ""
+            raise ConfigError(f"{where}: {amount:g} of what? Write {points}{instead}")
+        _expect_likely(amount, metric, where)
+    return 0.0, amount * _factor(match, metric, where)
 
 
 def _absolute(match: re.Match[str], metric: Metric, where: str, *, stored: bool) -> float:
-    number, unit = _number(match, where), _unit(match)
+    amount, unit = _number(match, where), _unit(match)
     if not unit and not stored:
-        if metric.unit == "fraction" and number > 1:
-            raise ConfigError(f"{where}: {number:g} is more than all of it; write '{number:g} %' or '{number / 100:g}'")
-        _expect_likely(number, metric, where)
-    return number * _factor(match, metric, where)
+        if metric.unit == "fraction" and amount > 1:
+            raise ConfigError(f"{where}: {amount:g} is more than all of it; write '{amount:g} %' or '{amount / 100:g}'")
+        _expect_likely(amount, metric, where)
+    return amount * _factor(match, metric, where)
 
 
-def _expect_likely(number: float, metric: Metric, where: str) -> None:
-    """Ask back where hardly anybody means a bare number in the metric's own unit."""
-    if metric.unit == "B" and 0 < number < TINY:
-        asked = f"write '{number:g} KB', or '{number:g} B' if bytes are meant"
-        raise ConfigError(f"{where}: {number:g} bytes is less than any model takes; {asked}")
-    if metric.unit == "ratio" and number > MANY_TIMES:
-        raise ConfigError(f"{where}: {number:g} of what? Write '{number:g} %', or '{number:g}x' if that is meant")
+def _expect_likely(amount: float, metric: Metric, where: str) -> None:
+    """Ask back where hardly anybody means a bare amount in the metric's own unit."""
+    if metric.unit == "B" and 0 < amount < TINY:
+        asked = f"write '{amount:g} KB', or '{amount:g} B' if bytes are meant"
+        raise ConfigError(f"{where}: {amount:g} bytes is less than any model takes; {asked}")
+    if metric.unit == "ratio" and amount > MANY_TIMES:
+        raise ConfigError(f"{where}: {amount:g} of what? Write '{amount:g} %', or '{amount:g}x' if that is meant")
 
 
 def _number(match: re.Match[str], where: str) -> float:
-    number = float(match["number"].replace("_", ""))
-    if not math.isfinite(number):
-        raise ConfigError(f"{where}: expected a finite limit, got {match['number']}")
-    return number
+    return _finite(number(match["number"]), match["number"], where)
+
+
+def _finite(value: float, written: str, where: str) -> float:
+    """The value, if it can be reckoned with; its products with units and baselines must not overflow."""
+    if value > MOST:
+        raise ConfigError(f"{where}: expected a finite limit, got {written[:40]}")
+    return value
 
 
 def _unit(match: re.Match[str]) -> str:
@@ -237,7 +248,7 @@ def from_short_forms(
 ) -> list[Budget]:
     """The budgets behind `--max-size 300KB` and its like.
 
-    A bare latency is in milliseconds. A bare size is refused, since 60 may be bytes or kilobytes.
+    A bare latency is in milliseconds, a bare size in bytes; one that is too small for that is asked back.
 
     Args:
         metrics: as for `parse`.
@@ -274,14 +285,16 @@ def from_short_forms(
 
 
 def _spelled(short: str, limit: str | float, metrics: Mapping[str, Metric]) -> str:
-    """A short form in the full syntax, with the unit that a bare number has beyond doubt."""
-    name, text = SHORT_FORMS[short], str(limit).strip()
+    """A short form in the full syntax, with the unit that a bare amount has beyond doubt."""
+    name, text = SHORT_FORMS[short], text_of(limit).strip()
+    if not text:
+        fail(short, "a limit with its unit", limit)
     match = _ABSOLUTE.fullmatch(text)
     if match is None or match["unit"]:
         return f"{name} <= {text}"
     unit = metrics[name].unit
     if unit == "B":
-        number = _number(match, f"{short} {text}")
-        likely = show_bytes(number) if number >= 1000 else f"{text} KB"
-        raise ConfigError(f"{short} {text}: of what? Write '{likely}', or '{text} B' for bytes")
+        amount = _number(match, f"{short} {text}")
+        if amount < TINY:
+            raise ConfigError(f"{short} {text}: of what? Write '{text} KB', or '{text} B' for bytes")
     return f"{name} <= {text} {unit}"

@@ -1,13 +1,16 @@
 """A candidate: one recipe and what became of it."""
 
+import base64
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from autoopt.errors import ConfigError
 from autoopt.metrics import STANDARD, Measurement, Scores
 from autoopt.recipe import Recipe
 from autoopt.reprs import short
+from autoopt.validation import expect_keys, expect_number, expect_shape, fail
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,18 +47,93 @@ class Confirmation:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`."""
-        searched = {name: Measurement.from_dict(m) for name, m in values["searched"].items()}
-        parts = {"quality": Measurement.from_dict(values["quality"]), "searched": searched}
-        return cls(**{**values, **parts, **_tuples(values)})
+        """The inverse of `to_dict`.
+
+        Raises:
+            ConfigError: naming the first value that can't be.
+        """
+        _expect(cls, "confirmation", values, needed=("quality", "searched"))
+        searched = {name: _measurement(f"confirmation.{name}", m) for name, m in values["searched"].items()}
+        quality = _measurement("confirmation.quality", values["quality"])
+        return cls(**{**values, "quality": quality, "searched": searched, **_items("confirmation", values, quality)})
 
 
-def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON knows lists only."""
-    return {
-        "resamples": tuple(values.get("resamples", ())),
-        "classes": tuple((int(right), int(n)) for right, n in values.get("classes", ())),
-    }
+_END = {"name": str, "shape": [int], "dtype": str}
+_PROOF = {
+    "inputs": [_END],
+    "outputs": [_END],
+    "ops": {str: int},
+    "float_islands": {str: int},
+    "activations": {str: int},
+    "integer_share": float,
+    "weights": [{"name": str, "shape": [int], "dtype": str, "sparsity": float, "distinct_per_channel": int}],
+}
+_STAGE = {
+    "stage": str,
+    "epochs": [{str: float}],
+    "best_epoch": int,
+    "judged_epoch": int,
+    "seconds": float,
+    "epoch_seconds": float,
+    "touched": [object],
+}
+_SHAPE = {
+    "number": int,
+    "origin": str,
+    "kind": str,
+    "measurements": {str: dict},
+    "searched": {str: dict},
+    "proof": _PROOF,
+    "report": [_STAGE],
+    "file": str,
+    "sha256": str,
+    "outcomes": str,
+    "resamples": [(float, None)],
+    "classes": [[int]],
+    "refused": str,
+    "failed_stage": str,
+    "reason": str,
+    "seconds": float,
+    "seconds_saved": float,
+    "finished": str,
+    "point": ([str], None),
+    "score": (float, None),
+}
+"""Types of what records hold, as far as anything relies on them."""
+
+
+def _expect(kind: type, where: str, values: Mapping[str, Any], needed: Sequence[str]) -> None:
+    """Refuse other keys than a record has, missing ones, and values of other types."""
+    expect_keys(where, values, [f.name for f in dataclasses.fields(kind)])
+    for name in needed:
+        if name not in values:
+            raise ConfigError(f"{where}: {name} is missing")
+    expect_shape(where, values, _SHAPE)
+    for name in ("number", "seconds", "seconds_saved"):
+        expect_number(f"{where}.{name}", values.get(name, 0), minimum=0)
+
+
+def _measurement(where: str, values: Any) -> Measurement:
+    try:
+        return Measurement.from_dict(values)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _items(where: str, values: Mapping[str, Any], quality: Measurement | None) -> dict[str, Any]:
+    """What was kept of the items that a quality was measured on, with tuples for JSON's lists."""
+    classes = values.get("classes", ())
+    for pair in classes:
+        if len(pair) != 2 or not 0 <= pair[0] <= pair[1]:
+            fail(f"{where}.classes", "how many items are right, and how many there are", pair)
+    outcomes = values.get("outcomes", "")
+    try:
+        packed = base64.b64decode(outcomes, validate=True)
+    except ValueError:  # also for what is not ASCII
+        fail(f"{where}.outcomes", "base64", outcomes)
+    if packed and quality is not None and len(packed) != -(-quality.n // 8):
+        fail(f"{where}.outcomes", f"one bit for each of {quality.n} items", f"{len(packed)} bytes")
+    return {"resamples": tuple(values.get("resamples", ())), "classes": tuple((right, n) for right, n in classes)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +174,17 @@ class Skipped:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`."""
-        point = None if values["point"] is None else (str(values["point"][0]), str(values["point"][1]))
-        return cls(**{**values, "recipe": Recipe.from_dict(values["recipe"]), "point": point})
+        """The inverse of `to_dict`.
+
+        Raises:
+            ConfigError: naming the first value that can't be.
+        """
+        _expect(cls, "skipped", values, needed=("number", "recipe", "origin", "kind", "reason"))
+        point = values.get("point")
+        if point is not None and len(point) != 2:
+            fail("skipped.point", "a stage, and begun or done", point)
+        parts = {"recipe": Recipe.from_dict(values["recipe"]), "point": None if point is None else tuple(point)}
+        return cls(**{**values, **parts})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,13 +270,21 @@ class Candidate:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`."""
-        measurements = {name: Measurement.from_dict(m) for name, m in values["measurements"].items()}
-        parts: dict[str, Any] = {"recipe": Recipe.from_dict(values["recipe"]), "measurements": measurements}
-        if values.get("confirmation") is not None:
-            parts["confirmation"] = Confirmation.from_dict(values["confirmation"])
-        if not isinstance(values["number"], int) or not all(
-            isinstance(values.get(name, 0.0), int | float) for name in ("seconds", "seconds_saved")
-        ):
-            raise TypeError("number and seconds must be numbers")
-        return cls(**{**values, **parts, **_tuples(values), "report": tuple(values["report"])})
+        """The inverse of `to_dict`.
+
+        Raises:
+            ConfigError: naming the first value that can't be.
+        """
+        _expect(cls, "candidate", values, needed=("number", "recipe", "measurements", "report"))
+        measurements = {name: _measurement(f"candidate.{name}", m) for name, m in values["measurements"].items()}
+        for name, measurement in measurements.items():
+            if name in STANDARD and measurement.value < 0:
+                fail(f"candidate.{name}", "a value of at least 0", measurement.value)
+        again = values.get("confirmation")
+        parts: dict[str, Any] = {
+            "recipe": Recipe.from_dict(values["recipe"]),
+            "measurements": measurements,
+            "confirmation": None if again is None else Confirmation.from_dict(again),
+            "report": tuple(values["report"]),
+        }
+        return cls(**{**values, **parts, **_items("candidate", values, None)})

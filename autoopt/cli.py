@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autoopt.commands import PATH, STUDY, budget_options, command, wants_json
+from autoopt.commands import HOURS, PATH, STUDY, budget_options, command, wants_json
 from autoopt.commands import main as main
 from autoopt.errors import ConfigError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @command
 @STUDY
 @click.option("--trials", type=click.IntRange(min=1), help="Candidates in all; earlier runs count.")
-@click.option("--hours", type=click.FloatRange(min=0), help="Begin nothing new after so many hours.")
+@click.option("--hours", type=HOURS, help="Begin nothing new after so many hours, or after such as '90 min'.")
 @click.option("--scheduler", help="Address of a running Dask scheduler, such as tcp://host:8786.")
 @click.option("--store", type=PATH, help="Folder of the store in place of STUDY/out/store.")
 @click.option(
@@ -465,6 +465,6 @@ def _load(study: Path) -> "SavedResults":
     from autoopt.export import load
 
     results = load(study)
-    for path in results.damaged:
-        click.echo(f"warning: {path} is damaged and left out; `autoopt run {study}` restores it", err=True)
+    if warning := results.warning():
+        click.echo(f"warning: {warning}", err=True)
     return results

@@ -14,6 +14,24 @@ from autoopt.errors import AutooptError, ConfigError
 
 PATH = click.Path(path_type=Path)
 STUDY = click.argument("study", type=PATH)
+
+
+class _Hours(click.ParamType[float]):
+    """Hours, or a duration such as `90 min`."""
+
+    name = "HOURS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Hours as a number."""
+        from autoopt.folder import hours
+
+        try:
+            return hours("hours", value)
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+
+
+HOURS = _Hours()
 _state = {"debug": False, "json": False}
 
 
@@ -60,7 +78,10 @@ def command(function: Callable[..., None]) -> click.Command:
 
 
 BUDGETS = (
-    (("--max-size",), "Limit of the file's size, such as 300KB; sizes need a unit (B, KB, MB, KiB, MiB)."),
+    (
+        ("--max-size",),
+        "Limit of the file's size, such as 300KB (B, KB, MB, GB, KiB, MiB); a bare number is in bytes, from 1000 on.",
+    ),
     (("--max-compressed",), "Limit of the size after gzip -9, such as 100KB."),
     (("--max-latency",), "Limit of the latency, such as 2ms; a bare number is in ms."),
     (("--max-memory",), "Limit of the peak memory, such as 2MB."),

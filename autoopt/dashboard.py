@@ -16,6 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import click
 import dash
 import flask
 import plotly.graph_objects as go
@@ -52,7 +53,7 @@ def serve(studies: Sequence[Path], *, host: str = "127.0.0.1", port: int = 8050)
         ConfigError: if one is no study.
         TargetUnavailable: if the address can't be had.
     """
-    watched = Watched(studies)
+    watched = Watched(studies, warn=lambda text: click.echo(f"warning: {text}", err=True))
     token = "" if host in LOCAL else secrets.token_urlsafe(24)
     app = application(watched, token)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each of its own questions

@@ -1,24 +1,22 @@
 """Reading a study's results back, and writing the bundle that a person ships."""
 
-import json
 import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
-from autoopt import budgets as budget_syntax
-from autoopt import bundle
-from autoopt.candidate import Candidate, Skipped
+from autoopt import bundle, records
+from autoopt.candidate import Candidate
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.folder import StudyFolder
-from autoopt.metrics import STANDARD, Metric
+from autoopt.reprs import typed
 from autoopt.results import Pick, Results
 from autoopt.store import Store, write_atomically
 from autoopt.task import Manifest
 
-T = TypeVar("T", Candidate, Skipped)
+NAMED = 3
+"""Damaged records that a warning names."""
 STUDY_FILES = ("study.yaml",)
 
 
@@ -28,13 +26,26 @@ class SavedResults(Results):
 
     Attributes:
         folder: the study's.
-        damaged: candidate files that could not be read; running the study again restores them.
+        damaged: records that can't be relied on and are left out; running the study again restores them.
+        reasons: what is wrong with each of them.
         manifest: key of the task in the study's store; `` of a study that was run before that was written down.
     """
 
     folder: StudyFolder
     damaged: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
     manifest: str = ""
+
+    def warning(self) -> str:
+        """One line that names what is damaged and left out; `` where nothing is."""
+        if not self.damaged:
+            return ""
+        again = f"`autoopt run {typed(self.folder.path)}` restores what it can"
+        if len(self.damaged) == 1:
+            return f"{self.damaged[0]} is damaged and left out ({self.reasons[0]}); {again}"
+        named = [f"{path}: {why}" for path, why in zip(self.damaged[:NAMED], self.reasons, strict=False)]
+        more = [f"and {len(self.damaged) - NAMED} more"] if len(self.damaged) > NAMED else []
+        return f"{len(self.damaged)} records are damaged and left out ({'; '.join(named + more)}); {again}"
 
     def file(self, candidate: Candidate) -> bytes:
         """The candidate's `.tflite`.
@@ -50,7 +61,7 @@ class SavedResults(Results):
             raise TargetUnavailable(
                 f"the store {self.folder.store()} has lost the file of {candidate.name}; ",
                 call=f"autoopt.run({str(self.folder.path)!r}, recipes=[candidate.recipe]) makes it again",
-                command=f"`autoopt run {self.folder.path} --recipe RECIPE.json` makes it again",
+                command=f"`autoopt run {typed(self.folder.path)} --recipe RECIPE.json` makes it again",
             )
         return data
 
@@ -141,57 +152,27 @@ def load(study: str | os.PathLike[str]) -> SavedResults:
         ConfigError: if it is no study, or was never run.
     """
     folder = StudyFolder(study)
-    found, damaged = [], []
-    for path in sorted(folder.candidates.glob("*.json")):
-        candidate = read_candidate(path)
-        if candidate is None:
-            damaged.append(str(path))
-        else:
-            found.append(candidate)
-    try:
-        header = json.loads(folder.header.read_text(encoding="utf-8"))
-        return _saved(folder, header, tuple(found), tuple(damaged))
-    except FileNotFoundError:
-        how = f"run `autoopt run {folder.path}` first, or autoopt.run in Python"
-        raise ConfigError(f"{folder.path}: no results yet; {how}") from None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, ConfigError) as error:
-        how = f"run `autoopt run {folder.path}` to restore it, or autoopt.run in Python"
-        raise ConfigError(f"{folder.header}: can't be read; {how}") from error
-
-
-def _saved(
-    folder: StudyFolder, header: Mapping[str, Any], candidates: tuple[Candidate, ...], damaged: tuple[str, ...]
-) -> SavedResults:
-    quality = Metric(**header["quality"])
-    metrics = {quality.name: quality, **STANDARD}
+    found = records.read(folder)
+    header = found.header
+    if header is None:
+        damage = next((d for d in found.damaged if d.path == folder.header), None)
+        if damage is None:
+            how = f"run `autoopt run {typed(folder.path)}` first, or autoopt.run in Python"
+            raise ConfigError(f"{folder.path}: no results yet; {how}")
+        how = f"run `autoopt run {typed(folder.path)}` to restore it, or autoopt.run in Python"
+        raise ConfigError(f"{damage.path}: can't be read ({damage.reason}); {how}")
     return SavedResults(
-        study=str(header["study"]),
-        metrics=metrics,
-        quality=quality.name,
-        objectives=tuple(metrics[name].name for name in header["objectives"]),
-        budgets=tuple(budget_syntax.parse(text, metrics, stored=True) for text in header["budgets"]),
-        candidates=candidates,
-        skipped=tuple(s for path in sorted(folder.skipped.glob("*.json")) if (s := read_skipped(path)) is not None),
-        provenance=dict(header["provenance"].items()),
-        manifest=str(header.get("manifest", "")),
-        equivalence=str(header.get("equivalence", "")),
+        study=header.study,
+        metrics=header.metrics,
+        quality=header.quality.name,
+        objectives=header.objectives,
+        budgets=header.budgets,
+        candidates=found.candidates,
+        skipped=found.skipped,
+        provenance=header.provenance,
+        manifest=header.manifest,
+        equivalence=header.equivalence,
         folder=folder,
-        damaged=damaged,
+        damaged=tuple(str(damage.path) for damage in found.damaged),
+        reasons=tuple(damage.reason for damage in found.damaged),
     )
-
-
-def read_candidate(path: Path) -> Candidate | None:
-    """A candidate from its file, or None if that is absent, cut short or damaged."""
-    return _read(path, Candidate)
-
-
-def read_skipped(path: Path) -> Skipped | None:
-    """A skipped recipe from its file, or None likewise."""
-    return _read(path, Skipped)
-
-
-def _read(path: Path, kind: type[T]) -> T | None:
-    try:
-        return kind.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError):
-        return None

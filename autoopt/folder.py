@@ -8,19 +8,18 @@ import contextlib
 import dataclasses
 import math
 import os
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from autoopt import quantities, targets, yamlfile
 from autoopt import space as spaces
-from autoopt import targets
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.locks import try_lock
+from autoopt.recipe import MAX_SEED
+from autoopt.reprs import typed
 from autoopt.space import SearchSpace
 from autoopt.strategy import Strategy
 from autoopt.targets import Target
@@ -29,6 +28,8 @@ from autoopt.validation import expect_keys, expect_number, fail, nearest
 LOOKING_S = 0.3
 """How long a study that seems to be held is asked for again."""
 SAMPLERS = ("tpe", "random", "nsga2", "gp")
+WHOLE = {"trials": (1, 10**9), "threads": (1, 10_000), "seed": (0, MAX_SEED), "slots": (1, 10_000)}
+"""Settings that are whole numbers, with the least and the most that makes sense of each."""
 KEYS = (
     "task",
     "space",
@@ -110,7 +111,7 @@ class StudyFolder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         if not self.path.is_dir():
-            raise ConfigError(f"{self.path}: no such folder; `autoopt init {self.path} ...` makes a study")
+            raise ConfigError(f"{self.path}: no such folder; `autoopt init {typed(self.path)} ...` makes a study")
 
     @property
     def name(self) -> str:
@@ -168,10 +169,20 @@ class StudyFolder:
         return self.out / "store.path"
 
     def store(self) -> Path:
-        """The store's folder: `out/store`, or where the last run was told to keep it."""
-        if self.store_note.exists():
-            return Path(self.store_note.read_text(encoding="utf-8").strip())
-        return self.out / "store"
+        """The store's folder: `out/store`, or where the last run was told to keep it.
+
+        Raises:
+            TargetUnavailable: if the note of that can't be read.
+        """
+        try:
+            place = os.fsdecode(self.store_note.read_bytes()).removesuffix("\n")
+        except FileNotFoundError:
+            return self.out / "store"
+        except OSError as error:
+            raise TargetUnavailable(f"{self.store_note}: can't read where the store is ({error.strerror})") from error
+        if not place or "\0" in place:
+            raise TargetUnavailable(f"{self.store_note}: expected the store's folder, got nothing; give --store again")
+        return Path(place)
 
     def candidate_file(self, number: int) -> Path:
         """Where a candidate's JSON is."""
@@ -189,7 +200,7 @@ class StudyFolder:
         """
         try:
             self.out.mkdir(parents=True, exist_ok=True)
-            held = open(self.out / "driver.lock", "a+", encoding="utf-8")  # noqa: SIM115 - the caller keeps it open
+            held = open(self.out / "driver.lock", "a+", encoding="utf-8", errors="replace")  # noqa: SIM115 - the caller keeps it open
         except OSError as error:
             raise TargetUnavailable(f"{self.out}: can't write ({error.strerror})") from error
         patience = time.monotonic() + LOOKING_S  # whoever looks whether a driver runs holds it for a moment
@@ -209,9 +220,10 @@ class StudyFolder:
 
     def driver(self) -> int | None:
         """Process number of the driver that is running the study, or None."""
-        with contextlib.suppress(OSError), open(self.out / "driver.lock", encoding="utf-8") as held:
+        with contextlib.suppress(OSError), open(self.out / "driver.lock", encoding="utf-8", errors="replace") as held:
             if not try_lock(held, shared=True):
-                return int(held.read().strip() or 0)
+                number = held.read(20).strip()
+                return int(number) if number.isascii() and number.isdigit() else 0
         return None
 
     def config(self, target: str | None = None) -> StudyConfig:
@@ -225,16 +237,15 @@ class StudyFolder:
         """
         file = self.path / "study.yaml"
         try:
-            values = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"{file}: can't read it ({error.strerror}); a study needs a study.yaml") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
+            values = yamlfile.load(file)
+        except yamlfile.Missing as error:
+            raise ConfigError(f"{error}; a study needs a study.yaml") from error
         try:
             return self._config({} if values is None else values, target)
         except ConfigError as error:
             text = str(error)
-            raise ConfigError(text if text.startswith(str(self.path)) else f"{file}: {text}") from error
+            named = text.startswith((f"{self.path}{os.sep}", f"{file}:"))
+            raise ConfigError(text if named else f"{file}: {text}") from error
 
     def _config(self, values: Any, target: str | None) -> StudyConfig:
         expect_keys("study", values, KEYS)
@@ -248,14 +259,16 @@ class StudyFolder:
             if isinstance(values["equivalence"], bool) or not isinstance(values["equivalence"], str | int | float):
                 fail("equivalence", "a margin such as '1 point' or '1 % of baseline'", values["equivalence"])
             settings["equivalence"] = str(values["equivalence"])
-        for name, lowest in (("trials", 1), ("threads", 1), ("seed", 0), ("slots", 1)):
+        for name, (lowest, most) in WHOLE.items():
             if name in values:
-                settings[name] = expect_number(name, values[name], minimum=lowest, whole=True)
+                settings[name] = expect_number(name, values[name], minimum=lowest, maximum=most, whole=True)
         if values.get("hours") is not None:
-            settings["hours"] = expect_number("hours", values["hours"], minimum=0)
+            settings["hours"] = hours("hours", values["hours"])
         if "sampler" in values:
+            if not isinstance(values["sampler"], str):
+                fail("sampler", f"one of {', '.join(SAMPLERS)}", values["sampler"])
             if values["sampler"] not in SAMPLERS:
-                known = nearest(str(values["sampler"]), SAMPLERS)
+                known = nearest(values["sampler"], SAMPLERS)
                 raise ConfigError(f"sampler: unknown sampler {values['sampler']!r}; {known}")
             settings["sampler"] = values["sampler"]
         if "search" in values:
@@ -288,6 +301,18 @@ class StudyFolder:
         fail("space", f"a bundled space ({', '.join(spaces.bundled())}), a .yaml file, or the space itself", given)
 
 
+def hours(where: str, given: Any) -> float:
+    """Hours, of a number of them or a duration such as `90 min`; 0 is allowed, and begins nothing.
+
+    Raises:
+        ConfigError: for anything else.
+    """
+    if isinstance(given, int | float):
+        return float(expect_number(where, given, minimum=0))
+    expected = "a number of hours of at least 0, or a duration such as '90 min'"
+    return 0.0 if given in ("0", "0.0") else quantities.seconds(where, given, expected=expected, bare="h") / 3600
+
+
 def _texts(name: str, value: Any) -> tuple[str, ...]:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
@@ -303,21 +328,12 @@ def _strategy(value: Any) -> Strategy:
     return Strategy(**value)
 
 
-_QUANTITY = re.compile(r"(?P<number>\d+(?:\.\d*)?|\.\d+)\s*(?P<unit>[A-Za-z]+)")
-"""A number with its unit, which a limit can't do without."""
-
-
 def _limits(value: Any) -> Limits:
-    from autoopt.budgets import UNITS
-
     expect_keys("limits", value, ("job_time", "job_memory"))
     found: dict[str, Any] = {}
-    units: dict[str, Mapping[str, float]] = {"job_time": {"s": 1, "min": 60, "h": 3600}, "job_memory": UNITS["B"]}
-    for name, given in value.items():
-        parts = _QUANTITY.fullmatch(str(given).strip())
-        factor = None if parts is None else units[name].get(parts["unit"].lower())
-        amount = 0.0 if parts is None or factor is None else float(parts["number"]) * factor
-        if not 0 < amount < math.inf:
-            fail(f"limits.{name}", {"job_time": "such as '30 min'", "job_memory": "such as '4 GB'"}[name], given)
-        found["job_seconds" if name == "job_time" else "job_bytes"] = amount if name == "job_time" else int(amount)
+    if "job_time" in value:
+        found["job_seconds"] = quantities.seconds("limits.job_time", value["job_time"], expected="such as '30 min'")
+    if "job_memory" in value:
+        size = quantities.size("limits.job_memory", value["job_memory"], expected="such as '4 GB'")
+        found["job_bytes"] = int(size)
     return Limits(**found)

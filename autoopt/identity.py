@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autoopt import pipeline
+from autoopt import jsontext, pipeline, records
 from autoopt.errors import ConfigError
 from autoopt.folder import StudyFolder
 from autoopt.pipeline import Setting
 from autoopt.proposals import Proposals
-from autoopt.store import write_atomically
 
 COMPARED = ("task", "objectives", "target", "space", "seed")
 """What may not change while a study goes on, or its results would not compare."""
@@ -58,7 +57,7 @@ def measured_on(setting: Setting) -> dict[str, str]:
 
 def write(path: Path, identity: Identity) -> None:
     """Write a study's identity beside its records."""
-    write_atomically(path, json.dumps(dataclasses.asdict(identity), indent=1).encode())
+    records.write(path, dataclasses.asdict(identity), indent=1)
 
 
 def read(path: Path) -> Identity | None:
@@ -68,7 +67,7 @@ def read(path: Path) -> Identity | None:
         ConfigError: if it is damaged.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = jsontext.unsealed(path.read_bytes())
         return Identity(**{**values, "objectives": tuple(values["objectives"])})
     except FileNotFoundError:
         return None

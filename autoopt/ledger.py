@@ -1,14 +1,13 @@
 """What became of each recipe that a search took up, in memory and in files of their own."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from autoopt import judging, records
 from autoopt.candidate import Candidate, Skipped
-from autoopt.export import read_candidate, read_skipped
 from autoopt.folder import StudyFolder
+from autoopt.records import Header
 from autoopt.results import Results
-from autoopt.store import write_atomically
 from autoopt.terms import Terms
 
 
@@ -27,32 +26,32 @@ class Ledger:
 
     def numbers(self) -> list[int]:
         """Of all that is written down, from the lowest on."""
-        files = [*self.folder.candidates.glob("*.json"), *self.folder.skipped.glob("*.json")]
-        return sorted({int(file.stem) for file in files if file.stem.isdigit()})
+        return sorted({*records.numbers(self.folder.candidates), *records.numbers(self.folder.skipped)})
 
     def recall(self, number: int) -> Candidate | Skipped | None:
         """Take over what an earlier run wrote down; None if it did not finish, or its file was damaged."""
-        candidate = read_candidate(self.folder.candidate_file(number))
-        if candidate is not None:
+        candidate = records.read_candidate(self.folder, number, self.terms.metrics)
+        if isinstance(candidate, Candidate):
             self.candidates[number] = candidate
             return candidate
-        skipped = read_skipped(self.folder.skipped_file(number))
-        if skipped is not None:
-            self.skipped[number] = skipped
+        skipped = records.read_skipped(self.folder, number)
+        if not isinstance(skipped, Skipped):
+            return None
+        self.skipped[number] = skipped
         return skipped
 
     def keep(self, candidate: Candidate) -> None:
         """Write a candidate down."""
         number = candidate.number
         if self.candidates.get(number) != candidate:
-            write_atomically(self.folder.candidate_file(number), json.dumps(candidate.to_dict()).encode())
+            records.write(self.folder.candidate_file(number), candidate.to_dict())
             self.candidates = {**self.candidates, number: candidate}
         if self.skipped.pop(number, None) is not None:  # it was taken up again
             self.folder.skipped_file(number).unlink(missing_ok=True)
 
     def skip(self, skipped: Skipped) -> None:
         """Write down that a recipe is not trained, or no further."""
-        write_atomically(self.folder.skipped_file(skipped.number), json.dumps(skipped.to_dict()).encode())
+        records.write(self.folder.skipped_file(skipped.number), skipped.to_dict())
         self.skipped[skipped.number] = skipped
 
     def results(self) -> Results:
@@ -70,27 +69,26 @@ class Ledger:
 
     def told(self, candidate: Candidate) -> tuple[Sequence[float] | None, dict[str, float]]:
         """What a sampler is told of a candidate: its objectives (None if it failed), and by budget how far it is outside."""
-        reference = self.candidates.get(0, candidate)
+        known = {**self.candidates, candidate.number: candidate}.values()
         excesses = {}
         for budget in self.terms.budgets:
-            value, base = candidate.value(budget.metric), reference.value(budget.metric)
-            if value is not None:
-                scale = abs(budget.bound(base)) or 1.0  # budgets of all units weigh alike
-                excesses[budget.text] = budget.margin(value, base) / scale
+            reference = judging.reference_value(known, budget.metric)
+            excess = judging.excess(budget, candidate.value(budget.metric), reference)
+            if excess is not None:
+                excesses[budget.text] = excess
         values = [candidate.value(o) for o in self.terms.objectives]
-        known = [] if candidate.failed else [v for v in values if v is not None]
-        return known if known and len(known) == len(values) else None, excesses
+        measured = [] if candidate.failed else [v for v in values if v is not None]
+        return measured if measured and len(measured) == len(values) else None, excesses
 
     def write_header(self, manifest: str, provenance: Mapping[str, Any]) -> None:
         """What `autoopt.load` needs beside the candidates."""
-        quality = self.terms.quality
-        header = {
-            "study": self.folder.name,
-            "quality": {"name": quality.name, "direction": quality.direction, "unit": quality.unit},
-            "objectives": list(self.terms.objectives),
-            "budgets": [b.text for b in self.terms.budgets],
-            "manifest": manifest,
-            "provenance": dict(provenance),
-            **({"equivalence": self.terms.equivalence} if self.terms.equivalence else {}),
-        }
-        write_atomically(self.folder.header, json.dumps(header, indent=1).encode())
+        header = Header(
+            study=self.folder.name,
+            quality=self.terms.quality,
+            objectives=self.terms.objectives,
+            budgets=self.terms.budgets,
+            equivalence=self.terms.equivalence,
+            manifest=manifest,
+            provenance=provenance,
+        )
+        records.write(self.folder.header, header.to_dict(), indent=1)

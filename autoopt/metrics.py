@@ -9,8 +9,9 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from autoopt.errors import ConfigError
 from autoopt.reprs import short
-from autoopt.validation import fail
+from autoopt.validation import expect_keys, expect_shape, fail
 
 Z95 = 1.959963984540054
 """The 97.5 % quantile of the normal distribution: two-sided intervals of 95 %."""
@@ -140,16 +141,38 @@ class Measurement:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of `to_dict`; of a memory that was written down before ranges were told apart, its range."""
-        before = "ends" not in values and str(values.get("how", "")).startswith(RESIDENT)
+        """The inverse of `to_dict`; of a memory that was written down before ranges were told apart, its range.
+
+        Raises:
+            ConfigError: for values of other types, and ends between which the value does not lie.
+        """
+        expect_keys("measurement", values, [f.name for f in dataclasses.fields(cls)])
+        expect_shape("measurement", values, _SHAPE)
+        for name in ("value", "low", "high", "n", "how"):
+            if name not in values:
+                raise ConfigError(f"measurement: {name} is missing")
+        value, low, high = values["value"], values["low"], values["high"]
+        slack = ROUNDING * max(abs(low), abs(high), abs(value))
+        if not low - slack <= value <= high + slack:
+            raise ConfigError(f"measurement: expected low <= value <= high, got {value} in [{low}, {high}]")
+        if values["n"] < 0:
+            fail("measurement.n", "a whole number of at least 0", values["n"])
+        if values.get("ends", INTERVAL) not in (INTERVAL, RANGE):
+            fail("measurement.ends", f"{INTERVAL!r} or {RANGE!r}", values["ends"])
+        before = "ends" not in values and values["how"].startswith(RESIDENT)
         return cls(**values, ends=RANGE) if before and values["n"] > 1 else cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         plain = dataclasses.asdict(self) | {"flags": list(self.flags)}
-        if self.ends == INTERVAL:
+        if self.ends == INTERVAL and not self.how.startswith(RESIDENT):  # of a memory its lack means something else
             del plain["ends"]
         return plain
+
+
+_SHAPE = {"value": float, "low": float, "high": float, "n": int, "how": str, "flags": [str], "ends": str}
+ROUNDING = 1e-9
+"""How far, as a share, a value may lie outside of its own ends: what sums and products of decimals are off by."""
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
@@ -217,7 +240,8 @@ def differences(a: Scores, others: Sequence[Scores]) -> np.ndarray:
     found = np.empty((len(others), 3))
     alike = np.array([b.measurement.n == a.measurement.n for b in others], dtype=bool)
     paired = alike & np.array([bool(a.outcomes and b.outcomes) for b in others], dtype=bool)
-    drawn = alike & ~paired & np.array([_both_defined(a.resamples, b.resamples) for b in others], dtype=bool)
+    same_draws = np.array([_same_draws(a.resamples, b.resamples) for b in others], dtype=bool)
+    drawn = alike & ~paired & same_draws
     if paired.any():
         n = a.measurement.n
         theirs = np.stack([unpack_outcomes(b.outcomes, n) for b, chosen in zip(others, paired, strict=True) if chosen])
@@ -243,9 +267,10 @@ def _unseen_by_draws(a: Measurement) -> float:
     return unseen(a.n) * by
 
 
-def _both_defined(draws_a: Sequence[float | None], draws_b: Sequence[float | None]) -> bool:
-    """Whether some draw defines both metrics; without one, nothing is known of their pairing."""
-    return any(x is not None and y is not None for x, y in zip(draws_a, draws_b, strict=False))
+def _same_draws(draws_a: Sequence[float | None], draws_b: Sequence[float | None]) -> bool:
+    """Whether both were drawn alike and some draw defines both metrics; else nothing is known of their pairing."""
+    alike = len(draws_a) == len(draws_b)
+    return alike and any(x is not None and y is not None for x, y in zip(draws_a, draws_b, strict=True))
 
 
 def _independent(a: Measurement, b: Measurement) -> tuple[float, float, float]:

@@ -5,10 +5,12 @@ candidates themselves lie in files of their own.
 """
 
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import json
 import random
+import sqlite3
 import warnings
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,7 +83,7 @@ class Proposals:
         self._space, self._defaults, self._seed = space, defaults, seed
         self._study = optuna.create_study(
             study_name="autoopt",
-            storage=optuna.storages.RDBStorage(f"sqlite:///{database}"),
+            storage=_storage(database),
             directions=[least if metric.direction == "min" else most for metric in objectives],
             load_if_exists=True,
         )
@@ -252,6 +254,12 @@ def _digest(space: SearchSpace) -> str:
     """What tells a space from another."""
     knobs = {name: str(knob) for name, knob in sorted(space.knobs.items())}
     return hashlib.sha256(json.dumps(knobs).encode()).hexdigest()
+
+
+def _storage(database: Path) -> optuna.storages.RDBStorage:
+    """Optuna's storage in a file of any name: in an address, `%`, `?` and braces of a folder's name mean something else."""
+    connect = functools.partial(sqlite3.connect, database, check_same_thread=False)
+    return optuna.storages.RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect})
 
 
 def _sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from autoopt import jsontext
 from autoopt.errors import ConfigError
 from autoopt.reprs import short
 from autoopt.validation import expect_keys, expect_number, fail
@@ -63,6 +64,8 @@ AFTER_TRAINING = {"qat_int8": "int8", "qat_int8_io": "int8_io"}
 
 MOST_SPARSE = 0.98
 """Where layers may differ, none loses more of its weights than this: one without any passes nothing on."""
+MAX_SEED = 2**32 - 1
+"""The largest seed that every library takes."""
 QUIET = {"quiet": True}
 """Marks a setting that canonical JSON leaves out at its default, so that older recipes keep their digests."""
 
@@ -116,7 +119,7 @@ class Channels:
     multiple: int = 8
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "ratio", round(float(self.ratio), 10))
+        object.__setattr__(self, "ratio", round(_number("channels.ratio", self.ratio), 10))
         if not 0 < self.ratio < 1:
             fail("channels.ratio", "a number in (0, 1)", self.ratio)
         _expect_one_of("channels.importance", self.importance, IMPORTANCES)
@@ -126,6 +129,16 @@ class Channels:
     def label(self) -> str:
         """Words for people, such as `50 % fewer channels`."""
         return f"{self.ratio * 100:g} % fewer channels"
+
+
+def _number(where: str, value: Any) -> float:
+    """A setting as a float; numpy's numbers count, texts and truth values don't."""
+    if isinstance(value, bool | str | bytes):
+        fail(where, "a number", value)
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        fail(where, "a number", value)
 
 
 def _expect_one_of(where: str, value: object, known: tuple[str, ...]) -> None:
@@ -169,7 +182,7 @@ class Prune:
         if self.schedule == "constant":
             object.__setattr__(self, "end", 1.0)
         for name in ("sparsity", "begin", "end"):  # + 0.0 turns -0.0 into 0.0: equal, so of one digest
-            object.__setattr__(self, name, round(float(getattr(self, name)), 10) + 0.0)
+            object.__setattr__(self, name, round(_number(f"prune.{name}", getattr(self, name)), 10) + 0.0)
         if not 0 <= self.sparsity < 1:
             fail("prune.sparsity", "a number in [0, 1)", self.sparsity)
         _expect_one_of("prune.schedule", self.schedule, SCHEDULES)
@@ -245,13 +258,13 @@ class Finetune:
     frozen: str = field(default="train", metadata=QUIET)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "learning_rate", float(f"{float(self.learning_rate):.6g}"))
+        object.__setattr__(self, "learning_rate", float(f"{_number('finetune.learning_rate', self.learning_rate):.6g}"))
         expect_number("finetune.epochs", self.epochs, minimum=1, whole=True)
         if not 0 < self.learning_rate < 100:
             fail("finetune.learning_rate", "a number over 0", self.learning_rate)
         expect_number("finetune.batch_size", self.batch_size, minimum=1, whole=True)
         for name in ("distillation", "averaging", "temperature"):
-            object.__setattr__(self, name, round(float(getattr(self, name)), 10) + 0.0)
+            object.__setattr__(self, name, round(_number(f"finetune.{name}", getattr(self, name)), 10) + 0.0)
         if not 0 <= self.distillation <= 1:
             fail("finetune.distillation", "a weight in [0, 1]", self.distillation)
         if not self.distillation:
@@ -352,7 +365,7 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        expect_number("seed", self.seed, minimum=0, whole=True)
+        expect_number("seed", self.seed, minimum=0, maximum=MAX_SEED, whole=True)
         if not isinstance(self.scheme, str) or self.scheme not in SCHEMES:
             fail("scheme", f"one of {', '.join(SCHEMES)}", self.scheme)
         if self.quantize is not None and self.cluster is not None:
@@ -422,8 +435,13 @@ class Recipe:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The inverse of `to_json`."""
-        return cls.from_dict(json.loads(text))
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: if it is no JSON.
+            ConfigError: as of `from_dict`.
+        """
+        return cls.from_dict(jsontext.parse(text))
 
     @property
     def digest(self) -> str:

@@ -1,6 +1,7 @@
 """How values look on one line, and in a notebook: short, printable, and with the names that others chose escaped."""
 
 import html
+import shlex
 from collections.abc import Iterable, Sequence
 
 WIDEST = 150
@@ -11,6 +12,12 @@ def short(text: object, width: int = WIDEST) -> str:
     """A text on one line of printable characters, cut where it is longer than `width` characters."""
     line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
     return line if len(line) <= width else f"{line[: width - 1]}…"
+
+
+def typed(path: object) -> str:
+    """A path as one types it in a command: quoted where a shell needs that, and never taken for an option."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def html_text(text: object, tag: str = "p") -> str:

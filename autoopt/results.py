@@ -3,18 +3,17 @@
 import csv
 import dataclasses
 import io
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from autoopt import budgets as budget_syntax
 from autoopt import equivalence as equivalences
-from autoopt import picking
+from autoopt import interchange, judging, picking
 from autoopt.budgets import SHORT_FORMS, Budget, Limit
 from autoopt.candidate import Candidate, Skipped
 from autoopt.errors import ConfigError
@@ -36,8 +35,6 @@ ALIVE, DEAD = 0.5, 0.1
 """A class is lost if the baseline gets at least the first share of its items right, and a candidate less than the second."""
 SPLITS = ("validation", "test")
 """The splits that a confirmed candidate's quality was measured on."""
-FORMAT = 1
-"""Version of the JSON that `Results.to_json` writes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,19 +100,19 @@ class Results:
     @cached_property
     def baseline(self) -> Candidate | None:
         """The untouched model in float32, or None before it was measured."""
-        found = [c for c in self.candidates if c.origin == "baseline" and not c.failed]
-        return found[0] if found else None
+        return judging.baseline(self.candidates)
 
     def reference(self, metric: str) -> Candidate | None:
-        """The candidate that a metric's change is told against: the baseline, or None if nothing has it.
+        """The candidate that a metric's change is told against; see `judging.reference`."""
+        return self._references.get(metric)
 
-        Where the target can't run the baseline in float32, that is its first post-training scheme there.
-        """
-        first = (c for c in self.candidates if c.origin in ("baseline", "scheme") and not c.failed)
-        return next((c for c in first if c.value(metric) is not None), None)
+    @cached_property
+    def _references(self) -> dict[str, Candidate]:
+        found = {name: judging.reference(self.candidates, name) for name in self.metrics}
+        return {name: candidate for name, candidate in found.items() if candidate is not None}
 
     def _reference(self, metric: str) -> float | None:
-        found = None if self.baseline is None else self.reference(metric)
+        found = self.reference(metric)
         return None if found is None else found.value(metric)
 
     def margins(self, candidate: Candidate, budgets: Iterable[Budget] | None = None) -> dict[str, float]:
@@ -134,13 +131,13 @@ class Results:
     def hardest(self, candidate: Candidate, budget: Budget) -> Reading | None:
         """The value by which a candidate is furthest outside a budget, or None where it was not measured."""
         readings = self.readings(candidate, budget.metric)
-        if readings[0][0] is None or (budget.factor != 0 and readings[0][1] is None):
+        if judging.margin(budget, *readings[0]) is None:
             return None
         splits = SPLITS if budget.metric == self.quality and self.confirms else ("",)
         known = [
-            Reading(budget.margin(value, reference), value, split)
+            Reading(margin, value, split)
             for (value, reference), split in zip(readings, splits, strict=False)
-            if value is not None and (budget.factor == 0 or reference is not None)
+            if value is not None and (margin := judging.margin(budget, value, reference)) is not None
         ]
         return max(known, key=lambda reading: reading.margin)
 
@@ -395,42 +392,13 @@ class Results:
 
     def to_json(self) -> str:
         """Everything, as JSON; `from_json` is its inverse."""
-        return json.dumps(
-            {
-                "format": FORMAT,
-                "study": self.study,
-                "metrics": [dataclasses.asdict(m) for m in self.metrics.values()],
-                "quality": self.quality,
-                "objectives": list(self.objectives),
-                "budgets": [b.text for b in self.budgets],
-                "provenance": dict(self.provenance),
-                "candidates": [c.to_dict() for c in self.candidates],
-                **({"equivalence": self.equivalence} if self.equivalence else {}),
-            },
-            allow_nan=False,
-        )
+        return interchange.text(self)
 
-    @classmethod
-    def from_json(cls, text: str) -> Self:
+    @staticmethod
+    def from_json(text: str) -> "Results":
         """Read what `to_json` wrote.
 
         Raises:
             ConfigError: if it is not such a text.
         """
-        try:
-            plain = json.loads(text)
-            if plain["format"] != FORMAT:
-                raise ConfigError(f"results: expected format {FORMAT}, got {plain['format']}; use a matching autoopt")
-            metrics = {m["name"]: Metric(**m) for m in plain["metrics"]}
-            return cls(
-                study=plain["study"],
-                metrics=metrics,
-                quality=plain["quality"],
-                objectives=tuple(plain["objectives"]),
-                budgets=tuple(budget_syntax.parse(b, metrics, stored=True) for b in plain["budgets"]),
-                candidates=tuple(Candidate.from_dict(c) for c in plain["candidates"]),
-                provenance=plain["provenance"],
-                equivalence=plain.get("equivalence", ""),
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"results: not a results file of autoopt ({error!r})") from error
+        return Results(**interchange.read(text))

@@ -26,8 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from autoopt import yamlfile
 from autoopt.errors import ConfigError
 from autoopt.knobs import Choice, Knob, Range, Trial, Value
 from autoopt.recipe import (
@@ -45,6 +44,8 @@ from autoopt.recipe import (
 )
 from autoopt.validation import expect_keys, expect_number, fail, nearest
 
+MOST_STEPS = 10**15
+"""Steps of a range that floats still tell apart."""
 Choose = Callable[[str, Knob], Value]
 
 
@@ -289,11 +290,9 @@ def load(path: Path) -> SearchSpace:
         ConfigError: if it is missing, no YAML, or no space.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: can't read the space ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        values = yamlfile.load(path)
+    except yamlfile.Missing as error:
+        raise ConfigError(f"{error}; expected a space") from error
     return parse(values, str(path))
 
 
@@ -409,6 +408,8 @@ def _range(path: str, value: Mapping[str, Any], kind: object) -> Range:
         assert not isinstance(step, str)
         if step <= 0:
             fail(f"{path}.step", "a number over 0", step)
+        if not (high - low) / step < MOST_STEPS:
+            fail(f"{path}.step", f"fewer than {MOST_STEPS} steps from low to high", step)
     if log and "step" in value:
         raise ConfigError(f"{path}: expected step or log, got both")
     if log and low <= 0:
@@ -435,9 +436,12 @@ def _scalar(path: str, value: Any, kind: object) -> Value:
             fail(path, "true or false", value)
         return value
     if kind is float and isinstance(value, str):
+        written = value
         try:  # YAML 1.1 reads 1e-3 as text
-            value = float(value)
+            value = float(written)
         except ValueError:
-            fail(path, "a number", value)
+            fail(path, "a number", written)
+        if not math.isfinite(value):
+            fail(path, "a finite number", written)
     number: int | float = expect_number(path, value, whole=kind is int)
     return number

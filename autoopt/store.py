@@ -98,6 +98,13 @@ class Store:
         body = self._body(key)
         return None if body is None else float(_SECONDS.unpack_from(body)[0])
 
+    def size(self, key: str) -> int | None:
+        """Bytes of what is kept under `key`, by its file's length alone; None where there is none."""
+        try:
+            return max(0, self.path(key).stat().st_size - _HEAD - _SECONDS.size)
+        except OSError:
+            return None
+
     def _body(self, key: str) -> bytes | None:
         path = self.path(key)
         try:

@@ -6,8 +6,10 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from autoopt import records
 from autoopt.export import SavedResults, load
 from autoopt.folder import StudyFolder
+from autoopt.folder import hours as in_hours
 from autoopt.progress import Recorder, View, usual
 from autoopt.recipe import Recipe
 from autoopt.store import write_atomically
@@ -18,7 +20,7 @@ def run(
     study: str | os.PathLike[str],
     *,
     trials: int | None = None,
-    hours: float | None = None,
+    hours: float | str | None = None,
     scheduler: str | None = None,
     store: str | os.PathLike[str] | None = None,
     view: View | None = None,
@@ -30,7 +32,7 @@ def run(
     Args:
         study: the study's folder.
         trials: candidates in all, in place of the study's own number.
-        hours: after which no new candidate is begun, in place of the study's own.
+        hours: after which no new candidate is begun, in place of the study's own; or a duration such as `90 min`.
         scheduler: address of a running Dask scheduler; by default jobs run on this machine.
         store: folder of the store in place of `out/store`; on a cluster one that all machines see.
         view: shows progress; by default it is shown in a notebook and in IPython, and nothing elsewhere. With
@@ -80,18 +82,22 @@ def _search(study: str | os.PathLike[str], target: str | None, view: View | None
         from autoopt.search import Search
 
     _check(**settings)
+    if settings["hours"] is not None:
+        settings["hours"] = in_hours("hours", settings["hours"])
     folder = StudyFolder(study)
     config = folder.config(target)
     with contextlib.ExitStack() as stack:
         stack.enter_context(folder.lock())
         shown = stack.enter_context(Recorder(view or usual(), folder.now))
+        for damage in records.set_aside(folder):
+            shown.note(f"warning: {damage.path} is damaged ({damage.reason}); set aside as {damage.aside}")
         Search(folder, config, shown, **settings).run()
     results = load(folder.path)
     write_outputs(folder, results)
     return results
 
 
-def _check(trials: Any, hours: Any, recipes: Any, **_: Any) -> None:
+def _check(trials: Any, recipes: Any, **_: Any) -> None:
     """Refuse settings that are none, before anything is read.
 
     Raises:
@@ -99,8 +105,6 @@ def _check(trials: Any, hours: Any, recipes: Any, **_: Any) -> None:
     """
     if trials is not None:
         expect_number("trials", trials, minimum=1, whole=True)
-    if hours is not None:
-        expect_number("hours", hours, minimum=0)
     for recipe in [recipes] if isinstance(recipes, str | Recipe) else recipes:
         if not isinstance(recipe, Recipe) or recipe is recipes:
             fail("recipes", "a list of autoopt.Recipe, such as [candidate.recipe]", recipe)

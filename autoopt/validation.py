@@ -2,10 +2,15 @@
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from autoopt.errors import ConfigError
+
+LARGEST = 2**63
+"""Whole numbers from this on are refused: nothing here counts so far, and other libraries' integers end there."""
+LONGEST = 200
+"""Characters of a value that a message shows: the rest says nothing more."""
 
 
 def fail(where: str, expected: str, got: object) -> NoReturn:
@@ -14,7 +19,18 @@ def fail(where: str, expected: str, got: object) -> NoReturn:
     Raises:
         ConfigError: always, as `where: expected X, got Y`.
     """
-    raise ConfigError(f"{where}: expected {expected}, got {got!r}")
+    raise ConfigError(f"{where}: expected {expected}, got {_shown(got)}")
+
+
+def _shown(got: object) -> str:
+    """A value in one line that is not too long, whatever it is."""
+    if isinstance(got, int) and abs(got) >= LARGEST:
+        return f"a whole number of {_digits(got)} digits"
+    try:
+        text = repr(got)
+    except (ValueError, RecursionError):  # huge numbers inside, or a list that holds itself
+        return f"a {type(got).__name__}"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -35,11 +51,14 @@ def expect_keys(where: str, values: object, known: Iterable[str]) -> None:
         fail(where, f"a mapping with keys {', '.join(known)}", values)
     for key in values:
         if key not in known:
-            raise ConfigError(f"{where}: unknown key {key!r}; {nearest(key, known)}")
+            word = key[:LONGEST] if isinstance(key, str) else _shown(key)
+            raise ConfigError(f"{where}: unknown key {_shown(key)}; {nearest(word, known)}")
 
 
-def expect_number(where: str, value: Any, *, minimum: float | None = None, whole: bool = False) -> Any:
-    """Return `value` if it is a finite number (not a truth value) of at least `minimum`.
+def expect_number(
+    where: str, value: Any, *, minimum: float | None = None, maximum: float | None = None, whole: bool = False
+) -> Any:
+    """Return `value` if it is a finite number (not a truth value) from `minimum` to `maximum`.
 
     Raises:
         ConfigError: otherwise.
@@ -48,8 +67,72 @@ def expect_number(where: str, value: Any, *, minimum: float | None = None, whole
     what = "a whole number" if whole else "a number"
     if minimum is not None:
         what += f" of at least {minimum:g}"
-    if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, kinds):
         fail(where, what, value)
-    if minimum is not None and value < minimum:
+    if isinstance(value, int) and abs(value) >= LARGEST:
+        raise ConfigError(f"{where}: expected {what}, got one of {_digits(value)} digits")
+    if not math.isfinite(value) or (minimum is not None and value < minimum):
         fail(where, what, value)
+    if maximum is not None and value > maximum:
+        fail(where, f"{what}{' and' if minimum is not None else ' of'} at most {maximum}", value)
     return value
+
+
+def _digits(value: int) -> int:
+    """About how many decimal digits a whole number has, which Python does not print beyond some thousands."""
+    return int(abs(value).bit_length() * math.log10(2)) + 1
+
+
+def expect_text(where: str, value: Any) -> str:
+    """Return `value` if it is a text.
+
+    Raises:
+        ConfigError: otherwise.
+    """
+    if not isinstance(value, str):
+        fail(where, "a text", value)
+    return value
+
+
+def expect_list(where: str, value: Any) -> Sequence[Any]:
+    """Return `value` if it is a list or a tuple.
+
+    Raises:
+        ConfigError: otherwise.
+    """
+    if not isinstance(value, list | tuple):
+        fail(where, "a list", value)
+    return value
+
+
+def expect_shape(where: str, value: Any, shape: Any) -> None:
+    """Check plain nested values against an example of their types.
+
+    Args:
+        where: for the message.
+        value: plain values.
+        shape: `str`, `int`, `float` (any finite number), `object` (anything) or a tuple of those and None; `[shape]` for
+            a list of such; `{str: shape}` for a mapping of such, and `{"name": shape, ...}` for a mapping in which
+            these keys, where they are there, have such values.
+
+    Raises:
+        ConfigError: naming the path of the first value of another type.
+    """
+    if isinstance(shape, list):
+        for place, item in enumerate(expect_list(where, value)):
+            expect_shape(f"{where}[{place}]", item, shape[0])
+    elif isinstance(shape, Mapping):
+        if not isinstance(value, Mapping):
+            fail(where, "a mapping", value)
+        for key, item in value.items():
+            expect_shape(f"{where}.{key}", item, shape.get(key, shape.get(str, object)))
+    elif isinstance(shape, tuple):
+        if value is not None or None not in shape:
+            expect_shape(where, value, next(one for one in shape if one is not None))
+    elif shape in (int, float):
+        expect_number(where, value, whole=shape is int)
+    elif shape is bool:
+        if not isinstance(value, bool):
+            fail(where, "true or false", value)
+    elif shape is str:
+        expect_text(where, value)

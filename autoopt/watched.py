@@ -1,25 +1,33 @@
 """Studies seen from outside, while a driver may be running them."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from autoopt import jsontext
 from autoopt.export import SavedResults, load
 from autoopt.folder import StudyFolder
 
 
 class Watched:
-    """Studies as they are now; read again only when one of their files has changed."""
+    """Studies as they are now; read again only when one of their files has changed.
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    Args:
+        paths: folders of studies.
+        warn: is told of damaged records, once while they are the same.
+    """
+
+    def __init__(self, paths: Sequence[Path], warn: Callable[[str], object] = lambda text: None) -> None:
+        self._warn = warn
         self.folders = [StudyFolder(path) for path in paths]
         self._seen: dict[int, tuple[object, SavedResults]] = {}
 
     def version(self, index: int) -> list[str]:
         """Changes when the results do; texts, for a browser would round the nanoseconds."""
         folder = self.folders[index]
-        return [str(p.stat().st_mtime_ns) if p.exists() else "" for p in (folder.header, folder.candidates)]
+        return [
+            str(p.stat().st_mtime_ns) if p.exists() else "" for p in (folder.header, folder.candidates, folder.skipped)
+        ]
 
     def results(self, index: int) -> SavedResults:
         """The results so far.
@@ -31,6 +39,8 @@ class Watched:
         before, results = self._seen.get(index, (None, None))
         if results is None or before != version:
             results = load(self.folders[index].path)
+            if results.damaged and (before is None or self._seen[index][1].damaged != results.damaged):
+                self._warn(results.warning())
             self._seen[index] = version, results
         return results
 
@@ -40,7 +50,7 @@ class Watched:
         if folder.driver() is None:
             return {}
         try:
-            found: dict[str, Any] = json.loads(folder.now.read_text(encoding="utf-8"))
+            found = jsontext.parse(folder.now.read_bytes())
         except (OSError, ValueError):
             return {"running": []}
-        return found
+        return found if isinstance(found, dict) else {"running": []}

@@ -8,6 +8,7 @@ from autoopt.budgets import Budget
 from autoopt.candidate import Candidate
 from autoopt.metrics import RANGE, Measurement, Metric
 from autoopt.picking import UNCONFIRMED, filled
+from autoopt.reprs import typed
 from autoopt.results import Results
 
 UNCOMPARED = ("latency_ratio", "agreement")
@@ -143,8 +144,8 @@ def against(results: Results, metrics: Iterable[str]) -> str:
 
 def command(results: Results, verb: str, *rest: str) -> str:
     """What to type where the search was run, such as `autoopt export studies/digits 7`."""
-    folder = str(results.provenance.get("folder", results.study))
-    return shlex.join(["autoopt", verb, folder, *rest])
+    folder = typed(results.provenance.get("folder", results.study))
+    return " ".join(["autoopt", verb, folder, *map(shlex.quote, rest)])
 
 
 def export_command(results: Results, candidate: Candidate) -> str:

@@ -9,9 +9,9 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "autoopt"
 ORDER = [
-    "errors", "validation", "reprs", "labels", "scoring", "locks", "interrupts", "recipe", "metrics", "budgets", "equivalence", "candidate", "tables", "ranking", "picking", "results", "hypervolume", "words", "comparison", "scale", "scatter", "guard", "importance", "confirmation", "knobs", "space", "strategy", "targets",
+    "errors", "validation", "jsontext", "quantities", "yamlfile", "reprs", "labels", "scoring", "locks", "interrupts", "recipe", "metrics", "budgets", "equivalence", "candidate", "judging", "tables", "ranking", "picking", "interchange", "results", "hypervolume", "words", "comparison", "scale", "scatter", "guard", "importance", "confirmation", "knobs", "space", "strategy", "targets",
     "store", "sizes", "replaying", "stand_ins", "keras3_losses", "flattening", "keras3_settings", "placeholders", "rebuilding", "closing", "usercode", "models", "unrolling", "task", "quality", "crosscheck", "measure", "stages", "given", "criteria", "weighing", "intake", "quantizing", "inspect", "convert", "proof", "standalone", "scaling", "jobs", "pipeline", "scratch", "lifeline", "machine_gate", "starting", "trouble", "process", "assemble", "engine", "preload",
-    "folder", "provenance", "bundle", "export", "verification", "progress", "figures", "pictures", "page", "report", "watched", "dashboard", "proposals", "spent", "terms", "fitting", "foregone", "init", "relatives", "prospects", "foresight", "ledger", "identity", "stopping", "candidate_run", "agenda", "driver", "search", "study", "suspicions", "covering", "rehearsal", "questions", "doctor", "terminal", "checklist", "commands", "cli", "__main__",
+    "folder", "records", "provenance", "bundle", "export", "verification", "progress", "figures", "pictures", "page", "report", "watched", "dashboard", "proposals", "spent", "terms", "fitting", "foregone", "init", "relatives", "prospects", "foresight", "ledger", "identity", "stopping", "candidate_run", "agenda", "driver", "search", "study", "suspicions", "covering", "rehearsal", "questions", "doctor", "terminal", "checklist", "commands", "cli", "__main__",
 ]  # fmt: skip
 """Top to bottom: a module imports only from those before it."""
 HOMES = {

@@ -82,7 +82,7 @@ def test_syntax(text, baseline, bound):
         ("size_byte <= 3", "unknown metric 'size_byte'; did you mean 'size_bytes'?"),
         ("speed <= 3", "unknown metric 'speed'; known: accuracy, "),
         ("size_bytes <= 3 ms", "expected a unit of size_bytes ('B', 'KB', "),
-        ("latency_ms <= 3 KB", "expected a unit of latency_ms ('ms', 'us', 's'), got 'KB'"),
+        ("latency_ms <= 3 KB", "expected a unit of latency_ms ('ms', 'us', 's', 'min', 'h'), got 'KB'"),
         ("accuracy >= baseline - 3 ms", "expected a unit of accuracy ('%', 'points'), got 'ms'"),
         (
             "mae <= 3 %",
@@ -193,11 +193,47 @@ def test_short_forms():
 
 @pytest.mark.parametrize("short", ["max_size", "max_compressed", "max_memory", "max_flash"])
 @pytest.mark.parametrize(
-    ("limit", "meant"), [("60", "'60 KB', or '60 B'"), (60, "'60 KB', or '60 B'"), (3e5, "'300 KB', or '300000.0 B'")]
+    ("limit", "meant"), [("60", "'60 KB', or '60 B'"), (60, "'60 KB', or '60 B'"), (999.0, "'999.0 KB', or '999.0 B'")]
 )
 def test_a_bare_size_is_asked_back(short, limit, meant):
     with pytest.raises(ConfigError, match=f"{short} {limit}: of what\\? Write {meant} for bytes"):
         from_short_forms(METRICS, "accuracy", **{short: limit})
+
+
+@pytest.mark.parametrize("limit", [3e5, 300_000, "300000", "3e5", "300_000", "300,000", "300KB", "0.3 mb"])
+def test_a_bare_size_that_can_be_bytes_is_in_bytes(limit):
+    (budget,) = from_short_forms(METRICS, "accuracy", max_size=limit)
+    assert budget.bound(None) == 300_000
+    assert parse(f"size_bytes <= {limit}", METRICS).bound(None) == 300_000
+
+
+@pytest.mark.parametrize("limit", ["1 s 500 ms", "1.5s", "1500 ms", "1,500 ms", "1500", "1s 500000us"])
+def test_durations_may_be_sums(limit):
+    assert parse(f"latency_ms <= {limit}", METRICS).bound(None) == 1500
+    assert parse(f"latency_ms <= baseline + {limit}", METRICS).bound(10) == 1510
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "size_bytes <= " + "9" * 400,
+        "size_bytes <= 1e200 GB",
+        "size_bytes <= 1e300",
+        "size_bytes <= 1e99 * baseline",
+        "x" * 10**6,
+        "size_bytes <= " + "9" * 200,
+    ],
+)
+def test_limits_that_no_one_can_reckon_with_are_refused(text):
+    with pytest.raises(ConfigError, match="expected") as caught:
+        parse(text, METRICS)
+    assert len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize("limit", [10**4000, float("nan"), float("inf"), True, [1], b"1 KB"])
+def test_short_forms_of_other_kinds_are_refused(limit):
+    with pytest.raises(ConfigError, match=r"max_size|size_bytes"):
+        from_short_forms(METRICS, "accuracy", max_size=limit)
 
 
 @pytest.mark.parametrize("limit", [2, 2.0, "2", "2ms", "2 ms", "2000us"])

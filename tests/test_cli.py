@@ -139,7 +139,7 @@ def test_space_prints_knobs_and_counts() -> None:
     ("arguments", "code", "words"),
     [
         (("front", "nowhere"), 2, "no such folder"),
-        (("space", "nothing.yaml"), 2, "can't read the space"),
+        (("space", "nothing.yaml"), 2, "nothing.yaml: can't read it"),
         (("pick", "STUDY", "-b", "latency_ms < 2"), 2, "expected 'METRIC <= LIMIT'"),
         (("pick", "STUDY", "--max-size", "3 parsecs"), 2, "expected a unit of size_bytes"),
         (("pick", "STUDY", "--max-size", "60"), 2, "max_size 60: of what? Write '60 KB', or '60 B' for bytes"),

@@ -58,13 +58,41 @@ def test_all_keys_are_read(tmp_path: Path) -> None:
     [
         ("", "space: expected a bundled space"),
         ("space: moble", "did you mean 'mobile'?"),
-        ("space: gone.yaml", "gone.yaml: can't read the space"),
+        ("space: gone.yaml", "gone.yaml: can't read it (No such file or directory); expected a space"),
         ("space: {scheme: [int7]}", "study.yaml: space: scheme: unknown scheme 'int7'; did you mean"),
         (SPACE + "trails: 3", "unknown key 'trails'; did you mean 'trials'?"),
         (SPACE + "trials: 0", "trials: expected a whole number of at least 1, got 0"),
         (SPACE + "trials: many", "trials: expected a whole number"),
         (SPACE + "trials: true", "trials: expected a whole number"),
         (SPACE + "hours: -1", "hours: expected a number of at least 0, got -1"),
+        (
+            SPACE + "hours: soon",
+            "hours: expected a number of hours of at least 0, or a duration such as '90 min', got 'soon'",
+        ),
+        (SPACE + "hours: .nan", "line 2: hours: expected a finite number, got .nan"),
+        (SPACE + "hours: 1e400", "hours: expected a number of hours of at least 0, or a duration"),
+        (SPACE + "hours: 1.0e+400", "line 2: hours: expected a finite number, got 1.0e+400"),
+        (
+            SPACE + "hours: 1:30",
+            "hours: expected a text or a number, got 1:30, which YAML reads as 90; put it in quotes",
+        ),
+        (SPACE + "seed: " + "9" * 400, "line 2: seed: expected a number, got one of 400 digits"),
+        (SPACE + "seed: 4294967296", "seed: expected a whole number of at least 0 and at most 4294967295"),
+        (SPACE + "slots: 1000000000", "slots: expected a whole number of at least 1 and at most 10000"),
+        (
+            SPACE + "trials: 3\ntrials: 4",
+            "line 3: the key 'trials' stands there twice (first in line 2); leave one out",
+        ),
+        (SPACE + "limits: {job_time: 1 h, job_time: 2 h}", "the key 'job_time' stands there twice in limits"),
+        (SPACE + 'task: "a\\0b.py"', "line 2: task: expected a text without NUL"),
+        (SPACE + 'space: "a\\0b.yaml"', "the key 'space' stands there twice"),
+        ("space: " + "[" * 10_000, "line 1: expected at most 30 levels of nesting"),
+        ("space: &a [*a]", "line 1: space[0]"),
+        (SPACE + "seed: 2026-13-45", "line 2: seed: expected a timestamp, got '2026-13-45'"),
+        (SPACE + "seed: !!python/object:os.system 3", "expected plain YAML without tags"),
+        (SPACE + "budgets: [size_bytes <= 1 KB, [x]]", "budgets: expected a list of texts"),
+        (SPACE + "sampler: [tpe]", "sampler: expected one of tpe"),
+        ("? [1, 2]\n: 3", "line 1: expected keys that are texts, got a list or a mapping as a key"),
         (SPACE + "objectives: []", "objectives: the list is empty"),
         (SPACE + "objectives: {a: 1}", "objectives: expected a list of texts"),
         (SPACE + "target: moon", "unknown target 'moon'"),
@@ -125,10 +153,21 @@ def test_a_look_at_the_lock_keeps_no_driver_out(tmp_path: Path) -> None:
         looking.join()
 
 
-@pytest.mark.parametrize(("memory", "time"), [("4GB", "30min"), ("4 gb", "0.5 h"), ("4000 MB", "1800s")])
+@pytest.mark.parametrize(
+    ("memory", "time"),
+    [("4GB", "30min"), ("4 gb", "0.5 h"), ("4000 MB", "1800s"), ("4e9", "0 h 30 min"), ("4_000_000_000", "1_800 s")],
+)
 def test_units_of_limits_stand_with_or_without_a_space(tmp_path: Path, memory: str, time: str) -> None:
     limits = study(tmp_path, f"{SPACE}limits: {{job_memory: {memory}, job_time: {time}}}").config().limits
     assert (limits.job_bytes, limits.job_seconds) == (4_000_000_000, 1800)
+
+
+@pytest.mark.parametrize(
+    ("given", "hours"),
+    [("8", 8), ("0", 0), ("1.5", 1.5), ("90 min", 1.5), ("1 h 30 min", 1.5), ("1.5h", 1.5), ("1e1", 10)],
+)
+def test_hours_are_a_number_or_a_duration(tmp_path: Path, given: str, hours: float) -> None:
+    assert study(tmp_path, f"{SPACE}hours: {given}").config().hours == hours
 
 
 @pytest.mark.parametrize(
@@ -137,3 +176,33 @@ def test_units_of_limits_stand_with_or_without_a_space(tmp_path: Path, memory: s
 def test_an_equivalence_margin_is_read_as_it_stands(tmp_path: Path, given: str, read: str) -> None:
     assert study(tmp_path, f"{SPACE}equivalence: {given}").config().equivalence == read
     assert study(tmp_path, SPACE).config().equivalence == ""
+
+
+@pytest.mark.parametrize("name", ["plain", " spaces ", "100%", "a?b#c", "new\nline", "ü"])
+def test_a_store_elsewhere_may_have_any_name(tmp_path: Path, name: str) -> None:
+    folder = StudyFolder(tmp_path)
+    folder.out.mkdir()
+    folder.store_note.write_bytes(f"{tmp_path / name}\n".encode())
+    assert folder.store() == tmp_path / name
+
+
+def test_a_damaged_note_of_the_store_is_one_line(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    folder.store_note.mkdir(parents=True)
+    with pytest.raises(TargetUnavailable, match=r"store\.path: can't read where the store is"):
+        folder.store()
+    folder.store_note.rmdir()
+    for text in (b"", b"\n", b"a\0b"):
+        folder.store_note.write_bytes(text)
+        with pytest.raises(TargetUnavailable, match="expected the store's folder"):
+            folder.store()
+
+
+@pytest.mark.parametrize("text", [b"", b"no number", b"\xff\xfe", b"9" * 10_000, "٣".encode()])
+def test_whatever_stands_in_the_lock_a_driver_is_seen(tmp_path: Path, text: bytes) -> None:
+    folder = StudyFolder(tmp_path)
+    with folder.lock():
+        (folder.out / "driver.lock").write_bytes(text)
+        assert StudyFolder(tmp_path).driver() is not None
+        with pytest.raises(TargetUnavailable, match="is running this study"):
+            StudyFolder(tmp_path).lock()

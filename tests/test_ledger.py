@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from builders import METRICS, candidate, failed
 
-from autoopt import budgets
+from autoopt import budgets, judging
 from autoopt.candidate import Skipped
 from autoopt.export import load
 from autoopt.folder import StudyFolder
@@ -87,3 +87,25 @@ def test_budgets_that_were_written_down_are_read_as_they_were(tmp_path: Path) ->
     kept.keep(BASELINE)
     kept.write_header("", {})
     assert load(tmp_path).budgets == limits
+
+
+def test_a_budget_is_read_against_the_first_scheme_where_the_target_refuses_the_baseline(tmp_path: Path) -> None:
+    terms = dataclasses.replace(TERMS, budgets=(budgets.parse("latency_ms <= 0.5 * baseline", METRICS),))
+    kept = Ledger(StudyFolder(tmp_path), terms)
+    kept.keep(dataclasses.replace(candidate(0, origin="baseline", accuracy=0.9), refused="runs int8 alone"))
+    assert kept.told(kept.candidates[0]) == (None, {})
+    second = candidate(2, origin="scheme", accuracy=0.88, size_bytes=900.0, latency_ms=3.0)
+    first = candidate(1, origin="scheme", accuracy=0.89, size_bytes=900.0, latency_ms=2.0)
+    fast = candidate(3, accuracy=0.8, size_bytes=800.0, latency_ms=0.5)
+    for one in (second, first, fast):  # the order in which they ended plays no part
+        kept.keep(one)
+    results = kept.results()
+    (text,) = (budget.text for budget in terms.budgets)
+    assert results.margins(fast) == {text: -0.5}
+    assert kept.told(fast) == ([0.8, 800.0], {text: -0.5})
+    for one in (first, second, fast):
+        assert (
+            (kept.told(one)[1][text] <= 0)
+            == results.fits(one)
+            == judging.inside(one, terms.budgets, results.candidates)
+        )

@@ -106,3 +106,34 @@ def test_what_a_kill_cut_off_while_it_was_asked_for_comes_first_again(
         assert proposal is not None
         assert (proposal.recipe, proposal.origin) == (recipe, "corner")
         seen[proposal.recipe.digest] = proposal.number
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a%20b",
+        "100%",
+        "{x}",
+        "{",
+        "a?b=c",
+        "a#b",
+        'it\'s "q"',
+        "Müller",
+        "a\nb",
+        "-lead",
+        " sp ace ",
+        "a:b@c",
+        "[x]",
+        "%(h)s",
+    ],
+)
+def test_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
+    database = tmp_path / name / "study.db"
+    database.parent.mkdir()
+    space, metrics = parse(SPACE, "test"), [STANDARD["size_bytes"], STANDARD["latency_ms"]]
+    first = Proposals(database, space, Finetune(), metrics, "random", seed=0)
+    proposal = first.ask({}, 0)
+    assert proposal is not None
+    again = Proposals(database, space, Finetune(), metrics, "random", seed=0)
+    assert [earlier.recipe for earlier in again.earlier()] == [proposal.recipe]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [name]

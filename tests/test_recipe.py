@@ -138,7 +138,7 @@ def test_stages_do_not_depend_on_what_comes_later():
         ({"prune": {"sparsity": 1}}, r"prune.sparsity: expected a number in \[0, 1\), got 1.0"),
         ({"prune": {"sparsity": -0.1}}, r"prune.sparsity: expected a number in \[0, 1\), got -0.1"),
         ({"prune": {"sparsity": float("nan")}}, r"prune.sparsity: expected a number in \[0, 1\), got nan"),
-        ({"prune": {"sparsity": "much"}}, "prune: could not convert string to float: 'much'"),
+        ({"prune": {"sparsity": "much"}}, "prune.sparsity: expected a number, got 'much'"),
         ({"prune": {}}, "prune: .*missing 1 required keyword-only argument: 'sparsity'"),
         ({"prune": {"sparsity": 0.5, "schedule": "cubic"}}, "prune.schedule: expected one of constant, polynomial, "),
         ({"prune": {"sparsity": 0.5, "begin": 0.5}}, r"prune.end: expected .* over begin \(0.5\).*, got 0.5"),

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import sound
 from builders import candidate, failed, measured, recipes, results
 from hypothesis import given
 from hypothesis import strategies as st
@@ -395,10 +396,32 @@ def test_other_files_are_refused(text, message):
         Results.from_json(text)
 
 
-@pytest.mark.parametrize("wrong", [None, 5, "x", [1], {"a": 1}])
+@given(
+    studies(),
+    st.lists(sound.skips, max_size=3).map(tuple),
+    st.sampled_from(["", "2 points"]),
+    st.lists(sound.candidates, max_size=3),
+)
+def test_json_keeps_all_that_results_hold(study, skipped, equivalence, more):
+    provenance = {"host": "nowhere", "time": {"jobs_s": 1.5}, "class_names": ["a", "b"]}
+    full = dataclasses.replace(
+        study, skipped=skipped, equivalence=equivalence, provenance=provenance, candidates=(*study.candidates, *more)
+    )
+    back = Results.from_json(full.to_json())
+    for field in dataclasses.fields(Results):
+        assert getattr(back, field.name) == getattr(full, field.name)
+
+
+def test_results_of_an_earlier_version_have_nothing_skipped():
+    plain = json.loads(results(candidate(0, accuracy=0.9)).to_json())
+    del plain["skipped"]
+    assert Results.from_json(json.dumps(plain)).skipped == ()
+
+
+@pytest.mark.parametrize("wrong", [None, 5, "x", [1], [[]], 10**400])
 def test_damaged_results_are_refused(wrong):
     whole = json.loads(results(candidate(0, accuracy=0.9), budgets=["size_bytes <= 3"]).to_json())
-    for key in ("metrics", "budgets", "candidates"):
+    for key in ("metrics", "budgets", "candidates", "skipped", "provenance", "objectives"):
         with pytest.raises(ConfigError):
             Results.from_json(json.dumps(whole | {key: wrong}))
     for key in ("recipe", "measurements"):

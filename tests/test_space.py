@@ -287,10 +287,10 @@ def test_a_file_is_found_relative_to_its_folder(tmp_path):
     ("name", "message"),
     [
         ("mobil", "space: no bundled space 'mobil'; did you mean 'mobile'\\?.*give a .yaml file"),
-        ("none.yaml", "none.yaml: can't read the space \\(No such file"),
-        ("folder.yaml", "folder.yaml: can't read the space \\(Is a directory"),
+        ("none.yaml", "none.yaml: can't read it \\(No such file"),
+        ("folder.yaml", "folder.yaml: expected a YAML file, got a folder"),
         ("broken.yaml", "broken.yaml: not YAML: "),
-        ("binary.yaml", "binary.yaml: not YAML: "),
+        ("binary.yaml", "binary.yaml: expected UTF-8, got the byte 0xff"),
         ("empty.yaml", "empty.yaml: space: expected a mapping with keys .*, got None"),
     ],
 )
@@ -394,6 +394,10 @@ def test_files_that_are_no_space(tmp_path, name, message):
         (
             "{scheme: int8, prune: {sparsity: 0.5, structure: 2:4}}",
             'prune.structure: expected text, got 124; put it in quotes: YAML reads 2:4 as a number, "2:4" as text',
+        ),
+        (
+            "{scheme: int8, prune: {sparsity: {low: 0.1, high: 0.8, step: 5.0e-324}}}",
+            "prune.sparsity.step: expected fewer than",
         ),
         ("{scheme: int8, prune: {structure: [2:4]}}", "prune.structure: expected text, got 124; put it in quotes"),
         ("{scheme: [no]}", "scheme: unknown scheme False; known: float32, "),

@@ -252,7 +252,16 @@ def test_a_damaged_candidate_file_is_left_out_then_restored(copy: Path, finished
     shown = tiny.autoopt("front", copy)
     assert shown.returncode == 0
     assert "00001.json is damaged and left out" in shown.stderr
-    assert values(autoopt.run(copy, trials=TRIALS)) == values(autoopt.load(finished))
+    header = copy / "out" / "study.json"
+    header.write_text(header.read_text().replace("accuracy", "accuracu", 1))
+    restored = tiny.autoopt("run", copy, "--trials", TRIALS, "--plain")
+    for spoilt in (path, header):
+        assert f"warning: {spoilt} is damaged (" in restored.stderr
+        assert f"set aside as {spoilt.name}.damaged" in restored.stderr
+    assert values(autoopt.load(copy)) == values(autoopt.load(finished))
+    assert path.with_name("00001.json.damaged").exists()
+    assert header.with_name("study.json.damaged").exists()
+    assert autoopt.load(copy).damaged == ()
 
 
 def test_a_changed_task_or_space_is_refused(copy: Path) -> None:

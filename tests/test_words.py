@@ -125,3 +125,11 @@ def test_numbers_of_two_splits_are_never_mixed_without_a_word() -> None:
 def test_a_range_is_called_a_range() -> None:
     two = Measurement(value=1.1e6, low=1e6, high=1.2e6, n=2, how="x", ends="range")
     assert words.interval(METRICS["memory_bytes"], two) == "1 MB to 1.2 MB, the range of 2 readings"
+
+
+@pytest.mark.parametrize(
+    ("folder", "typed"), [("studies/a", "studies/a"), ("-a b", "'./-a b'"), ("it's", "'it'\"'\"'s'"), ("a;b", "'a;b'")]
+)
+def test_a_command_can_be_typed_as_it_is_told(folder: str, typed: str) -> None:
+    found = results(*night(), provenance={"folder": folder})
+    assert words.command(found, "pick", "--max-size", "3 KB") == f"autoopt pick {typed} --max-size '3 KB'"

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from autoopt.budgets import TINY, UNITS
+from autoopt import quantities
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.recipe import SCHEMES, Quantize
 from autoopt.targets.address import Address
@@ -45,16 +45,12 @@ class Micro:
         if self.tables:
             self.measures = ("memory_bytes", "flash_bytes")
             self.objectives = ("quality", "memory_bytes", "flash_bytes")
-        number = address.where.rstrip("BKMGikmgb ")
-        try:
-            self.arena = int(float(number) * UNITS["B"][address.where[len(number) :].strip().lower()])
-        except (ValueError, KeyError, OverflowError) as error:
-            raise ConfigError(
-                f"target {address.text}: expected the arena's size such as micro:64KB, got {address.where!r}"
-            ) from error
+        where = f"target {address.text}"
+        expected = "the arena's size such as micro:64KB"
+        self.arena = int(quantities.size(where, address.where, expected=expected, tiny=True))
         if self.arena < 1:
-            raise ConfigError(f"target {address.text}: expected an arena of 1 byte or more")
-        self.budgets = (f"memory_bytes <= {self.arena}" + (" B" if self.arena < TINY else ""),)
+            raise ConfigError(f"{where}: expected an arena of 1 byte or more")
+        self.budgets = (f"memory_bytes <= {self.arena}" + (" B" if self.arena < quantities.TINY else ""),)
 
     def refuses(self, scheme: str, how: Quantize | None = None) -> str:
         """TFLM has no kernels that mix float activations with stored integers or halves; layers in float it runs."""

@@ -1,0 +1,95 @@
+"""Results as one JSON text that other programs and other machines read."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from autoopt import budgets as budget_syntax
+from autoopt import jsontext
+from autoopt.candidate import Candidate, Skipped
+from autoopt.errors import ConfigError
+from autoopt.metrics import Metric
+from autoopt.validation import expect_keys, expect_shape, nearest
+
+FORMAT = 1
+"""Version of the text."""
+_METRIC = {"name": str, "direction": str, "unit": str, "label": str}
+_SHAPE = {
+    "format": int,
+    "study": str,
+    "metrics": [_METRIC],
+    "quality": str,
+    "objectives": [str],
+    "budgets": [str],
+    "provenance": {str: object},
+    "candidates": [{str: object}],
+    "skipped": [{str: object}],
+    "equivalence": str,
+}
+"""Types of what stands in the text."""
+NEEDED = ("format", "study", "metrics", "quality", "objectives", "budgets", "provenance", "candidates")
+
+
+def text(results: Any) -> str:
+    """Everything that `Results` hold; `read` is the inverse."""
+    return json.dumps(
+        {
+            "format": FORMAT,
+            "study": results.study,
+            "metrics": [dataclasses.asdict(m) for m in results.metrics.values()],
+            "quality": results.quality,
+            "objectives": list(results.objectives),
+            "budgets": [b.text for b in results.budgets],
+            "provenance": dict(results.provenance),
+            "candidates": [c.to_dict() for c in results.candidates],
+            "skipped": [s.to_dict() for s in results.skipped],
+            **({"equivalence": results.equivalence} if results.equivalence else {}),
+        },
+        allow_nan=False,
+    )
+
+
+def read(written: str) -> dict[str, Any]:
+    """The arguments that make `Results` equal to those that were written.
+
+    Raises:
+        ConfigError: if it is not such a text.
+    """
+    try:
+        return _arguments(jsontext.parse(written))
+    except (ValueError, ConfigError) as error:
+        raise ConfigError(f"results: not a results file of autoopt: {error}") from error
+
+
+def _arguments(plain: Any) -> dict[str, Any]:
+    if isinstance(plain, Mapping) and plain.get("format", FORMAT) != FORMAT:
+        raise ConfigError(f"expected format {FORMAT}, got {plain['format']}; use a matching autoopt")
+    expect_shape("results", plain, _SHAPE)
+    for name in NEEDED:
+        if name not in plain:
+            raise ConfigError(f"{name} is missing")
+    metrics = {metric.name: metric for metric in map(_metric, plain["metrics"])}
+    candidates = tuple(Candidate.from_dict(c) for c in plain["candidates"])
+    measured = (name for candidate in candidates for name in candidate.measurements)
+    for name in (plain["quality"], *plain["objectives"], *measured):
+        if name not in metrics:
+            raise ConfigError(f"unknown metric {name!r}; {nearest(name, metrics)}")
+    return {
+        "study": plain["study"],
+        "metrics": metrics,
+        "quality": plain["quality"],
+        "objectives": tuple(plain["objectives"]),
+        "budgets": tuple(budget_syntax.parse(b, metrics, stored=True) for b in plain["budgets"]),
+        "candidates": candidates,
+        "skipped": tuple(Skipped.from_dict(s) for s in plain.get("skipped", ())),
+        "provenance": plain["provenance"],
+        "equivalence": plain.get("equivalence", ""),
+    }
+
+
+def _metric(values: Mapping[str, Any]) -> Metric:
+    expect_keys("metrics", values, _METRIC)
+    if not {"name", "direction"} <= values.keys():
+        raise ConfigError("metrics: each needs a name and a direction")
+    return Metric(**values)

@@ -1,0 +1,289 @@
+"""A study's records: its header, a file a candidate, and a file a recipe that was not trained.
+
+Each is sealed with a checksum and checked for sense when it is read. What is damaged is named and left out; only the
+run that holds the study moves it aside, so that it can be made again from the store, and nothing is lost.
+"""
+
+import dataclasses
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from autoopt import budgets as budget_syntax
+from autoopt import equivalence as equivalences
+from autoopt import jsontext
+from autoopt.budgets import Budget
+from autoopt.candidate import Candidate, Skipped
+from autoopt.errors import ConfigError, TargetUnavailable
+from autoopt.folder import StudyFolder
+from autoopt.metrics import STANDARD, Metric
+from autoopt.store import Store, write_atomically
+from autoopt.validation import expect_keys, expect_shape
+
+T = TypeVar("T")
+LARGEST_BYTES = 100_000_000
+"""A record over this is none: those of large models have a few megabytes."""
+_NAME = re.compile(r"(\d{5}|[1-9]\d{5,17})\.json", re.ASCII)
+"""How files of records are named; copies that a sync tool or an editor leaves beside them are named otherwise."""
+TIMES = ("jobs_s", "saved_by_store_s", "overhead_s")
+"""What the header says of how time was spent."""
+_PROVENANCE = {
+    "folder": str,
+    "date": str,
+    "target": str,
+    "libraries": {str: str},
+    "device": {str: object},
+    "class_names": [object],
+    "warnings": [str],
+    "time": {str: float},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Damage:
+    """A record that can't be relied on.
+
+    Attributes:
+        path: its file.
+        reason: what is wrong, in one line.
+        aside: the name that its file was given when it was set aside, or ``.
+    """
+
+    path: Path
+    reason: str
+    aside: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What is needed to judge a study's candidates.
+
+    Attributes:
+        study: the study's name.
+        quality: the task's own metric.
+        objectives: names of metrics.
+        budgets: the study's limits.
+        equivalence: by how much qualities may differ and count as as good; `` for the default.
+        manifest: key of the task in the store; `` of a study that was run before that was written down.
+        provenance: where and how it was measured.
+    """
+
+    study: str
+    quality: Metric
+    objectives: tuple[str, ...]
+    budgets: tuple[Budget, ...] = ()
+    equivalence: str = ""
+    manifest: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """All metrics that candidates may have, by name."""
+        return {self.quality.name: self.quality, **STANDARD}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        quality = self.quality
+        return {
+            "study": self.study,
+            "quality": {"name": quality.name, "direction": quality.direction, "unit": quality.unit},
+            "objectives": list(self.objectives),
+            "budgets": [b.text for b in self.budgets],
+            "manifest": self.manifest,
+            "provenance": dict(self.provenance),
+            **({"equivalence": self.equivalence} if self.equivalence else {}),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ConfigError: naming the first value that can't be.
+        """
+        texts = {"study": str, "manifest": str, "equivalence": str, "objectives": [str], "budgets": [str]}
+        metric = {"name": str, "direction": str, "unit": str, "label": str}
+        expect_shape("header", values, {**texts, "quality": metric, "provenance": _PROVENANCE})
+        for name in ("study", "quality", "objectives", "budgets", "provenance"):
+            if name not in values:
+                raise ConfigError(f"header: {name} is missing")
+        expect_keys("header.quality", values["quality"], metric)
+        if not {"name", "direction"} <= values["quality"].keys():
+            raise ConfigError("header: quality needs a name and a direction")
+        quality = Metric(**values["quality"])
+        metrics = {quality.name: quality, **STANDARD}
+        unknown = [name for name in values["objectives"] if name not in metrics]
+        if unknown or not values["objectives"]:
+            raise ConfigError(f"header: expected objectives among {', '.join(metrics)}, got {unknown or 'none'}")
+        spent = values["provenance"].get("time", {})
+        if spent and set(spent) != set(TIMES):
+            raise ConfigError(f"header: expected times {', '.join(TIMES)}, got {', '.join(spent)}")
+        found = cls(
+            study=values["study"],
+            quality=quality,
+            objectives=tuple(values["objectives"]),
+            budgets=tuple(budget_syntax.parse(text, metrics, stored=True) for text in values["budgets"]),
+            equivalence=values.get("equivalence", ""),
+            manifest=values.get("manifest", ""),
+            provenance=dict(values["provenance"]),
+        )
+        equivalences.parse(found.equivalence, quality)
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """All of a study's records as they lie in its folder.
+
+    Attributes:
+        header: None where it is missing or damaged.
+        candidates: in the order of their numbers.
+        skipped: likewise.
+        damaged: what is left out, and why.
+    """
+
+    header: Header | None
+    candidates: tuple[Candidate, ...]
+    skipped: tuple[Skipped, ...]
+    damaged: tuple[Damage, ...]
+
+
+def read(folder: StudyFolder) -> Records:
+    """Read all records, and write nothing."""
+    header = read_header(folder)
+    head = header if isinstance(header, Header) else None
+    metrics = None if head is None else head.metrics
+    candidates = [read_candidate(folder, number, metrics) for number in numbers(folder.candidates)]
+    skipped = [read_skipped(folder, number) for number in numbers(folder.skipped)]
+    return Records(
+        header=head,
+        candidates=tuple(found for found in candidates if isinstance(found, Candidate)),
+        skipped=tuple(found for found in skipped if isinstance(found, Skipped)),
+        damaged=tuple(found for found in (header, *candidates, *skipped) if isinstance(found, Damage)),
+    )
+
+
+def numbers(folder: Path) -> list[int]:
+    """The numbers of the records in a folder (`folder.candidates`, `folder.skipped`), by their exact names."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(name.removesuffix(".json")) for name in names if _NAME.fullmatch(name))
+
+
+def read_header(folder: StudyFolder) -> Header | Damage | None:
+    """The study's header; None if there is none."""
+    return _read(folder.header, Header.from_dict)
+
+
+def read_candidate(
+    folder: StudyFolder, number: int, metrics: Mapping[str, Metric] | None = None
+) -> Candidate | Damage | None:
+    """A candidate; None if there is no file of it.
+
+    Args:
+        folder: of the study.
+        number: of the candidate.
+        metrics: that it may have, where they are known.
+    """
+    path = folder.candidate_file(number)
+
+    def made(values: Mapping[str, Any]) -> Candidate:
+        candidate = Candidate.from_dict(values)
+        _expect_number(candidate.number, number)
+        unknown = [name for name in candidate.measurements if metrics is not None and name not in metrics]
+        if unknown:
+            raise ConfigError(f"the study has no metric {unknown[0]}")
+        _expect_stored(candidate, folder)
+        return candidate
+
+    return _read(path, made)
+
+
+def read_skipped(folder: StudyFolder, number: int) -> Skipped | Damage | None:
+    """A recipe that was not trained; None if there is no file of it."""
+
+    def made(values: Mapping[str, Any]) -> Skipped:
+        skipped = Skipped.from_dict(values)
+        _expect_number(skipped.number, number)
+        return skipped
+
+    return _read(folder.skipped_file(number), made)
+
+
+def write(path: Path, values: Mapping[str, Any], *, indent: int | None = None) -> None:
+    """Write a record.
+
+    Raises:
+        TargetUnavailable: if the disk is full or the folder can't be written.
+    """
+    write_atomically(path, jsontext.sealed(values, indent=indent))
+
+
+def set_aside(folder: StudyFolder) -> tuple[Damage, ...]:
+    """Move damaged records out of the way, so that they are made again; only for who holds the study's lock.
+
+    Nothing is deleted: `00003.json` becomes `00003.json.damaged`, or `00003.json.damaged.2` where that is taken.
+
+    Raises:
+        TargetUnavailable: if one can't be renamed.
+    """
+    return tuple(_moved(damage) for damage in read(folder).damaged)
+
+
+def _moved(damage: Damage) -> Damage:
+    place = _free(damage.path)
+    try:
+        os.rename(damage.path, place)
+    except OSError as error:
+        raise TargetUnavailable(f"{damage.path}: damaged, and can't be set aside ({error.strerror})") from error
+    return dataclasses.replace(damage, aside=place.name)
+
+
+def _free(path: Path) -> Path:
+    place, count = path.with_name(f"{path.name}.damaged"), 1
+    while os.path.lexists(place):
+        count += 1
+        place = path.with_name(f"{path.name}.damaged.{count}")
+    return place
+
+
+def _read(path: Path, make: Callable[[Mapping[str, Any]], T]) -> T | Damage | None:
+    try:
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):  # to open a pipe would wait for ever
+            return Damage(path=path, reason="it is no file")
+        if found.st_size > LARGEST_BYTES:
+            return Damage(path=path, reason=f"it has {found.st_size} bytes")
+        return make(jsontext.unsealed(path.read_bytes()))
+    except FileNotFoundError:
+        return Damage(path=path, reason="it is a link to nothing") if path.is_symlink() else None
+    except OSError as error:
+        return Damage(path=path, reason=f"it can't be read ({error.strerror})")
+    except (ValueError, ConfigError) as error:
+        return Damage(path=path, reason=str(error))
+
+
+def _expect_number(found: int, expected: int) -> None:
+    if found != expected:
+        raise ConfigError(f"expected the number in its name, {expected}, got {found}")
+
+
+def _expect_stored(candidate: Candidate, folder: StudyFolder) -> None:
+    """Refuse a size that is not that of the candidate's file in the store, where that is there and intact."""
+    size, key = candidate.value("size_bytes"), candidate.file
+    if size is None or not key.isalnum():
+        return
+    try:
+        store = Store(folder.store())
+        stored = store.size(key)
+        if stored is None or stored == size:
+            return
+        content = store.path(key).read_bytes()[-stored:]
+    except (OSError, TargetUnavailable):  # what can't be looked at says nothing against the record
+        return
+    if hashlib.sha256(content).hexdigest() == candidate.sha256:  # else it is the store that is damaged
+        raise ConfigError(f"size_bytes: expected {stored}, the size of its file in the store, got {size:.0f}")
