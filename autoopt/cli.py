@@ -317,16 +317,10 @@ def init(
     The data has x_train and y_train and may have x_validation, y_validation, x_test, y_test and
     class_names; what is missing is split off x_train.
     """
-    import logging
-    import os
-
-    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    from autoopt.init import create
+    from autoopt.init import create_apart
     from autoopt.sizes import parse
 
-    create(
+    create_apart(
         folder,
         model,
         data,

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from autoopt import foreign
 from autoopt.errors import ConfigError
 from autoopt.replaying import reason
 from autoopt.sizes import filled, text_advice
@@ -88,9 +89,7 @@ def read(path: Path, where: str) -> ClosedModel:
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    if not path.is_file():
-        raise ConfigError(f"{where}: model: {path} is not a file")
-    model = ClosedModel(file=path.read_bytes(), why="it is a .tflite: there are no layers to train")
+    model = ClosedModel(file=foreign.read(path, f"{where}: model"), why="it is a .tflite: there are no layers to train")
     try:
         several = len(model.outputs) > 1
     except (ValueError, RuntimeError) as error:

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "autoopt"
 ORDER = [
-    "errors", "validation", "reprs", "labels", "scoring", "locks", "interrupts", "recipe", "metrics", "budgets", "equivalence", "candidate", "tables", "ranking", "picking", "results", "hypervolume", "words", "comparison", "scale", "scatter", "guard", "importance", "confirmation", "knobs", "space", "strategy", "targets",
+    "errors", "foreign", "isolation", "pure_operations", "keras_config", "keras_files", "saved_models", "validation", "reprs", "labels", "scoring", "locks", "interrupts", "recipe", "metrics", "budgets", "equivalence", "candidate", "tables", "ranking", "picking", "results", "hypervolume", "words", "comparison", "scale", "scatter", "guard", "importance", "confirmation", "knobs", "space", "strategy", "targets",
     "store", "sizes", "replaying", "stand_ins", "keras3_losses", "flattening", "keras3_settings", "placeholders", "rebuilding", "closing", "usercode", "models", "unrolling", "task", "quality", "crosscheck", "measure", "stages", "given", "criteria", "weighing", "intake", "quantizing", "inspect", "convert", "proof", "standalone", "scaling", "jobs", "pipeline", "process", "assemble", "engine", "preload",
     "folder", "provenance", "bundle", "export", "verification", "progress", "figures", "pictures", "page", "report", "watched", "dashboard", "proposals", "spent", "terms", "fitting", "foregone", "init", "prospects", "foresight", "ledger", "running", "search", "study", "suspicions", "covering", "rehearsal", "questions", "doctor", "terminal", "checklist", "commands", "cli", "__main__",
 ]  # fmt: skip
@@ -22,6 +22,7 @@ HOMES = {
         "rebuilding",
         "flattening",
         "closing",
+        "saved_models",
         "models",
         "given",
         "task",
@@ -30,7 +31,7 @@ HOMES = {
         "jobs",
         "preload",
     },
-    "keras": {"rebuilding", "closing", "placeholders", "stand_ins"},
+    "keras": {"models", "rebuilding", "closing", "placeholders", "stand_ins"},
     "tf_keras": {
         "criteria",
         "crosscheck",
@@ -40,6 +41,7 @@ HOMES = {
         "stand_ins",
         "rebuilding",
         "flattening",
+        "saved_models",
         "models",
         "intake",
         "task",
