@@ -30,16 +30,17 @@ PLAIN = ("__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__", "_
 """Values that are no classes."""
 
 
-def unsafe(config: Any, known: Collection[str], *, lambdas: bool = True) -> str | None:
+def unsafe(config: Any, known: Collection[str], *, lambdas: bool = True, imports: bool = True) -> str | None:
     """The first thing in a model's description that would do more than compute, in words; None if there is nothing.
 
     Args:
         config: decoded JSON.
         known: names of classes and functions that the user has given.
         lambdas: whether Lambda layers count.
+        imports: whether who loads it imports any module that it names; Keras 3 does not.
     """
     for found in _objects(config):
-        why = _file(found) or _object(found, known, lambdas)
+        why = _file(found) or _object(found, known, lambdas, imports)
         if why is not None:
             return why
     return None
@@ -72,7 +73,7 @@ def _title(found: Mapping[str, Any]) -> str:
     return f"the layer {name}" if isinstance(name, str) else f"its {kind}" if isinstance(kind, str) else "a layer"
 
 
-def _object(found: Mapping[str, Any], known: Collection[str], lambdas: bool) -> str | None:
+def _object(found: Mapping[str, Any], known: Collection[str], lambdas: bool, imports: bool) -> str | None:
     """Why one described class or function is refused."""
     name = found.get("class_name")
     if name is None:
@@ -86,7 +87,7 @@ def _object(found: Mapping[str, Any], known: Collection[str], lambdas: bool) -> 
         str(found.get("registered_name")).rpartition(">")[2],
     }
     if name == "function":
-        return _function(found, known)
+        return _function(found, known, imports)
     if name == "__typespec__":
         spec = found.get("spec_name")
         return None if spec in SPECS else f"it asks for {found.get('module')}.{spec}"
@@ -99,7 +100,7 @@ def _object(found: Mapping[str, Any], known: Collection[str], lambdas: bool) -> 
         return f"{_title(found)} is a {kind}, which {OPENS[kind]}"
     if (refused := _operation(found, kind)) is not None:
         return refused
-    return None if name in PLAIN else _module(found, name, ROOMS)
+    return None if name in PLAIN else _module(found, name, ROOMS, imports)
 
 
 def _operation(found: Mapping[str, Any], kind: str) -> str | None:
@@ -125,7 +126,7 @@ def _operation(found: Mapping[str, Any], kind: str) -> str | None:
     return None if asked is None else f"{_title(found)} runs {asked}, which is not known to do nothing but compute"
 
 
-def _function(found: Mapping[str, Any], known: Collection[str]) -> str | None:
+def _function(found: Mapping[str, Any], known: Collection[str], imports: bool) -> str | None:
     """Why a described function is refused."""
     name = found.get("config")
     if not isinstance(name, str):
@@ -135,10 +136,10 @@ def _function(found: Mapping[str, Any], known: Collection[str]) -> str | None:
         return None
     if found.get("module") == "builtins" and hasattr(builtins, name):
         return f"it asks for Python's {name}"
-    return _module(found, name, FUNCTION_ROOMS)
+    return _module(found, name, FUNCTION_ROOMS, imports)
 
 
-def _module(found: Mapping[str, Any], name: str, rooms: Collection[str]) -> str | None:
+def _module(found: Mapping[str, Any], name: str, rooms: Collection[str], imports: bool) -> str | None:
     """Why a class or function can't be taken from the module that a description names."""
     module = found.get("module")
     if module is None or module == "builtins":
@@ -146,6 +147,8 @@ def _module(found: Mapping[str, Any], name: str, rooms: Collection[str]) -> str 
     if not isinstance(module, str):
         return f"its module is no text ({type(module).__name__})"
     parts = [part for part in module.split(".") if part != "src"]
+    if parts[0] not in LIBRARIES and not imports:
+        return None
     inside = parts[0] in LIBRARIES and (len(parts) == 1 or parts[0] == LIBRARIES[-1] or parts[1] in rooms)
     if inside and (name.isidentifier() or ">" in name):
         return None

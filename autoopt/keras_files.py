@@ -24,7 +24,9 @@ FAULTS = (
 """What h5py, json and zipfile raise of damaged files."""
 
 
-def check(path: Path, where: str, known: Collection[str] = (), *, allow_code: bool = False) -> None:
+def check(
+    path: Path, where: str, known: Collection[str] = (), *, allow_code: bool = False, imports: bool = True
+) -> None:
     """Check an `.h5` or `.keras` file.
 
     Args:
@@ -32,6 +34,7 @@ def check(path: Path, where: str, known: Collection[str] = (), *, allow_code: bo
         where: for messages.
         known: names of classes and functions that the user has given.
         allow_code: what it runs while it is loaded is welcome; where it reads is checked all the same.
+        imports: whether who loads it imports any module that it names; Keras 3 does not.
 
     Raises:
         ConfigError: naming what was found, and what to do.
@@ -53,13 +56,13 @@ def check(path: Path, where: str, known: Collection[str] = (), *, allow_code: bo
     except FAULTS as error:
         raise ConfigError(f"{begin} {DAMAGED}") from error
     for config in configs:
-        if not allow_code and (why := keras_config.unsafe(config, known)) is not None:
+        if not allow_code and (why := keras_config.unsafe(config, known, imports=imports)) is not None:
             raise ConfigError(f"{begin}: it brings code with it: {why}; {advice(why)}")
 
 
 def advice(why: str) -> str:
     """What to do about a file that brings code."""
-    own = "or give the task its class or function as custom_objects={name: ...}; " if "it asks for" in why else ""
+    own = "give the task its class or function as custom_objects={name: ...}, or, " if "it asks for" in why else ""
     return own + CODE
 
 

@@ -189,7 +189,7 @@ def _read(
         if not allow_code and (why := saved_models.unsafe_layers(path, known)) is not None:
             return closing.saved_model(path, f"{why}: only its graph is taken", where, signature, sizes)
     else:
-        keras_files.check(path, where, known, allow_code=allow_code)
+        keras_files.check(path, where, known, allow_code=allow_code, imports=not _keras3(path))
     if path.is_file() and _keras3(path):
         return rebuilding.read(str(path), where, custom_objects, allow_code)
     if signature and signature != closing.DEFAULT:

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "autoopt"
 ORDER = [
-    "errors", "foreign", "isolation", "pure_operations", "keras_config", "keras_files", "saved_models", "validation", "reprs", "labels", "scoring", "locks", "interrupts", "recipe", "metrics", "budgets", "equivalence", "candidate", "tables", "ranking", "picking", "results", "hypervolume", "words", "comparison", "scale", "scatter", "guard", "importance", "confirmation", "knobs", "space", "strategy", "targets",
+    "errors", "screen", "foreign", "isolation", "pure_operations", "keras_config", "keras_files", "saved_models", "validation", "reprs", "labels", "scoring", "locks", "interrupts", "recipe", "metrics", "budgets", "equivalence", "candidate", "tables", "ranking", "picking", "results", "hypervolume", "words", "comparison", "scale", "scatter", "guard", "importance", "confirmation", "knobs", "space", "strategy", "targets",
     "store", "sizes", "replaying", "stand_ins", "keras3_losses", "flattening", "keras3_settings", "placeholders", "rebuilding", "closing", "usercode", "models", "unrolling", "task", "quality", "crosscheck", "measure", "stages", "given", "criteria", "weighing", "intake", "quantizing", "inspect", "convert", "proof", "standalone", "scaling", "jobs", "pipeline", "process", "assemble", "engine", "preload",
     "folder", "provenance", "bundle", "export", "verification", "progress", "figures", "pictures", "page", "report", "watched", "dashboard", "proposals", "spent", "terms", "fitting", "foregone", "init", "prospects", "foresight", "ledger", "running", "search", "study", "suspicions", "covering", "rehearsal", "questions", "doctor", "terminal", "checklist", "commands", "cli", "__main__",
 ]  # fmt: skip
@@ -128,3 +128,27 @@ def test_every_public_name_can_be_had() -> None:
         assert getattr(autoopt, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = autoopt.nothing
+
+
+WRITERS = {"screen", "bundle", "targets", "isolation", "process"}
+"""Those that write: one for all, programs of their own in bundles and on targets, and processes whose output goes to a log."""
+
+
+def test_one_module_writes_to_the_terminal() -> None:
+    """Names of other people would steer it otherwise."""
+    for name, paths in modules().items():
+        for path in paths if name not in WRITERS else ():
+            calls = {
+                ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
+            }
+            writing = {
+                "print",
+                "click.echo",
+                "click.secho",
+                "click.prompt",
+                "click.confirm",
+                "traceback.print_exc",
+                "os.write",
+            }
+            assert not calls & writing, f"{path.name} writes to the terminal; let `screen` do it"
+            assert not {call for call in calls if call.endswith(("stdout.write", "stderr.write"))}, path.name
