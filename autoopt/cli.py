@@ -235,7 +235,7 @@ def export(
 
 @command
 @click.argument("studies", type=PATH, nargs=-1, required=True, metavar="STUDY...")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to bind; another one asks for a token.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to bind.")
 @click.option("--port", default=8050, show_default=True, type=click.IntRange(0, 65535), help="0 for any that is free.")
 def dashboard(studies: tuple[Path, ...], host: str, port: int) -> None:
     """Show studies live in a browser, while they run. It only reads, and ends with Ctrl-C."""
