@@ -181,6 +181,8 @@ def create_apart(target: Path, model: Path, data: Path, *given: Any, say: Callab
     mark = secrets.token_hex(8)
     try:
         isolation.call(create, target, model, data, *given, say=say, mark=mark, **named)
+    except MemoryError as error:
+        raise ConfigError(f"{model}: can't be taken in: it and {data} take more memory than is free") from error
     except isolation.Crashed as error:
         raise ConfigError(
             f"{model}: can't be taken in: TensorFlow or LiteRT ended with {error} on it: it is damaged, or asks for more "

@@ -1,6 +1,7 @@
 """Calls a function in a process of its own, for work on files of other people: a crash there is an error here."""
 
 import contextlib
+import ctypes
 import importlib
 import json
 import os
@@ -21,6 +22,8 @@ START = (
 )
 """What the process runs; it imports from where this one does, and never its `__main__`."""
 T = TypeVar("T")
+PDEATHSIG = 1
+"""Linux's number for the signal that a process gets when its parent ends."""
 ASKED, ANSWER, LOG = "asked.pickle", "answer.pickle", "log"
 
 
@@ -98,6 +101,8 @@ def answer(folder: str) -> None:
     """Do what was asked, and leave what came of it in the folder."""
     spoken = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print goes to the log
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PDEATHSIG, signal.SIGKILL)  # what a killed parent asked for, nobody waits for
     with contextlib.suppress(OSError):  # where memory ends the kernel shall end this process, never its parent
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")

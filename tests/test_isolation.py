@@ -4,8 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from autoopt import isolation
@@ -82,3 +84,21 @@ def test_a_script_without_a_main_guard_can_call_it(tmp_path):
         [sys.executable, script], capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": str(root)}
     )
     assert done.stdout == "True\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux ends a process with its parent")
+def test_it_ends_with_who_asked(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("import sys, time\nfrom autoopt import isolation\nisolation.call(time.sleep, 600)\n")
+    root = Path(isolation.__file__).parent.parent
+    parent = subprocess.Popen([sys.executable, script], env=os.environ | {"PYTHONPATH": str(root)})
+    children = []
+    while not any("isolation" in " ".join(child.cmdline()) and child.num_threads() for child in children):
+        time.sleep(0.05)
+        children = psutil.Process(parent.pid).children()
+    time.sleep(1)  # until it has asked the kernel
+    parent.kill()
+    parent.wait()
+    gone, alive = psutil.wait_procs(children, timeout=20)
+    assert gone
+    assert not alive

@@ -36,7 +36,9 @@ def folder(tmp_path_factory):
     model.save(made / "saved")
     (made / "closed.tflite").write_bytes(convert.float32(model))
     x, y = tiny.images(80, 1)
-    keras.Sequential([keras.Input(x.shape[1:]), keras.layers.Flatten(), keras.layers.Dense(4)]).save(made / "three.keras")
+    keras.Sequential([keras.Input(x.shape[1:]), keras.layers.Flatten(), keras.layers.Dense(4)]).save(
+        made / "three.keras"
+    )
     np.savez(made / "data.npz", x_train=x, y_train=y)
     return made
 
