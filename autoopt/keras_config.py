@@ -9,7 +9,7 @@ from autoopt import pure_operations
 LIBRARIES = ("keras", "tf_keras", "tensorflow_model_optimization")
 """Whose classes and functions a file may name; of the first two only from `ROOMS`."""
 ROOMS = (
-    "activations", "backend", "constraints", "dtype_policies", "engine", "initializers", "layers", "losses", "metrics",
+    "activations", "backend", "constraints", "dtype_policies", "engine", "experimental", "initializers", "layers", "losses", "metrics",
     "mixed_precision", "models", "ops", "optimizers", "quantizers", "random", "regularizers",
 )  # fmt: skip
 """Parts of Keras that hold what models are made of, and nothing that opens files."""
