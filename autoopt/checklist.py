@@ -9,7 +9,8 @@ from autoopt.metrics import show_bytes
 from autoopt.progress import duration
 from autoopt.recipe import SCHEMES
 from autoopt.rehearsal import Checked, Tried
-from autoopt.terminal import columns, printable
+from autoopt.screen import printable
+from autoopt.terminal import columns
 
 MOST_LAYERS = 60
 """Of a long model only the heaviest are shown."""

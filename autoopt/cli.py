@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from autoopt import screen
 from autoopt.commands import HOURS, PATH, STUDY, budget_options, command, wants_json
 from autoopt.commands import main as main
 from autoopt.errors import ConfigError
@@ -90,7 +91,7 @@ def _end(results: "SavedResults") -> None:
     from autoopt import terminal
 
     if wants_json():
-        click.echo(results.to_json())
+        screen.give(results.to_json())
     else:
         terminal.print_end(results)
     if results.budgets and results.pick().candidate is None:
@@ -125,7 +126,7 @@ def status(study: Path) -> None:
         return
     failures = [{"stage": s, "reason": r, "count": len(names)} for s, r, names in words.failures(results)]
     plain = {"study": results.study, "running": running, "counts": counts, "failures": failures}
-    click.echo(json.dumps(plain | {"time": results.provenance.get("time", {})}))
+    screen.give(json.dumps(plain | {"time": results.provenance.get("time", {})}))
 
 
 @command
@@ -150,9 +151,9 @@ def front(
     asked = results.asked(budgets, no_budget=no_budget, **short_forms)
     chosen = list(results.candidates) if everything else results.front(asked)
     if wants_json():
-        click.echo(json.dumps(results.rows(chosen, asked)))
+        screen.give(json.dumps(results.rows(chosen, asked)))
     elif csv:
-        click.echo(results.to_csv(chosen, asked), nl=False)
+        screen.give(results.to_csv(chosen, asked), nl=False)
     else:
         terminal.print_front(results, asked, everything=everything, plot=not no_plot)
 
@@ -172,7 +173,7 @@ def pick(study: Path, ask: bool, budgets: tuple[str, ...], no_budget: bool, **sh
     chosen = results.pick_within(limits)
     _print_pick(results, chosen, limits)
     if ask and chosen.candidate is not None and not wants_json():
-        click.echo(f"\n{words.export_command(results, chosen.candidate)}")
+        screen.say(f"\n{words.export_command(results, chosen.candidate)}")
     if chosen.candidate is None:
         raise SystemExit(1)
 
@@ -186,7 +187,7 @@ def compare(study: Path, candidates: tuple[str, ...]) -> None:
 
     found = comparison.compare(_load(study), candidates)
     if wants_json():
-        click.echo(json.dumps(found.to_dict()))
+        screen.give(json.dumps(found.to_dict()))
     else:
         terminal.print_comparison(found)
 
@@ -227,14 +228,14 @@ def export(
         found.number, to or Path(f"{results.study}-{found.number}"), force=force, samples=not no_samples
     )
     if wants_json():
-        click.echo(json.dumps({"folder": str(folder), "candidate": found.number, "sha256": found.sha256}))
+        screen.give(json.dumps({"folder": str(folder), "candidate": found.number, "sha256": found.sha256}))
     else:
-        click.echo(f"{found.name} {found.recipe.label()}\n{folder / 'model.tflite'}  sha256 {found.sha256}")
+        screen.say(f"{found.name} {found.recipe.label()}\n{folder / 'model.tflite'}  sha256 {found.sha256}")
 
 
 @command
 @click.argument("studies", type=PATH, nargs=-1, required=True, metavar="STUDY...")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to bind; another one asks for a token.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to bind.")
 @click.option("--port", default=8050, show_default=True, type=click.IntRange(0, 65535), help="0 for any that is free.")
 def dashboard(studies: tuple[Path, ...], host: str, port: int) -> None:
     """Show studies live in a browser, while they run. It only reads, and ends with Ctrl-C."""
@@ -245,7 +246,10 @@ def dashboard(studies: tuple[Path, ...], host: str, port: int) -> None:
     if hasattr(os, "nice"):
         os.nice(10)  # the search comes first
     server, address = serve(studies, host=host, port=port)
-    click.echo(json.dumps({"address": address}) if wants_json() else f"open {address} (Ctrl-C ends it)")
+    if wants_json():
+        screen.give(json.dumps({"address": address}))
+    else:
+        screen.say(f"open {address} (Ctrl-C ends it)")
     try:
         server.serve_forever()
     finally:
@@ -262,7 +266,10 @@ def verify(folder: Path) -> None:
     from autoopt.verification import verify as check
 
     found = check(folder)
-    click.echo(json.dumps(found.to_dict()) if wants_json() else found.text())
+    if wants_json():
+        screen.give(json.dumps(found.to_dict()))
+    else:
+        screen.say(found.text())
     if not found.holds:
         raise SystemExit(1)
 
@@ -286,7 +293,10 @@ def report(study: Path, to: Path | None, png: Path | None, svg: Path | None) -> 
         else:
             pictures.write(results, path, kind)
     texts = {kind: str(path) for kind, path in made.items()}
-    click.echo(json.dumps(texts) if wants_json() else "\n".join(texts.values()))
+    if wants_json():
+        screen.give(json.dumps(texts))
+    else:
+        screen.say("\n".join(texts.values()))
 
 
 @command
@@ -317,31 +327,25 @@ def init(
     The data has x_train and y_train and may have x_validation, y_validation, x_test, y_test and
     class_names; what is missing is split off x_train.
     """
-    import logging
-    import os
-
-    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    from autoopt.init import create
+    from autoopt.init import create_apart
     from autoopt.sizes import parse
 
-    create(
+    create_apart(
         folder,
         model,
         data,
         space,
         trials,
-        say=lambda text: click.echo(text, err=True),
+        say=lambda text: screen.say_line(text, err=True),
         allow_code=allow_code,
         device=device,
         signature=signature,
         input_size=parse(input_size),
     )
     if wants_json():
-        click.echo(json.dumps({"study": str(folder)}))
+        screen.give(json.dumps({"study": str(folder)}))
     else:
-        click.echo(
+        screen.say(
             f"wrote {folder}/study.yaml and {folder}/task.py; next: autoopt check {folder}, then autoopt run {folder}"
         )
 
@@ -377,7 +381,7 @@ def measure(
         held, wide = sum(m.low <= 1 <= m.high for m in ratios), sum("wide interval" in m.flags for m in ratios)
         widths = [m.high - m.low for m in ratios]
         if wants_json():
-            click.echo(json.dumps({"repeats": len(ratios), "held": held, "wide": wide, "widths": widths}))
+            screen.give(json.dumps({"repeats": len(ratios), "held": held, "wide": wide, "widths": widths}))
         else:
             terminal.print_self_test(held, wide, widths)
         return
@@ -385,11 +389,11 @@ def measure(
     if wants_json():
         metrics = {name: m.to_dict() for name, m in found.measurements.items()}
         plain = {"file": str(model), "metrics": metrics, "difference": found.difference, "device": found.device}
-        click.echo(json.dumps(plain | {"misfit": found.misfit, "contents": found.contents.to_dict()}))
+        screen.give(json.dumps(plain | {"misfit": found.misfit, "contents": found.contents.to_dict()}))
     else:
         terminal.print_measured(found, model, against)
     if found.misfit:
-        click.echo(f"autoopt: {found.misfit}", err=True)
+        screen.say_line(f"autoopt: {found.misfit}", err=True)
         raise SystemExit(1)
 
 
@@ -411,7 +415,7 @@ def space(file: str) -> None:
         return
     count, knobs = found.count(), {name: str(knob) for name, knob in found.knobs.items()}
     plain = {"source": found.source, "knobs": knobs, "recipes": None if math.isinf(count) else count}
-    click.echo(json.dumps(plain))
+    screen.give(json.dumps(plain))
 
 
 @command
@@ -427,8 +431,11 @@ def check(study: Path, target: str | None) -> None:
 
     from autoopt import checklist, rehearsal
 
-    found = rehearsal.check(study, target=target, say=lambda text: click.echo(text, err=True))
-    click.echo(json.dumps(dataclasses.asdict(found)) if wants_json() else checklist.text(found))
+    found = rehearsal.check(study, target=target, say=lambda text: screen.say_line(text, err=True))
+    if wants_json():
+        screen.give(json.dumps(dataclasses.asdict(found)))
+    else:
+        screen.say(checklist.text(found))
     if not found.works:
         raise SystemExit(1)
 
@@ -446,7 +453,7 @@ def doctor() -> None:
 
     found = doctors.examine()
     if wants_json():
-        click.echo(json.dumps([dataclasses.asdict(finding) for finding in found]))
+        screen.give(json.dumps([dataclasses.asdict(finding) for finding in found]))
     else:
         terminal.print_findings(found)
     click.get_current_context().exit(1 if any(finding.state == "bad" for finding in found) else 0)
@@ -456,7 +463,7 @@ def _print_pick(results: "Results", chosen: "Pick", limits: "Sequence[Budget]") 
     from autoopt import terminal
 
     if wants_json():
-        click.echo(json.dumps(terminal.plain_pick(results, chosen, limits)))
+        screen.give(json.dumps(terminal.plain_pick(results, chosen, limits)))
     else:
         terminal.print_pick(results, chosen, limits)
 
@@ -466,5 +473,5 @@ def _load(study: Path) -> "SavedResults":
 
     results = load(study)
     if warning := results.warning():
-        click.echo(f"warning: {warning}", err=True)
+        screen.say_line(f"warning: {warning}", err=True)
     return results

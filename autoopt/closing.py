@@ -1,5 +1,6 @@
 """Models without a graph of Keras layers: they are converted at once, and served with post-training schemes alone."""
 
+import contextlib
 import dataclasses
 import tempfile
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from autoopt import foreign, isolation
 from autoopt.errors import ConfigError
 from autoopt.replaying import reason
 from autoopt.sizes import filled, text_advice
@@ -88,9 +90,14 @@ def read(path: Path, where: str) -> ClosedModel:
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    if not path.is_file():
-        raise ConfigError(f"{where}: model: {path} is not a file")
-    model = ClosedModel(file=path.read_bytes(), why="it is a .tflite: there are no layers to train")
+    file = foreign.read(path, f"{where}: model")
+    try:
+        isolation.call(_try, file)
+    except isolation.Crashed as error:
+        raise ConfigError(
+            f"{where}: model: LiteRT ended with {error} on {path}: it is damaged, or asks for more than there is; convert it anew"
+        ) from error
+    model = ClosedModel(file=file, why="it is a .tflite: there are no layers to train")
     try:
         several = len(model.outputs) > 1
     except (ValueError, RuntimeError) as error:
@@ -116,6 +123,18 @@ def read(path: Path, where: str) -> ClosedModel:
             "convert it anew with one"
         )
     return model
+
+
+def _try(file: bytes) -> None:
+    """Run a file once on zeros; what it says of itself is asked later, by who survives it."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    with contextlib.suppress(ValueError, RuntimeError):
+        interpreter = Interpreter(model_content=file)
+        interpreter.allocate_tensors()
+        for end in interpreter.get_input_details():
+            interpreter.set_tensor(end["index"], np.zeros(end["shape"], end["dtype"]))
+        interpreter.invoke()
 
 
 def _quantized(file: bytes) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 import autoopt
+from autoopt import screen
 from autoopt.errors import AutooptError, ConfigError
 
 PATH = click.Path(path_type=Path)
@@ -46,8 +47,8 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except AutooptError as error:
             if _state["debug"]:
-                traceback.print_exc()
-            click.echo(f"autoopt: {error.command_line}", err=True)
+                screen.say(traceback.format_exc(), err=True, nl=False)
+            screen.say_line(f"autoopt: {error.command_line}", err=True)
             ctx.exit(2 if isinstance(error, ConfigError) else 1)
         except BrokenPipeError:  # `autoopt front STUDY | head`
             sys.stderr.close()

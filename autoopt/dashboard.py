@@ -1,6 +1,7 @@
 """Studies live, while they run: figures come from `figures`, decisions from `results`; nothing is written.
 
-Bound to this machine unless told otherwise, and then only with a token.
+Bound to this machine unless told otherwise. Other people may work on this machine too: whoever asks needs the token that
+stands in the printed address.
 """
 
 import hmac
@@ -16,14 +17,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import click
 import dash
 import flask
 import plotly.graph_objects as go
 from dash import Input, Output, State, dcc, html
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from autoopt import page, words
+from autoopt import page, screen, words
 from autoopt.budgets import SHORT_FORMS, Budget
 from autoopt.errors import AutooptError, ConfigError, TargetUnavailable
 from autoopt.export import SavedResults
@@ -38,6 +38,8 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 EVERY_MS = 2000
 ROWS = 50
 """Candidates in the table at most: the report has them all."""
+ENTRANCE = '<!doctype html><title>autoopt</title><meta http-equiv="refresh" content="0; url=/"><a href="/">autoopt</a>'
+"""What is shown for a moment to who comes with the token."""
 GRAPH = {"showSendToCloud": False, "displaylogo": False, "responsive": True}
 
 
@@ -46,16 +48,16 @@ def serve(studies: Sequence[Path], *, host: str = "127.0.0.1", port: int = 8050)
 
     Args:
         studies: folders of studies.
-        host: address to bind; another than this machine's own asks every visitor for a token.
+        host: address to bind.
         port: 0 for any that is free.
 
     Raises:
         ConfigError: if one is no study.
         TargetUnavailable: if the address can't be had.
     """
-    watched = Watched(studies, warn=lambda text: click.echo(f"warning: {text}", err=True))
-    token = "" if host in LOCAL else secrets.token_urlsafe(24)
-    app = application(watched, token)
+    watched = Watched(studies, warn=lambda text: screen.say_line(f"warning: {text}", err=True))
+    token = secrets.token_urlsafe(24)
+    app = application(watched, token, local=host in LOCAL)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each of its own questions
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -65,18 +67,24 @@ def serve(studies: Sequence[Path], *, host: str = "127.0.0.1", port: int = 8050)
     server = make_server(host, port, app.server, threaded=True, fd=bound.detach())
     anywhere = socket.gethostname() if host in ("0.0.0.0", "::") else host  # noqa: S104 - only compared
     name, number = f"[{anywhere}]" if ":" in anywhere else anywhere, server.socket.getsockname()[1]
-    return server, f"http://{name}:{number}/" + (f"?token={token}" if token else "")
+    return server, f"http://{name}:{number}/?token={token}"
 
 
-def application(watched: Watched, token: str) -> dash.Dash:
-    """The pages and what they answer."""
+def application(watched: Watched, token: str, *, local: bool) -> dash.Dash:
+    """The pages and what they answer.
+
+    Args:
+        watched: the studies.
+        token: that every question must know.
+        local: whether this machine alone can ask, by one of its names for itself.
+    """
     app = dash.Dash("autoopt", title="autoopt", update_title="", serve_locally=True)
     style = resources.files("autoopt").joinpath("page.css").read_text(encoding="utf-8")
     app.index_string = app.index_string.replace("{%css%}", f"<style>{style}</style>").replace(
         "<html>", '<html lang="en">'
     )
     app.layout = _layout(watched)
-    _guard(app.server, token)
+    _guard(app.server, token, local=local)
     limits, states = ({name: kind(f"limit-{name}", "value") for name in LIMITS} for kind in (Input, State))
 
     @app.callback(
@@ -111,27 +119,39 @@ def application(watched: Watched, token: str) -> dash.Dash:
     return app
 
 
-def _guard(server: flask.Flask, token: str) -> None:
-    """Let in who knows the token; without one, only pages that this machine's own browser asked for."""
+def _guard(server: flask.Flask, token: str, *, local: bool) -> None:
+    """Let in who knows the token: from the address, a cookie or a header; and only under this machine's names if local."""
 
     def cookie() -> str:  # browsers keep one jar for all ports of a machine
         return f"autoopt-{flask.request.environ.get('SERVER_PORT', '')}"
 
+    def knows(given: str) -> bool:
+        return hmac.compare_digest(given.encode(errors="backslashreplace"), token.encode())
+
     @server.before_request
     def check() -> Any:
-        if not token:
-            # A page elsewhere may point its own name at 127.0.0.1: the name that was asked for gives it away.
-            name = urllib.parse.urlsplit(f"//{flask.request.host}").hostname
-            return None if name in LOCAL else flask.abort(403)
-        given = flask.request.args.get("token", "")
-        if hmac.compare_digest(given.encode(), token.encode()):
-            answer = flask.redirect(flask.request.path)
-            answer.set_cookie(
-                cookie(), token, httponly=True, samesite="Lax"
-            )  # Strict forgets it after a link elsewhere
-            return answer
-        known = flask.request.cookies.get(cookie(), "")
-        return None if hmac.compare_digest(known.encode(), token.encode()) else flask.abort(403)
+        # A page elsewhere may point its own name at 127.0.0.1: the name that was asked for gives it away.
+        if local and urllib.parse.urlsplit(f"//{flask.request.host}").hostname not in LOCAL:
+            return _refused(f"open it as http://{LOCAL[0]}, not under another name")
+        kind, _, given = flask.request.headers.get("Authorization", "").partition(" ")
+        if (kind.lower() == "token" and knows(given.strip())) or knows(flask.request.cookies.get(cookie(), "")):
+            return None
+        if not knows(flask.request.args.get("token", "")):
+            return _refused(
+                "open the address that autoopt dashboard printed, with its ?token=...; "
+                "a script may send the header 'Authorization: token ...'"
+            )
+        # Browsers keep back a strict cookie while they follow a link from elsewhere, redirections included: the page
+        # that it leads to asks again by itself.
+        answer = flask.make_response(ENTRANCE)
+        answer.set_cookie(cookie(), token, httponly=True, samesite="Strict")
+        answer.headers["Referrer-Policy"] = "no-referrer"
+        answer.headers["Cache-Control"] = "no-store"
+        return answer
+
+
+def _refused(why: str) -> flask.Response:
+    return flask.Response(f"403: {why}\n", status=403, mimetype="text/plain")
 
 
 # ---- what is shown

@@ -1,6 +1,7 @@
 """`autoopt init`: a study from a model file and arrays."""
 
 import json
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import criteria, fitting, given, intake, models, targets
+from autoopt import criteria, fitting, foreign, given, intake, isolation, models, targets
 from autoopt import labels as labels_of
 from autoopt import space as spaces
 from autoopt import task as tasks
@@ -74,6 +75,7 @@ def create(
     device: str | None = None,
     signature: str = "",
     input_size: tuple[int, ...] = (),
+    mark: str = "",
 ) -> None:
     """Write a study's folder: study.yaml, task.py, the model and the data; and check that it loads.
 
@@ -88,6 +90,7 @@ def create(
         device: where to measure, as `--target` takes it; None for this machine.
         signature: of a SavedModel with several.
         input_size: of the axes beside the batch that the model leaves open.
+        mark: in the name of the hidden folder that it works in.
 
     Raises:
         ConfigError: if anything is wrong; nothing is left behind then.
@@ -115,7 +118,7 @@ def create(
     place = next(folder for folder in target.absolute().parents if folder.exists())
     if not place.is_dir():
         raise ConfigError(f"{target}: {place} is not a folder")
-    with tempfile.TemporaryDirectory(dir=place, prefix=f".{target.name}-") as folder:
+    with tempfile.TemporaryDirectory(dir=place, prefix=f".{target.name}-{mark}-") as folder:
         made = Path(folder, "study")
         made.mkdir()
         if model.is_dir():
@@ -161,6 +164,36 @@ def create(
         made.rename(target)
 
 
+def create_apart(target: Path, model: Path, data: Path, *given: Any, say: Callable[[str], None], **named: Any) -> None:
+    """Likewise `create`, in a process of its own: a damaged model may crash what reads it.
+
+    Args:
+        target: of `create`, as are the others.
+        model: file or folder of the model.
+        data: `.npz` with the arrays.
+        given: space and trials.
+        say: told what a person should know.
+        named: the other arguments of `create`.
+
+    Raises:
+        ConfigError: if anything is wrong, or the model can't be survived; nothing is left behind then.
+    """
+    mark = secrets.token_hex(8)
+    try:
+        isolation.call(create, target, model, data, *given, say=say, mark=mark, **named)
+    except MemoryError as error:
+        raise ConfigError(f"{model}: can't be taken in: it and {data} take more memory than is free") from error
+    except isolation.Crashed as error:
+        raise ConfigError(
+            f"{model}: can't be taken in: TensorFlow or LiteRT ended with {error} on it: it is damaged, or asks for more "
+            "than there is; save or convert it anew"
+        ) from error
+    finally:
+        place = next((folder for folder in target.absolute().parents if folder.is_dir()), Path("/"))
+        for left in place.glob(f".*-{mark}-*"):  # what a crash left behind
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def _how(name: str, value: object) -> str:
     """Source text of a setting of how the model is taken in; nothing for one that is left at its default."""
     text = f'"{value}"' if isinstance(value, str) else repr(value)
@@ -173,13 +206,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     Raises:
         ConfigError: if it is no `.npz`, or lacks what is needed.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except OSError as error:
-        raise ConfigError(f"{path}: can't read it ({error.strerror or error})") from error
-    except Exception as error:  # numpy raises many kinds for what is no .npz
-        raise ConfigError(f"{path}: not an .npz of plain arrays ({' '.join(str(error).split())[:200]})") from error
+    arrays = foreign.arrays(path, str(path))
     for name, array in arrays.items():
         if name not in KEYS:
             raise ConfigError(f"{path}: unknown array {name!r}; {nearest(name, KEYS)}")

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import sys
 import tempfile
 import warnings
 import zipfile
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import closing, rebuilding, usercode
+from autoopt import closing, foreign, keras_files, rebuilding, saved_models, usercode
 from autoopt.closing import ClosedModel
 from autoopt.errors import ConfigError
 from autoopt.flattening import flatten
@@ -181,7 +182,14 @@ def _read(
         raise ConfigError(f"{where}: model: no file {path}")
     if path.suffix == ".tflite":
         return closing.read(path, where)
+    known = _known(custom_objects)
     _expect_model(path, where)
+    if path.is_dir():
+        saved_models.check(path, where, allow_code=allow_code)
+        if not allow_code and (why := saved_models.unsafe_layers(path, known)) is not None:
+            return closing.saved_model(path, f"{why}: only its graph is taken", where, signature, sizes)
+    else:
+        keras_files.check(path, where, known, allow_code=allow_code, imports=not _keras3(path))
     if path.is_file() and _keras3(path):
         return rebuilding.read(str(path), where, custom_objects, allow_code)
     if signature and signature != closing.DEFAULT:
@@ -218,6 +226,21 @@ def _read(
     return model
 
 
+def _known(custom_objects: Mapping[str, Any]) -> set[str]:
+    """Names of classes and functions of the user's own: given to the task, or registered by its code."""
+    import tf_keras
+
+    registered = dict(tf_keras.utils.get_custom_objects())
+    if "keras" in sys.modules:
+        import keras  # type: ignore[import-untyped]
+
+        registered |= keras.saving.get_custom_objects()
+    own = {
+        n for n, o in registered.items() if getattr(o, "__module__", "").partition(".")[0] not in ("keras", "tf_keras")
+    }
+    return {name.rpartition(">")[2] for name in own} | set(custom_objects)
+
+
 def _expect_model(path: Path, where: str) -> None:
     """Check that a file or folder can hold a Keras model or a SavedModel.
 
@@ -227,6 +250,8 @@ def _expect_model(path: Path, where: str) -> None:
     import h5py  # type: ignore[import-untyped]
 
     begin = f"{where}: model: {path}"
+    if not path.is_dir():
+        foreign.expect_regular(path, f"{where}: model", empty=True)
     if path.is_dir():
         if (path / "saved_model.pb").exists():
             return
@@ -258,7 +283,7 @@ def _keras3(path: Path) -> bool:
         else:
             with h5py.File(path) as file:
                 version = file.attrs["keras_version"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except keras_files.FAULTS:
         return False
     return str(version).startswith("3")
 

@@ -5,7 +5,6 @@ import dataclasses
 import io
 import json
 import math
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from autoopt import screen
 from autoopt.budgets import Budget
 from autoopt.candidate import Candidate
 from autoopt.metrics import Metric
@@ -157,7 +157,7 @@ class Plain(Silent):
         self._print(summary(snapshot, spent, why))
 
     def _print(self, text: str) -> None:
-        print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
+        screen.say_line(f"[{time.strftime('%H:%M:%S')}] {text}", err=True)
 
 
 class Live(Silent):
@@ -179,12 +179,14 @@ class Live(Silent):
 
     def note(self, text: str) -> None:
         """Print it above the view."""
-        self._console.print(text, style="dim", markup=False, highlight=False)
+        self._console.print(screen.one_line(text), style="dim", markup=False, highlight=False)
 
     def candidate(self, candidate: Candidate, metrics: Mapping[str, Metric], baseline: Candidate | None) -> None:
         """Print what became of it above the view."""
         style = "red" if candidate.failed else None
-        self._console.print(describe(candidate, metrics, baseline), style=style, markup=False, highlight=False)
+        self._console.print(
+            screen.one_line(describe(candidate, metrics, baseline)), style=style, markup=False, highlight=False
+        )
 
     def update(self, snapshot: Snapshot) -> None:
         """Redraw, a few times a second at most."""
@@ -194,7 +196,7 @@ class Live(Silent):
 
     def finish(self, snapshot: Snapshot, spent: Spending, why: str) -> None:
         """Print why it ended and where the time went."""
-        self._console.print(summary(snapshot, spent, why), markup=False, highlight=False)
+        self._console.print(screen.one_line(summary(snapshot, spent, why)), markup=False, highlight=False)
 
 
 class Notebook(Silent):
@@ -251,7 +253,7 @@ class Notebook(Silent):
 
         console = Console(file=io.StringIO(), record=True, width=NOTEBOOK_WIDTH, force_jupyter=False, color_system=None)
         for text in self._said:
-            console.print(text, markup=False, highlight=False)
+            console.print(screen.one_line(text), markup=False, highlight=False)
         if self._snapshot is not None:
             console.print(draw(self._snapshot))
         text = console.export_text(clear=False)
@@ -327,6 +329,9 @@ def draw(snapshot: Snapshot) -> "RenderableType":
     from rich.table import Table
     from rich.text import Text
 
+    def shown(text: str, style: str = "") -> Text:  # as it is: a plain str would be read as rich's markup
+        return Text(screen.one_line(text), style=style)
+
     left = snapshot.left_s()
     skipped = f", {snapshot.skipped} recipes skipped" if snapshot.skipped else ""
     counts = f"{snapshot.done} of {snapshot.total} candidates, {snapshot.failed} failed{skipped}"
@@ -336,19 +341,19 @@ def draw(snapshot: Snapshot) -> "RenderableType":
     bar.add_row(ProgressBar(total=max(1, snapshot.total), completed=snapshot.done, width=60))
     jobs = Table.grid(padding=(0, 2))
     for number, recipe, job, at in snapshot.running:
-        jobs.add_row(Text(f"#{number}"), Text(recipe), Text(job, style="bold"), Text(at))
+        jobs.add_row(shown(f"#{number}"), shown(recipe), shown(job, "bold"), shown(at))
     front = snapshot.front()
     if not front:
         return Group(bar, head, jobs)
-    shown = f" (best {SHOWN} by {snapshot.objectives[0]})" if len(front) > SHOWN else ""
-    title = f"front so far: {len(front)} candidates{shown}"
+    best = f" (best {SHOWN} by {snapshot.objectives[0]})" if len(front) > SHOWN else ""
+    title = f"front so far: {len(front)} candidates{best}"
     names = [n for n in snapshot.objectives if n in snapshot.metrics]
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table = Table(title=shown(title), title_justify="left", box=None, padding=(0, 2, 0, 0))
     for heading in ("", *[snapshot.metrics[n].label for n in names], "recipe"):
-        table.add_column(heading, justify="right" if heading not in ("", "recipe") else "left")
+        table.add_column(shown(heading), justify="right" if heading not in ("", "recipe") else "left")
     for c in front[:SHOWN]:
-        values = [Text(snapshot.metrics[n].show(c.measurements[n].value)) for n in names]
-        table.add_row(Text(c.name), *values, Text(c.recipe.label()))
+        values = [shown(snapshot.metrics[n].show(c.measurements[n].value)) for n in names]
+        table.add_row(shown(c.name), *values, shown(c.recipe.label()))
     return Group(bar, head, jobs, Text(), table)
 
 

@@ -3,8 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 
-import click
-
+from autoopt import screen
 from autoopt.budgets import SHORT_FORMS
 from autoopt.errors import ConfigError
 from autoopt.metrics import Metric
@@ -41,7 +40,7 @@ def ask(results: Results, texts: Sequence[str], given: Mapping[str, str | None])
     answers = {name: text for name, text in given.items() if text is not None}
     if results.budgets:
         own = "".join(f"\n  {budget.text}" for budget in results.budgets)
-        click.echo(f"The study's own budgets hold if you give none:{own}", err=True)
+        screen.say(f"The study's own budgets hold if you give none:{own}", err=True)
     for short, name in QUESTIONS.items():
         metric = results.metrics[name or results.quality]
         if short not in answers and any(metric.name in c.measurements for c in results.ranking().candidates):
@@ -62,22 +61,22 @@ def _ask_one(results: Results, metric: Metric, short: str, texts: Sequence[str],
     if not wanted or len(fitting) < 2:  # then there is nothing to choose any more
         return ""
     span = shown[0] if shown[0] == shown[-1] else f"{shown[0]} to {shown[-1]}"
-    click.echo(
+    screen.say(
         f"{metric.label}: {span} among the {len(fitting)} of {len(measured)} candidates that fit so far", err=True
     )
     while True:
-        answer = str(click.prompt(f"  {wanted}", "", show_default=False, err=True)).strip()
+        answer = screen.ask(f"  {wanted}")
         if not answer:
             return ""
         try:
             (asked,) = results.parse_budgets(**{short: answer})
         except ConfigError as error:
-            click.echo(f"  {error}", err=True)
+            screen.say(f"  {error}", err=True)
             continue
         if any(results.fits(c, [asked]) for c in fitting):
             return answer
         best = 0 if metric.direction == "min" else -1
-        click.echo(f"  nothing fits {asked.text}: the best is {shown[best]}, of {seen[best].name}", err=True)
+        screen.say(f"  nothing fits {asked.text}: the best is {shown[best]}, of {seen[best].name}", err=True)
 
 
 def _wanted(results: Results, metric: Metric, shown: Sequence[str]) -> str:

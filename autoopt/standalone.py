@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from autoopt import budgets, inspect, measure, quality
+from autoopt import budgets, foreign, inspect, isolation, measure, quality
 from autoopt import labels as labels_of
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.inspect import Contents
@@ -67,19 +67,14 @@ class Items:
         Raises:
             ConfigError: if there is none, or it does not hold as many labels as items.
         """
-        try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-                known = list(archive.files)
-                names = next((pair for pair in PAIRS if set(pair) <= set(known)), ())
-                x, y = ([np.asarray(archive[name]) for name in names]) or (np.empty(0), np.empty(0))
-        except OSError as error:
-            raise ConfigError(f"{path}: can't read it ({error.strerror or error})") from error
-        except Exception as error:  # numpy raises many kinds for what is no .npz
-            raise ConfigError(f"{path}: not an .npz of plain arrays ({' '.join(str(error).split())[:200]})") from error
+        known = foreign.names(path)
+        names = next((pair for pair in PAIRS if set(pair) <= set(known)), ())
         if not names:
             wanted = ", ".join(f"{x} and {y}" for x, y in PAIRS)
             raise ConfigError(f"{path}: expected {wanted}; got {', '.join(known) or 'nothing'}")
-        for name, array in zip(names, (x, y), strict=True):
+        arrays = foreign.arrays(path, str(path), names)
+        x, y = (arrays[name] for name in names)
+        for name, array in arrays.items():
             if array.ndim == 0 or array.dtype.kind not in "biuf":
                 raise ConfigError(f"{path}: {name}: expected numbers, items first, got {array.dtype} {array.shape}")
         if len(x) == 0 or len(x) != len(y):
@@ -129,14 +124,13 @@ def examine(path: Path) -> tuple[bytes, Contents]:
     Raises:
         ConfigError: if it is no `.tflite`, or one that can't be run by itself.
     """
+    file = foreign.read(path)
     try:
-        file = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}: can't read it ({error.strerror})") from error
-    try:
-        contents = inspect.read(file)
+        contents = isolation.call(_contents, file)
     except CandidateFailed as error:
         raise ConfigError(f"{path}: {error.reason}") from error
+    except isolation.Crashed as error:
+        raise ConfigError(f"{path}: can't be read: the process that did ended with {error}; convert it anew") from error
     custom = [name.partition(" ")[2] or "unnamed" for name in contents.ops if name.startswith(inspect.CUSTOM)]
     if custom:
         raise ConfigError(
@@ -154,6 +148,24 @@ def examine(path: Path) -> tuple[bytes, Contents]:
                 f"{path}: input {end['name']} leaves the length of axis {axes} open; convert it with a fixed shape"
             )
     return file, contents
+
+
+def _contents(file: bytes) -> Contents:
+    """What is inside, without the values of the weights, which nobody asks a single file for."""
+    contents = inspect.read(file)
+    bare = [dataclasses.replace(weight, values=np.empty(0)) for weight in contents.weights]
+    return dataclasses.replace(contents, weights=bare)
+
+
+def _outputs(path: Path, file: bytes, inputs: Inputs) -> np.ndarray:
+    """What a file gives, run in a process of its own."""
+    try:
+        return isolation.call(measure.outputs_of, file, inputs, threads=1)
+    except isolation.Crashed as error:
+        raise CandidateFailed(
+            "accuracy",
+            f"LiteRT ended with {error} on {path}: it is damaged, or asks for more than there is; convert it anew",
+        ) from error
 
 
 def measure_file(path: Path, target: Target, *, against: Path | None = None, data: Path | None = None) -> Report:
@@ -180,13 +192,13 @@ def measure_file(path: Path, target: Target, *, against: Path | None = None, dat
     measurements: dict[str, Measurement] = {}
     difference = None
     if items is not None:
-        outputs = measure.outputs_of(file, items.inputs(path, contents), threads=1)
+        outputs = _outputs(path, file, items.inputs(path, contents))
         meaning = items.meaning(outputs)
         mine = _quality(outputs, items, meaning)
         measurements[metric_of(meaning).name] = mine.measurement
         if against is not None and other is not None and others is not None:
             _expect_alike(path, contents, against, others)
-            theirs = _quality(measure.outputs_of(other, items.inputs(against, others), threads=1), items, meaning)
+            theirs = _quality(_outputs(against, other, items.inputs(against, others)), items, meaning)
             difference = difference_of(mine.scores, theirs.scores)
             if mine.predictions:
                 measurements["agreement"] = quality.agreement(mine.predictions, theirs.predictions)

@@ -10,9 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from autoopt import scatter, words
+from autoopt import scatter, screen, words
 from autoopt.budgets import Budget
 from autoopt.candidate import Candidate
 from autoopt.comparison import Comparison, Difference, Reading
@@ -45,15 +43,6 @@ def columns() -> int:
     return shutil.get_terminal_size((80, 24)).columns
 
 
-def printable(text: str) -> str:
-    """Names come from others: what would steer the terminal, or turn its direction, is not let through."""
-    return "".join(c if c.isprintable() or c in "\n\N{NO-BREAK SPACE}" else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
-def _echo(text: str = "", *, nl: bool = True) -> None:
-    click.echo(printable(text), nl=nl)
-
-
 def wrap(text: str, width: int, indent: str = "") -> list[str]:
     """Lines of a text that is a list of words: broken after commas if that will do, never within `50 %`.
 
@@ -83,7 +72,7 @@ def _fill(text: str, width: int, indent: str, first: str = "") -> list[str]:
 def _say(text: str, indent: str = "") -> None:
     """A sentence, wrapped for a person; whole where it goes elsewhere, so that it can be searched."""
     for line in _fill(text, columns() if sys.stdout.isatty() else len(text), indent):
-        _echo(line)
+        screen.say(line)
 
 
 def _print_row(
@@ -98,7 +87,7 @@ def _print_row(
             text = lines[place] if place < len(lines) else ""
             room = " " * (width - cell_len(text))
             texts.append(room + text if column in right else text + room)
-        click.echo(click.style(printable(GAP.join(texts).rstrip()), bold=bold))
+        screen.say(GAP.join(texts).rstrip(), bold=bold)
 
 
 def print_front(
@@ -114,13 +103,13 @@ def print_front(
     """
     front, statuses = results.front(budgets), results.statuses(budgets)
     candidates = results.candidates if everything else front
-    _echo(f"{results.study}: {len(front)} of {len(results.candidates)} candidates on the front")
+    screen.say(f"{results.study}: {len(front)} of {len(results.candidates)} candidates on the front")
     drawn = ""
     if plot:
         width = min(max(columns(), scatter.NARROWEST), WIDEST_PLOT)
         drawn = scatter.draw(results, statuses, width, colour="NO_COLOR" not in os.environ)
     if drawn:
-        click.echo(f"\n{_encodable(drawn)}\n")
+        screen.say_coloured(f"\n{_encodable(drawn)}\n")
     if candidates:
         _print_table(results, candidates, statuses)
 
@@ -145,7 +134,7 @@ def _print_table(results: Results, candidates: Sequence[Candidate], statuses: Ma
         _print_row([*([cell] for cell in cells), wrap(what, room, GAP)], widths, right=numbers)
     flags = sorted({flag for c in candidates for flag in results.flags(c)})
     if flags:
-        _echo(f"* {', '.join(flags)}")
+        screen.say(f"* {', '.join(flags)}")
 
 
 def _heading(label: str, values: Sequence[str]) -> list[str]:
@@ -198,7 +187,7 @@ def print_pick(results: Results, pick: Pick, budgets: Sequence[Budget]) -> None:
         if m is None or metric.unit == "ratio":
             continue
         change, interval = words.change(results, c, name), words.interval(metric, m)
-        _echo(
+        screen.say(
             f"  {words.label(results, name):26} {metric.show(m.value):>10}"
             + f"  {change}" * bool(change)
             + f"  ({interval})" * bool(interval)
@@ -230,15 +219,15 @@ def print_end(results: "SavedResults") -> None:
     from autoopt.guard import verdicts
 
     print_front(results)
-    _echo()
+    screen.say()
     pick = results.pick()
     print_pick(results, pick, results.budgets)
     for verdict in verdicts(results):
         if not verdict.worth:
-            _echo(f"  {verdict.text()}")
-    _echo(f"\nreport: {results.folder.report}")
+            screen.say(f"  {verdict.text()}")
+    screen.say(f"\nreport: {results.folder.report}")
     if pick.candidate is not None:
-        _echo(f"model:  {results.folder.pick / 'model.tflite'}")
+        screen.say(f"model:  {results.folder.pick / 'model.tflite'}")
 
 
 def print_status(results: "SavedResults", counts: Mapping[str, int], running: int | None) -> None:
@@ -246,16 +235,16 @@ def print_status(results: "SavedResults", counts: Mapping[str, int], running: in
     from autoopt.progress import duration
 
     state = f"running (process {running})" if running else "not running"
-    _echo(f"{results.study}: {len(results.candidates)} candidates, {state}")
+    screen.say(f"{results.study}: {len(results.candidates)} candidates, {state}")
     for name in ("front", "dominated", "infeasible", "failed"):
-        _echo(f"  {counts[name]:4d} {name}")
+        screen.say(f"  {counts[name]:4d} {name}")
     for kind, names in words.skips(results):
-        _echo(f"  {len(names):4d} recipes not trained, or not to the end: {kind}")
+        screen.say(f"  {len(names):4d} recipes not trained, or not to the end: {kind}")
     for stage, reason, names in words.failures(results):
-        _echo(f"  failed in {stage} ({len(names)}): {reason}")
+        screen.say(f"  failed in {stage} ({len(names)}): {reason}")
     time = results.provenance.get("time", {})
     if time:
-        _echo(
+        screen.say(
             f"  {duration(time['jobs_s'])} in jobs, {duration(time['saved_by_store_s'])} saved by the store, "
             f"{duration(time['overhead_s'])} overhead"
         )
@@ -275,10 +264,10 @@ def print_comparison(found: Comparison) -> None:
 
     row("", ([c.name] for c in found.candidates), bold=True)
     row("recipe", ([c.recipe.label()] for c in found.candidates))
-    _echo()
+    screen.say()
     for setting in found.settings:
         row(setting.name, ([value] for value in setting.values))
-    _echo("\n" * bool(found.settings), nl=False)
+    screen.say("\n" * bool(found.settings), nl=False)
     for reading in found.readings:
         ours = reading.metric == found.quality  # its change is told with an interval, in a row of its own
         row(reading.metric.label, (_reading(reading, place, change=not ours) for place in range(n)))
@@ -289,19 +278,19 @@ def print_comparison(found: Comparison) -> None:
             if ours and any(differences):
                 row(f"{GAP}{where}", (_difference(found.quality, d) for d in differences))
     if found.classes:
-        _echo()
+        screen.say()
         row("right, by class", ([] for _ in range(n)))
         for shares in found.classes[:CLASSES]:
             row(f"{GAP}{shares.name}", ([f"{share:.1%}"] for share in shares.shares))
         if len(found.classes) > CLASSES:
-            _echo(f"{GAP}and {len(found.classes) - CLASSES} more (see --json)")
-    _echo("\n" * any(found.confirmed), nl=False)
+            screen.say(f"{GAP}and {len(found.classes) - CLASSES} more (see --json)")
+    screen.say("\n" * any(found.confirmed), nl=False)
     for candidate, text in zip(found.candidates, found.confirmed, strict=True):
         for line in _fill(f"{candidate.name} confirmed: {text}", columns(), GAP) if text else ():
-            _echo(line)
+            screen.say(line)
     flags = sorted({flag for r in found.readings for m in r.measurements if m is not None for flag in m.flags})
     if flags:
-        _echo(f"* {', '.join(flags)}")
+        screen.say(f"* {', '.join(flags)}")
 
 
 def _reading(reading: Reading, place: int, *, change: bool) -> list[str]:
@@ -324,25 +313,27 @@ def print_measured(found: "Report", model: Path, against: Path | None) -> None:
     """What was found of one `.tflite`."""
     from autoopt import standalone
 
-    _echo(f"{model}: {', '.join(f'{n} {name}' for name, n in found.contents.ops.items())}")
+    screen.say(f"{model}: {', '.join(f'{n} {name}' for name, n in found.contents.ops.items())}")
     for kind, ends in (("in", found.contents.inputs), ("out", found.contents.outputs)):
         for end in ends:
-            _echo(f"  {kind:3}  {end['name']}: {end['dtype']} {' x '.join(map(str, end['shape']))}")
+            screen.say(f"  {kind:3}  {end['name']}: {end['dtype']} {' x '.join(map(str, end['shape']))}")
     flags: dict[str, None] = {}
     for name, m in found.measurements.items():
         metric = standalone.METRICS[name]
         label = metric.label if name != "latency_ratio" else f"latency against {against}"
         label = label if name != "agreement" else f"agreement with {against}"
         interval = words.interval(metric, m)
-        _echo(f"  {label:18} {metric.show(m.value):>10}{f'  ({interval})' * bool(interval)}{'*' if m.flags else ''}")
+        screen.say(
+            f"  {label:18} {metric.show(m.value):>10}{f'  ({interval})' * bool(interval)}{'*' if m.flags else ''}"
+        )
         flags |= dict.fromkeys(m.flags)
     if found.difference is not None:
         metric = next(standalone.METRICS[name] for name in ("accuracy", "mae") if name in found.measurements)
         d, low, high = (metric.show_change(x, 0) for x in found.difference)
-        _echo(f"  difference of {metric.label} against {against}: {d} ({low} to {high})")
+        screen.say(f"  difference of {metric.label} against {against}: {d} ({low} to {high})")
     if flags:
-        _echo(f"* {', '.join(flags)}")
-    _echo(f"  on {', '.join(f'{name} {value}' for name, value in found.device.items())}")
+        screen.say(f"* {', '.join(flags)}")
+    screen.say(f"  on {', '.join(f'{name} {value}' for name, value in found.device.items())}")
 
 
 def print_self_test(held: int, wide: int, widths: Sequence[float]) -> None:
@@ -355,21 +346,23 @@ def print_self_test(held: int, wide: int, widths: Sequence[float]) -> None:
     """
     from statistics import median
 
-    _echo(f"measured {len(widths)} times against itself: the 95 % interval held 1 in {held} of {len(widths)}")
-    _echo(f"width of the interval: {median(widths):.2%} (middle), {max(widths):.2%} (widest); {wide} flagged as wide")
+    screen.say(f"measured {len(widths)} times against itself: the 95 % interval held 1 in {held} of {len(widths)}")
+    screen.say(
+        f"width of the interval: {median(widths):.2%} (middle), {max(widths):.2%} (widest); {wide} flagged as wide"
+    )
 
 
 def print_space(found: "SearchSpace") -> None:
     """What a search space holds."""
-    _echo(found.source)
+    screen.say(found.source)
     width = max(map(len, found.knobs))
     for name, knob in found.knobs.items():
         text = {"False, True": "sometimes", "True": "always"}.get(str(knob), str(knob))
-        _echo(f"  {name:{width}}  {text}")
+        screen.say(f"  {name:{width}}  {text}")
     if math.isinf(found.count()):
-        _echo(f"recipes: without end ({', '.join(found.continuous())} is continuous)")
+        screen.say(f"recipes: without end ({', '.join(found.continuous())} is continuous)")
     else:
-        _echo(f"recipes: {found.count():,.0f}")
+        screen.say(f"recipes: {found.count():,.0f}")
 
 
 def print_findings(found: "Sequence[Finding]") -> None:
@@ -380,6 +373,6 @@ def print_findings(found: "Sequence[Finding]") -> None:
         lines = textwrap.wrap(finding.found, max(20, shutil.get_terminal_size().columns - width - 5)) or [""]
         for number, line in enumerate(lines):
             mark, topic = (marks[finding.state], finding.topic) if not number else (" ", "")
-            _echo(f"{mark} {topic:{width}}  {line}")
+            screen.say(f"{mark} {topic:{width}}  {line}")
         if finding.advice:
-            _echo(f"  {'':{width}}  -> {finding.advice}")
+            screen.say(f"  {'':{width}}  -> {finding.advice}")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from autoopt import foreign
 from autoopt.bundle import GUARDED, MODEL, SAMPLES
 from autoopt.bundle.card import NAME as CARD
 from autoopt.bundle.ends import End, names
@@ -192,10 +193,7 @@ def _read(path: Path, name: str) -> bytes:
         raise ConfigError(f"{path}: {name} is missing; export the candidate again")
     if not file.resolve().is_relative_to(path.resolve()):
         raise ConfigError(f"{file}: leads out of the bundle; expected a file of its own")
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{file}: can't read it ({error.strerror})") from error
+    return foreign.read(file, empty=True)
 
 
 def _intact(name: str, data: bytes, digest: Any) -> Check:

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "autoopt"
 ORDER = [
-    "errors", "validation", "jsontext", "quantities", "yamlfile", "reprs", "labels", "scoring", "locks", "interrupts", "recipe", "metrics", "budgets", "equivalence", "candidate", "judging", "tables", "ranking", "picking", "interchange", "results", "hypervolume", "words", "comparison", "scale", "scatter", "guard", "importance", "confirmation", "knobs", "space", "strategy", "targets",
+    "errors", "screen", "foreign", "isolation", "pure_operations", "keras_config", "keras_files", "saved_models", "validation", "jsontext", "quantities", "yamlfile", "reprs", "labels", "scoring", "locks", "interrupts", "recipe", "metrics", "budgets", "equivalence", "candidate", "judging", "tables", "ranking", "picking", "interchange", "results", "hypervolume", "words", "comparison", "scale", "scatter", "guard", "importance", "confirmation", "knobs", "space", "strategy", "targets",
     "store", "sizes", "replaying", "stand_ins", "keras3_losses", "flattening", "keras3_settings", "placeholders", "rebuilding", "closing", "usercode", "models", "unrolling", "task", "quality", "crosscheck", "measure", "stages", "given", "criteria", "weighing", "intake", "quantizing", "inspect", "convert", "proof", "standalone", "scaling", "jobs", "pipeline", "scratch", "lifeline", "machine_gate", "starting", "trouble", "process", "assemble", "engine", "preload",
     "folder", "records", "provenance", "bundle", "export", "verification", "progress", "figures", "pictures", "page", "report", "watched", "dashboard", "proposals", "spent", "terms", "fitting", "foregone", "init", "relatives", "prospects", "foresight", "ledger", "identity", "stopping", "candidate_run", "agenda", "driver", "search", "study", "suspicions", "covering", "rehearsal", "questions", "doctor", "terminal", "checklist", "commands", "cli", "__main__",
 ]  # fmt: skip
@@ -22,6 +22,7 @@ HOMES = {
         "rebuilding",
         "flattening",
         "closing",
+        "saved_models",
         "models",
         "given",
         "task",
@@ -30,7 +31,7 @@ HOMES = {
         "jobs",
         "preload",
     },
-    "keras": {"rebuilding", "closing", "placeholders", "stand_ins"},
+    "keras": {"models", "rebuilding", "closing", "placeholders", "stand_ins"},
     "tf_keras": {
         "criteria",
         "crosscheck",
@@ -40,6 +41,7 @@ HOMES = {
         "stand_ins",
         "rebuilding",
         "flattening",
+        "saved_models",
         "models",
         "intake",
         "task",
@@ -126,3 +128,27 @@ def test_every_public_name_can_be_had() -> None:
         assert getattr(autoopt, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = autoopt.nothing
+
+
+WRITERS = {"screen", "bundle", "targets", "isolation", "process"}
+"""Those that write: one for all, programs of their own in bundles and on targets, and processes whose output goes to a log."""
+
+
+def test_one_module_writes_to_the_terminal() -> None:
+    """Names of other people would steer it otherwise."""
+    for name, paths in modules().items():
+        for path in paths if name not in WRITERS else ():
+            calls = {
+                ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
+            }
+            writing = {
+                "print",
+                "click.echo",
+                "click.secho",
+                "click.prompt",
+                "click.confirm",
+                "traceback.print_exc",
+                "os.write",
+            }
+            assert not calls & writing, f"{path.name} writes to the terminal; let `screen` do it"
+            assert not {call for call in calls if call.endswith(("stdout.write", "stderr.write"))}, path.name

@@ -78,33 +78,49 @@ def ask(address: str, **headers: str) -> tuple[int, str]:
         ) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
-        return error.code, str(error.headers)
+        return error.code, error.read().decode()
 
 
 # ---- who may ask
 
 
-def test_this_machine_alone_may_ask(study: Path, start: Callable[..., str]) -> None:
-    address = start(study)
-    assert address.startswith("http://127.0.0.1:")
-    assert ask(address)[0] == 200
-    # a page elsewhere that points its own name here
-    assert ask(address, Host="evil.example")[0] == 403
-
-
-def test_elsewhere_asks_for_the_token(study: Path, start: Callable[..., str]) -> None:
-    address, _, token = start(study, host="0.0.0.0").partition("?token=")
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_who_does_not_know_the_token_is_told_how_to_get_it(host: str, study: Path, start: Callable[..., str]) -> None:
+    address, _, token = start(study, host=host).partition("?token=")
     assert len(token) >= 32
-    assert ask(address)[0] == 403
-    assert ask(f"{address}_dash-layout")[0] == 403
-    assert ask(f"{address}?token=guess")[0] == 403
-    assert ask(f"{address}?token=ü".encode().decode("latin-1").encode("ascii", "replace").decode())[0] == 403
-    code, headers = ask(f"{address}?token={token}")
-    assert code == 302
+    guesses = ["", "?token=", "?token=guess", f"?token={token[:-1]}", "?token=%C3%BC", f"?token={token}x"]
+    for asked in (*guesses, "_dash-layout", "_dash-update-component", "assets/x", "_dash-component-suites/dash/deps/x"):
+        code, text = ask(f"{address}{asked}")
+        assert code == 403
+        assert "printed, with its ?token=" in text
+        assert text.count("\n") == 1
+    assert ask(address, Authorization="token guess")[0] == 403
+    assert ask(address, Authorization=f"Basic {token}")[0] == 403
+
+
+def test_the_token_opens_once_and_a_cookie_from_then_on(study: Path, start: Callable[..., str]) -> None:
+    address, _, token = start(study).partition("?token=")
+    assert address.startswith("http://127.0.0.1:")
+    with urllib.request.urlopen(f"{address}?token={token}", timeout=20) as answer:
+        headers, text = str(answer.headers), answer.read().decode()
+    assert token not in text
     assert "HttpOnly" in headers
+    assert "SameSite=Strict" in headers
     assert ask(f"{address}_dash-layout", Cookie=headers.partition("Set-Cookie: ")[2].partition(";")[0])[0] == 200
     # dashboards on other ports share the browser's cookies: each has its own
     assert f"autoopt-{address.split(':')[2].strip('/')}={token}" in headers
+
+
+def test_scripts_send_the_token_as_a_header(study: Path, start: Callable[..., str]) -> None:
+    address, _, token = start(study).partition("?token=")
+    assert ask(f"{address}_dash-layout", Authorization=f"token {token}")[0] == 200
+
+
+def test_a_page_elsewhere_that_points_its_own_name_here_is_refused(study: Path, start: Callable[..., str]) -> None:
+    address, _, token = start(study).partition("?token=")
+    code, text = ask(address, Authorization=f"token {token}", Host="evil.example")
+    assert code == 403
+    assert "open it as http://127.0.0.1" in text
 
 
 def test_a_port_that_is_taken_is_told_in_one_line(study: Path) -> None:

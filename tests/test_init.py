@@ -1,14 +1,18 @@
 """`autoopt init`: the study it writes, what it says, and what it leaves behind when it can't."""
 
+import flatbuffers
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
 import tiny
+from ai_edge_litert import schema_py_generated as schema
+from click.testing import CliRunner
 
-from autoopt import budgets, init, intake, quality
+from autoopt import budgets, convert, init, intake, quality
 from autoopt import models as bring
 from autoopt import task as tasks
+from autoopt.cli import main
 from autoopt.errors import ConfigError
 from autoopt.folder import StudyFolder
 from autoopt.store import Store
@@ -194,7 +198,7 @@ def test_the_budget_in_the_comment_is_one(model, labels, create, tmp_path):
         ({"x_train": X[..., 0], "y_train": Y}, r"data\.npz: train: input image: expected shape"),
         ({"x_train": X, "y_train": Y + 1}, r"data\.npz: train: labels: expected class indices 0 to 3"),
         ({"x_train": X, "y_train": Y.astype(str)}, r"data\.npz: train: labels: expected numbers"),
-        ({"x_train": X, "y_train": Y.astype(object)}, r"data\.npz: not an \.npz of plain arrays"),
+        ({"x_train": X, "y_train": Y.astype(object)}, r"data\.npz: y_train: expected plain numbers or text"),
     ],
 )
 def test_bad_data_is_refused_and_nothing_stays(arrays, message, create, tmp_path):
@@ -205,7 +209,7 @@ def test_bad_data_is_refused_and_nothing_stays(arrays, message, create, tmp_path
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"x,y\n1,2\n", "not an .npz of plain arrays"), (None, "can't read it"), (b"", "not an .npz of plain arrays")],
+    [(b"x,y\n1,2\n", "not an .npz of plain arrays"), (None, "can't read it"), (b"", "is empty")],
 )
 def test_what_is_no_npz_is_refused(content, message, tmp_path):
     if content is not None:
@@ -295,3 +299,19 @@ def test_a_model_without_weights_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="has no weights, so there is nothing to make small"):
         init.create(*given)
     assert not (tmp_path / "study").exists()
+
+
+def test_a_model_that_crashes_what_reads_it_is_one_line(tmp_path):
+    np.savez(tmp_path / "data.npz", x_train=X, y_train=Y)
+    damaged = tmp_path / "crashing.tflite"
+    model = schema.ModelT.InitFromPackedBuf(convert.float32(dense(4, "softmax")), 0)
+    reshape = next(op for op in model.subgraphs[0].operators if len(op.inputs) == 2)
+    reshape.inputs, reshape.builtinOptions, reshape.builtinOptionsType = [reshape.inputs[0], -1], None, 0
+    builder = flatbuffers.Builder(0)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    damaged.write_bytes(builder.Output())
+    given = ["init", str(tmp_path / "new"), "--model", str(damaged), "--data", str(tmp_path / "data.npz")]
+    done = CliRunner().invoke(main, given)
+    assert done.exit_code == 2
+    assert done.stderr.splitlines()[-1].startswith(f"autoopt: {damaged}: model: LiteRT ended with SIG")
+    assert not any("new" in path.name for path in tmp_path.iterdir())

@@ -286,4 +286,4 @@ def test_names_do_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> 
     shown = capsys.readouterr().out
     assert "\x1b" not in shown
     assert "\u202e" not in shown
-    assert "\N{REPLACEMENT CHARACTER}[2Jb" in shown
+    assert "a\\x1b[2Jb\\u202ec" in shown

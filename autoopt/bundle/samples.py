@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from autoopt import foreign
 from autoopt.bundle import replay
 from autoopt.bundle.ends import End
 from autoopt.errors import CandidateFailed, ConfigError, TargetUnavailable
@@ -59,14 +60,8 @@ class Samples:
             ConfigError: if it is damaged, or holds something else.
         """
         names = _names(inputs, outputs)
-        try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                missing = [name for name in names if name not in arrays]
-                found = {name: np.asarray(arrays[name]) for name in arrays.files} if not missing else {}
-        except Exception as error:  # numpy and zipfile raise many kinds for what is damaged
-            raise ConfigError(
-                f"{where}: damaged ({' '.join(str(error).split())[:200] or type(error).__name__})"
-            ) from error
+        found = foreign.arrays(io.BytesIO(data), where, damaged="damaged")
+        missing = [name for name in names if name not in found]
         if missing:
             raise ConfigError(f"{where}: expected {', '.join(names)}; {missing[0]} is missing")
         for name, end in zip(names, (*inputs, *outputs), strict=True):

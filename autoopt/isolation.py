@@ -1,0 +1,134 @@
+"""Calls a function in a process of its own, for work on files of other people: a crash there is an error here."""
+
+import contextlib
+import ctypes
+import importlib
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from autoopt.errors import AutooptError, TargetUnavailable
+
+START = (
+    "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from autoopt.isolation import answer; answer(sys.argv[2])"
+)
+"""What the process runs; it imports from where this one does, and never its `__main__`."""
+T = TypeVar("T")
+PDEATHSIG = 1
+"""Linux's number for the signal that a process gets when its parent ends."""
+ASKED, ANSWER, LOG = "asked.pickle", "answer.pickle", "log"
+
+
+class Crashed(AutooptError):
+    """The process ended without an answer; the text says how."""
+
+
+def call(function: Callable[..., T], *given: Any, say: Callable[[str], None] | None = None, **named: Any) -> T:
+    """Call a function in a process of its own, whose output goes nowhere.
+
+    Args:
+        function: at the top level of a module of autoopt.
+        given: its arguments, which are pickled, as is what it returns.
+        say: told what the function says to its own argument of this name.
+        named: its arguments by name.
+
+    Returns:
+        what the function returned.
+
+    Raises:
+        Crashed: if the process ended by a signal, or without an answer.
+        TargetUnavailable: if there is no room to start it.
+        Exception: what the function raised.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="autoopt-") as folder:
+            asked = (function.__module__, function.__qualname__, given, named, say is not None)
+            Path(folder, ASKED).write_bytes(pickle.dumps(asked))
+            code = _run(Path(folder), say)
+            answer = Path(folder, ANSWER)
+            if code != 0 or not answer.exists():
+                raise Crashed(_how(code, Path(folder, LOG)))
+            ended, value = pickle.loads(answer.read_bytes())  # noqa: S301 - written by our own process
+    except OSError as error:
+        raise TargetUnavailable(f"can't work in {tempfile.gettempdir()} ({error.strerror or error})") from error
+    if ended == "raised":
+        raise value
+    result: T = value
+    return result
+
+
+def _run(folder: Path, say: Callable[[str], None] | None) -> int:
+    """Start the process and wait for it; returns its exit code."""
+    with (
+        (folder / LOG).open("wb") as log,
+        subprocess.Popen(
+            [sys.executable, "-c", START, json.dumps(sys.path), str(folder)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8",
+        ) as process,
+    ):  # fmt: skip
+        try:
+            for line in process.stdout or ():
+                if say is not None:
+                    say(json.loads(line))
+            return process.wait()
+        finally:
+            process.kill()
+
+
+def _how(code: int, log: Path) -> str:
+    """How a process ended, in words: by a signal, or with the last line that it wrote."""
+    if code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        return name + " (perhaps for lack of memory)" * (-code == signal.SIGKILL)
+    with contextlib.suppress(OSError):
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return f"exit code {code}" + (f": {lines[-1][:200]}" if lines else "")
+    return f"exit code {code}"
+
+
+# ---- the process's side
+
+
+def answer(folder: str) -> None:
+    """Do what was asked, and leave what came of it in the folder."""
+    spoken = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print goes to the log
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PDEATHSIG, signal.SIGKILL)  # what a killed parent asked for, nobody waits for
+    with contextlib.suppress(OSError):  # where memory ends the kernel shall end this process, never its parent
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    module, name, given, named, speaks = pickle.loads(Path(folder, ASKED).read_bytes())  # noqa: S301 - our parent's
+    if speaks:
+        named["say"] = lambda text: print(json.dumps(text), file=spoken, flush=True)
+    try:
+        result = ("returned", getattr(importlib.import_module(module), name)(*given, **named))
+        packed = pickle.dumps(result)
+    except Exception as error:  # whatever it raises is raised again by the parent
+        packed = _packed(error)
+    Path(folder, ANSWER).write_bytes(packed)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(0)  # native libraries may crash in their destructors, when all is done
+
+
+def _packed(error: Exception) -> bytes:
+    """An exception for the parent; one that can't travel becomes a plain one of the same words."""
+    told = "".join(traceback.format_exception(error))
+    error.__cause__ = error.__context__ = None
+    error.add_note(told)
+    try:
+        data = pickle.dumps(("raised", error))
+        pickle.loads(data)  # noqa: S301 - made on the line before
+    except Exception:  # exceptions of libraries pickle or unpickle as they like
+        return pickle.dumps(("raised", RuntimeError(f"{type(error).__name__}: {error}")))
+    return data
