@@ -180,7 +180,13 @@ class _Calls(Calls):
         layer = self.layer(node.operation)
         if layer is None:
             return [arguments[0]]
-        return _flat(layer(*arguments, **taken(layer, _without_masks(layer, arguments, named))))
+        outputs = _flat(layer(*arguments, **taken(layer, _without_masks(layer, arguments, named))))
+        return [self._unmasked(made) if _masked(made) and _unmasks(node, i) else made for i, made in enumerate(outputs)]
+
+    def _unmasked(self, tensor: Any) -> Any:
+        from autoopt import stand_ins
+
+        return stand_ins.Unmasked(name=self.name("unmasked"))(tensor)
 
     def layer(self, layer: Any) -> Any:
         """The tf_keras layer that stands for this one; the same one each time."""
@@ -260,8 +266,7 @@ class _Calls(Calls):
         if not type(operation).__module__.startswith("keras."):
             raise NotRebuilt(f"the operator {operation.name} is a {kind} of your own")
         # Operators of Keras 3 give unmasked tensors; layers of Keras 2 pass masks on.
-        masked = any(getattr(value, "_keras_mask", None) is not None for value in arguments)
-        known = None if named or masked else _known_operator(kind, arguments, name)
+        known = None if named or any(map(_masked, arguments)) else _known_operator(kind, arguments, name)
         if known is not None:
             return [known]
         try:
@@ -313,6 +318,16 @@ def _flat(outputs: Any) -> Sequence[Any]:
 
     flat: list[Any] = tf.nest.flatten(outputs)
     return flat
+
+
+def _masked(tensor: Any) -> bool:
+    return getattr(tensor, "_keras_mask", None) is not None
+
+
+def _unmasks(node: Any, index: int) -> bool:
+    """Whether nothing is masked in an output of a call of Keras 3: joined with what is not masked, nothing is."""
+    joined = type(node.operation).__name__ == "Concatenate" and not all(map(_masked, node.input_tensors))
+    return joined or not _masked(node.outputs[index])
 
 
 def _usual_mode(operation: Any) -> Any:

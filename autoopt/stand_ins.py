@@ -74,6 +74,22 @@ class Keras3Augmentation(tf_keras.layers.Layer):  # type: ignore[misc]
 
 
 @tf_keras.utils.register_keras_serializable(package=PACKAGE)
+class Unmasked(tf_keras.layers.Layer):  # type: ignore[misc]
+    """Gives tensors on without the mask that they carry, where layers of Keras 3 do so and those of Keras 2 do not."""
+
+    def __init__(self, **others: Any) -> None:
+        super().__init__(**others)
+        self.supports_masking = True
+
+    def call(self, inputs: Any) -> Any:
+        """The inputs."""
+        return tf.identity(inputs)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> None:
+        """No mask comes out."""
+
+
+@tf_keras.utils.register_keras_serializable(package=PACKAGE)
 class RandomlyCropped(tf_keras.layers.RandomCrop):  # type: ignore[misc]
     """A `RandomCrop` of Keras 2 whose inference does not hang on a state of random numbers, which no file can hold."""
 
@@ -85,7 +101,7 @@ class RandomlyCropped(tf_keras.layers.RandomCrop):  # type: ignore[misc]
         return tf.cast(images, self.compute_dtype)
 
 
-LAYERS = {layer.__name__: layer for layer in (Keras3Operator, Keras3Augmentation, RandomlyCropped)}
+LAYERS = {layer.__name__: layer for layer in (Keras3Operator, Keras3Augmentation, Unmasked, RandomlyCropped)}
 """By the names that tfmot writes down."""
 
 

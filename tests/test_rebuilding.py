@@ -376,9 +376,18 @@ def test_operators_are_rebuilt(name):
     np.testing.assert_allclose(measure.outputs_of(file, {made.input_names[0]: photos()}, 1), wanted, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["product", "scaled", "sigmoid"])
-def test_operators_give_unmasked_tensors(name):
-    operator = {"product": lambda x: layers.Dense(3)(x) * x, "scaled": lambda x: x * 2.0, "sigmoid": keras.ops.sigmoid}
+def half_masked(x):
+    return [layers.Conv1D(3, 3, padding="same")(x), x]  # a convolution gives unmasked steps
+
+
+@pytest.mark.filterwarnings("ignore:Layer '.*was passed an input with a mask attached to it:UserWarning")
+@pytest.mark.parametrize("name", ["product", "scaled", "sigmoid", "convolution", "beside", "plus"])
+def test_what_unmasks_in_keras_3_does_so_in_keras_2(name):
+    operator = {
+        "product": lambda x: layers.Dense(3)(x) * x, "scaled": lambda x: x * 2.0, "sigmoid": keras.ops.sigmoid,
+        "convolution": layers.Conv1D(3, 3, padding="same"), "beside": lambda x: layers.Concatenate()(half_masked(x)),
+        "plus": lambda x: layers.Add()(half_masked(x)),
+    }  # fmt: skip
     x = layers.Input((6, 3))
     model = unlike(keras.Model(x, layers.LSTM(2)(operator[name](layers.Masking(0.25)(x)))))
     series = np.random.default_rng(0).normal(size=(4, 6, 3)).astype(np.float32)
