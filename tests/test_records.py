@@ -157,6 +157,10 @@ def test_a_metric_that_the_study_does_not_have_is_refused(study: StudyFolder) ->
     plain["measurements"]["f1"] = plain["measurements"]["accuracy"]
     records.write(study.candidate_file(1), plain)
     assert [d.reason for d in records.read(study).damaged] == ["the study has no metric f1"]
+    records.write(study.candidate_file(1), SMALL.to_dict() | {"measurements": {}})
+    assert [d.reason for d in records.read(study).damaged] == ["accuracy is missing, and it did not fail"]
+    records.write(study.candidate_file(1), SMALL.to_dict() | {"measurements": {}, "failed_stage": "prune"})
+    assert records.read(study).damaged == ()
 
 
 @pytest.mark.parametrize(
