@@ -21,7 +21,7 @@ from autoopt.budgets import Budget
 from autoopt.candidate import Candidate, Skipped
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.folder import StudyFolder
-from autoopt.metrics import STANDARD, Metric
+from autoopt.metrics import STANDARD, Metric, expect_outcomes
 from autoopt.store import Store, write_atomically
 from autoopt.validation import expect_keys, expect_shape
 
@@ -276,6 +276,8 @@ def _expect_metrics(candidate: Candidate, quality: Metric) -> None:
         raise ConfigError(f"the study has no metric {unknown[0]}")
     if not candidate.failed and quality.name not in candidate.measurements:
         raise ConfigError(f"{quality.name} is missing, and it did not fail")
+    if not candidate.failed:
+        expect_outcomes("outcomes", candidate.outcomes, candidate.measurements[quality.name].n)
 
 
 def _expect_stored(candidate: Candidate, folder: StudyFolder) -> None:
