@@ -278,9 +278,12 @@ def from_short_forms(
     name = "max_accuracy_drop" if max_quality_drop is None else "max_quality_drop"
     drop = max_accuracy_drop if max_quality_drop is None else max_quality_drop
     if drop is not None:
-        allowance(str(drop), metrics[quality], f"{name} {str(drop)!r}")  # a message names what was written
+        written = text_of(drop)
+        if not written and drop != "":
+            fail(name, "a difference such as '1 point'", drop)
+        allowance(written, metrics[quality], f"{name} {written!r}")  # a message names what was written
         better_is_more = metrics[quality].direction == "max"
-        texts.append(f"{quality} {'>= baseline -' if better_is_more else '<= baseline +'} {drop}")
+        texts.append(f"{quality} {'>= baseline -' if better_is_more else '<= baseline +'} {written}")
     return [parse(text, metrics) for text in texts]
 
 

@@ -1,13 +1,12 @@
 """A candidate: one recipe and what became of it."""
 
-import base64
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from autoopt.errors import ConfigError
-from autoopt.metrics import STANDARD, Measurement, Scores
+from autoopt.metrics import STANDARD, Measurement, Scores, expect_outcomes
 from autoopt.recipe import Recipe
 from autoopt.reprs import short
 from autoopt.validation import expect_keys, expect_number, expect_shape, fail
@@ -126,13 +125,7 @@ def _items(where: str, values: Mapping[str, Any], quality: Measurement | None) -
     for pair in classes:
         if len(pair) != 2 or not 0 <= pair[0] <= pair[1]:
             fail(f"{where}.classes", "how many items are right, and how many there are", pair)
-    outcomes = values.get("outcomes", "")
-    try:
-        packed = base64.b64decode(outcomes, validate=True)
-    except ValueError:  # also for what is not ASCII
-        fail(f"{where}.outcomes", "base64", outcomes)
-    if packed and quality is not None and len(packed) != -(-quality.n // 8):
-        fail(f"{where}.outcomes", f"one bit for each of {quality.n} items", f"{len(packed)} bytes")
+    expect_outcomes(f"{where}.outcomes", values.get("outcomes", ""), None if quality is None else quality.n)
     return {"resamples": tuple(values.get("resamples", ())), "classes": tuple((right, n) for right, n in classes)}
 
 

@@ -19,7 +19,7 @@ from autoopt import space as spaces
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.locks import try_lock
 from autoopt.recipe import MAX_SEED
-from autoopt.reprs import typed
+from autoopt.reprs import short, typed
 from autoopt.space import SearchSpace
 from autoopt.strategy import Strategy
 from autoopt.targets import Target
@@ -27,6 +27,8 @@ from autoopt.validation import expect_keys, expect_number, fail, nearest
 
 LOOKING_S = 0.3
 """How long a study that seems to be held is asked for again."""
+LONGEST = 900
+"""Characters of a message about study.yaml."""
 SAMPLERS = ("tpe", "random", "nsga2", "gp")
 WHOLE = {"trials": (1, 10**9), "threads": (1, 10_000), "seed": (0, MAX_SEED), "slots": (1, 10_000)}
 """Settings that are whole numbers, with the least and the most that makes sense of each."""
@@ -245,7 +247,8 @@ class StudyFolder:
         except ConfigError as error:
             text = str(error)
             named = text.startswith((f"{self.path}{os.sep}", f"{file}:"))
-            raise ConfigError(text if named else f"{file}: {text}") from error
+            said = text if named else f"{file}: {text}"
+            raise ConfigError(short(said, LONGEST)) from error  # it quotes what stands there, line breaks and all
 
     def _config(self, values: Any, target: str | None) -> StudyConfig:
         expect_keys("study", values, KEYS)

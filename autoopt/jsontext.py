@@ -86,12 +86,21 @@ def unsealed(text: str | bytes) -> dict[str, Any]:
     Raises:
         ValueError: in one line, if it is no such text, or its content is not what was sealed.
     """
-    values = parse(text)
-    if not isinstance(values, dict):
-        raise ValueError(f"expected a mapping, got {type(values).__name__}")
-    if CHECKSUM not in values:
+    values = _plain(text)
+    if not isinstance(values, dict) or CHECKSUM not in values:
+        values = parse(text)
+        if not isinstance(values, dict):
+            raise ValueError(f"expected a mapping, got {type(values).__name__}")
         return values
     given = values.pop(CHECKSUM)
     if given != checksum(values):
         raise ValueError("its content does not match its checksum")
     return values
+
+
+def _plain(text: str | bytes) -> Any:
+    """What Python's own reader makes of a text, which is quick: a checksum that matches says that all of it is sound."""
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None

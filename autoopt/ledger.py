@@ -30,7 +30,7 @@ class Ledger:
 
     def recall(self, number: int) -> Candidate | Skipped | None:
         """Take over what an earlier run wrote down; None if it did not finish, or its file was damaged."""
-        candidate = records.read_candidate(self.folder, number, self.terms.metrics)
+        candidate = records.read_candidate(self.folder, number, self.terms.quality)
         if isinstance(candidate, Candidate):
             self.candidates[number] = candidate
             return candidate

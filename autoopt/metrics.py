@@ -208,6 +208,20 @@ def unpack_outcomes(text: str, n: int) -> np.ndarray:
     return np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=n).astype(bool)
 
 
+def expect_outcomes(where: str, text: str, n: int | None) -> None:
+    """Refuse what `pack_outcomes` has not written for `n` items, or for any number of them if that is None.
+
+    Raises:
+        ConfigError: naming expected and got.
+    """
+    try:
+        packed = base64.b64decode(text, validate=True)
+    except ValueError:  # also for what is not ASCII
+        fail(where, "base64", text)
+    if packed and n is not None and len(packed) != -(-n // 8):
+        fail(where, f"one bit for each of {n} items", f"{len(packed)} bytes")
+
+
 class Scores(NamedTuple):
     """A quality with what it takes to compare it with another on the same items.
 

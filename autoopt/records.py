@@ -21,7 +21,7 @@ from autoopt.budgets import Budget
 from autoopt.candidate import Candidate, Skipped
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.folder import StudyFolder
-from autoopt.metrics import STANDARD, Metric
+from autoopt.metrics import STANDARD, Metric, expect_outcomes
 from autoopt.store import Store, write_atomically
 from autoopt.validation import expect_keys, expect_shape
 
@@ -157,8 +157,8 @@ def read(folder: StudyFolder) -> Records:
     """Read all records, and write nothing."""
     header = read_header(folder)
     head = header if isinstance(header, Header) else None
-    metrics = None if head is None else head.metrics
-    candidates = [read_candidate(folder, number, metrics) for number in numbers(folder.candidates)]
+    quality = None if head is None else head.quality
+    candidates = [read_candidate(folder, number, quality) for number in numbers(folder.candidates)]
     skipped = [read_skipped(folder, number) for number in numbers(folder.skipped)]
     return Records(
         header=head,
@@ -179,24 +179,21 @@ def read_header(folder: StudyFolder) -> Header | Damage | None:
     return _read(folder.header, Header.from_dict)
 
 
-def read_candidate(
-    folder: StudyFolder, number: int, metrics: Mapping[str, Metric] | None = None
-) -> Candidate | Damage | None:
+def read_candidate(folder: StudyFolder, number: int, quality: Metric | None = None) -> Candidate | Damage | None:
     """A candidate; None if there is no file of it.
 
     Args:
         folder: of the study.
         number: of the candidate.
-        metrics: that it may have, where they are known.
+        quality: the task's own metric, where it is known.
     """
     path = folder.candidate_file(number)
 
     def made(values: Mapping[str, Any]) -> Candidate:
         candidate = Candidate.from_dict(values)
         _expect_number(candidate.number, number)
-        unknown = [name for name in candidate.measurements if metrics is not None and name not in metrics]
-        if unknown:
-            raise ConfigError(f"the study has no metric {unknown[0]}")
+        if quality is not None:
+            _expect_metrics(candidate, quality)
         _expect_stored(candidate, folder)
         return candidate
 
@@ -270,6 +267,17 @@ def _read(path: Path, make: Callable[[Mapping[str, Any]], T]) -> T | Damage | No
 def _expect_number(found: int, expected: int) -> None:
     if found != expected:
         raise ConfigError(f"expected the number in its name, {expected}, got {found}")
+
+
+def _expect_metrics(candidate: Candidate, quality: Metric) -> None:
+    """Refuse metrics that the study does not have, and a candidate without the task's own."""
+    unknown = [name for name in candidate.measurements if name != quality.name and name not in STANDARD]
+    if unknown:
+        raise ConfigError(f"the study has no metric {unknown[0]}")
+    if not candidate.failed and quality.name not in candidate.measurements:
+        raise ConfigError(f"{quality.name} is missing, and it did not fail")
+    if not candidate.failed:
+        expect_outcomes("outcomes", candidate.outcomes, candidate.measurements[quality.name].n)
 
 
 def _expect_stored(candidate: Candidate, folder: StudyFolder) -> None:

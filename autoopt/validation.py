@@ -118,6 +118,8 @@ def expect_shape(where: str, value: Any, shape: Any) -> None:
     Raises:
         ConfigError: naming the path of the first value of another type.
     """
+    if _fits(value, shape):
+        return
     if isinstance(shape, list):
         for place, item in enumerate(expect_list(where, value)):
             expect_shape(f"{where}[{place}]", item, shape[0])
@@ -136,3 +138,21 @@ def expect_shape(where: str, value: Any, shape: Any) -> None:
             fail(where, "true or false", value)
     elif shape is str:
         expect_text(where, value)
+
+
+def _fits(value: Any, shape: Any) -> bool:
+    """Whether a value of Python's own types surely has a shape; quick, for it makes no texts."""
+    if shape is float:
+        return (type(value) is float and math.isfinite(value)) or _fits(value, int)
+    if shape is int:
+        return type(value) is int and -LARGEST < value < LARGEST
+    if shape is str or shape is bool:
+        return type(value) is shape
+    if isinstance(shape, list):
+        return isinstance(value, list | tuple) and all(_fits(item, shape[0]) for item in value)
+    if isinstance(shape, Mapping):
+        rest = shape.get(str, object)
+        return isinstance(value, Mapping) and all(_fits(item, shape.get(key, rest)) for key, item in value.items())
+    if isinstance(shape, tuple):
+        return any(value is None if one is None else _fits(value, one) for one in shape)
+    return True

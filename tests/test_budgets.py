@@ -234,6 +234,8 @@ def test_limits_that_no_one_can_reckon_with_are_refused(text):
 def test_short_forms_of_other_kinds_are_refused(limit):
     with pytest.raises(ConfigError, match=r"max_size|size_bytes"):
         from_short_forms(METRICS, "accuracy", max_size=limit)
+    with pytest.raises(ConfigError, match="max_accuracy_drop"):
+        from_short_forms(METRICS, "accuracy", max_accuracy_drop=limit)
 
 
 @pytest.mark.parametrize("limit", [2, 2.0, "2", "2ms", "2 ms", "2000us"])

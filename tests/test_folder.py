@@ -2,7 +2,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+import autoopt
+from autoopt import cli
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.folder import StudyFolder
 
@@ -91,6 +94,7 @@ def test_all_keys_are_read(tmp_path: Path) -> None:
         (SPACE + "seed: 2026-13-45", "line 2: seed: expected a timestamp, got '2026-13-45'"),
         (SPACE + "seed: !!python/object:os.system 3", "expected plain YAML without tags"),
         (SPACE + "budgets: [size_bytes <= 1 KB, [x]]", "budgets: expected a list of texts"),
+        (SPACE + 'target: "\\n\\u2028"', "unknown target ''; known: host"),
         (SPACE + "sampler: [tpe]", "sampler: expected one of tpe"),
         ("? [1, 2]\n: 3", "line 1: expected keys that are texts, got a list or a mapping as a key"),
         (SPACE + "objectives: []", "objectives: the list is empty"),
@@ -206,3 +210,13 @@ def test_whatever_stands_in_the_lock_a_driver_is_seen(tmp_path: Path, text: byte
         assert StudyFolder(tmp_path).driver() is not None
         with pytest.raises(TargetUnavailable, match="is running this study"):
             StudyFolder(tmp_path).lock()
+
+
+@pytest.mark.parametrize("given", ["soon", "-1", "nan", "1 GB", "1:30"])
+def test_hours_that_are_none_are_refused_on_the_command_line_and_in_python(tmp_path: Path, given: str) -> None:
+    study(tmp_path, SPACE)
+    shown = CliRunner().invoke(cli.main, ["run", str(tmp_path), f"--hours={given}"])
+    assert shown.exit_code == 2
+    assert "a duration such as '90 min', got" in shown.stderr
+    with pytest.raises(ConfigError, match="hours: expected a number of hours of at least 0, or a duration"):
+        autoopt.run(tmp_path, hours=given)

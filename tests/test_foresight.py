@@ -10,7 +10,7 @@ import pytest
 import tinystudy as tiny
 
 import autoopt
-from autoopt import foresight, pipeline, prospects, targets, words
+from autoopt import foresight, jsontext, pipeline, prospects, records, targets, words
 from autoopt.candidate import Candidate
 from autoopt.export import SavedResults
 from autoopt.foresight import Foresight
@@ -156,7 +156,7 @@ def test_what_was_skipped_by_too_small_a_margin_is_taken_up_again(
     results, _ = searched
     folder = Path(shutil.copytree(results.folder.path, tmp_path / "study"))
     [note] = (folder / "out" / "skipped").glob("*.json")
-    note.write_text(json.dumps(json.loads(note.read_text()) | {"kind": "dominated"}))
+    records.write(note, jsontext.unsealed(note.read_bytes()) | {"kind": "dominated"})
     (folder / "study.yaml").write_text(STUDY)  # without the budget nothing speaks against it
     told = Told()
     again = autoopt.run(folder, view=told)

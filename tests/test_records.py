@@ -132,8 +132,10 @@ def changed(path: Path, /, **values: object) -> None:
 
 def test_a_size_is_that_of_the_stored_file(study: StudyFolder) -> None:
     path = study.candidate_file(1)
-    size = SMALL.measurements["size_bytes"].to_dict()
-    changed(path, measurements={"size_bytes": {**size, "value": 9.0, "low": 9.0, "high": 9.0}})
+    plain = SMALL.to_dict()["measurements"]
+    changed(
+        path, measurements=plain | {"size_bytes": plain["size_bytes"] | dict.fromkeys(("value", "low", "high"), 9.0)}
+    )
     (damage,) = records.read(study).damaged
     assert damage.reason == "size_bytes: expected 23, the size of its file in the store, got 9"
     stored = Store(study.store()).path(SMALL.file)
@@ -157,6 +159,14 @@ def test_a_metric_that_the_study_does_not_have_is_refused(study: StudyFolder) ->
     plain["measurements"]["f1"] = plain["measurements"]["accuracy"]
     records.write(study.candidate_file(1), plain)
     assert [d.reason for d in records.read(study).damaged] == ["the study has no metric f1"]
+    records.write(study.candidate_file(1), SMALL.to_dict() | {"measurements": {}})
+    assert [d.reason for d in records.read(study).damaged] == ["accuracy is missing, and it did not fail"]
+    records.write(study.candidate_file(1), SMALL.to_dict() | {"outcomes": "AAAA"})
+    assert [d.reason for d in records.read(study).damaged] == [
+        "outcomes: expected one bit for each of 100 items, got '3 bytes'"
+    ]
+    records.write(study.candidate_file(1), SMALL.to_dict() | {"measurements": {}, "failed_stage": "prune"})
+    assert records.read(study).damaged == ()
 
 
 @pytest.mark.parametrize(
