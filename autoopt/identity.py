@@ -4,7 +4,6 @@ The database may be lost, or another one put in its place; the machine may be an
 """
 
 import dataclasses
-import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from autoopt.errors import ConfigError
 from autoopt.folder import StudyFolder
 from autoopt.pipeline import Setting
 from autoopt.proposals import Proposals
+from autoopt.records import Header
 
 COMPARED = ("task", "objectives", "target", "space", "seed")
 """What may not change while a study goes on, or its results would not compare."""
@@ -112,12 +112,12 @@ def settle(folder: StudyFolder, now: Identity, proposals: Proposals, has_records
 
 def _measured_before(folder: StudyFolder, now: Identity) -> dict[str, str]:
     """What the latencies of a study hang on that began before this was written down: by its header."""
-    try:
-        facts = json.loads(folder.header.read_text(encoding="utf-8"))["provenance"]
-        known = {**facts["libraries"], "machine": machine(facts["device"])}
-        return {name: str(known[name]) for name in now.measured_on}
-    except (OSError, ValueError, TypeError, KeyError):
+    header = records.read_header(folder)
+    facts = header.provenance if isinstance(header, Header) else {}
+    known = {**facts.get("libraries", {}), "machine": machine(facts.get("device", {}))}
+    if not facts or any(name not in known for name in now.measured_on):
         return now.measured_on
+    return {name: known[name] for name in now.measured_on}
 
 
 def _expect_same(facts: dict[str, Any], now: Identity, where: Path) -> None:

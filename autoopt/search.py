@@ -4,18 +4,17 @@ One driver process owns the study. Killed at any moment, the same command goes o
 at work are taken up again under their numbers, and what the store holds is not made twice.
 """
 
-import contextlib
 import dataclasses
 import json
 import math
 import os
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from autoopt import fitting, foregone, identity, pipeline, provenance, terms
+from autoopt import fitting, foregone, identity, pipeline, provenance, records, terms
 from autoopt.agenda import Agenda
 from autoopt.driver import TICK_S, Driver
 from autoopt.engine import Engine, default_job_bytes, default_slots
@@ -30,6 +29,7 @@ from autoopt.process import Outcome, Workplace
 from autoopt.progress import Snapshot, View
 from autoopt.proposals import Proposals, one_line_errors
 from autoopt.recipe import Finetune, Recipe
+from autoopt.records import Header
 from autoopt.spent import Spent
 from autoopt.stopping import CONFIRMED, INTERRUPTED, Reason
 from autoopt.store import Store, write_atomically
@@ -231,9 +231,8 @@ class Search:
 
     def _write_header(self) -> None:
         """What `autoopt.load` needs beside the candidates."""
-        before: dict[str, float] = {}
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            before = json.loads(self.folder.header.read_text(encoding="utf-8"))["provenance"]["time"]
+        header = records.read_header(self.folder)
+        before: Mapping[str, float] = header.provenance.get("time", {}) if isinstance(header, Header) else {}
         now = {"jobs_s": self.spent.jobs, "saved_by_store_s": self.spent.saved, "overhead_s": self.spent.overhead}
         ended = self.spent.wall > 0  # while it runs, what earlier runs spent is all that is known
         spent = {name: round(before.get(name, 0.0) + seconds, 1) for name, seconds in now.items()} if ended else before

@@ -1,14 +1,13 @@
 """Which study a folder holds, and whether its database is its own."""
 
 import dataclasses
-import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from autoopt import identity, targets
+from autoopt import identity, records, targets
 from autoopt.errors import ConfigError
 from autoopt.folder import StudyFolder
 from autoopt.identity import Identity
@@ -72,9 +71,11 @@ def test_a_study_of_an_earlier_version_gets_its_name_later(folder: StudyFolder) 
 
 
 def test_where_a_study_of_an_earlier_version_was_measured_stands_in_its_header(folder: StudyFolder) -> None:
-    folder.out.mkdir()
     device = {"processor": "old", "cores": 4, "runtime": "2.1"}
-    folder.header.write_text(json.dumps({"provenance": {"libraries": {"numpy": "1"}, "device": device}}))
+    quality = {"name": "accuracy", "direction": "max", "unit": "fraction"}
+    provenance = {"libraries": {"numpy": "1"}, "device": device}
+    header = {"study": "s", "quality": quality, "objectives": ["accuracy"], "budgets": [], "provenance": provenance}
+    records.write(folder.header, header)
     assert settled(folder, NOW, database()).measured_on == {"machine": "old 4 2.1", "numpy": "1"}
 
 
