@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from autoopt import judging
 from autoopt.candidate import Candidate
 from autoopt.recipe import Recipe
 from autoopt.relatives import Relatives
@@ -95,7 +96,7 @@ class Prospects:
         for c in able[len(self.candidates) :]:
             self._relate(c, scores[c.number])
         self.candidates = able
-        self.baseline = next((c for c in able if not c.recipe.trains and c.recipe.scheme == "float32"), None)
+        self._references = {b.metric: judging.reference_value(able, b.metric) for b in self.budgets}
         self._by_program: dict[tuple[object, ...], list[Candidate]] = {}
         for c in able:
             self._by_program.setdefault(program(c.recipe), []).append(c)
@@ -219,11 +220,9 @@ class Prospects:
     def _over_budget(self, floors: Mapping[str, float], hope: float) -> Verdict | None:
         best = {**floors, **({self.quality: self._score(hope)} if math.isfinite(hope) else {})}
         for budget in self.budgets:
-            base = None if self.baseline is None else self.baseline.value(budget.metric)
             value = best.get(budget.metric)
-            if value is None or (budget.factor != 0 and base is None):
-                continue
-            if budget.margin(value, base) > 0:
+            excess = judging.margin(budget, value, self._references[budget.metric])
+            if value is not None and excess is not None and excess > 0:
                 shown = self.metrics[budget.metric].show(value)
                 bound = "at most" if budget.sense == ">=" else "at least"
                 return Verdict(kind="over budget", reason=f"{bound} {shown}, outside {budget.text}")
@@ -244,11 +243,8 @@ class Prospects:
 
     def _fits(self, c: Candidate) -> bool:
         """Whether a candidate is inside the budgets: one that is not beats nobody, for it never stands on the front."""
-        for budget in self.budgets:
-            value, base = c.value(budget.metric), None if self.baseline is None else self.baseline.value(budget.metric)
-            if value is None or (budget.factor != 0 and base is None) or budget.margin(value, base) > 0:
-                return False
-        return True
+        margins = (judging.margin(b, c.value(b.metric), self._references[b.metric]) for b in self.budgets)
+        return all(margin is not None and margin <= 0 for margin in margins)
 
     def _no_worse(self, c: Candidate, recipe: Recipe, metric: str, floors: Mapping[str, float]) -> bool:
         """Whether a candidate is at least as good in a metric as a recipe can come to be."""
