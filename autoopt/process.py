@@ -36,6 +36,10 @@ PATIENCE = 4.0
 """So many times as long as it foretold by its first epoch a job may take where nobody set a limit."""
 LONGEST_TICK_S = 5.0
 """More than that between two looks at a job was not its time: this process was stopped, or the machine asleep."""
+LONGEST_BEGINNING_S = 60.0
+"""Within which a process has been started, whatever that takes."""
+BEGUN = b"begun"
+"""What a job says when it can be frozen."""
 CRASHES = tuple(
     int(number)
     for name in ("SIGSEGV", "SIGABRT", "SIGILL", "SIGBUS", "SIGFPE", "SIGTRAP", "SIGSYS")
@@ -222,6 +226,8 @@ def _started(run: _Run) -> Iterator[tuple[Any, Any]]:
     """The job's process and what it will tell; whatever happens, neither is left behind."""
     process, hear = starting.process(_child, run, str(locks.meeting_place()))
     try:
+        # Frozen before, it would outlive its server, and hold what whoever starts the next job waits for.
+        connection.wait([hear, process.sentinel], timeout=LONGEST_BEGINNING_S)
         yield process, hear
     finally:
         machine_gate.end(process.pid, alive=process.exitcode is None)
@@ -293,8 +299,9 @@ def _state(pid: int) -> tuple[int, bool]:
 def _told(hear: Any) -> dict[str, Any] | None:
     """What a job that has ended said of itself; None if it ended without a word."""
     with contextlib.suppress(OSError, EOFError, ValueError):
-        if hear.poll():
-            return dict(json.loads(hear.recv_bytes()))
+        while hear.poll():
+            if (said := hear.recv_bytes()) != BEGUN:
+                return dict(json.loads(said))
     return None
 
 
@@ -329,6 +336,7 @@ def _child(answer: Any, run: _Run, meeting: str) -> None:
     if hasattr(os, "setpgrp"):
         os.setpgrp()
     lifeline.end_with_supervisor()
+    answer.send_bytes(BEGUN)
     _settle(run.folder, meeting)
     with contextlib.suppress(OSError):  # the kernel shall end a job for want of memory, never the driver
         Path("/proc/self/oom_score_adj").write_text("1000")

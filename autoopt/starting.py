@@ -23,8 +23,8 @@ TRIES = 3
 """A server that is lost while it is asked is started again so often."""
 LONGEST_FOLDER = 80
 """Longer than that, no socket has room in a folder: names of sockets are short."""
-DYING_S = 1.0
-"""A server that is killed closes its pipes a moment before it counts as dead."""
+DYING_S = 5.0
+"""A server that is killed closes its pipes and sockets a moment before it counts as dead."""
 _starting = threading.Lock()
 
 
@@ -48,7 +48,8 @@ def process(target: Callable[..., None], *arguments: Any) -> tuple[Any, Any]:
             return made, hear
         except (ConnectionError, EOFError, ChildProcessError) as error:  # the server is lost: the next try starts one
             hear.close()
-            _forget_lost_server()
+            with _starting:
+                _forget_lost_server()
             if not left:
                 raise OSError(f"the server that jobs are forked from is lost: {error}") from error
         except BaseException:
@@ -61,15 +62,18 @@ def process(target: Callable[..., None], *arguments: Any) -> tuple[Any, Any]:
 
 def is_served(process: Any) -> bool:
     """Whether the server that a process was forked from lives, so that its exit code is to be believed."""
-    if process.server is None:
-        return True
+    return process.server is None or not _has_died(process.server)
+
+
+def _has_died(server: int) -> bool:
+    """Whether a process that gives no answer is at its end, which may take it a moment."""
     patience = time.monotonic() + DYING_S
     with contextlib.suppress(psutil.NoSuchProcess):
-        while psutil.Process(process.server).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+        while psutil.Process(server).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
             if time.monotonic() > patience:
-                return True
+                return False
             time.sleep(0.02)
-    return False
+    return True
 
 
 def _server() -> dict[str, Any]:
@@ -81,7 +85,7 @@ def _forget_lost_server() -> None:
     """Have the next start make a server, also where somebody else has heard of the end of this one."""
     known = _server()
     pid = known["_forkserver_pid"]
-    if pid is None or psutil.pid_exists(pid):
+    if pid is None or not _has_died(pid) or psutil.pid_exists(pid):  # of a zombie the next start learns by itself
         return
     with contextlib.suppress(OSError):
         os.close(known["_forkserver_alive_fd"])
