@@ -106,20 +106,14 @@ class Driver:
         self.reason = INTERRUPTED
         return before
 
-    def resume(self, *, begin: bool = True) -> None:
-        """Take up what an earlier run left.
-
-        Args:
-            begin: also go on with what it did not finish.
-        """
+    def take_up(self) -> list[Proposal]:
+        """Take over what an earlier run finished; what it left unfinished is for `search`."""
         unfinished = self.agenda.take_up()
-        if begin:
-            for proposal in unfinished:  # the store has what was done
-                self._launch(proposal, proposal.attempts)
         if self.ledger.candidates or unfinished:
             self.view.note(
                 f"going on: {len(self.ledger.candidates)} candidates are done, {len(unfinished)} were interrupted"
             )
+        return unfinished
 
     def measure_again(self) -> None:
         """Measure what latencies are relative to anew, on this machine, before anything else."""
@@ -131,14 +125,19 @@ class Driver:
         while self.runs:
             self._turn()
 
-    def search(self) -> Reason:
+    def search(self, unfinished: Sequence[Proposal] = ()) -> Reason:
         """Search until there is a reason to stop, and nothing runs any more.
+
+        Args:
+            unfinished: what an earlier run left, as of `take_up`.
 
         Raises:
             ConfigError: for what the user has to mend.
             CandidateFailed: if the baseline can't be made.
             TargetUnavailable: if it can't go on now.
         """
+        for proposal in unfinished:  # the store has what was done
+            self._launch(proposal, proposal.attempts)
         for proposal in self.agenda.open():
             self._launch(proposal)
         while True:

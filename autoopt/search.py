@@ -104,13 +104,13 @@ class Search:
         """Take up what was left, search, and confirm."""
         driver, known, written = self._open()
         self.driver = driver
-        driver.resume(begin=not self.confirm_only)
+        unfinished = driver.take_up()
         if written.measured_on and written.measured_on != known.measured_on and driver.agenda.reference() is not None:
             self.view.note(f"the baseline is measured again: what is done so far was {ELSEWHERE}")
             driver.measure_again()
             driver.rescale(ELSEWHERE)
         identity.write(self.folder.identity, dataclasses.replace(known, study=written.study))
-        reason = CONFIRMED if self.confirm_only else driver.search()
+        reason = CONFIRMED if self.confirm_only else driver.search(unfinished)
         if self.confirm_only or (self.config.confirm and not self.recipes and reason != INTERRUPTED):
             driver.confirm()
         return reason

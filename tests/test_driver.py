@@ -199,8 +199,7 @@ def test_a_baseline_that_fails_is_not_kept(folder: Path, store: Store) -> None:
 def test_a_failed_baseline_that_an_earlier_version_kept_is_made_again(folder: Path, store: Store) -> None:
     driver = study(folder, World(store, fault=once("accuracy", "failed", 99)), trials=5)
     driver.agenda.is_baseline = lambda recipe: False  # type: ignore[method-assign]
-    driver.resume()
-    driver.reason = None
+    driver.take_up()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("autoopt.driver.Driver._fill", lambda self: None)
         proposal = driver.agenda.proposals
@@ -332,7 +331,7 @@ def test_confirming_alone_trains_nothing_that_was_left(folder: Path, store: Stor
     assert left
     world = World(store)
     again = study(folder, world)
-    again.resume(begin=False)
+    again.take_up()
     again.confirm()
     assert not any(job.name == "prune" for job in world.made)
     assert all(c.confirmation for c in again.ledger.results().front())
@@ -384,13 +383,13 @@ def test_on_another_machine_the_baseline_is_measured_again(folder: Path, store: 
     before = run(study(folder, World(store), trials=6, search=NOTHING_CLEVER))
     here = World(store, machine_ms=8.0)
     driver = study(folder, here, trials=8, search=NOTHING_CLEVER)
-    driver.resume()
+    unfinished = driver.take_up()
     for path in list(store.root.glob("*/*")):  # a key holds the machine: nothing measured there is found here
         if b"processes" in path.read_bytes():
             path.unlink()
     driver.measure_again()
     driver.rescale("elsewhere")
-    driver.search()
+    driver.search(unfinished)
     found = driver.ledger.candidates
     assert found[0].measurements["latency_ms"].value == pytest.approx(8.0)
     for number in range(1, 6):

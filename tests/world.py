@@ -209,6 +209,5 @@ def plain(candidates: Mapping[int, Candidate]) -> dict[int, dict[str, Any]]:
 
 def run(driver: Driver) -> dict[int, Candidate]:
     """Search as `Search` does; the candidates by number."""
-    driver.resume()
-    driver.search()
+    driver.search(driver.take_up())
     return driver.ledger.candidates
