@@ -16,6 +16,7 @@ from typing import Any
 
 from autoopt import fitting, foregone, identity, pipeline, provenance, records, terms
 from autoopt.agenda import Agenda
+from autoopt.candidate import Candidate
 from autoopt.driver import TICK_S, Driver
 from autoopt.engine import Engine, default_job_bytes, default_slots
 from autoopt.errors import ConfigError, TargetUnavailable
@@ -70,6 +71,7 @@ class Search:
         self.setting: Setting
         self.engine: Engine
         self.driver: Driver | None = None
+        self._shown: tuple[dict[int, Candidate], tuple[Candidate, ...]] | None = None
 
     def run(self) -> None:
         """Start the engine, check the task, search until there is a reason to stop."""
@@ -247,7 +249,9 @@ class Search:
                 done=0, failed=0, total=self.trials, hits=self.spent.hits, elapsed_s=elapsed, hours=self.hours
             )
         ledger, runs = self.driver.ledger, self.driver.runs.values()
-        candidates = tuple(ledger.candidates.values())
+        if self._shown is None or self._shown[0] is not ledger.candidates:  # the same tuple while nothing is new
+            self._shown = ledger.candidates, tuple(ledger.candidates.values())
+        candidates = self._shown[1]
         notes = self.engine.running()
         return Snapshot(
             done=len(candidates),
