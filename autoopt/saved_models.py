@@ -11,6 +11,8 @@ from autoopt.errors import ConfigError
 from autoopt.keras_files import CODE
 
 GRAPH, KERAS = "saved_model.pb", "keras_metadata.pb"
+OTHER_FORMS = ("saved_model.cpb", "saved_model.pbtxt")
+"""Of the graph, of which some readers take the one and some the other."""
 DAMAGED = "is damaged; save or copy it anew"
 TOUCHES = re.compile(
     "File|Reader|TextLineDataset|TFRecord|FixedLengthRecord|Sql|LMDB|CSV|Snapshot|CacheDataset|SaveDataset|LoadDataset|"
@@ -41,6 +43,9 @@ def check(path: Path, where: str, *, allow_code: bool = False) -> None:
     for file in path.rglob("*"):
         if not file.is_dir():
             foreign.expect_regular(file, f"{where}: model", empty=True)  # markers may be empty
+    for name in OTHER_FORMS:
+        if (path / name).exists():
+            raise ConfigError(f"{begin} holds its graph twice, as {GRAPH} and as {name}; expected {GRAPH} alone")
     model = saved_model_pb2.SavedModel()
     try:
         model.ParseFromString(foreign.read(path / GRAPH, f"{where}: model"))
@@ -62,6 +67,9 @@ def _operators(meta: Any) -> Iterator[str]:
     functions = {function.signature.name: function.node_def for function in meta.graph_def.library.function}
     nodes = {node.name: node for node in meta.graph_def.node}
     ends = [end.name for signature in meta.signature_def.values() for end in signature.outputs.values()]
+    ends += [
+        name for collection in meta.collection_def.values() for name in collection.node_list.value
+    ]  # what starts it
     run = [nodes[name] for name in _behind(ends, nodes)]
     called = _reached(run, functions, meta.object_graph_def.concrete_functions)
     restoring = [nodes[name] for name in _behind([meta.saver_def.restore_op_name], nodes)]

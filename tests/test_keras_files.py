@@ -15,8 +15,9 @@ import tensorflow as tf
 import tf_keras
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tensorflow.core.protobuf import saved_model_pb2
 
-from autoopt import keras_config, keras_files, models
+from autoopt import keras_config, keras_files, models, saved_models
 from autoopt.errors import ConfigError
 
 layers = tf_keras.layers
@@ -330,8 +331,6 @@ def test_a_graph_that_computes_passes_and_so_does_one_that_says_what_it_sees(tmp
     for name, run in {"plain": tf.nn.relu, "talking": lambda x: (tf.print(x), x)[1]}.items():
         module = Module(run)
         tf.saved_model.save(module, str(tmp_path / name), signatures=module.__call__)
-        from autoopt import saved_models
-
         saved_models.check(tmp_path / name, "task")
 
 
@@ -344,6 +343,27 @@ def test_layers_of_a_saved_model_that_would_run_something_are_not_revived(tmp_pa
     file.write_bytes(content.replace(b'"function": "math.tanh"', b'"function": "io.rename"'))
     found = models.load(tmp_path / "m")
     assert "runs tf.io.rename" in found.why
+
+
+def test_a_saved_model_of_two_graphs_is_refused(tmp_path):
+    tf_keras.Sequential([layers.Input((4,)), layers.Dense(2)]).save(tmp_path / "m")
+    shutil.copy(tmp_path / "m" / "saved_model.pb", tmp_path / "m" / "saved_model.cpb")
+    assert "holds its graph twice" in refusal(tmp_path / "m")
+
+
+def test_saving_that_the_start_of_a_graph_runs_is_refused(tmp_path):
+    """In TensorFlow 1 nodes are run as the graph is loaded, which no signature names."""
+    module = Module(tf.nn.relu)
+    tf.saved_model.save(module, str(tmp_path / "m"), signatures=module.__call__)
+    file = tmp_path / "m" / "saved_model.pb"
+    model = saved_model_pb2.SavedModel.FromString(file.read_bytes())
+    graph = model.meta_graphs[0]
+    graph.graph_def.node.add(name="hidden", op="SaveV2")
+    file.write_bytes(model.SerializeToString())
+    saved_models.check(tmp_path / "m", "task")
+    graph.collection_def["saved_model_main_op"].node_list.value.append("hidden")
+    file.write_bytes(model.SerializeToString())
+    assert "its graph runs SaveV2" in refusal(tmp_path / "m")
 
 
 def test_a_damaged_saved_model_and_one_with_a_pipe_are_refused(tmp_path):
