@@ -54,6 +54,7 @@ class Snapshot:
         budgets: of the study.
         quality: name of the task's metric.
         skipped: recipes that were not trained, or not to their end, for that could not pay.
+        earlier: of those done, how many an earlier run had done.
     """
 
     done: int
@@ -69,6 +70,7 @@ class Snapshot:
     budgets: tuple[Budget, ...] = ()
     quality: str = ""
     skipped: int = 0
+    earlier: int = 0
 
     def front(self) -> list[Candidate]:
         """The front so far."""
@@ -89,9 +91,10 @@ class Snapshot:
     def left_s(self) -> float | None:
         """Seconds left at the pace so far, or None before there is a pace."""
         by_time = None if self.hours is None else max(0.0, self.hours * 3600 - self.elapsed_s)
-        if self.done < 3:
+        made = self.done - self.earlier
+        if made < 3:
             return by_time
-        by_count = self.elapsed_s / self.done * max(0, self.total - self.done)
+        by_count = self.elapsed_s / made * max(0, self.total - self.done)
         return by_count if by_time is None else min(by_count, by_time)
 
 

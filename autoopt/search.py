@@ -65,6 +65,7 @@ class Search:
         self.store = Store(folder.store())
         self.spent = Spent()
         self.started = clock()
+        self.earlier = 0
         self.stopping: Reason | None = None
         self.task: dict[str, Any] = {}
         self.device: dict[str, Any] = {}
@@ -107,6 +108,7 @@ class Search:
         driver, known, written = self._open()
         self.driver = driver
         unfinished = driver.take_up()
+        self.earlier = len(driver.ledger.candidates)
         if written.measured_on and written.measured_on != known.measured_on and driver.agenda.reference() is not None:
             self.view.note(f"the baseline is measured again: what is done so far was {ELSEWHERE}")
             driver.measure_again()
@@ -267,4 +269,5 @@ class Search:
             metrics=ledger.terms.metrics,
             budgets=ledger.terms.budgets,
             quality=ledger.terms.quality.name,
+            earlier=self.earlier,
         )

@@ -94,9 +94,25 @@ class Store:
         return None if body is None else body[_SECONDS.size :]
 
     def seconds(self, key: str) -> float | None:
-        """What an intact entry took to make, or None where there is none."""
+        """What an intact entry took to make, or None where there is none.
+
+        A search asks this of the same entries again and again: one that has not changed is not read anew.
+        """
+        try:
+            found = self.path(key).stat()
+        except OSError:
+            found = None
+        version = None if found is None else (found.st_mtime_ns, found.st_size)
+        if version is not None and (known := self._seconds.get(key)) is not None and known[0] == version:
+            return known[1]
         body = self._body(key)
-        return None if body is None else float(_SECONDS.unpack_from(body)[0])
+        if body is None:
+            self._seconds.pop(key, None)
+            return None
+        seconds = float(_SECONDS.unpack_from(body)[0])
+        if version is not None:
+            self._seconds[key] = version, seconds
+        return seconds
 
     def size(self, key: str) -> int | None:
         """Bytes of what is kept under `key`, by its file's length alone; None where there is none."""

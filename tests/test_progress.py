@@ -34,6 +34,8 @@ def test_time_left_follows_the_pace_and_the_limit() -> None:
     assert Snapshot(done=5, failed=0, total=10, elapsed_s=20).left_s() == 20
     assert Snapshot(done=5, failed=0, total=10, elapsed_s=20, hours=30 / 3600).left_s() == 10
     assert Snapshot(done=10, failed=0, total=5, elapsed_s=20).left_s() == 0
+    assert Snapshot(done=45, failed=0, total=50, elapsed_s=20, earlier=40).left_s() == 20
+    assert Snapshot(done=41, failed=0, total=50, elapsed_s=20, earlier=40).left_s() is None
 
 
 def test_the_summary_says_where_the_time_went() -> None:

@@ -182,3 +182,15 @@ def test_an_open_reader_keeps_the_old_content(tmp_path):
     with path.open("rb") as reader:
         write_atomically(path, b"new")
         assert reader.read() == b"old"
+
+
+def test_an_entry_that_was_replaced_or_damaged_is_read_anew(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.put("ab12", b"model", seconds=2.0)
+    assert store.seconds("ab12") == store.seconds("ab12") == 2.0
+    store.put("ab12", b"another", seconds=3.0)
+    assert store.seconds("ab12") == 3.0
+    store.path("ab12").write_bytes(b"damaged")
+    assert store.seconds("ab12") is None
+    store.path("ab12").unlink(missing_ok=True)
+    assert store.seconds("ab12") is None
