@@ -89,9 +89,10 @@ class Proposals:
         )
         # Begun anew with the same seed, a sampler would repeat what it drew before an interruption.
         self._study.sampler = _sampler(sampler, seed + len(self._study.get_trials(deepcopy=False)))
-        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        # By the recipe's text; a study of thousands must not be read anew for each one that is enqueued.
-        self._waiting = {trial.user_attrs["recipe"]: trial.user_attrs["origin"] for trial in waiting}
+        # In memory alone: a run that goes on knows anew what is to come first, and a night enqueues thousands.
+        self._waiting: dict[str, tuple[Recipe, str]] = {}
+        for _ in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            self._study.tell(self._study.ask(), state=TrialState.FAIL)
         begun = self._study.user_attrs.get("identity", {}).get("space")
         if before is not None and begun == _digest(before):
             self._space = before
@@ -138,38 +139,27 @@ class Proposals:
         return trial
 
     def earlier(self) -> Iterator[Proposal]:
-        """What an earlier run began; what was not yet noted down of it goes in front of what waits."""
-        lost: list[tuple[str, str]] = []
+        """What an earlier run began; what was not yet noted down of it is forgotten."""
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if "candidate" not in trial.user_attrs:  # killed between ask and the last note
                 self._study.tell(trial.number, state=TrialState.FAIL)
-                if "recipe" in trial.user_attrs:
-                    lost.append((trial.user_attrs["recipe"], trial.user_attrs["origin"]))
         yield from self.begun()
-        if lost:  # they were in front, and what waits behind them keeps its place there
-            behind = list(self._waiting.items())
-            self.forget_waiting()
-            for text, origin in (*lost, *behind):
-                self.enqueue(Recipe.from_json(text), origin)
 
     def enqueue(self, recipe: Recipe, origin: str) -> None:
         """Have a recipe proposed next; the sampler learns from it as far as it lies in the space."""
-        text = recipe.to_json()
-        if text not in self._waiting:
-            parameters = self._space.parameters(recipe, self._defaults) or {}
-            self._study.enqueue_trial(parameters, user_attrs={"recipe": text, "origin": origin})
-            self._waiting[text] = origin
+        self._waiting.setdefault(recipe.digest, (recipe, origin))
 
     def forget_waiting(self) -> None:
         """Set aside what was enqueued and not begun."""
-        while self._waiting:
-            self._study.tell(self._ask(), state=TrialState.FAIL)
+        self._waiting.clear()
 
     def _ask(self) -> Trial:
-        """Optuna's next trial: the first that waits, if one does."""
-        trial = self._study.ask()
-        self._waiting.pop(trial.user_attrs.get("recipe", ""), None)
-        return trial
+        """Optuna's next trial: of the first recipe that waits, if one does."""
+        if self._waiting:
+            recipe, origin = self._waiting.pop(next(iter(self._waiting)))
+            parameters = self._space.parameters(recipe, self._defaults) or {}
+            self._study.enqueue_trial(parameters, user_attrs={"recipe": recipe.to_json(), "origin": origin})
+        return self._study.ask()
 
     def ask(self, seen: Container[str], number: int) -> Proposal | None:
         """A recipe that was not tried yet, or None if none is left.

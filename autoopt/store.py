@@ -63,6 +63,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
+        self._seconds: dict[str, tuple[tuple[int, int], float]] = {}
 
     def path(self, key: str) -> Path:
         """Where a key's file is, or would be."""

@@ -1,7 +1,9 @@
 """What a search does, night by night, on an engine and a clock that take no time."""
 
+import contextlib
 from pathlib import Path
 
+import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -310,6 +312,28 @@ def test_a_search_that_is_stopped_goes_on_under_the_same_numbers(folder: Path, s
     assert plain({n: found[n] for n in before}) == plain(before)
     assert sorted(found) == list(range(10))
     assert begun.items() <= again.agenda.seen.items()
+
+
+@pytest.mark.parametrize("cut", range(3, 40, 4))
+def test_what_is_to_come_first_is_known_anew_after_a_kill(folder: Path, store: Store, cut: int) -> None:
+    """Else an interrupted search would go on with other recipes than one that was never interrupted."""
+    calm_folder = folder.parent / "calm"
+    strategy = Strategy(siblings=False)
+    calm = run(study(calm_folder, World(Store(calm_folder / "out" / "store")), trials=5, search=strategy))
+    driver, noted = study(folder, World(store), trials=5, search=strategy), []
+    given = optuna.Trial.set_user_attr
+
+    def killed(self: optuna.Trial, key: str, value: object) -> None:
+        noted.append(key)
+        if len(noted) == cut:
+            raise KeyboardInterrupt
+        given(self, key, value)
+
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr(optuna.Trial, "set_user_attr", killed)
+        run(driver)
+    again = run(study(folder, World(store), trials=5, search=strategy))
+    assert {n: c.recipe for n, c in again.items()} == {n: c.recipe for n, c in calm.items()}
 
 
 # --- going on
