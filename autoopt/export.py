@@ -10,6 +10,7 @@ from autoopt import bundle, records
 from autoopt.candidate import Candidate
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.folder import StudyFolder
+from autoopt.records import Known
 from autoopt.reprs import typed
 from autoopt.results import Pick, Results
 from autoopt.store import Store, write_atomically
@@ -151,8 +152,20 @@ def load(study: str | os.PathLike[str]) -> SavedResults:
     Raises:
         ConfigError: if it is no study, or was never run.
     """
-    folder = StudyFolder(study)
-    found = records.read(folder)
+    return load_again(StudyFolder(study), Known())
+
+
+def load_again(folder: StudyFolder, known: Known) -> SavedResults:
+    """The results of a study as `load` gives them, of which only what has changed is read.
+
+    Args:
+        folder: of the study.
+        known: what was read before; it is brought up to date.
+
+    Raises:
+        ConfigError: as of `load`.
+    """
+    found = records.read(folder, known)
     header = found.header
     if header is None:
         damage = next((d for d in found.damaged if d.path == folder.header), None)

@@ -146,7 +146,7 @@ class Measurement:
         Raises:
             ConfigError: for values of other types, and ends between which the value does not lie.
         """
-        expect_keys("measurement", values, [f.name for f in dataclasses.fields(cls)])
+        expect_keys("measurement", values, _SHAPE)
         expect_shape("measurement", values, _SHAPE)
         for name in ("value", "low", "high", "n", "how"):
             if name not in values:

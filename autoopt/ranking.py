@@ -242,4 +242,10 @@ def non_dominated(points: np.ndarray) -> np.ndarray:
     Returns:
         shape (n,), dtype bool.
     """
-    return np.array([not beaten(points, point).any() for point in points], dtype=bool)
+    # By its sum no point comes before one that beats it, so that nearly only those that stay are compared with all.
+    kept = np.ones(len(points), dtype=bool)
+    for index in np.argsort(points.sum(axis=1), kind="stable"):
+        if kept[index]:
+            point = points[index]
+            kept &= ~((point <= points).all(axis=1) & (point < points).any(axis=1))
+    return kept

@@ -4,12 +4,15 @@ Each is sealed with a checksum and checked for sense when it is read. What is da
 run that holds the study moves it aside, so that it can be made again from the store, and nothing is lost.
 """
 
+import contextlib
 import dataclasses
+import functools
+import gc
 import hashlib
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -153,13 +156,68 @@ class Records:
     damaged: tuple[Damage, ...]
 
 
-def read(folder: StudyFolder) -> Records:
-    """Read all records, and write nothing."""
+def read(folder: StudyFolder, known: "Known | None" = None) -> Records:
+    """Read all records, and write nothing.
+
+    Args:
+        folder: of the study.
+        known: what was read of it before; files that did not change are not read again, and it is brought up to date.
+    """
+    known = Known() if known is None else known
+    with _without_collecting():
+        return _read_all(folder, known)
+
+
+class Known:
+    """Records that were read before, with what tells whether their files have changed since."""
+
+    def __init__(self) -> None:
+        self._found: dict[Path, tuple[object, Any]] = {}
+
+    def get(self, path: Path, basis: object, read: Callable[[], T]) -> T:
+        """What was read of a file before, or is read now.
+
+        Args:
+            path: of the file.
+            basis: what else the reading hangs on.
+            read: reads the file.
+        """
+        try:
+            found = path.stat()
+        except OSError:
+            return read()
+        version = (found.st_mtime_ns, found.st_size, found.st_ino, basis)
+        before = self._found.get(path)
+        if before is None or before[0] != version:
+            before = self._found[path] = version, read()
+        kept: T = before[1]
+        return kept
+
+
+@contextlib.contextmanager
+def _without_collecting() -> Iterator[None]:
+    """Have Python not look for garbage while thousands of values are made that all stay: a third of the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _read_all(folder: StudyFolder, known: Known) -> Records:
     header = read_header(folder)
     head = header if isinstance(header, Header) else None
     quality = None if head is None else head.quality
-    candidates = [read_candidate(folder, number, quality) for number in numbers(folder.candidates)]
-    skipped = [read_skipped(folder, number) for number in numbers(folder.skipped)]
+    candidates = [
+        known.get(folder.candidate_file(n), quality, functools.partial(read_candidate, folder, n, quality))
+        for n in numbers(folder.candidates)
+    ]
+    skipped = [
+        known.get(folder.skipped_file(n), None, functools.partial(read_skipped, folder, n))
+        for n in numbers(folder.skipped)
+    ]
     return Records(
         header=head,
         candidates=tuple(found for found in candidates if isinstance(found, Candidate)),

@@ -160,14 +160,21 @@ class Results:
         Sorted by the first objective, best first. Of several with the very same values, all stay. The list has a
         `table()`.
         """
-        chosen = None if budgets is None else tuple(budgets)
-        able = [c for c in self.candidates if self.fits(c, chosen) and self._point(c) is not None]
-        if not able:
-            return Front((), self.metrics, self.table)
-        points = np.array([self._point(c) for c in able], dtype=float)
+        chosen = self.budgets if budgets is None else tuple(budgets)
+        if chosen not in self._fronts:
+            self._fronts[chosen] = self._front(chosen)
+        return Front(self._fronts[chosen], self.metrics, self.table)
+
+    @cached_property
+    def _fronts(self) -> dict[tuple[Budget, ...], list[Candidate]]:
+        """Those that were asked for: a page asks for the same one several times."""
+        return {}
+
+    def _front(self, budgets: tuple[Budget, ...]) -> list[Candidate]:
+        able = [c for c in self.candidates if self.fits(c, budgets) and self._point(c) is not None]
+        points = np.array([self._point(c) for c in able], dtype=float).reshape(len(able), len(self.objectives))
         kept = [c for c, keep in zip(able, non_dominated(points), strict=True) if keep]
-        best_first = sorted(kept, key=lambda c: (*(self._point(c) or ()), c.number))
-        return Front(best_first, self.metrics, self.table)
+        return sorted(kept, key=lambda c: (*(self._point(c) or ()), c.number))
 
     def _point(self, candidate: Candidate) -> tuple[float, ...] | None:
         values = [candidate.value(name) for name in self.objectives]

@@ -47,6 +47,8 @@ def expect_keys(where: str, values: object, known: Iterable[str]) -> None:
         ConfigError: naming the first unknown key and the known one nearest to it.
     """
     known = list(known)
+    if type(values) is dict and values.keys() <= set(known):
+        return
     if not isinstance(values, Mapping):
         fail(where, f"a mapping with keys {', '.join(known)}", values)
     for key in values:

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from autoopt import jsontext
-from autoopt.export import SavedResults, load
+from autoopt.export import SavedResults, load_again
 from autoopt.folder import StudyFolder
+from autoopt.records import Known
 
 
 class Watched:
@@ -20,6 +21,7 @@ class Watched:
     def __init__(self, paths: Sequence[Path], warn: Callable[[str], object] = lambda text: None) -> None:
         self._warn = warn
         self.folders = [StudyFolder(path) for path in paths]
+        self._known = [Known() for _ in self.folders]
         self._seen: dict[int, tuple[object, SavedResults]] = {}
 
     def version(self, index: int) -> list[str]:
@@ -38,7 +40,7 @@ class Watched:
         version = self.version(index)
         before, results = self._seen.get(index, (None, None))
         if results is None or before != version:
-            results = load(self.folders[index].path)
+            results = load_again(self.folders[index], self._known[index])
             if results.damaged and (before is None or self._seen[index][1].damaged != results.damaged):
                 self._warn(results.warning())
             self._seen[index] = version, results
