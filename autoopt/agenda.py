@@ -45,6 +45,7 @@ class Agenda:
     seen: dict[str, int] = field(default_factory=dict)
     _pool: list[Waiting[Proposal]] = field(default_factory=list)
     _dry: bool = False
+    _able: tuple[dict[int, Candidate], list[str]] | None = None
 
     # ---- what was begun before
 
@@ -177,9 +178,10 @@ class Agenda:
 
     def schemes(self, *, post_training: bool = False) -> list[str]:
         """The space's schemes that the target runs, without those that failed on this model for good."""
-        known = self.ledger.candidates.values()
-        able = foregone.schemes(self.config.space, self.setting.target, known)
-        return [name for name in able if not (post_training and SCHEMES[name].qat)]
+        known = self.ledger.candidates
+        if self._able is None or self._able[0] is not known:  # asked for each of thousands of candidates
+            self._able = known, foregone.schemes(self.config.space, self.setting.target, known.values())
+        return [name for name in self._able[1] if not (post_training and SCHEMES[name].qat)]
 
     def enqueue(self, recipes: Iterable[Recipe], origin: str) -> None:
         """Have recipes tried next that were not begun."""
