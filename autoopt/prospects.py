@@ -93,8 +93,7 @@ class Prospects:
         kept = [c.recipe for c in able[: len(before)]] == [c.recipe for c in before]
         if not kept or any(scores[c.number] != self._scores.get(c.number) for c in able[: len(before)]):
             self._forget()  # one was measured anew, taken away, or came between
-        for c in able[len(self.candidates) :]:
-            self._relate(c, scores[c.number])
+        self._relate(able[len(self.candidates) :], scores)
         self.candidates = able
         self._references = {b.metric: judging.reference_value(able, b.metric) for b in self.budgets}
         self._by_program: dict[tuple[object, ...], list[Candidate]] = {}
@@ -104,17 +103,20 @@ class Prospects:
         self._margin = self._relatives_margin()
         self._training_margins: dict[Point, float] = {}
 
-    def _relate(self, new: Candidate, score: float) -> None:
-        """Find a candidate's milder relatives, and those that it is milder than."""
-        for index in np.flatnonzero(self._known.harsher_than(new.recipe)):
-            if (harsher := self.candidates[index]).recipe.trains:
-                bisect.insort(self._relatives[harsher.number], score)
-        if new.recipe.trains:
-            found = np.flatnonzero(self._known.milder_than(new.recipe))
-            self._relatives[new.number] = sorted(self._scores[self.candidates[index].number] for index in found)
-        self._scores[new.number] = score
-        self._known.add(new.recipe)
-        self.candidates.append(new)
+    def _relate(self, new: Sequence[Candidate], scores: Mapping[int, float]) -> None:
+        """Find the milder relatives of new candidates, and the earlier ones that they are milder than."""
+        earlier = [c.number if c.recipe.trains else None for c in self.candidates]
+        for c in new:
+            self._known.add(c.recipe)
+            self.candidates.append(c)
+        self._scores = {c.number: scores[c.number] for c in self.candidates}
+        ordered = np.array(list(self._scores.values()))
+        for c in new:
+            for index in np.flatnonzero(self._known.harsher_than(c.recipe)[: len(earlier)]) if earlier else ():
+                if (number := earlier[index]) is not None:
+                    bisect.insort(self._relatives[number], scores[c.number])
+            if c.recipe.trains:
+                self._relatives[c.number] = np.sort(ordered[self._known.milder_than(c.recipe)]).tolist()
 
     # ---- quality, as a score: more is better
 

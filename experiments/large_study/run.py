@@ -125,12 +125,14 @@ def resumed(folder: Path, trials: int) -> float:
     began = time.monotonic()
     command = [*AUTOOPT, "run", str(folder), "--trials", str(trials)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=QUIET) as driver:
-        while len(list(logs.glob("*.log"))) < 2:  # the first is the task's
-            if driver.poll() is not None:
-                raise SystemExit("the run ended before it began a job")
-            time.sleep(0.02)
-        seconds = time.monotonic() - began
-        driver.send_signal(signal.SIGKILL)
+        try:
+            while len(list(logs.glob("*.log"))) < 2:  # the first is the task's
+                if driver.poll() is not None:
+                    raise SystemExit("the run ended before it began a job")
+                time.sleep(0.02)
+            seconds = time.monotonic() - began
+        finally:
+            driver.send_signal(signal.SIGKILL)
     return seconds
 
 
