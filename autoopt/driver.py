@@ -270,19 +270,17 @@ class Driver:
 
     def _judge(self, run: CandidateRun, gate: Gate) -> None:
         """Stop a training that can't pay any more; else go on to the next gate."""
-        verdict = self.foresight.stop(run.proposal.recipe, gate)
-        if verdict is None:
-            self._submit(run)
-        else:
-            self._skip(run, verdict)
+        self._go_on_or_skip(run, self.foresight.stop(run.proposal.recipe, gate), self._submit)
 
     def _probed(self, run: CandidateRun) -> None:
         """Decide by the one-shot file whether it is worth to train."""
         recipe = run.proposal.recipe
         self.foresight.probed(recipe, run.plan, run.outcomes.values())
-        verdict = self.foresight.verdict(recipe)
+        self._go_on_or_skip(run, self.foresight.verdict(recipe), self._make)
+
+    def _go_on_or_skip(self, run: CandidateRun, verdict: Verdict | None, go_on: Callable[[CandidateRun], None]) -> None:
         if verdict is None:
-            self._make(run)
+            go_on(run)
         else:
             self._skip(run, verdict)
 
@@ -488,11 +486,13 @@ class Driver:
         """Read all milliseconds off the reference's, which was measured anew.
 
         Args:
-            flag: what to say beside those latencies.
+            flag: what to say beside those latencies, if they were measured otherwise than the reference was; then
+                nothing counts as confirmed.
         """
         if (reference := self.agenda.reference()) is not None:
             for candidate in self.ledger.candidates.values():
-                self.ledger.keep(assemble.rescaled(candidate, reference, flag))
+                rescaled = assemble.rescaled(candidate, reference, flag)
+                self.ledger.keep(dataclasses.replace(rescaled, confirmation=None) if flag else rescaled)
             self.agenda.learnt()
 
     def _confirmed(self, run: CandidateRun) -> None:

@@ -404,7 +404,9 @@ def test_records_of_another_study_are_refused(folder: Path, store: Store) -> Non
 
 
 def test_on_another_machine_the_baseline_is_measured_again(folder: Path, store: Store) -> None:
-    before = run(study(folder, World(store), trials=6, search=NOTHING_CLEVER))
+    there = study(folder, World(store), trials=6, search=NOTHING_CLEVER)
+    before = run(there)
+    there.confirm()
     here = World(store, machine_ms=8.0)
     driver = study(folder, here, trials=8, search=NOTHING_CLEVER)
     unfinished = driver.take_up()
@@ -421,6 +423,10 @@ def test_on_another_machine_the_baseline_is_measured_again(folder: Path, store: 
         assert found[number].measurements["latency_ms"].value == pytest.approx(8.0 * ratio)
         assert "elsewhere" in found[number].measurements["latency_ms"].flags
     assert "elsewhere" not in found[7].measurements["latency_ms"].flags
+    driver.confirm()
+    for candidate in driver.ledger.results().front():
+        assert candidate.confirmation is not None
+        assert "elsewhere" not in candidate.measurements["latency_ms"].flags
 
 
 # --- by name
