@@ -347,12 +347,14 @@ open(then, "w").close()
 time.sleep(600)
 """
     started = driver(tmp_path, place, code, rest % frozen)
-    wait_for(lambda: (tmp_path / "then").exists())
-    pids = [int(pid) for pid in (tmp_path / "pid").read_text().split()]
-    assert (psutil.Process(pids[0]).status() == psutil.STATUS_STOPPED) == frozen
-    descendants = psutil.Process(started.pid).children(recursive=True)
-    started.kill()
-    started.wait()
+    try:
+        wait_for(lambda: (tmp_path / "then").exists())
+        pids = [int(pid) for pid in (tmp_path / "pid").read_text().split()]
+        assert (psutil.Process(pids[0]).status() == psutil.STATUS_STOPPED) == frozen
+        descendants = psutil.Process(started.pid).children(recursive=True)
+    finally:  # else it would hold the machine's gate
+        started.kill()
+        started.wait()
     wait_for(lambda: all(gone(pid) for pid in (*pids, *(p.pid for p in descendants))), seconds=5)
 
 
