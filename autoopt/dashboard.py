@@ -39,7 +39,7 @@ EVERY_MS = 2000
 ROWS = 50
 """Candidates in the table at most: the report has them all."""
 ENTRANCE = '<!doctype html><title>autoopt</title><meta http-equiv="refresh" content="0; url=/"><a href="/">autoopt</a>'
-"""What is shown for a moment to who comes with the token."""
+"""The page that a browser sees for a moment when it brings the token."""
 GRAPH = {"showSendToCloud": False, "displaylogo": False, "responsive": True}
 
 

@@ -14,7 +14,7 @@ ROOMS = (
 )  # fmt: skip
 """Parts of Keras that hold what models are made of, and nothing that opens files."""
 FUNCTION_ROOMS = ("activations", "constraints", "initializers", "losses", "metrics", "ops", "regularizers")
-"""Likewise of functions."""
+"""Parts of Keras whose functions a file may name."""
 OPENS = {
     "TFSMLayer": "loads a SavedModel",
     "TorchModuleWrapper": "unpickles a model",

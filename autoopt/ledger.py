@@ -25,7 +25,7 @@ class Ledger:
         self.skipped: dict[int, Skipped] = {}
 
     def numbers(self) -> list[int]:
-        """Of all that is written down, from the lowest on."""
+        """The numbers of all that is written down, from the lowest on."""
         return sorted({*records.numbers(self.folder.candidates), *records.numbers(self.folder.skipped)})
 
     def recall(self, number: int) -> Candidate | Skipped | None:

@@ -25,7 +25,7 @@ def _seen(character: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """The same with line ends to be seen too."""
+    """A text as `printable` shows it, with its line ends to be seen too."""
     return printable(text).replace("\n", "\\n")
 
 

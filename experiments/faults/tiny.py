@@ -94,7 +94,7 @@ class Study:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of its processes."""
+        """The environment of the study's processes."""
         quiet = {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "COLUMNS": "200"}
         return {**os.environ, **quiet, "TMPDIR": str(self.temporary), CARRIED: self.token}
 
@@ -195,7 +195,7 @@ def values(folder: Path) -> dict[str, list[Any]]:
 
 
 def shown_wrongly(folder: Path, reference: dict[str, list[Any]]) -> list[str]:
-    """What is shown that was not measured."""
+    """The values that are shown though they were not measured."""
     shown = values(folder)
     other = [recipe for recipe, value in shown.items() if recipe in reference and value != reference[recipe]]
     wrong = [f"{len(other)} candidates are shown with other numbers"] if other else []
