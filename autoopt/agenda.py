@@ -85,22 +85,14 @@ class Agenda:
         return found
 
     def _restore(self) -> None:
-        """Put records that the database does not know back into it: it was lost, or an older copy put in its place."""
-        known = {proposal.number for proposal in self.proposals.begun()}
-        lost = [number for number in self.ledger.numbers() if number not in known]
-        if not lost:
-            return
-        self.proposals.forget_waiting()
-        for number in lost:
-            found = self.ledger.recall(number)
-            if found is not None:
-                trial = self.proposals.put_back(
-                    Proposal(number=number, recipe=found.recipe, origin=found.origin, trial=None)
-                )
-                if isinstance(found, Candidate):
-                    self.proposals.tell(trial, *self.ledger.told(found))
-                else:
-                    self.proposals.tell(trial, None, {})
+        """Put records that the database does not know back into it: it was lost, or an older copy put in its place.
+
+        They are told to the sampler with all others.
+        """
+        known = self.proposals.numbers()
+        for number in self.ledger.numbers():
+            if number not in known and (found := self.ledger.recall(number)) is not None:
+                self.proposals.put_back(found)
 
     def is_baseline(self, recipe: Recipe) -> bool:
         """Whether all else is read against this recipe."""
@@ -119,8 +111,6 @@ class Agenda:
         Returns:
             what was asked for by name and is to be made again under its number.
         """
-        if self.recipes:  # what an earlier run left waiting would come before them
-            self.proposals.forget_waiting()
         if not self.seen:
             self.proposals.enqueue(Recipe(seed=self.config.seed), "baseline")
         elif 0 in self.ledger.candidates and not self.recipes:
@@ -149,7 +139,7 @@ class Agenda:
             return None
         if isinstance(found, Candidate) and not found.failed and self.store.seconds(found.file) is not None:
             return None
-        return Proposal(number=number, recipe=recipe, origin=found.origin, trial=None)
+        return Proposal.again(found)
 
     def enqueue_schemes(self) -> None:
         """The reference, then the space's post-training schemes: they cost seconds, and all else is read against them.
@@ -211,7 +201,7 @@ class Agenda:
         """
         idle = (s for number, s in self.ledger.skipped.items() if number not in running)
         if not self.recipes and (revived := self.foresight.revived(idle)) is not None:
-            return Proposal(number=revived.number, recipe=revived.recipe, origin=revived.origin, trial=None)
+            return Proposal.again(revived)
         most = strategy.POOL if self.config.search.sharing and 0 in self.ledger.candidates else 1
         while len(self._pool) < most and self.room(len(running)) and not self._dry:
             proposal = self.proposals.ask(self.seen, self._free_number())

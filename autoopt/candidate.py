@@ -9,7 +9,7 @@ from autoopt.errors import ConfigError
 from autoopt.metrics import STANDARD, Measurement, Scores, expect_outcomes
 from autoopt.recipe import Recipe
 from autoopt.reprs import short
-from autoopt.validation import expect_keys, expect_number, expect_shape, fail
+from autoopt.validation import expect_keys, expect_number, expect_present, expect_shape, fail
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,9 +104,7 @@ _SHAPE = {
 def _expect(kind: type, where: str, values: Mapping[str, Any], needed: Sequence[str]) -> None:
     """Refuse other keys than a record has, missing ones, and values of other types."""
     expect_keys(where, values, [f.name for f in dataclasses.fields(kind)])
-    for name in needed:
-        if name not in values:
-            raise ConfigError(f"{where}: {name} is missing")
+    expect_present(where, values, needed)
     expect_shape(where, values, _SHAPE)
     for name in ("number", "seconds", "seconds_saved"):
         expect_number(f"{where}.{name}", values.get(name, 0), minimum=0)

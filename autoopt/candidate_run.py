@@ -12,7 +12,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from autoopt.pipeline import Gate, Plan
+from autoopt.pipeline import Gate, Job, Plan
 from autoopt.process import Outcome
 from autoopt.proposals import Proposal
 
@@ -122,12 +122,12 @@ class CandidateRun:
         """Whether it is measured again, or waits to be."""
         return State.CONFIRMING in (self.state, self._interrupted if self.state == State.WAITING else None)
 
-    def to_submit(self) -> list[str]:
-        """Keys of the jobs to begin now: those not begun, as far as the next gate."""
+    def to_submit(self) -> list[Job]:
+        """The jobs to begin now: those not begun, as far as the next gate."""
         found = []
         for job in self.plan.jobs:
             if job.key not in self.submitted:
-                found.append(job.key)
+                found.append(job)
             if self.gates and job.key == self.gates[0].after:
                 break
         return found

@@ -119,9 +119,7 @@ class Driver:
         """Measure what latencies are relative to anew, on this machine, before anything else."""
         again = [c for c in self.ledger.candidates.values() if self.agenda.is_baseline(c.recipe)]
         for candidate in again:
-            self._launch(
-                Proposal(number=candidate.number, recipe=candidate.recipe, origin=candidate.origin, trial=None)
-            )
+            self._launch(Proposal.again(candidate))
         while self.runs:
             self._turn()
 
@@ -228,11 +226,9 @@ class Driver:
 
     def _submit(self, run: CandidateRun) -> None:
         """Begin its jobs, as far as the next gate."""
-        wanted = set(run.to_submit())
-        for job in run.plan.jobs:
-            if job.key in wanted:
-                run.submitted.append(job.key)
-                self.engine.submit(job)
+        for job in run.to_submit():
+            run.submitted.append(job.key)
+            self.engine.submit(job)
 
     def _collect(self, run: CandidateRun) -> None:
         """Note which of a candidate's jobs have ended; decide what follows when all have, or one went wrong."""
@@ -468,8 +464,7 @@ class Driver:
         what = "a candidate" if len(chosen) == 1 else f"{len(chosen)} candidates"
         self.view.note(f"confirming {what} on the test split, with more repeats")
         for candidate in chosen:
-            proposal = Proposal(number=candidate.number, recipe=candidate.recipe, origin=candidate.origin, trial=None)
-            run = self.runs[candidate.number] = CandidateRun(proposal=proposal)
+            run = self.runs[candidate.number] = CandidateRun(proposal=Proposal.again(candidate))
             run.begin(State.CONFIRMING, pipeline.plan(candidate.recipe, self.setting, confirm=True))
             self._submit(run)
         while self.runs:

@@ -50,10 +50,15 @@ def expect_regular(path: Path, where: str = "", *, empty: bool = False) -> None:
         raise ConfigError(f"{begin}: can't read it (expected a file, got {kind})")
     if found.st_size == 0 and not empty:
         raise ConfigError(f"{begin}: is empty; copy it anew")
-    _expect_room(found.st_size, f"{begin}: is too large")
+    expect_room(found.st_size, f"{begin}: is too large")
 
 
-def _expect_room(size: int, begin: str) -> None:
+def expect_room(size: int, begin: str) -> None:
+    """Check that memory can hold so many bytes.
+
+    Raises:
+        ConfigError: whose text begins with `begin`.
+    """
     if size > (free := room()):
         raise ConfigError(f"{begin}: it takes {size / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB of memory are free")
 
@@ -94,7 +99,7 @@ def expect_packed(archive: zipfile.ZipFile, begin: str) -> None:
             raise ConfigError(f"{begin} holds {member.filename!r}, which is a link; get the file anew")
     if len(set(names)) < len(names):
         raise ConfigError(f"{begin} holds two members of one name; get the file anew")
-    _expect_room(sum(member.file_size for member in members), f"{begin} is too large unpacked")
+    expect_room(sum(member.file_size for member in members), f"{begin} is too large unpacked")
 
 
 def arrays(
@@ -121,7 +126,7 @@ def arrays(
             expect_packed(archive.zip, begin)
             names = [name for name in archive.files if wanted is None or name in wanted]
             sizes = [_size(archive.zip, name, begin) for name in names]
-            _expect_room(sum(sizes), f"{begin}: its arrays are too large")
+            expect_room(sum(sizes), f"{begin}: its arrays are too large")
             return {name: np.asarray(archive[name]) for name in names}
     except ConfigError:
         raise

@@ -86,13 +86,15 @@ class Foresight:
         if not self.prospects.tells(recipe, decisive & shown):
             return None
         plan = pipeline.probe(recipe, self._setting)
-        ready = all(self._store.seconds(job.key) is not None for job in plan.jobs)
-        return plan if ready or self.training_s(recipe) > PROBE_PAYS * self._probe_seconds() else None
+        return plan if self._is_made(plan) or self.training_s(recipe) > PROBE_PAYS * self._probe_seconds() else None
 
     def probed(self, recipe: Recipe, plan: Plan, outcomes: Iterable[Outcome]) -> None:
         """Take over what a probe has shown."""
         self._one_shot[recipe.digest] = self._shown(plan)
         self._probe_s.append(sum(outcome.seconds for outcome in outcomes))
+
+    def _is_made(self, plan: Plan) -> bool:
+        return all(self._store.seconds(job.key) is not None for job in plan.jobs)
 
     def _shown(self, plan: Plan) -> dict[str, float]:
         read = {name: self._store.get(key) for name, key in plan.results.items()}
@@ -129,7 +131,7 @@ class Foresight:
         """Take over what an earlier run's probe has shown, if the store has it."""
         if recipe.digest not in self._one_shot and recipe.compresses:
             plan = pipeline.probe(recipe, self._setting)
-            if all(self._store.seconds(job.key) is not None for job in plan.jobs):
+            if self._is_made(plan):
                 self._one_shot[recipe.digest] = self._shown(plan)
 
     # ---- while training

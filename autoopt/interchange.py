@@ -9,16 +9,15 @@ from autoopt import budgets as budget_syntax
 from autoopt import jsontext
 from autoopt.candidate import Candidate, Skipped
 from autoopt.errors import ConfigError
-from autoopt.metrics import Metric
-from autoopt.validation import expect_keys, expect_shape, nearest
+from autoopt.metrics import METRIC_SHAPE, Metric
+from autoopt.validation import expect_present, expect_shape, nearest
 
 FORMAT = 1
 """Version of the text."""
-_METRIC = {"name": str, "direction": str, "unit": str, "label": str}
 _SHAPE = {
     "format": int,
     "study": str,
-    "metrics": [_METRIC],
+    "metrics": [METRIC_SHAPE],
     "quality": str,
     "objectives": [str],
     "budgets": [str],
@@ -66,10 +65,9 @@ def _arguments(plain: Any) -> dict[str, Any]:
     if isinstance(plain, Mapping) and plain.get("format", FORMAT) != FORMAT:
         raise ConfigError(f"expected format {FORMAT}, got {plain['format']}; use a matching autoopt")
     expect_shape("results", plain, _SHAPE)
-    for name in NEEDED:
-        if name not in plain:
-            raise ConfigError(f"{name} is missing")
-    metrics = {metric.name: metric for metric in map(_metric, plain["metrics"])}
+    expect_present("", plain, NEEDED)
+    found = (Metric.from_dict("metrics: each", values) for values in plain["metrics"])
+    metrics = {metric.name: metric for metric in found}
     candidates = tuple(Candidate.from_dict(c) for c in plain["candidates"])
     measured = (name for candidate in candidates for name in candidate.measurements)
     for name in (plain["quality"], *plain["objectives"], *measured):
@@ -86,10 +84,3 @@ def _arguments(plain: Any) -> dict[str, Any]:
         "provenance": plain["provenance"],
         "equivalence": plain.get("equivalence", ""),
     }
-
-
-def _metric(values: Mapping[str, Any]) -> Metric:
-    expect_keys("metrics", values, _METRIC)
-    if not {"name", "direction"} <= values.keys():
-        raise ConfigError("metrics: each needs a name and a direction")
-    return Metric(**values)

@@ -1,7 +1,6 @@
 """Calls a function in a process of its own, for work on files of other people: a crash there is an error here."""
 
 import contextlib
-import ctypes
 import importlib
 import json
 import os
@@ -15,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from autoopt import lifeline
 from autoopt.errors import AutooptError, TargetUnavailable
 
 START = (
@@ -22,8 +22,6 @@ START = (
 )
 """What the process runs; it imports from where this one does, and never its `__main__`."""
 T = TypeVar("T")
-PDEATHSIG = 1
-"""Linux's number for the signal that a process gets when its parent ends."""
 ASKED, ANSWER, LOG = "asked.pickle", "answer.pickle", "log"
 
 
@@ -101,10 +99,8 @@ def answer(folder: str) -> None:
     """Do what was asked, and leave what came of it in the folder."""
     spoken = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print goes to the log
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PDEATHSIG, signal.SIGKILL)  # what a killed parent asked for, nobody waits for
-    with contextlib.suppress(OSError):  # where memory ends the kernel shall end this process, never its parent
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
+    lifeline.die_with_parent()  # what a killed parent asked for, nobody waits for
+    lifeline.die_first()
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     module, name, given, named, speaks = pickle.loads(Path(folder, ASKED).read_bytes())  # noqa: S301 - our parent's

@@ -107,10 +107,7 @@ def _expect_inside(file: Any, begin: str) -> None:
             size += found.nbytes
         elif isinstance(found, h5py.Group):
             rest += _children(found, begin)
-    if size > (free := foreign.room()):
-        raise ConfigError(
-            f"{begin} is too large: it takes {size / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB of memory are free"
-        )
+    foreign.expect_room(size, f"{begin} is too large")
 
 
 def _children(group: Any, begin: str) -> Iterator[Any]:

@@ -61,15 +61,27 @@ def _end_all(folder: Path) -> None:
     os._exit(1)
 
 
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends, where there is such a kernel."""
+    import ctypes
+
+    if LINUX:
+        with contextlib.suppress(OSError, AttributeError):  # a C library without it
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+
+
+def die_first() -> None:
+    """Have the kernel end this process, never its parent, where memory ends."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
+
+
 def end_with_supervisor() -> None:
     """Have the kernel end this process, a job, when its server ends, or its supervisor does."""
     parent = multiprocessing.parent_process()
     if not LINUX or parent is None:
         return
-    import ctypes
-
-    with contextlib.suppress(OSError, AttributeError):  # a C library without it: the pipe below still does its part
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    die_with_parent()
     if _server and os.getppid() != _server[0]:  # it was gone before that was armed
         os._exit(1)
     signal.signal(signal.SIGIO, signal.SIG_DFL)

@@ -11,7 +11,7 @@ import numpy as np
 
 from autoopt.errors import ConfigError
 from autoopt.reprs import short
-from autoopt.validation import expect_keys, expect_shape, fail
+from autoopt.validation import expect_keys, expect_present, expect_shape, fail
 
 Z95 = 1.959963984540054
 """The 97.5 % quantile of the normal distribution: two-sided intervals of 95 %."""
@@ -46,6 +46,18 @@ class Metric:
             fail(f"metric {self.name}: unit", f"one of {', '.join(map(repr, KINDS))}", self.unit)
         if not self.label:
             object.__setattr__(self, "label", self.name.replace("_", " "))
+
+    @classmethod
+    def from_dict(cls, where: str, values: Mapping[str, Any]) -> Self:
+        """A metric from its fields, which `METRIC_SHAPE` describes.
+
+        Raises:
+            ConfigError: for other fields, or without a name and a direction.
+        """
+        expect_keys(where, values, METRIC_SHAPE)
+        if not {"name", "direction"} <= values.keys():
+            raise ConfigError(f"{where} needs a name and a direction")
+        return cls(**values)
 
     @property
     def sign(self) -> int:
@@ -100,6 +112,10 @@ STANDARD: dict[str, Metric] = {
 }
 
 
+METRIC_SHAPE = {"name": str, "direction": str, "unit": str, "label": str}
+"""Types of a metric's fields, see `validation.expect_shape`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
     """A value with its spread.
@@ -148,9 +164,7 @@ class Measurement:
         """
         expect_keys("measurement", values, _SHAPE)
         expect_shape("measurement", values, _SHAPE)
-        for name in ("value", "low", "high", "n", "how"):
-            if name not in values:
-                raise ConfigError(f"measurement: {name} is missing")
+        expect_present("measurement", values, ("value", "low", "high", "n", "how"))
         value, low, high = values["value"], values["low"], values["high"]
         slack = ROUNDING * max(abs(low), abs(high), abs(value))
         if not low - slack <= value <= high + slack:

@@ -338,8 +338,7 @@ def _child(answer: Any, run: _Run, meeting: str) -> None:
     lifeline.end_with_supervisor()
     answer.send_bytes(BEGUN)
     _settle(run.folder, meeting)
-    with contextlib.suppress(OSError):  # the kernel shall end a job for want of memory, never the driver
-        Path("/proc/self/oom_score_adj").write_text("1000")
+    lifeline.die_first()
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if (number := getattr(signal, name, None)) is not None:
             signal.signal(number, signal.SIG_DFL)

@@ -15,12 +15,13 @@ import warnings
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import optuna
 import sqlalchemy
 from optuna.trial import TrialState
 
+from autoopt.candidate import Candidate, Skipped
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.metrics import Metric
 from autoopt.recipe import Finetune, Recipe
@@ -48,6 +49,11 @@ class Proposal:
     origin: str
     trial: Trial | None
     attempts: int = 0
+
+    @classmethod
+    def again(cls, found: Candidate | Skipped) -> Self:
+        """What is written down already, to be made or measured again under its number."""
+        return cls(number=found.number, recipe=found.recipe, origin=found.origin, trial=None)
 
     def lost(self, attempts: int) -> None:
         """Remember how often its machine was lost."""
@@ -130,12 +136,17 @@ class Proposals:
                     attempts=kept.get("attempts", 0),
                 )
 
-    def put_back(self, proposal: Proposal) -> Trial:
-        """A trial for a candidate that the database does not know; nothing may wait in it."""
-        self.enqueue(proposal.recipe, proposal.origin)
+    def numbers(self) -> set[int]:
+        """The numbers of the candidates that were begun."""
+        attributes = (trial.user_attrs for trial in self._study.get_trials(deepcopy=False))
+        return {kept["candidate"] for kept in attributes if "candidate" in kept}
+
+    def put_back(self, found: Candidate | Skipped) -> Trial:
+        """A trial for a record that the database does not know, still to be told; nothing may wait."""
+        self.enqueue(found.recipe, found.origin)
         trial = self._ask()
         self._recipe_of(trial)
-        _note(trial, proposal.recipe, proposal.origin, proposal.number)
+        _note(trial, found.recipe, found.origin, found.number)
         return trial
 
     def earlier(self) -> Iterator[Proposal]:
@@ -148,10 +159,6 @@ class Proposals:
     def enqueue(self, recipe: Recipe, origin: str) -> None:
         """Have a recipe proposed next; the sampler learns from it as far as it lies in the space."""
         self._waiting.setdefault(recipe.digest, (recipe, origin))
-
-    def forget_waiting(self) -> None:
-        """Set aside what was enqueued and not begun."""
-        self._waiting.clear()
 
     def _ask(self) -> Trial:
         """Optuna's next trial: of the first recipe that waits, if one does."""

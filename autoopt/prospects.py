@@ -93,8 +93,9 @@ class Prospects:
         kept = [c.recipe for c in able[: len(before)]] == [c.recipe for c in before]
         if not kept or any(scores[c.number] != self._scores.get(c.number) for c in able[: len(before)]):
             self._forget()  # one was measured anew, taken away, or came between
-        self._relate(able[len(self.candidates) :], scores)
-        self.candidates = able
+        first = len(self.candidates)
+        self.candidates, self._scores = able, scores
+        self._relate(first)
         self._references = {b.metric: judging.reference_value(able, b.metric) for b in self.budgets}
         self._by_program: dict[tuple[object, ...], list[Candidate]] = {}
         for c in able:
@@ -103,18 +104,17 @@ class Prospects:
         self._margin = self._relatives_margin()
         self._training_margins: dict[Point, float] = {}
 
-    def _relate(self, new: Sequence[Candidate], scores: Mapping[int, float]) -> None:
-        """Find the milder relatives of new candidates, and the earlier ones that they are milder than."""
-        earlier = [c.number if c.recipe.trains else None for c in self.candidates]
+    def _relate(self, first: int) -> None:
+        """Find the milder relatives of the candidates from `first` on, and the earlier ones that they are milder than."""
+        earlier = [c.number if c.recipe.trains else None for c in self.candidates[:first]]
+        new = self.candidates[first:]
         for c in new:
             self._known.add(c.recipe)
-            self.candidates.append(c)
-        self._scores = {c.number: scores[c.number] for c in self.candidates}
         ordered = np.array(list(self._scores.values()))
         for c in new:
             for index in np.flatnonzero(self._known.harsher_than(c.recipe)[: len(earlier)]) if earlier else ():
                 if (number := earlier[index]) is not None:
-                    bisect.insort(self._relatives[number], scores[c.number])
+                    bisect.insort(self._relatives[number], self._scores[c.number])
             if c.recipe.trains:
                 self._relatives[c.number] = np.sort(ordered[self._known.milder_than(c.recipe)]).tolist()
 

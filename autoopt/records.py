@@ -24,9 +24,9 @@ from autoopt.budgets import Budget
 from autoopt.candidate import Candidate, Skipped
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.folder import StudyFolder
-from autoopt.metrics import STANDARD, Metric, expect_outcomes
+from autoopt.metrics import METRIC_SHAPE, STANDARD, Metric, expect_outcomes
 from autoopt.store import Store, write_atomically
-from autoopt.validation import expect_keys, expect_shape
+from autoopt.validation import expect_present, expect_shape
 
 T = TypeVar("T")
 LARGEST_BYTES = 100_000_000
@@ -110,15 +110,9 @@ class Header:
             ConfigError: naming the first value that can't be.
         """
         texts = {"study": str, "manifest": str, "equivalence": str, "objectives": [str], "budgets": [str]}
-        metric = {"name": str, "direction": str, "unit": str, "label": str}
-        expect_shape("header", values, {**texts, "quality": metric, "provenance": _PROVENANCE})
-        for name in ("study", "quality", "objectives", "budgets", "provenance"):
-            if name not in values:
-                raise ConfigError(f"header: {name} is missing")
-        expect_keys("header.quality", values["quality"], metric)
-        if not {"name", "direction"} <= values["quality"].keys():
-            raise ConfigError("header: quality needs a name and a direction")
-        quality = Metric(**values["quality"])
+        expect_shape("header", values, {**texts, "quality": METRIC_SHAPE, "provenance": _PROVENANCE})
+        expect_present("header", values, ("study", "quality", "objectives", "budgets", "provenance"))
+        quality = Metric.from_dict("header: quality", values["quality"])
         metrics = {quality.name: quality, **STANDARD}
         unknown = [name for name in values["objectives"] if name not in metrics]
         if unknown or not values["objectives"]:
@@ -210,8 +204,9 @@ def _read_all(folder: StudyFolder, known: Known) -> Records:
     header = read_header(folder)
     head = header if isinstance(header, Header) else None
     quality = None if head is None else head.quality
+    store = _store(folder)
     candidates = [
-        known.get(folder.candidate_file(n), quality, functools.partial(read_candidate, folder, n, quality))
+        known.get(folder.candidate_file(n), quality, functools.partial(_read_candidate, folder, n, quality, store))
         for n in numbers(folder.candidates)
     ]
     skipped = [
@@ -245,17 +240,29 @@ def read_candidate(folder: StudyFolder, number: int, quality: Metric | None = No
         number: of the candidate.
         quality: the task's own metric, where it is known.
     """
-    path = folder.candidate_file(number)
+    return _read_candidate(folder, number, quality, _store(folder))
 
+
+def _read_candidate(
+    folder: StudyFolder, number: int, quality: Metric | None, store: Store | None
+) -> Candidate | Damage | None:
     def made(values: Mapping[str, Any]) -> Candidate:
         candidate = Candidate.from_dict(values)
         _expect_number(candidate.number, number)
         if quality is not None:
             _expect_metrics(candidate, quality)
-        _expect_stored(candidate, folder)
+        if store is not None:
+            _expect_stored(candidate, store)
         return candidate
 
-    return _read(path, made)
+    return _read(folder.candidate_file(number), made)
+
+
+def _store(folder: StudyFolder) -> Store | None:
+    """Where the candidates' files are; None where that can't be known, which says nothing against a record."""
+    with contextlib.suppress(TargetUnavailable):
+        return Store(folder.store())
+    return None
 
 
 def read_skipped(folder: StudyFolder, number: int) -> Skipped | Damage | None:
@@ -338,18 +345,17 @@ def _expect_metrics(candidate: Candidate, quality: Metric) -> None:
         expect_outcomes("outcomes", candidate.outcomes, candidate.measurements[quality.name].n)
 
 
-def _expect_stored(candidate: Candidate, folder: StudyFolder) -> None:
+def _expect_stored(candidate: Candidate, store: Store) -> None:
     """Refuse a size that is not that of the candidate's file in the store, where that is there and intact."""
     size, key = candidate.value("size_bytes"), candidate.file
     if size is None or not key.isalnum():
         return
     try:
-        store = Store(folder.store())
         stored = store.size(key)
         if stored is None or stored == size:
             return
         content = store.path(key).read_bytes()[-stored:]
-    except (OSError, TargetUnavailable):  # what can't be looked at says nothing against the record
+    except OSError:  # what can't be looked at says nothing against the record
         return
     if hashlib.sha256(content).hexdigest() == candidate.sha256:  # else it is the store that is damaged
         raise ConfigError(f"size_bytes: expected {stored}, the size of its file in the store, got {size:.0f}")

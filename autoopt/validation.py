@@ -57,6 +57,17 @@ def expect_keys(where: str, values: object, known: Iterable[str]) -> None:
             raise ConfigError(f"{where}: unknown key {_shown(key)}; {nearest(word, known)}")
 
 
+def expect_present(where: str, values: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Refuse a mapping without a key that it needs.
+
+    Raises:
+        ConfigError: naming the first that is missing.
+    """
+    for name in names:
+        if name not in values:
+            raise ConfigError(f"{where}: {name} is missing" if where else f"{name} is missing")
+
+
 def expect_number(
     where: str, value: Any, *, minimum: float | None = None, maximum: float | None = None, whole: bool = False
 ) -> Any:

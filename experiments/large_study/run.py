@@ -68,7 +68,7 @@ def grow(folder: Path, number: int) -> None:
     from autoopt.export import load
     from autoopt.folder import StudyFolder
     from autoopt.ledger import Ledger
-    from autoopt.proposals import Proposal, Proposals
+    from autoopt.proposals import Proposals
     from autoopt.recipe import Finetune
     from autoopt.terms import Terms
 
@@ -84,7 +84,6 @@ def grow(folder: Path, number: int) -> None:
     config = study.config()
     metrics = [terms.metrics[name] for name in terms.objectives]
     proposals = Proposals(study.database, config.space, Finetune(learning_rate=1e-3), metrics, "tpe", config.seed)
-    proposals.forget_waiting()
     model = next(c for c in results.candidates if not c.failed and c.number > 0)
     seen = {c.recipe.digest for c in results.candidates}
     rng = random.Random(0)
@@ -103,7 +102,7 @@ def grow(folder: Path, number: int) -> None:
         }
         made = dataclasses.replace(model, number=at, recipe=recipe, origin="search", measurements=values)
         ledger.keep(made)
-        trial = proposals.put_back(Proposal(number=at, recipe=recipe, origin="search", trial=None))
+        trial = proposals.put_back(made)
         proposals.tell(trial, *ledger.told(made))
         at += 1
 
