@@ -60,7 +60,8 @@ class CandidateRun:
         plan: its jobs.
         state: change it by `move`, `begin`, `wait` and `go_on` alone.
         attempts: how often it was ended from outside, in all runs.
-        waits: how often in a row it has waited, in this run.
+        kills: how often it was ended from outside, in this run.
+        waits: how often it has waited for room on its machine, in this run.
         why: what it waits for.
         again_at: when to try again while it waits, by the driver's clock.
         outcomes: of its jobs that have ended, by key.
@@ -72,6 +73,7 @@ class CandidateRun:
     plan: Plan = NOTHING
     state: State = State.PROPOSED
     attempts: int = 0
+    kills: int = 0
     waits: int = 0
     why: str = ""
     again_at: float = 0.0
@@ -110,7 +112,6 @@ class CandidateRun:
         before = self.state
         self.move(State.WAITING)
         self._interrupted, self.again_at, self.why = before, until, why
-        self.waits += 1
 
     def go_on(self) -> None:
         """Go on where it was before it waited; what its jobs have come to so far lies in the store."""

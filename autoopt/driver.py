@@ -402,7 +402,8 @@ class Driver:
         run.proposal.lost(run.attempts)
         stage = outcome.stage or outcome.name
         baseline = self.agenda.is_baseline(run.proposal.recipe)
-        if run.waits >= len(KILLED_WAITS_S):
+        run.kills += 1
+        if run.kills > len(KILLED_WAITS_S):
             if baseline and not run.confirming:
                 self._end(run, State.LEFT)
                 raise TargetUnavailable(f"the baseline: {stage}: {outcome.reason}; run the same command again to go on")
@@ -411,7 +412,7 @@ class Driver:
         elif run.attempts >= MOST_KILLS and not baseline:
             self._give_up(run, stage, f"it was ended from outside {run.attempts} times (last: {outcome.reason})")
         else:
-            seconds = KILLED_WAITS_S[run.waits]
+            seconds = KILLED_WAITS_S[run.kills - 1]
             self.view.note(f"#{run.number}: {outcome.reason}; trying again in {seconds:.0f} s")
             self._wait(run, seconds, "to be tried again")
 
@@ -420,8 +421,9 @@ class Driver:
         if outcome.reason not in self._saying:
             self._saying.add(outcome.reason)
             self.view.note(f"#{run.number} waits: {outcome.reason}")
-        waits = min(run.waits, len(ROOM_WAITS_S) - 1)
-        self._wait(run, ROOM_WAITS_S[waits], "for room on this machine")
+        seconds = ROOM_WAITS_S[min(run.waits, len(ROOM_WAITS_S) - 1)]
+        run.waits += 1
+        self._wait(run, seconds, "for room on this machine")
 
     def _away(self, run: CandidateRun, outcome: Outcome) -> None:
         """Say once that the target does not answer, wait for it, and count nothing against the candidate."""

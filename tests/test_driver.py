@@ -260,6 +260,17 @@ def test_a_machine_without_room_is_waited_for_and_no_verdict(folder: Path, store
     assert len([note for note in told.notes if "waits: it was waiting" in note]) == 1
 
 
+def test_a_kill_after_many_waits_for_room_is_the_first_kill(folder: Path, store: Store) -> None:
+    """The baseline waits for hours, and is then killed once: that ends nothing."""
+
+    def fault(job: Job, begun: int) -> str | None:
+        return {8: "killed"}.get(begun, "waiting" if begun < 8 else None) if job.name == "latency" else None
+
+    found = run(study(folder, World(store, fault=fault), trials=5))
+    assert len(found) == 5
+    assert not any(c.failed for c in found.values())
+
+
 def test_a_target_that_goes_away_is_waited_for(folder: Path, store: Store) -> None:
     world, told = World(store), Told()
     world.fault = lambda job, n: "away" if job.name == "latency" and 1003 < world.now < 2000 else None
