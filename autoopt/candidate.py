@@ -9,7 +9,7 @@ from autoopt.errors import ConfigError
 from autoopt.metrics import STANDARD, Measurement, Scores, expect_outcomes
 from autoopt.recipe import Recipe
 from autoopt.reprs import short
-from autoopt.validation import expect_keys, expect_number, expect_present, expect_shape, fail
+from autoopt.validation import Shape, expect_keys, expect_number, expect_present, expect_shape, fail
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,28 +76,30 @@ _STAGE = {
     "epoch_seconds": float,
     "touched": [object],
 }
-_SHAPE = {
-    "number": int,
-    "origin": str,
-    "kind": str,
-    "measurements": {str: dict},
-    "searched": {str: dict},
-    "proof": _PROOF,
-    "report": [_STAGE],
-    "file": str,
-    "sha256": str,
-    "outcomes": str,
-    "resamples": [(float, None)],
-    "classes": [[int]],
-    "refused": str,
-    "failed_stage": str,
-    "reason": str,
-    "seconds": float,
-    "seconds_saved": float,
-    "finished": str,
-    "point": ([str], None),
-    "score": (float, None),
-}
+_SHAPE = Shape(
+    {
+        "number": int,
+        "origin": str,
+        "kind": str,
+        "measurements": {str: dict},
+        "searched": {str: dict},
+        "proof": _PROOF,
+        "report": [_STAGE],
+        "file": str,
+        "sha256": str,
+        "outcomes": str,
+        "resamples": [(float, None)],
+        "classes": [[int]],
+        "refused": str,
+        "failed_stage": str,
+        "reason": str,
+        "seconds": float,
+        "seconds_saved": float,
+        "finished": str,
+        "point": ([str], None),
+        "score": (float, None),
+    }
+)
 """Types of what records hold, as far as anything relies on them."""
 
 

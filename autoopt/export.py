@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoopt import bundle, records
+from autoopt import records
 from autoopt.candidate import Candidate
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.folder import StudyFolder
@@ -101,6 +101,8 @@ class SavedResults(Results):
         """
         candidate, target = self._chosen(number), Path(to)
         file = self.file(candidate)
+        from autoopt import bundle  # what only reads results does without it
+
         ours = (force or replace) and (target / "card.json").exists()
         if target.exists() and not ours and (not target.is_dir() or any(target.iterdir())):
             raise ConfigError(

@@ -186,13 +186,18 @@ class StudyFolder:
             raise TargetUnavailable(f"{self.store_note}: expected the store's folder, got nothing; give --store again")
         return Path(place)
 
+    @staticmethod
+    def record(number: int) -> str:
+        """The name of a record's file."""
+        return f"{number:05d}.json"
+
     def candidate_file(self, number: int) -> Path:
         """Where a candidate's JSON is."""
-        return self.candidates / f"{number:05d}.json"
+        return self.candidates / self.record(number)
 
     def skipped_file(self, number: int) -> Path:
         """Where it is written down why a recipe was not trained."""
-        return self.skipped / f"{number:05d}.json"
+        return self.skipped / self.record(number)
 
     def lock(self) -> Any:
         """Hold the study: one driver at a time. Keep the value; it lets go when closed.

@@ -10,22 +10,24 @@ from autoopt import jsontext
 from autoopt.candidate import Candidate, Skipped
 from autoopt.errors import ConfigError
 from autoopt.metrics import METRIC_SHAPE, Metric
-from autoopt.validation import expect_present, expect_shape, nearest
+from autoopt.validation import Shape, expect_present, expect_shape, nearest
 
 FORMAT = 1
 """Version of the text."""
-_SHAPE = {
-    "format": int,
-    "study": str,
-    "metrics": [METRIC_SHAPE],
-    "quality": str,
-    "objectives": [str],
-    "budgets": [str],
-    "provenance": {str: object},
-    "candidates": [{str: object}],
-    "skipped": [{str: object}],
-    "equivalence": str,
-}
+_SHAPE = Shape(
+    {
+        "format": int,
+        "study": str,
+        "metrics": [METRIC_SHAPE],
+        "quality": str,
+        "objectives": [str],
+        "budgets": [str],
+        "provenance": {str: object},
+        "candidates": [{str: object}],
+        "skipped": [{str: object}],
+        "equivalence": str,
+    }
+)
 """Types of what stands in the text."""
 NEEDED = ("format", "study", "metrics", "quality", "objectives", "budgets", "provenance", "candidates")
 

@@ -8,13 +8,16 @@ import pickle
 import signal
 import subprocess
 import sys
-import tempfile
+import threading
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from autoopt import lifeline
+import psutil
+
+from autoopt import lifeline, locks, scratch
 from autoopt.errors import AutooptError, TargetUnavailable
 
 START = (
@@ -23,6 +26,11 @@ START = (
 """What the process runs; it imports from where this one does, and never its `__main__`."""
 T = TypeVar("T")
 ASKED, ANSWER, LOG = "asked.pickle", "answer.pickle", "log"
+LONGEST_S = 3600.0
+"""After which a process that has not answered is ended: a file may hold a loop without end."""
+LEFT_BYTES = 1 << 30
+"""Memory that is left to everything else on the machine."""
+POLL_S = 0.2
 
 
 class Crashed(AutooptError):
@@ -42,21 +50,21 @@ def call(function: Callable[..., T], *given: Any, say: Callable[[str], None] | N
         what the function returned.
 
     Raises:
-        Crashed: if the process ended by a signal, or without an answer.
+        Crashed: if the process ended by a signal, or without an answer, or took more than `LONGEST_S` or nearly all memory.
         TargetUnavailable: if there is no room to start it.
         Exception: what the function raised.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix="autoopt-") as folder:
+        with scratch.for_job("isolated") as folder:
             asked = (function.__module__, function.__qualname__, given, named, say is not None)
-            Path(folder, ASKED).write_bytes(pickle.dumps(asked))
-            code = _run(Path(folder), say)
-            answer = Path(folder, ANSWER)
+            (folder / ASKED).write_bytes(pickle.dumps(asked))
+            code = _run(folder, say)
+            answer = folder / ANSWER
             if code != 0 or not answer.exists():
-                raise Crashed(_how(code, Path(folder, LOG)))
+                raise Crashed(_how(code, folder / LOG))
             ended, value = pickle.loads(answer.read_bytes())  # noqa: S301 - written by our own process
     except OSError as error:
-        raise TargetUnavailable(f"can't work in {tempfile.gettempdir()} ({error.strerror or error})") from error
+        raise TargetUnavailable(f"can't work in {locks.meeting_place()} ({error.strerror or error})") from error
     if ended == "raised":
         raise value
     result: T = value
@@ -64,21 +72,57 @@ def call(function: Callable[..., T], *given: Any, say: Callable[[str], None] | N
 
 
 def _run(folder: Path, say: Callable[[str], None] | None) -> int:
-    """Start the process and wait for it; returns its exit code."""
+    """Start the process and wait for it; returns its exit code.
+
+    Raises:
+        Crashed: if it had to be ended for what it took.
+    """
     with (
         (folder / LOG).open("wb") as log,
         subprocess.Popen(
             [sys.executable, "-c", START, json.dumps(sys.path), str(folder)],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8",
+            env={**os.environ, "TMPDIR": str(folder), locks.MEETING: str(locks.meeting_place())},
         ) as process,
     ):  # fmt: skip
         try:
-            for line in process.stdout or ():
-                if say is not None:
-                    say(json.loads(line))
-            return process.wait()
+            with _limited(process):
+                for line in process.stdout or ():
+                    if say is not None:
+                        say(json.loads(line))
+                return process.wait()
         finally:
             process.kill()
+
+
+@contextlib.contextmanager
+def _limited(process: subprocess.Popen[str]) -> Iterator[None]:
+    """End a process that takes too long, or so much memory that the system would end another one."""
+    over, excess = threading.Event(), []
+    until = time.monotonic() + LONGEST_S
+    most = psutil.virtual_memory().available - LEFT_BYTES
+
+    def watch() -> None:
+        while not over.wait(POLL_S):
+            with contextlib.suppress(psutil.Error):
+                taken = psutil.Process(process.pid).memory_info().rss
+                if taken > most:
+                    excess.append(f"more than {most / 1e6:,.0f} MB of memory, which is what is free")
+                elif time.monotonic() > until:
+                    excess.append(f"no answer after {LONGEST_S:,.0f} s")
+            if excess:
+                process.kill()
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+    if excess:
+        raise Crashed(excess[0])
 
 
 def _how(code: int, log: Path) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from autoopt.errors import ConfigError
 from autoopt.reprs import short
-from autoopt.validation import expect_keys, expect_present, expect_shape, fail
+from autoopt.validation import Shape, expect_keys, expect_present, expect_shape, fail
 
 Z95 = 1.959963984540054
 """The 97.5 % quantile of the normal distribution: two-sided intervals of 95 %."""
@@ -162,7 +162,7 @@ class Measurement:
         Raises:
             ConfigError: for values of other types, and ends between which the value does not lie.
         """
-        expect_keys("measurement", values, _SHAPE)
+        expect_keys("measurement", values, _SHAPE.example)
         expect_shape("measurement", values, _SHAPE)
         expect_present("measurement", values, ("value", "low", "high", "n", "how"))
         value, low, high = values["value"], values["low"], values["high"]
@@ -184,7 +184,7 @@ class Measurement:
         return plain
 
 
-_SHAPE = {"value": float, "low": float, "high": float, "n": int, "how": str, "flags": [str], "ends": str}
+_SHAPE = Shape({"value": float, "low": float, "high": float, "n": int, "how": str, "flags": [str], "ends": str})
 ROUNDING = 1e-9
 """How far, as a share, a value may lie outside of its own ends: what sums and products of decimals are off by."""
 

@@ -26,7 +26,7 @@ from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.folder import StudyFolder
 from autoopt.metrics import METRIC_SHAPE, STANDARD, Metric, expect_outcomes
 from autoopt.store import Store, write_atomically
-from autoopt.validation import expect_present, expect_shape
+from autoopt.validation import Shape, expect_present, expect_shape
 
 T = TypeVar("T")
 LARGEST_BYTES = 100_000_000
@@ -45,6 +45,17 @@ _PROVENANCE = {
     "warnings": [str],
     "time": {str: float},
 }
+_SHAPE = Shape(
+    {
+        "study": str,
+        "manifest": str,
+        "equivalence": str,
+        "objectives": [str],
+        "budgets": [str],
+        "quality": METRIC_SHAPE,
+        "provenance": _PROVENANCE,
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +120,7 @@ class Header:
         Raises:
             ConfigError: naming the first value that can't be.
         """
-        texts = {"study": str, "manifest": str, "equivalence": str, "objectives": [str], "budgets": [str]}
-        expect_shape("header", values, {**texts, "quality": METRIC_SHAPE, "provenance": _PROVENANCE})
+        expect_shape("header", values, _SHAPE)
         expect_present("header", values, ("study", "quality", "objectives", "budgets", "provenance"))
         quality = Metric.from_dict("header: quality", values["quality"])
         metrics = {quality.name: quality, **STANDARD}
@@ -157,9 +167,8 @@ def read(folder: StudyFolder, known: "Known | None" = None) -> Records:
         folder: of the study.
         known: what was read of it before; files that did not change are not read again, and it is brought up to date.
     """
-    known = Known() if known is None else known
     with _without_collecting():
-        return _read_all(folder, known)
+        return _read_all(folder, Unknown() if known is None else known)
 
 
 class Known:
@@ -188,6 +197,14 @@ class Known:
         return kept
 
 
+class Unknown(Known):
+    """Stands for no earlier reading where there will be no later one."""
+
+    def get(self, path: Path, basis: object, read: Callable[[], T]) -> T:
+        """What is read now."""
+        return read()
+
+
 @contextlib.contextmanager
 def _without_collecting() -> Iterator[None]:
     """Have Python not look for garbage while thousands of values are made that all stay: a third of the time."""
@@ -205,9 +222,11 @@ def _read_all(folder: StudyFolder, known: Known) -> Records:
     head = header if isinstance(header, Header) else None
     quality = None if head is None else head.quality
     store = _store(folder)
+    place = folder.candidates
     candidates = [
-        known.get(folder.candidate_file(n), quality, functools.partial(_read_candidate, folder, n, quality, store))
-        for n in numbers(folder.candidates)
+        known.get(path, quality, functools.partial(_read_candidate, path, n, quality, store))
+        for n in numbers(place)
+        if (path := place / folder.record(n))
     ]
     skipped = [
         known.get(folder.skipped_file(n), None, functools.partial(read_skipped, folder, n))
@@ -240,12 +259,10 @@ def read_candidate(folder: StudyFolder, number: int, quality: Metric | None = No
         number: of the candidate.
         quality: the task's own metric, where it is known.
     """
-    return _read_candidate(folder, number, quality, _store(folder))
+    return _read_candidate(folder.candidate_file(number), number, quality, _store(folder))
 
 
-def _read_candidate(
-    folder: StudyFolder, number: int, quality: Metric | None, store: Store | None
-) -> Candidate | Damage | None:
+def _read_candidate(path: Path, number: int, quality: Metric | None, store: Store | None) -> Candidate | Damage | None:
     def made(values: Mapping[str, Any]) -> Candidate:
         candidate = Candidate.from_dict(values)
         _expect_number(candidate.number, number)
@@ -255,7 +272,7 @@ def _read_candidate(
             _expect_stored(candidate, store)
         return candidate
 
-    return _read(folder.candidate_file(number), made)
+    return _read(path, made)
 
 
 def _store(folder: StudyFolder) -> Store | None:

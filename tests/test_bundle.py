@@ -484,6 +484,13 @@ def test_files_of_a_fixed_batch_are_run_item_by_item():
     assert 'resize_tensor_input(interpreter.get_input_details()[0]["index"], [1, 6])' in python.predict_py(interface)
 
 
+def test_kotlin_takes_an_input_and_an_output_without_axes():
+    single = dataclasses.replace(ENDS["float32"][0], shape=())
+    text = kotlin(Interface(title="t", inputs=(single,), outputs=(single,), classes=False))[1]
+    assert "resizeInput" not in text
+    assert "FloatArray(1)" in text
+
+
 def test_no_code_is_written_for_dtypes_that_are_not_known():
     odd = dataclasses.replace(ENDS["float32"][0], dtype="float16")
     assert not Interface(title="t", inputs=(odd,), outputs=(odd,), classes=False).known

@@ -76,6 +76,35 @@ def test_an_end_without_an_answer_gives_its_last_line():
         isolation.call(leave, 0)
 
 
+def test_a_process_that_never_answers_is_ended(monkeypatch):
+    monkeypatch.setattr(isolation, "LONGEST_S", 0.5)
+    with pytest.raises(isolation.Crashed, match="no answer after 0 s"):
+        isolation.call(time.sleep, 600)
+
+
+def fill():
+    kept = []
+    while True:
+        kept.append(bytearray(os.urandom(1 << 20) * 16))
+        time.sleep(0.01)
+
+
+def test_a_process_that_takes_all_memory_is_ended(monkeypatch):
+    monkeypatch.setattr(isolation, "LEFT_BYTES", psutil.virtual_memory().available - 300_000_000)
+    with pytest.raises(isolation.Crashed, match=r"more than [23]\d\d MB of memory"):
+        isolation.call(fill)
+
+
+def temporary():
+    import tempfile
+
+    return tempfile.mkdtemp()
+
+
+def test_what_it_leaves_in_its_temporary_folder_goes_with_it():
+    assert not Path(isolation.call(temporary)).exists()
+
+
 def test_a_script_without_a_main_guard_can_call_it(tmp_path):
     script = tmp_path / "script.py"
     script.write_text("from autoopt import isolation, foreign\nprint(isolation.call(foreign.room) > 0)\n")

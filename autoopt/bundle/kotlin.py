@@ -102,7 +102,7 @@ def _fields(interface: Interface, buffers: list[str], results: list[str]) -> str
         lines.append(
             '    private val labels = context.assets.open("labels.txt").bufferedReader().useLines { it.toList() }'
         )
-    resized = [(i, end) for i, end in enumerate(interface.inputs) if end.shape[0] != 1]
+    resized = [(i, end) for i, end in enumerate(interface.inputs) if end.shape and end.shape[0] != 1]
     for i, end in resized:
         shape = ", ".join(map(str, (1, *end.item)))
         lines.append(f"\n    init {{ interpreter.resizeInput({i}, intArrayOf({shape})) }}  // one item at a time")
