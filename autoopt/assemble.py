@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from autoopt import measure
+from autoopt import benchmark, latency_statistics
 from autoopt.candidate import Candidate, Confirmation
 from autoopt.errors import ResultLost
 from autoopt.metrics import RESIDENT, Measurement
@@ -116,7 +116,7 @@ def rescaled(candidate: Candidate, reference: Candidate, flag: str = "") -> Cand
         return candidate
     if flag and flag not in ratio.flags:
         ratio = dataclasses.replace(ratio, flags=(*ratio.flags, flag))
-    in_ms = measure.scale(ratio, own, f"ratio to {reference.name} x {own.value:.4g} ms")
+    in_ms = latency_statistics.scale(ratio, own, f"ratio to {reference.name} x {own.value:.4g} ms")
     return dataclasses.replace(
         candidate, measurements={**candidate.measurements, "latency_ratio": ratio, "latency_ms": in_ms}
     )
@@ -166,7 +166,9 @@ def _memory(found: Mapping[str, Any], setting: Setting) -> dict[str, Measurement
     readings = found["memory"]["readings"]
     how = f"on {setting.target.name}" if setting.target.exact else f"{RESIDENT}, load and one run, fresh process"
     return {
-        name: measure.flagged(measure.repeated([reading[name] for reading in readings], how), setting.target)
+        name: benchmark.flagged(
+            latency_statistics.repeated([reading[name] for reading in readings], how), setting.target
+        )
         for name in readings[0]
     }
 
@@ -181,19 +183,22 @@ def _latency(found: Mapping[str, Any], setting: Setting, reference: Candidate | 
         protocol = f"computed by {setting.target.name}"
     if reference is None:
         per_process = [
-            measure.p10([ns for one in process for pair in one for ns in pair]) / 1e6 for process in processes
+            latency_statistics.p10([ns for one in process for pair in one for ns in pair]) / 1e6
+            for process in processes
         ]
-        in_ms = measure.over_processes(per_process, f"{protocol}, 10th percentiles")
+        in_ms = latency_statistics.over_processes(per_process, f"{protocol}, 10th percentiles")
         return {
-            "latency_ratio": measure.flagged(Measurement.exact(1.0, "by definition"), setting.target),
-            "latency_ms": measure.flagged(dataclasses.replace(in_ms, flags=tuple(flags)), setting.target),
+            "latency_ratio": benchmark.flagged(Measurement.exact(1.0, "by definition"), setting.target),
+            "latency_ms": benchmark.flagged(dataclasses.replace(in_ms, flags=tuple(flags)), setting.target),
         }
     reference_ms = reference.measurements["latency_ms"]
     by = reference_ms.value
-    now = measure.p10([b for process in processes for one in process for _, b in one]) / 1e6
+    now = latency_statistics.p10([b for process in processes for one in process for _, b in one]) / 1e6
     if now > (1 + SLOWER) * by:
         flags = [*flags, f"the device was {now / by - 1:.0%} slower than when the baseline was measured"]
     how = f"{protocol}, interleaved with {reference.name}"
-    ratio = measure.flagged(measure.latency_ratio(processes, how, flags, exact=setting.target.exact), setting.target)
-    in_ms = measure.scale(ratio, reference_ms, f"ratio to {reference.name} x {by:.4g} ms")
+    ratio = benchmark.flagged(
+        latency_statistics.latency_ratio(processes, how, flags, exact=setting.target.exact), setting.target
+    )
+    in_ms = latency_statistics.scale(ratio, reference_ms, f"ratio to {reference.name} x {by:.4g} ms")
     return {"latency_ratio": ratio, "latency_ms": in_ms}

@@ -195,7 +195,7 @@ class Candidate:
         file: key of the `.tflite` in the store.
         sha256: of the `.tflite`.
         outcomes: for accuracy, per-item outcomes on the validation split (see `metrics.pack_outcomes`), or ``.
-        resamples: for other metrics, the metric on resampled items (see `measure.Quality`).
+        resamples: for other metrics, the metric on resampled items (see `quality`).
         classes: for accuracy, for each class how many items are right, and how many there are.
         confirmation: what was found when it was measured again, or None.
         refused: why the target can't run it (the float baseline of an integer target), or ``.

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 
 import click
 
+from autoopt.formatting import duration
 from autoopt.metrics import show_bytes
-from autoopt.progress import duration
 from autoopt.recipe import SCHEMES
 from autoopt.rehearsal import Checked, Tried
 from autoopt.screen import printable

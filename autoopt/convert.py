@@ -18,7 +18,7 @@ import numpy as np
 from autoopt import inspect
 from autoopt.closing import ClosedModel
 from autoopt.errors import CandidateFailed
-from autoopt.measure import outputs_of
+from autoopt.interpreter import outputs_of
 from autoopt.quantizing import bias, equalization, lookups, mending, ranges, sensitivity
 from autoopt.quantizing.activations import batches
 from autoopt.quantizing.calibration import extremes

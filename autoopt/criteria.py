@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from autoopt import interpreter, scoring, usercode
 from autoopt import labels as labels_of
-from autoopt import measure, scoring, usercode
 from autoopt.closing import ClosedModel
 from autoopt.errors import ConfigError
 from autoopt.keras3_losses import in_keras2
@@ -45,7 +45,7 @@ class Seen:
 def given_by(model: Any, split: Split) -> np.ndarray:
     """What a model that was taken in gives: shape (items, ...); several outputs stand side by side."""
     if isinstance(model, ClosedModel):
-        return measure.outputs_of(model.file, split.inputs, threads=1, names=list(model.output_names))
+        return interpreter.outputs_of(model.file, split.inputs, threads=1, names=list(model.output_names))
     return finetune.outputs(model, split)
 
 

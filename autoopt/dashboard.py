@@ -28,9 +28,9 @@ from autoopt.budgets import SHORT_FORMS, Budget
 from autoopt.errors import AutooptError, ConfigError, TargetUnavailable
 from autoopt.export import SavedResults
 from autoopt.figures import front_figure, history_figure
+from autoopt.formatting import duration
 from autoopt.hypervolume import history
 from autoopt.metrics import STANDARD
-from autoopt.progress import duration
 from autoopt.scale import chosen_axes
 from autoopt.watched import Watched
 

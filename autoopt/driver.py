@@ -14,10 +14,11 @@ from autoopt.agenda import Agenda
 from autoopt.candidate import Candidate, Skipped
 from autoopt.candidate_run import CandidateRun, State
 from autoopt.errors import CandidateFailed, ConfigError, TargetUnavailable
+from autoopt.formatting import duration
 from autoopt.ledger import Ledger
 from autoopt.pipeline import Gate, Job
 from autoopt.process import Outcome
-from autoopt.progress import View, duration
+from autoopt.progress import View
 from autoopt.proposals import Proposal
 from autoopt.prospects import CHEAP, Verdict
 from autoopt.spent import Spent

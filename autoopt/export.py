@@ -9,11 +9,12 @@ from pathlib import Path
 from autoopt import records
 from autoopt.candidate import Candidate
 from autoopt.errors import ConfigError, TargetUnavailable
+from autoopt.files import write_atomically
 from autoopt.folder import StudyFolder
 from autoopt.records import Known
 from autoopt.reprs import typed
 from autoopt.results import Pick, Results
-from autoopt.store import Store, write_atomically
+from autoopt.store import Store
 from autoopt.task import Manifest
 
 NAMED = 3

@@ -20,8 +20,8 @@ from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.locks import try_lock
 from autoopt.recipe import MAX_SEED
 from autoopt.reprs import short, typed
+from autoopt.search_options import Strategy
 from autoopt.space import SearchSpace
-from autoopt.strategy import Strategy
 from autoopt.targets import Target
 from autoopt.validation import expect_keys, expect_number, fail, nearest
 

@@ -11,9 +11,9 @@ from autoopt.pipeline import Gate, Plan, Setting
 from autoopt.process import Outcome
 from autoopt.prospects import Point, Prospects, Verdict
 from autoopt.recipe import Recipe
+from autoopt.search_options import Strategy
 from autoopt.stages import STAGES
 from autoopt.store import Store
-from autoopt.strategy import Strategy
 from autoopt.terms import Terms
 
 PROBE_PAYS = 2.0

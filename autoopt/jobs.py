@@ -15,7 +15,20 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import convert, crosscheck, inspect, intake, measure, models, proof, quality, scaling, stages, targets
+from autoopt import (
+    benchmark,
+    convert,
+    crosscheck,
+    inspect,
+    intake,
+    interpreter,
+    models,
+    proof,
+    quality,
+    scaling,
+    stages,
+    targets,
+)
 from autoopt import task as tasks
 from autoopt.closing import ClosedModel
 from autoopt.errors import ResultLost
@@ -177,7 +190,9 @@ def survey(context: Context) -> bytes:
     calibration, closed = context.split("calibration"), isinstance(model, ClosedModel)
     inputs = list(calibration.inputs.values())
     found = (
-        measure.outputs_of(model.file, calibration.inputs, context.threads) if closed else outputs(model, calibration)
+        interpreter.outputs_of(model.file, calibration.inputs, context.threads)
+        if closed
+        else outputs(model, calibration)
     )
     manifest = context.manifest()
     single = manifest.metric["function"] is None and "meaning" not in manifest.metric
@@ -264,7 +279,7 @@ def weigh(context: Context) -> bytes:
         JSON: `size_bytes`, `compressed_bytes`.
     """
     [file] = context.parents
-    return _json({"size_bytes": len(file), "compressed_bytes": measure.compressed_bytes(file)})
+    return _json({"size_bytes": len(file), "compressed_bytes": interpreter.compressed_bytes(file)})
 
 
 def to_float32(context: Context) -> bytes:
@@ -304,7 +319,7 @@ def prove(context: Context) -> bytes:
             "contents": contents.to_dict(),
             "reports": reports,
             "size_bytes": len(file),
-            "compressed_bytes": measure.compressed_bytes(file),
+            "compressed_bytes": interpreter.compressed_bytes(file),
             "sha256": hashlib.sha256(file).hexdigest(),
         }
     )
@@ -321,7 +336,7 @@ def accuracy(context: Context) -> bytes:
     name = context.settings["split"]
     split, manifest = context.split(name), context.manifest()
     names = [output.name for output in manifest.outputs]
-    outputs = measure.outputs_of(context.parents[0], split.inputs, context.threads, names)
+    outputs = interpreter.outputs_of(context.parents[0], split.inputs, context.threads, names)
     baseline = json.loads(context.parents[2]) if len(context.parents) > 2 else {}
     how = f"LiteRT interpreter on the {name} split"
     found = quality.quality(manifest, split, outputs, how, baseline.get("protocol", ""))
@@ -346,7 +361,7 @@ def compare_baseline(context: Context) -> bytes:
         return _json({})
     manifest, split = context.manifest(), context.split("validation")
     names = [output.name for output in manifest.outputs]
-    of_file = measure.outputs_of(file, split.inputs, context.threads, names)
+    of_file = interpreter.outputs_of(file, split.inputs, context.threads, names)
     return _json(crosscheck.compare(manifest, split, outputs(model, split), of_file))
 
 
@@ -359,7 +374,7 @@ def latency(context: Context) -> bytes:
     file, _, reference = context.parents
     target = _target(context)
     facts, settings = target.describe(), context.settings
-    processes, flags = measure.timed(target, file, reference, fewest=settings["fewest"], most=settings["most"])
+    processes, flags = benchmark.timed(target, file, reference, fewest=settings["fewest"], most=settings["most"])
     return _json({"processes": processes, "flags": flags, "target": facts})
 
 
@@ -371,7 +386,7 @@ def memory(context: Context) -> bytes:
     """
     target = _target(context)
     facts = target.describe()
-    return _json({"readings": measure.readings(target, context.parents[0]), "target": facts})
+    return _json({"readings": benchmark.readings(target, context.parents[0]), "target": facts})
 
 
 def _target(context: Context) -> Target:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.figures import front_figure
+from autoopt.files import write_atomically
 from autoopt.results import Results
-from autoopt.store import write_atomically
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
-from autoopt import measure
+from autoopt import benchmark
 from autoopt.jobs import JOBS
 from autoopt.recipe import AFTER_TRAINING, SCHEMES, Finetune, Quantize, Recipe, plain
 from autoopt.stages.prune import AT_ONCE
@@ -277,7 +277,7 @@ class _Steps:
             results["memory"] = self.add("memory", where, file, proof, exclusive=alone)
         if "latency_ms" in target.measures:
             reference, _ = self.file(setting.reference)
-            most = (measure.CONFIRM_FEWEST, measure.CONFIRM_MOST) if confirm else (measure.FEWEST, measure.MOST)
+            most = (benchmark.CONFIRM_FEWEST, benchmark.CONFIRM_MOST) if confirm else (benchmark.FEWEST, benchmark.MOST)
             where |= dict(zip(("fewest", "most"), most, strict=True))
             results["latency"] = self.add("latency", where, file, proof, reference, exclusive=target.exclusive)
         return results

@@ -26,8 +26,9 @@ import psutil
 
 from autoopt import lifeline, locks, machine_gate, scratch, starting, trouble
 from autoopt.errors import ResultLost, TargetUnavailable
+from autoopt.files import write_atomically
 from autoopt.pipeline import Job
-from autoopt.store import Store, write_atomically
+from autoopt.store import Store
 
 POLL_S = 0.2
 UNFORETOLD_S, FORETOLD_S = 6 * 3600.0, 3600.0

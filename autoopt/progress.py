@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from autoopt import screen
 from autoopt.budgets import Budget
 from autoopt.candidate import Candidate
+from autoopt.formatting import duration
 from autoopt.metrics import Metric
 from autoopt.results import Results
 
@@ -390,13 +391,3 @@ def summary(snapshot: Snapshot, spent: Spending, why: str) -> str:
         f"In jobs {spent.jobs:.1f} s, saved by the store {spent.saved:.1f} s ({spent.hits} results), "
         f"overhead {spent.overhead:.1f} s ({share:.1%} of the time)."
     )
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: `42 s`, `3 min 20 s`, `7 h 05 min`."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60:02d} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"

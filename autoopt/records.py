@@ -23,9 +23,10 @@ from autoopt import jsontext
 from autoopt.budgets import Budget
 from autoopt.candidate import Candidate, Skipped
 from autoopt.errors import ConfigError, TargetUnavailable
+from autoopt.files import write_atomically
 from autoopt.folder import StudyFolder
 from autoopt.metrics import METRIC_SHAPE, STANDARD, Metric, expect_outcomes
-from autoopt.store import Store, write_atomically
+from autoopt.store import Store
 from autoopt.validation import Shape, expect_present, expect_shape
 
 T = TypeVar("T")

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import measure, quality
+from autoopt import interpreter, quality
 from autoopt.closing import ClosedModel
 from autoopt.metrics import difference
 from autoopt.stages import finetune
@@ -46,7 +46,7 @@ def examined(model: Any, manifest: Manifest, split: Split, threads: int) -> dict
     """
     if isinstance(model, ClosedModel):
         floats = [name for name, array in split.inputs.items() if array.dtype.kind == "f"]
-        rows = tried(manifest, split, floats, lambda inputs: measure.outputs_of(model.file, inputs, threads))
+        rows = tried(manifest, split, floats, lambda inputs: interpreter.outputs_of(model.file, inputs, threads))
         return {"scalings": rows, "normalization": "", "rescaling": ""}
     ends = zip(split.inputs, model.inputs, strict=True)
     floats = [name for name, tensor in ends if tensor.dtype.is_floating]

@@ -20,6 +20,7 @@ from autoopt.candidate import Candidate
 from autoopt.driver import TICK_S, Driver
 from autoopt.engine import Engine, default_job_bytes, default_slots
 from autoopt.errors import ConfigError, TargetUnavailable
+from autoopt.files import write_atomically
 from autoopt.folder import StudyConfig, StudyFolder
 from autoopt.foresight import Foresight
 from autoopt.identity import Identity
@@ -33,7 +34,7 @@ from autoopt.recipe import Finetune, Recipe
 from autoopt.records import Header
 from autoopt.spent import Spent
 from autoopt.stopping import CONFIRMED, INTERRUPTED, Reason
-from autoopt.store import Store, write_atomically
+from autoopt.store import Store
 
 ELSEWHERE = "measured on another machine or with other versions of the libraries"
 """Said beside a latency whose reference was measured again since."""

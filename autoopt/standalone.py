@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from autoopt import budgets, foreign, inspect, isolation, measure, quality
+from autoopt import benchmark, budgets, foreign, inspect, interpreter, isolation, latency_statistics, quality
 from autoopt import labels as labels_of
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.inspect import Contents
@@ -160,7 +160,7 @@ def _contents(file: bytes) -> Contents:
 def _outputs(path: Path, file: bytes, inputs: Inputs) -> np.ndarray:
     """What a file gives, run in a process of its own."""
     try:
-        return isolation.call(measure.outputs_of, file, inputs, threads=1)
+        return isolation.call(interpreter.outputs_of, file, inputs, threads=1)
     except isolation.Crashed as error:
         raise CandidateFailed(
             "accuracy",
@@ -205,7 +205,7 @@ def measure_file(path: Path, target: Target, *, against: Path | None = None, dat
     measurements |= _latency(file, other, target)
     measurements |= _memory(file, target)
     measurements["size_bytes"] = Measurement.exact(len(file), "bytes of the file")
-    measurements["compressed_bytes"] = Measurement.exact(measure.compressed_bytes(file), "bytes after gzip -9")
+    measurements["compressed_bytes"] = Measurement.exact(interpreter.compressed_bytes(file), "bytes after gzip -9")
     return Report(
         contents=contents,
         measurements=measurements,
@@ -245,33 +245,35 @@ def self_test(path: Path, target: Target, repeats: int) -> list[Measurement]:
 
 def _timed(file: bytes, reference: bytes, target: Target) -> tuple[list[Rounds], list[str], str]:
     """Rounds of two files in turn, what must be known of them, and the protocol in words."""
-    limits = {"fewest": measure.CONFIRM_FEWEST, "most": measure.CONFIRM_MOST}
-    processes, flags = measure.timed(target, file, reference, **limits)
+    limits = {"fewest": benchmark.CONFIRM_FEWEST, "most": benchmark.CONFIRM_MOST}
+    processes, flags = benchmark.timed(target, file, reference, **limits)
     how = f"batch 1, {len(processes)} fresh processes" if not target.exact else f"computed by {target.name}"
     return processes, flags, how
 
 
 def _ratio(processes: list[Rounds], flags: list[str], how: str, target: Target) -> Measurement:
     how = how if target.exact else f"{how}, median of interleaved pairs"
-    return measure.flagged(measure.latency_ratio(processes, how, flags, exact=target.exact), target)
+    return benchmark.flagged(latency_statistics.latency_ratio(processes, how, flags, exact=target.exact), target)
 
 
 def _latency(file: bytes, other: bytes | None, target: Target) -> dict[str, Measurement]:
     if "latency_ms" not in target.measures:
         return {}
     processes, flags, how = _timed(file, file if other is None else other, target)
-    per_process = [measure.p10([a for one in rounds for a, _ in one]) / 1e6 for rounds in processes]
+    per_process = [latency_statistics.p10([a for one in rounds for a, _ in one]) / 1e6 for rounds in processes]
     how_long = how if target.exact else f"{how}, 10th percentiles"
-    found = {"latency_ms": measure.flagged(measure.over_processes(per_process, how_long, flags), target)}
+    found = {"latency_ms": benchmark.flagged(latency_statistics.over_processes(per_process, how_long, flags), target)}
     if other is not None:
         found["latency_ratio"] = _ratio(processes, flags, how, target)
     return found
 
 
 def _memory(file: bytes, target: Target) -> dict[str, Measurement]:
-    readings = measure.readings(target, file)
-    found = {name: measure.repeated([r[name] for r in readings], f"on {target.name}") for name in readings[0]}
-    return {name: measure.flagged(m, target) for name, m in found.items()}
+    readings = benchmark.readings(target, file)
+    found = {
+        name: latency_statistics.repeated([r[name] for r in readings], f"on {target.name}") for name in readings[0]
+    }
+    return {name: benchmark.flagged(m, target) for name, m in found.items()}
 
 
 def _expect_alike(path: Path, contents: Contents, against: Path, others: Contents) -> None:

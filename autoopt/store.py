@@ -7,55 +7,16 @@ and made again. Failures are never stored.
 
 import contextlib
 import hashlib
-import os
 import struct
-import tempfile
 from pathlib import Path
 
 from autoopt.errors import TargetUnavailable
+from autoopt.files import write_atomically
 
 MAGIC = b"autoopt1"
 _DIGEST_SIZE = hashlib.sha256().digest_size
 _SECONDS = struct.Struct("<d")
 _HEAD = len(MAGIC) + _DIGEST_SIZE
-_UMASK = os.umask(0)
-os.umask(_UMASK)  # it can only be read by setting it: once, before there are threads
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
-
-    Raises:
-        TargetUnavailable: if the disk is full or the folder can't be written.
-    """
-    temporary = ""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:32]}-", suffix=".tmp")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_UMASK)  # mkstemp makes it private; a shared store must be readable
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-        raise TargetUnavailable(
-            f"{path.parent}: can't write ({error.strerror}); free space or permissions, then run the same command again"
-        ) from error
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable; file systems without that notion are left as they are."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 class Store:

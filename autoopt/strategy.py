@@ -22,27 +22,6 @@ SMALL = ("int8_io", "int8", "qat_int8_io", "qat_int8", "dynamic", "int16x8", "fl
 """Schemes by the size of their files, the smallest first."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Strategy:
-    """Which devices a search uses.
-
-    Attributes:
-        siblings: once a model is trained, all its post-training schemes are tried: seconds each.
-        corners: centre and ends of the space are tried before the sampler is asked.
-        sharing: of several proposals the one whose training is done already goes first. Off unless asked for: what
-            waits was proposed before the last results were known, which cost more time than it saved
-            (`experiments/search_efficiency`).
-        skipping: what can't fit the budgets or reach the front is not trained.
-        halving: a training that turns out so is stopped at the end of a stage, or after its first epochs.
-    """
-
-    siblings: bool = True
-    corners: bool = True
-    sharing: bool = False
-    skipping: bool = True
-    halving: bool = True
-
-
 def siblings(recipe: Recipe, schemes: Iterable[str], quantize: Quantize | None = None) -> list[Recipe]:
     """Recipes that share all training with one that is done.
 

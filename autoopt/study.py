@@ -8,11 +8,11 @@ from typing import Any
 
 from autoopt import records
 from autoopt.export import SavedResults, load
+from autoopt.files import write_atomically
 from autoopt.folder import StudyFolder
 from autoopt.folder import hours as in_hours
 from autoopt.progress import Recorder, View, usual
 from autoopt.recipe import Recipe
-from autoopt.store import write_atomically
 from autoopt.validation import expect_number, fail
 
 

@@ -232,7 +232,7 @@ def print_end(results: "SavedResults") -> None:
 
 def print_status(results: "SavedResults", counts: Mapping[str, int], running: int | None) -> None:
     """How far a study is, and what failed."""
-    from autoopt.progress import duration
+    from autoopt.formatting import duration
 
     state = f"running (process {running})" if running else "not running"
     screen.say(f"{results.study}: {len(results.candidates)} candidates, {state}")

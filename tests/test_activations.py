@@ -6,7 +6,7 @@ import tf_keras
 import tiny
 
 from autoopt import convert
-from autoopt.measure import outputs_of
+from autoopt.interpreter import outputs_of
 from autoopt.quantizing.activations import BATCH, batches
 from autoopt.quantizing.graph import Graph
 

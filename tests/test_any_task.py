@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from autoopt import Task, convert, crosscheck, intake, measure, models, quality
+from autoopt import Task, convert, crosscheck, intake, interpreter, models, quality
 from autoopt.store import Store
 from autoopt.task import Split
 
@@ -108,7 +108,7 @@ def test_a_file_is_as_good_as_keras_and_scikit_learn_say(drawn):
         manifest = taken.manifest
         split = Split.from_bytes(store.get(manifest.splits["validation"]))
         rebuilt, _ = models.unpack(store.get(manifest.model))
-    outputs = measure.outputs_of(convert.float32(rebuilt), split.inputs, 1)
+    outputs = interpreter.outputs_of(convert.float32(rebuilt), split.inputs, 1)
     found = quality.quality(manifest, split, outputs, "here").measurement
     assert manifest.quality.name == metric
     assert found.value == pytest.approx(expected, rel=1e-4)

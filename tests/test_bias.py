@@ -8,7 +8,7 @@ import tf_keras
 import tiny
 
 from autoopt import convert
-from autoopt.measure import outputs_of
+from autoopt.interpreter import outputs_of
 from autoopt.quantizing.activations import batches
 from autoopt.quantizing.bias import correct, means
 from autoopt.quantizing.graph import Graph

@@ -28,7 +28,7 @@ from autoopt.bundle.readme import FILES
 from autoopt.bundle.recording import MOST_BYTES, _few, choose, fed, of_classes
 from autoopt.bundle.samples import run
 from autoopt.errors import CandidateFailed
-from autoopt.measure import outputs_of
+from autoopt.interpreter import outputs_of
 from autoopt.task import Split
 
 HOSTILE = (

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras
 import tiny
 
-from autoopt import convert, measure, models, stages
+from autoopt import convert, interpreter, models, stages
 from autoopt.closing import ClosedModel
 from autoopt.errors import CandidateFailed, ConfigError
 
@@ -92,9 +92,9 @@ def test_what_has_no_layers_is_converted_and_can_be_quantized(make, tmp_path):
     again, reports = models.unpack(models.pack(model))
     assert (again, reports) == (model, [])
     inputs = {model.input_names[0]: X}
-    np.testing.assert_allclose(measure.outputs_of(convert.float32(again), inputs, 1), expected, atol=1e-5)
+    np.testing.assert_allclose(interpreter.outputs_of(convert.float32(again), inputs, 1), expected, atol=1e-5)
     small = convert.quantize(again.file, "int8", inputs)
-    np.testing.assert_allclose(measure.outputs_of(small, inputs, 1), expected, atol=0.05)
+    np.testing.assert_allclose(interpreter.outputs_of(small, inputs, 1), expected, atol=0.05)
 
 
 def test_code_in_a_saved_model_is_not_run(tmp_path):
@@ -105,7 +105,7 @@ def test_code_in_a_saved_model_is_not_run(tmp_path):
     found = models.load(tmp_path / "model")
     assert isinstance(found, ClosedModel)
     assert "is a Lambda, which is not one of Keras's" in found.why
-    np.testing.assert_allclose(measure.outputs_of(found.file, {found.input_names[0]: X}, 1), X * 2, rtol=1e-6)
+    np.testing.assert_allclose(interpreter.outputs_of(found.file, {found.input_names[0]: X}, 1), X * 2, rtol=1e-6)
 
 
 def test_it_can_not_be_trained_and_says_why(tmp_path):
@@ -202,7 +202,7 @@ def test_of_several_signatures_the_serving_one_is_taken(serving, tmp_path):
     path, module = several(tmp_path, "classify", "embed", serving=serving)
     model = models.load(path)
     [expected] = getattr(module, serving)(X).values()
-    np.testing.assert_allclose(measure.outputs_of(model.file, {"x": X}, 1), expected, atol=1e-5)
+    np.testing.assert_allclose(interpreter.outputs_of(model.file, {"x": X}, 1), expected, atol=1e-5)
     assert model.why == "it is a SavedModel without Keras layers"
 
 
@@ -211,7 +211,7 @@ def test_of_several_signatures_the_one_that_is_asked_for_is_taken(asked, tmp_pat
     path, module = several(tmp_path, "classify", "embed")
     model = models.load(path, signature=asked)
     [expected] = getattr(module, asked)(X).values()
-    np.testing.assert_allclose(measure.outputs_of(model.file, {"x": X}, 1), expected, atol=1e-5)
+    np.testing.assert_allclose(interpreter.outputs_of(model.file, {"x": X}, 1), expected, atol=1e-5)
 
 
 def test_several_signatures_are_named_where_none_is_meant(tmp_path):
@@ -263,7 +263,7 @@ def test_several_inputs_and_outputs_are_those_of_the_call_without_training(saved
     model = models.load(given)
     assert set(model.input_names) == set(inputs)
     assert set(model.output_names) == set(expected)
-    found = measure.outputs_of(model.file, inputs, 1, ["scores", "sum"])
+    found = interpreter.outputs_of(model.file, inputs, 1, ["scores", "sum"])
     np.testing.assert_allclose(found, np.concatenate([expected["scores"], expected["sum"]], axis=1), atol=1e-5)
 
 

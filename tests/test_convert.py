@@ -15,7 +15,7 @@ from litert_quantizer import recipe as quantizer_recipes
 
 from autoopt import convert, inspect, jobs, models, proof
 from autoopt.errors import CandidateFailed
-from autoopt.measure import outputs_of
+from autoopt.interpreter import outputs_of
 from autoopt.quantizing.graph import Graph
 from autoopt.quantizing.sensitivity import sqnr_db
 from autoopt.recipe import BY_RANGES, SCHEMES, Quantize, Recipe, plain

@@ -5,7 +5,7 @@ import pytest
 import tf_keras
 import tiny
 
-from autoopt import convert, inspect, measure, models
+from autoopt import convert, inspect, interpreter, models
 from autoopt.errors import CandidateFailed
 from autoopt.stages import coverage, qat
 from autoopt.task import Split
@@ -97,11 +97,11 @@ def test_several_outputs_keep_their_places_through_training_with_quantization():
         wrapped.model(images, training=True)
     trained, _ = models.unpack(models.pack(wrapped.model, like=packed))
     assert trained.output_names == model.output_names
-    found = measure.outputs_of(convert.trained(trained, "qat_int8"), {tiny.INPUT: images}, 1, model.output_names)
+    found = interpreter.outputs_of(convert.trained(trained, "qat_int8"), {tiny.INPUT: images}, 1, model.output_names)
     expected = np.concatenate([y.reshape(32, -1) for y in trained.predict_on_batch(images)], axis=1)
     assert np.abs(found - expected).max() < 0.1
     with pytest.raises(CandidateFailed, match="its outputs are named"):
-        measure.outputs_of(convert.float32(model), {tiny.INPUT: images}, 1, ["p2", "a", "b"])
+        interpreter.outputs_of(convert.float32(model), {tiny.INPUT: images}, 1, ["p2", "a", "b"])
 
 
 @pytest.mark.parametrize("pooled", [layers.AveragePooling2D(2), None])
@@ -121,7 +121,7 @@ def test_averages_keep_the_scale_of_what_they_are_of(pooled):
     for _ in range(3):
         wrapped.model(images, training=True)
     file = convert.trained(wrapped.model, "qat_int8")
-    found, expected = measure.outputs_of(file, {tiny.INPUT: images}, 1), wrapped.model.predict_on_batch(images)
+    found, expected = interpreter.outputs_of(file, {tiny.INPUT: images}, 1), wrapped.model.predict_on_batch(images)
     assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.99
     assert "AVERAGE_POOL_2D" in inspect.read(file).ops
 
@@ -145,7 +145,7 @@ def test_what_is_taken_apart_is_reported_by_its_name():
     assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.99
     file = convert.trained(wrapped.model, "qat_int8")
     assert inspect.read(file).integer_share == 1
-    assert np.corrcoef(measure.outputs_of(file, {tiny.INPUT: images}, 1).ravel(), found.ravel())[0, 1] > 0.99
+    assert np.corrcoef(interpreter.outputs_of(file, {tiny.INPUT: images}, 1).ravel(), found.ravel())[0, 1] > 0.99
 
 
 def test_ranges_begin_with_items_of_all_classes():
@@ -176,7 +176,7 @@ def test_normalization_stays_before_the_ranges():
     for _ in range(3):
         wrapped.model(x, training=True)
     file = convert.trained(wrapped.model, "qat_int8")
-    found = measure.outputs_of(file, {wrapped.model.input_names[0]: x}, 1)
+    found = interpreter.outputs_of(file, {wrapped.model.input_names[0]: x}, 1)
     expected = model.predict_on_batch(x)
     correlation = np.corrcoef(found.ravel(), expected.ravel())[0, 1]
     assert correlation > 0.99

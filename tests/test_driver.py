@@ -16,9 +16,9 @@ from autoopt.errors import CandidateFailed, ConfigError, TargetUnavailable
 from autoopt.pipeline import Job
 from autoopt.proposals import Proposal
 from autoopt.recipe import Finetune, Prune, Recipe
+from autoopt.search_options import Strategy
 from autoopt.stopping import INTERRUPTED, Kind
 from autoopt.store import Store
-from autoopt.strategy import Strategy
 
 NOTHING_CLEVER = Strategy(siblings=False, corners=False, skipping=False, halving=False)
 

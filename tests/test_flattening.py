@@ -5,7 +5,7 @@ import pytest
 import tf_keras
 import tiny
 
-from autoopt import convert, measure, models
+from autoopt import convert, interpreter, models
 from autoopt.errors import ConfigError
 from autoopt.stages import qat
 from autoopt.task import Split
@@ -120,7 +120,7 @@ def test_what_is_looked_up_is_an_integer(inside):
     training = tiny.training(data=[Split(inputs=inputs, labels=np.zeros(64, int))] * 2)
     trained = qat.wrap(made, {"preserve_sparsity": False, "preserve_clusters": False}, training).model
     for file in (convert.trained(trained, "qat_int8"), convert.quantize(convert.float32(made), "int8_io", inputs)):
-        found = measure.outputs_of(file, inputs, 1)
+        found = interpreter.outputs_of(file, inputs, 1)
         assert np.corrcoef(expected.ravel(), found.ravel())[0, 1] > 0.99
 
 
@@ -158,7 +158,7 @@ def test_outputs_by_name_keep_their_names():
     for name, found in zip(again.output_names, again.predict_on_batch(inputs), strict=True):
         np.testing.assert_allclose(found, model.predict_on_batch(inputs)[name], atol=1e-6)
     file = convert.float32(again)
-    found = measure.outputs_of(file, {again.input_names[0]: inputs}, 1, ["zz", "aa"])
+    found = interpreter.outputs_of(file, {again.input_names[0]: inputs}, 1, ["zz", "aa"])
     np.testing.assert_allclose(found[:, :2], model.predict_on_batch(inputs)["zz"], atol=1e-6)
 
 

@@ -18,8 +18,9 @@ from autoopt.metrics import STANDARD, Measurement, Metric
 from autoopt.pipeline import Setting
 from autoopt.progress import Silent, Snapshot, Spending
 from autoopt.recipe import Cluster, Finetune, Prune, Recipe
+from autoopt.search_options import Strategy
 from autoopt.store import Store
-from autoopt.strategy import Strategy, siblings
+from autoopt.strategy import siblings
 from autoopt.terms import Terms
 
 STUDY = """\

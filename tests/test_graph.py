@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoopt import convert
-from autoopt.measure import outputs_of
+from autoopt.interpreter import outputs_of
 from autoopt.quantizing.graph import NONE, Graph, floating, unpacked
 
 layers = tf_keras.layers

@@ -10,7 +10,7 @@ import tiny
 
 from autoopt import convert, inspect, proof
 from autoopt.errors import CandidateFailed
-from autoopt.measure import outputs_of
+from autoopt.interpreter import outputs_of
 from autoopt.recipe import SCHEMES, Quantize, Recipe
 
 layers = tf_keras.layers

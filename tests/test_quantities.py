@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from autoopt import budgets, quantities, targets
 from autoopt.errors import ConfigError
+from autoopt.formatting import duration
 from autoopt.metrics import show_bytes
-from autoopt.progress import duration
 
 GIGABYTES = ("4GB", "4 GB", "4 gb", "4e9", "4.0e9 B", "4,000 MB", "4_000MB", " 4000000000 ", "4000000KB")
 HOURS = ("1.5h", "1 h 30 min", "90 min", "90min", "5400 s", "5400s", "1h30min", "1 H 30 MIN", "1 h 29 min 60 s")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoopt import convert
-from autoopt.measure import outputs_of
+from autoopt.interpreter import outputs_of
 from autoopt.quantizing.ranges import BINS, OUTSIDE, mse, percentile
 from autoopt.quantizing.sensitivity import sqnr_db
 from autoopt.recipe import Quantize

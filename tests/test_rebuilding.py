@@ -8,7 +8,7 @@ import tf_keras
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from autoopt import convert, measure, models, rebuilding
+from autoopt import convert, interpreter, models, rebuilding
 from autoopt.closing import ClosedModel
 from autoopt.errors import ConfigError
 
@@ -200,7 +200,7 @@ def test_augmentation_is_for_training_alone(name):
     made, _ = models.unpack(models.pack(models.load(model)))
     x = photos()
     wanted = model.predict(x, verbose=0)
-    for found in (*answers(made, x, False), measure.outputs_of(convert.float32(made), {made.input_names[0]: x}, 1)):
+    for found in (*answers(made, x, False), interpreter.outputs_of(convert.float32(made), {made.input_names[0]: x}, 1)):
         np.testing.assert_allclose(found, wanted, atol=1e-5)
     first, second = answers(made, x, True, 2)
     assert np.abs(first - second).max() > 1e-4
@@ -297,7 +297,7 @@ def test_a_layer_that_keras_2_does_not_have_closes_the_model():
     )
     x = photos()
     for _ in range(2):  # without augmentation
-        outputs = measure.outputs_of(found.file, {found.input_names[0]: x}, 1)
+        outputs = interpreter.outputs_of(found.file, {found.input_names[0]: x}, 1)
         np.testing.assert_allclose(outputs, model.predict(x, verbose=0), atol=1e-4)
 
 
@@ -373,7 +373,7 @@ def test_operators_are_rebuilt(name):
     wanted = model.predict(photos(), verbose=0)
     np.testing.assert_allclose(made(photos()), wanted, atol=1e-5)
     file = convert.float32(made)
-    np.testing.assert_allclose(measure.outputs_of(file, {made.input_names[0]: photos()}, 1), wanted, atol=1e-4)
+    np.testing.assert_allclose(interpreter.outputs_of(file, {made.input_names[0]: photos()}, 1), wanted, atol=1e-4)
 
 
 def half_masked(x):

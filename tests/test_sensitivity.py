@@ -6,7 +6,7 @@ import tiny
 
 from autoopt import convert
 from autoopt.errors import CandidateFailed
-from autoopt.measure import outputs_of
+from autoopt.interpreter import outputs_of
 from autoopt.quantizing.graph import Graph
 from autoopt.quantizing.sensitivity import kept, sqnr_db
 from autoopt.recipe import Quantize

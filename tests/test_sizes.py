@@ -11,7 +11,7 @@ import tf_keras
 from autoopt import convert, models, sizes
 from autoopt.closing import ClosedModel
 from autoopt.errors import ConfigError
-from autoopt.measure import outputs_of
+from autoopt.interpreter import outputs_of
 
 RNG = np.random.default_rng(0)
 PHOTOS = RNG.random((3, 6, 9, 3), dtype=np.float32)

@@ -6,7 +6,7 @@ import tensorflow as tf
 import tf_keras
 import tiny
 
-from autoopt import convert, measure, models, stages
+from autoopt import convert, interpreter, models, stages
 from autoopt.errors import CandidateFailed
 from autoopt.recipe import INITIALISATIONS, Channels, Cluster, Finetune, Prune, Recipe
 from autoopt.stages.finetune import Progress, batches
@@ -456,7 +456,7 @@ def test_augmentation_is_on_in_every_stage_and_off_in_its_file(name, crop):
     wanted = trained.predict_on_batch(x)
     file = convert.trained(trained, "qat_int8") if name == "qat" else convert.float32(trained)
     np.testing.assert_allclose(
-        measure.outputs_of(file, {tiny.INPUT: x}, 1), wanted, atol=0.05 if name == "qat" else 1e-3
+        interpreter.outputs_of(file, {tiny.INPUT: x}, 1), wanted, atol=0.05 if name == "qat" else 1e-3
     )
     np.testing.assert_array_equal(trained(x, training=False), trained(x, training=False))
     assert np.abs(np.asarray(trained(x, training=True)) - trained(x, training=True)).max() > 1e-3

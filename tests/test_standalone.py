@@ -16,7 +16,7 @@ import tiny
 from ai_edge_litert import schema_py_generated as schema
 from click.testing import CliRunner
 
-from autoopt import convert, measure, standalone, targets
+from autoopt import benchmark, convert, interpreter, standalone, targets
 from autoopt.cli import main
 from autoopt.errors import CandidateFailed, ConfigError
 
@@ -157,7 +157,7 @@ def compared(tmp_path_factory):
 
 def test_sizes_are_exact(compared):
     file = tiny.file(tiny.recipe())
-    sizes = {"size_bytes": len(file), "compressed_bytes": measure.compressed_bytes(file)}
+    sizes = {"size_bytes": len(file), "compressed_bytes": interpreter.compressed_bytes(file)}
     for name, size in sizes.items():
         found = compared.measurements[name]
         assert (found.value, found.low, found.high) == (size, size, size)
@@ -166,7 +166,7 @@ def test_sizes_are_exact(compared):
 def test_latency_and_memory_have_intervals_of_many_repeats(compared):
     latency, memory = compared.measurements["latency_ms"], compared.measurements["memory_bytes"]
     assert 0 < latency.low <= latency.value <= latency.high < 10
-    assert latency.n >= measure.CONFIRM_FEWEST
+    assert latency.n >= benchmark.CONFIRM_FEWEST
     assert latency.how == f"batch 1, {latency.n} fresh processes, 10th percentiles"
     assert 0 < memory.low <= memory.value <= memory.high
 
@@ -175,7 +175,9 @@ def test_against_another_gives_a_ratio_a_paired_difference_and_agreement(compare
     ratio = compared.measurements["latency_ratio"]
     assert 0 < ratio.low < ratio.value < ratio.high
     x, y = tiny.images(100, 3)
-    outputs = [measure.outputs_of(tiny.file(tiny.recipe(scheme)), {tiny.INPUT: x}, 1) for scheme in ("float32", "int8")]
+    outputs = [
+        interpreter.outputs_of(tiny.file(tiny.recipe(scheme)), {tiny.INPUT: x}, 1) for scheme in ("float32", "int8")
+    ]
     right = [each.argmax(axis=1) == y for each in outputs]
     assert compared.measurements["accuracy"].value == right[0].mean()
     difference, low, high = compared.difference
@@ -326,7 +328,7 @@ def test_errors_of_two_files_are_compared_on_the_same_items(write, arrays, micro
 def test_items_in_the_integers_that_the_file_takes_are_taken_as_they_are(write, arrays, micro):
     file, stored = unsigned()
     pixels = np.random.default_rng(0).integers(0, 256, (60, 4, 1)).astype(np.uint8)
-    expected = measure.outputs_of(file, {tiny.INPUT: pixels.astype(np.float32) / 255}, 1).argmax(axis=1)
+    expected = interpreter.outputs_of(file, {tiny.INPUT: pixels.astype(np.float32) / 255}, 1).argmax(axis=1)
     found = standalone.measure_file(
         write(stored, "a.tflite"), targets.find("micro:1MB"), data=arrays(x=pixels, y=expected)
     )

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoopt.errors import TargetUnavailable
-from autoopt.store import Store, write_atomically
+from autoopt.files import write_atomically
+from autoopt.store import Store
 
 KEY = "ab12cd"
 

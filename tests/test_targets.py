@@ -11,7 +11,7 @@ import pytest
 import tf_keras
 import tiny
 
-from autoopt import convert, measure, targets
+from autoopt import convert, latency_statistics, targets
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.targets import runner
 
@@ -46,11 +46,11 @@ def test_a_machine_describes_itself(host):
 def test_a_file_takes_as_long_as_itself(host, file):
     processes = [host.latency(file, file).rounds for _ in range(4)]
     assert all(len(one) >= 4 and min(map(min, one)) > 0 for rounds in processes for one in rounds)
-    assert measure.latency_ratio(processes, "").value == pytest.approx(1, rel=0.1)
+    assert latency_statistics.latency_ratio(processes, "").value == pytest.approx(1, rel=0.1)
 
 
 def test_a_larger_file_takes_longer_and_the_candidate_comes_first(host, file, large):
-    assert measure.latency_ratio([host.latency(large, file).rounds], "").value > 5
+    assert latency_statistics.latency_ratio([host.latency(large, file).rounds], "").value > 5
 
 
 def test_memory_is_positive_and_grows_with_the_file(host, file, large):

@@ -19,10 +19,10 @@ from autoopt.process import Outcome
 from autoopt.progress import Silent
 from autoopt.proposals import Proposals
 from autoopt.recipe import Finetune, Recipe
+from autoopt.search_options import Strategy
 from autoopt.space import parse
 from autoopt.spent import Spent
 from autoopt.store import Store
-from autoopt.strategy import Strategy
 from autoopt.terms import Terms
 
 SPACE = {"prune": {"optional": True, "sparsity": {"low": 0.1, "high": 0.9, "step": 0.1}, "frequency": 2}, "scheme": ["float32", "int8"]}  # fmt: skip

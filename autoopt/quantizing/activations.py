@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from autoopt.measure import dequantize, input_details, items_at_once, quantize
+from autoopt.interpreter import dequantize, input_details, items_at_once, quantize
 from autoopt.task import Inputs
 
 BATCH = 16

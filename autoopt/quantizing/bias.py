@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from autoopt.measure import outputs_of
+from autoopt.interpreter import outputs_of
 from autoopt.quantizing.activations import batches
 from autoopt.quantizing.graph import NONE, Graph, Layer
 from autoopt.quantizing.sensitivity import sqnr_db

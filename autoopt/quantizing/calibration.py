@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from autoopt.measure import items_at_once
+from autoopt.interpreter import items_at_once
 from autoopt.task import Inputs
 
 

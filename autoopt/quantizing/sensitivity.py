@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from autoopt.errors import CandidateFailed
-from autoopt.measure import outputs_of
+from autoopt.interpreter import outputs_of
 from autoopt.quantizing.graph import Graph, Layer, floating
 from autoopt.recipe import Quantize
 from autoopt.task import Inputs

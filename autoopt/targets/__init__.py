@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping
 
 from autoopt.errors import ConfigError
+from autoopt.latency_statistics import Rounds
 from autoopt.targets.adb import Adb
 from autoopt.targets.address import Address
 from autoopt.targets.host import Host
 from autoopt.targets.micro import Micro
-from autoopt.targets.protocol import Rounds, Target, Timing
+from autoopt.targets.protocol import Target, Timing
 from autoopt.targets.ssh import Ssh
 from autoopt.targets.vela import Vela
 from autoopt.validation import nearest

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 import tenacity
 
 from autoopt.errors import ConfigError, TargetLost
+from autoopt.latency_statistics import Rounds
 from autoopt.recipe import Quantize
 
-Rounds = list[list[tuple[int, int]]]
 ATTEMPTS = 3
 asking_again = tenacity.retry(
     retry=tenacity.retry_if_exception_type(TargetLost),

@@ -138,7 +138,7 @@ def resumed(folder: Path, trials: int) -> float:
 def refreshed(folder: Path) -> float:
     """Seconds in which the page is drawn anew after one candidate more, median."""
     from autoopt import dashboard
-    from autoopt.store import write_atomically
+    from autoopt.files import write_atomically
     from autoopt.watched import Watched
 
     watched = Watched([folder])

@@ -26,7 +26,7 @@ os.environ |= {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 import numpy as np
 from scipy import stats
 
-from autoopt import convert, measure, targets
+from autoopt import benchmark, convert, latency_statistics, targets
 from autoopt.targets.runner import processor
 
 HERE = Path(__file__).parent
@@ -55,8 +55,8 @@ Protocol = Callable[[bytes, bytes], Interval]
 def autoopt(file: bytes, reference: bytes, fewest: int, most: int) -> Interval:
     """The ratio with its interval, by autoopt's own protocol."""
     host = targets.find("host")
-    timings = measure.steady(lambda: host.latency(file, reference), fewest=fewest, most=most)
-    found = measure.latency_ratio([t.rounds for t in timings], "")
+    timings = benchmark.steady(lambda: host.latency(file, reference), fewest=fewest, most=most)
+    found = latency_statistics.latency_ratio([t.rounds for t in timings], "")
     return found.value, found.low, found.high
 
 
@@ -78,8 +78,8 @@ def tutorial(file: bytes, reference: bytes, middle: str) -> Interval:
 
 
 PROTOCOLS: dict[str, Protocol] = {
-    "autoopt, while searching": lambda a, b: autoopt(a, b, measure.FEWEST, measure.MOST),
-    "autoopt, confirming": lambda a, b: autoopt(a, b, measure.CONFIRM_FEWEST, measure.CONFIRM_MOST),
+    "autoopt, while searching": lambda a, b: autoopt(a, b, benchmark.FEWEST, benchmark.MOST),
+    "autoopt, confirming": lambda a, b: autoopt(a, b, benchmark.CONFIRM_FEWEST, benchmark.CONFIRM_MOST),
     f"mean of {RUNS}": lambda a, b: tutorial(a, b, "mean"),
     f"median of {RUNS}": lambda a, b: tutorial(a, b, "median"),
 }
@@ -132,7 +132,7 @@ def row(name: str, where: str, same: list[Interval], other: list[Interval]) -> s
     off = max(abs(value - 1) for value, _, _ in same)
     ratios = np.array([value for value, _, _ in other])
     spread = ratios.std(ddof=1) / ratios.mean()
-    narrow = sum((high - low) / value <= measure.WIDE for value, low, high in other) / len(other)
+    narrow = sum((high - low) / value <= latency_statistics.WIDE for value, low, high in other) / len(other)
     return (
         f"| {name} | {where} | {held:.0%} | {np.median(widths):.2%} | {max(widths):.2%} | {off:.2%} | "
         f"{np.median(ratios):.3f} | {spread:.2%} | {narrow:.0%} |"

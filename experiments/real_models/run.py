@@ -14,7 +14,8 @@ from pathlib import Path
 import autoopt
 from autoopt.candidate import Candidate
 from autoopt.export import SavedResults
-from autoopt.progress import Plain, duration
+from autoopt.formatting import duration
+from autoopt.progress import Plain
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

@@ -44,8 +44,8 @@ from autoopt.progress import Silent
 from autoopt.proposals import Proposals, _sampler
 from autoopt.recipe import Finetune, Recipe
 from autoopt.search import Search
+from autoopt.search_options import Strategy
 from autoopt.store import Store
-from autoopt.strategy import Strategy
 from autoopt.targets.runner import processor
 
 STORE = STUDY / "out" / "store"
