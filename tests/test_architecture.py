@@ -5,9 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import builders
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "autoopt"
+PACKAGE = builders.ROOT / "autoopt"
 ORDER = [
     "errors", "screen", "foreign", "lifeline", "locks", "scratch", "isolation", "pure_operations", "keras_config", "keras_files", "saved_models", "validation", "jsontext", "quantities", "yamlfile", "reprs", "labels", "scoring", "interrupts", "recipe", "metrics", "budgets", "equivalence", "candidate", "judging", "tables", "ranking", "picking", "interchange", "results", "hypervolume", "words", "comparison", "scale", "scatter", "guard", "importance", "confirmation", "knobs", "space", "strategy", "targets",
     "store", "sizes", "replaying", "stand_ins", "keras3_losses", "flattening", "keras3_settings", "placeholders", "rebuilding", "closing", "usercode", "models", "unrolling", "task", "quality", "crosscheck", "measure", "stages", "given", "criteria", "weighing", "intake", "quantizing", "inspect", "convert", "proof", "standalone", "scaling", "jobs", "pipeline", "machine_gate", "starting", "trouble", "process", "assemble", "engine", "preload",

@@ -7,13 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import builders
 import pytest
 from click.testing import CliRunner, Result
-from test_export import study  # noqa: F401 - the fixture
+from saved_study import study  # noqa: F401 - the fixture
 
 from autoopt.cli import main
 
-README = Path(__file__).parent.parent / "README.md"
+README = builders.ROOT / "README.md"
 
 
 def cli(*arguments: object) -> Result:

@@ -7,7 +7,7 @@ import pytest
 from builders import candidate, failed, measured, results
 from hypothesis import given
 from hypothesis import strategies as st
-from test_results import studies
+from random_studies import studies
 
 from autoopt.candidate import Confirmation
 from autoopt.confirmation import EXACT_TIE, NEAR_TIES, choose, left, surely_beats

@@ -16,11 +16,11 @@ from typing import Any
 import browser
 import pytest
 from browser import marked
+from nights import HOSTILE, failure, hostile, realistic, saved
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.wait import WebDriverWait
-from test_report import HOSTILE, failure, hostile, realistic, saved
 
 from autoopt.dashboard import serve
 from autoopt.errors import ConfigError, TargetUnavailable

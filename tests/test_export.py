@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builders import candidate, measured, results
+from saved_study import END, FILE, candidates, study  # noqa: F401 - the fixture
 
 import autoopt
 from autoopt.bundle.card import card_text, make_card
@@ -18,62 +19,8 @@ from autoopt.metrics import Measurement, pack_outcomes
 from autoopt.recipe import Recipe
 from autoopt.store import Store
 
-FILE = b"pretend this is a model"
-END = {"name": "image", "shape": [1, 8, 8, 1], "dtype": "int8", "scale": 0.5, "zero_point": -128}
 
-
-def exact(value: float) -> Measurement:
-    return Measurement.exact(value, "made up")
-
-
-def candidates() -> list[Candidate]:
-    measured = {"accuracy": 0.9, "latency_ms": 2.0, "size_bytes": 23.0, "compressed_bytes": 20.0}
-    smaller = measured | {"latency_ms": 1.0, "compressed_bytes": 10.0}
-    proof = {
-        "inputs": [END],
-        "outputs": [END | {"name": "scores", "scale": None, "zero_point": None}],
-        "ops": {"CONV_2D": 2},
-        "float_islands": {"SOFTMAX": 1},
-        "integer_share": 0.5,
-        "weights": [{"name": "w", "shape": [2, 3], "dtype": "int8", "sparsity": 0.5, "distinct_per_channel": 3}],
-    }
-    digest = hashlib.sha256(FILE).hexdigest()
-    return [
-        Candidate(
-            number=0, recipe=Recipe(), origin="baseline", measurements={n: exact(v) for n, v in measured.items()}
-        ),
-        Candidate(
-            number=1,
-            recipe=Recipe(scheme="int8_io"),
-            measurements={n: exact(v) for n, v in smaller.items()},
-            proof=proof,
-            file="a" * 64,
-            sha256=digest,
-        ),
-        Candidate(number=2, recipe=Recipe(scheme="dynamic"), failed_stage="proof", reason="clusters were lost"),
-    ]
-
-
-@pytest.fixture
-def study(tmp_path: Path) -> Path:
-    folder = StudyFolder(tmp_path)
-    folder.candidates.mkdir(parents=True)
-    header = {
-        "study": "toy",
-        "quality": {"name": "accuracy", "direction": "max", "unit": "fraction"},
-        "objectives": ["accuracy", "latency_ms"],
-        "budgets": ["latency_ms <= 1.5 ms"],
-        "provenance": {"libraries": {"numpy": "2"}, "task": "f00d"},
-    }
-    folder.header.write_text(json.dumps(header))
-    for c in candidates():
-        folder.candidate_file(c.number).write_text(json.dumps(c.to_dict()))
-    Store(folder.store()).put("a" * 64, FILE)
-    (tmp_path / "study.yaml").write_text("space: smoke")
-    return tmp_path
-
-
-def test_results_come_back_as_they_were(study: Path) -> None:
+def test_results_come_back_as_they_were(study: Path) -> None:  # noqa: F811
     results = autoopt.load(study)
     assert list(results.candidates) == candidates()
     assert [c.number for c in results.front()] == [1]
@@ -81,7 +28,7 @@ def test_results_come_back_as_they_were(study: Path) -> None:
     assert list(results.table().index) == [0, 1, 2]
 
 
-def test_a_bundle_holds_all_that_the_next_person_needs(study: Path, tmp_path: Path) -> None:
+def test_a_bundle_holds_all_that_the_next_person_needs(study: Path, tmp_path: Path) -> None:  # noqa: F811
     target = autoopt.load(study).export("#1", tmp_path / "bundle")
     assert (target / "model.tflite").read_bytes() == FILE
     card = json.loads((target / "card.json").read_text())
@@ -102,7 +49,7 @@ def test_a_bundle_holds_all_that_the_next_person_needs(study: Path, tmp_path: Pa
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
 
 
-def test_nothing_is_overwritten_silently(study: Path, tmp_path: Path) -> None:
+def test_nothing_is_overwritten_silently(study: Path, tmp_path: Path) -> None:  # noqa: F811
     results = autoopt.load(study)
     target = results.export(1, tmp_path / "bundle")
     with pytest.raises(ConfigError, match="exists already"):
@@ -116,7 +63,7 @@ def test_nothing_is_overwritten_silently(study: Path, tmp_path: Path) -> None:
         results.export(1, other, replace=True)
 
 
-def test_errors_name_arguments_in_python_and_options_on_the_command_line(study: Path, tmp_path: Path) -> None:
+def test_errors_name_arguments_in_python_and_options_on_the_command_line(study: Path, tmp_path: Path) -> None:  # noqa: F811
     results = autoopt.load(study)
     target = results.export(1, tmp_path / "bundle")
     with pytest.raises(ConfigError, match="or force=True for an earlier bundle") as caught:
@@ -129,7 +76,7 @@ def test_errors_name_arguments_in_python_and_options_on_the_command_line(study: 
     assert "--recipe RECIPE.json` makes it again" in lost.value.command_line
 
 
-def test_a_candidate_and_a_pick_can_be_exported_as_they_are(study: Path, tmp_path: Path) -> None:
+def test_a_candidate_and_a_pick_can_be_exported_as_they_are(study: Path, tmp_path: Path) -> None:  # noqa: F811
     results = autoopt.load(study)
     for place, what in enumerate((results.pick(), results.front()[0])):
         card = json.loads((results.export(what, tmp_path / str(place)) / "card.json").read_text())
@@ -138,7 +85,7 @@ def test_a_candidate_and_a_pick_can_be_exported_as_they_are(study: Path, tmp_pat
         results.export(results.pick("latency_ms <= 0.1 ms"), tmp_path / "none")
 
 
-def test_what_can_not_be_exported_says_why(study: Path, tmp_path: Path) -> None:
+def test_what_can_not_be_exported_says_why(study: Path, tmp_path: Path) -> None:  # noqa: F811
     results = autoopt.load(study)
     with pytest.raises(ConfigError, match="no candidate 9"):
         results.export(9, tmp_path / "b")
@@ -149,7 +96,7 @@ def test_what_can_not_be_exported_says_why(study: Path, tmp_path: Path) -> None:
         results.export(1, tmp_path / "b")
 
 
-def test_what_is_of_no_bundle_is_not_swept_away(study: Path, tmp_path: Path) -> None:
+def test_what_is_of_no_bundle_is_not_swept_away(study: Path, tmp_path: Path) -> None:  # noqa: F811
     target = autoopt.load(study).export(1, tmp_path / "bundle")
     (target / "notes.txt").write_text("precious")
     with pytest.raises(ConfigError, match=r"holds notes.txt, which is of no bundle"):
@@ -160,7 +107,7 @@ def test_what_is_of_no_bundle_is_not_swept_away(study: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "change", [{"objectives": ["nothing"]}, {"objectives": None}, {"provenance": []}, {"budgets": ["x"]}]
 )
-def test_a_header_that_was_tampered_with_is_told_in_one_line(change: dict[str, object], study: Path) -> None:
+def test_a_header_that_was_tampered_with_is_told_in_one_line(change: dict[str, object], study: Path) -> None:  # noqa: F811
     header = json.loads(StudyFolder(study).header.read_text()) | change
     StudyFolder(study).header.write_text(json.dumps({k: v for k, v in header.items() if v is not None}))
     with pytest.raises(ConfigError, match=r"can't be read \(.*\); run `autoopt run .*` to restore it"):
@@ -168,7 +115,7 @@ def test_a_header_that_was_tampered_with_is_told_in_one_line(change: dict[str, o
 
 
 @pytest.mark.parametrize("change", [{"number": "12"}, {"seconds": None}])
-def test_a_candidate_of_other_types_is_left_out(change: dict[str, object], study: Path) -> None:
+def test_a_candidate_of_other_types_is_left_out(change: dict[str, object], study: Path) -> None:  # noqa: F811
     path = StudyFolder(study).candidate_file(1)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     results = autoopt.load(study)
@@ -177,7 +124,7 @@ def test_a_candidate_of_other_types_is_left_out(change: dict[str, object], study
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
-def test_a_damaged_header_says_how_to_restore_it(text: str, study: Path) -> None:
+def test_a_damaged_header_says_how_to_restore_it(text: str, study: Path) -> None:  # noqa: F811
     StudyFolder(study).header.write_text(text)
     with pytest.raises(ConfigError, match=r"run `autoopt run .*` to restore it"):
         autoopt.load(study)
@@ -188,7 +135,7 @@ def test_a_study_that_never_ran_says_so(tmp_path: Path) -> None:
         autoopt.load(tmp_path)
 
 
-def test_a_bundle_does_not_tell_where_the_study_lay(study: Path, tmp_path: Path) -> None:
+def test_a_bundle_does_not_tell_where_the_study_lay(study: Path, tmp_path: Path) -> None:  # noqa: F811
     header = json.loads(StudyFolder(study).header.read_text())
     header["provenance"] |= {"folder": "/home/anna/secret/toy", "space": "/home/anna/secret/toy/study.yaml: space"}
     StudyFolder(study).header.write_text(json.dumps(header))

@@ -1,7 +1,7 @@
 """The figure of the front: its numbers, its fallbacks, and what a reader must be able to tell apart."""
 
 import pytest
-from test_report import HOSTILE, METRICS, baseline, candidate, failure, realistic, results
+from nights import HOSTILE, METRICS, baseline, candidate, failure, realistic, results
 
 from autoopt.figures import front_figure
 from autoopt.metrics import Metric

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import builders
 import psutil
 import pytest
 
@@ -108,7 +109,7 @@ def test_what_it_leaves_in_its_temporary_folder_goes_with_it():
 def test_a_script_without_a_main_guard_can_call_it(tmp_path):
     script = tmp_path / "script.py"
     script.write_text("from autoopt import isolation, foreign\nprint(isolation.call(foreign.room) > 0)\n")
-    root = Path(isolation.__file__).parent.parent
+    root = builders.ROOT
     done = subprocess.run(
         [sys.executable, script], capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": str(root)}
     )
@@ -119,7 +120,7 @@ def test_a_script_without_a_main_guard_can_call_it(tmp_path):
 def test_it_ends_with_who_asked(tmp_path):
     script = tmp_path / "script.py"
     script.write_text("import sys, time\nfrom autoopt import isolation\nisolation.call(time.sleep, 600)\n")
-    root = Path(isolation.__file__).parent.parent
+    root = builders.ROOT
     parent = subprocess.Popen([sys.executable, script], env=os.environ | {"PYTHONPATH": str(root)})
     children = []
     while not any("isolation" in " ".join(child.cmdline()) and child.num_threads() for child in children):

@@ -78,9 +78,9 @@ def test_an_svg_has_the_front_and_its_name(tmp_path: Path) -> None:
 
 def test_without_kaleido_it_says_what_to_install(tmp_path: Path) -> None:
     code = (
-        "import sys; sys.modules['kaleido'] = None; sys.path.insert(0, 'tests')\n"
-        "from pathlib import Path; from test_pictures import STUDY, pictures\n"
-        "pictures.write(STUDY, Path(sys.argv[1]))"
+        "import sys; sys.modules['kaleido'] = None; sys.path[:0] = ['tests/support', 'tests/reporting']\n"
+        "from pathlib import Path; from test_image_export import STUDY, image_export\n"
+        "image_export.write(STUDY, Path(sys.argv[1]))"
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "x.png"], capture_output=True, text=True)
     assert done.stderr.splitlines()[-1] == (

@@ -3,8 +3,8 @@
 import csv
 import json
 import random
-from pathlib import Path
 
+import builders
 import numpy as np
 import pytest
 from builders import METRICS, candidate, recipes
@@ -19,7 +19,7 @@ from autoopt.recipe import Cluster, Finetune, Prune, Recipe
 from autoopt.relatives import milder
 from autoopt.terms import Terms
 
-TABLE = Path(__file__).parent.parent / "experiments" / "search_efficiency" / "table.csv"
+TABLE = builders.ROOT / "experiments" / "search_efficiency" / "table.csv"
 OBJECTIVES = ("accuracy", "latency_ms", "compressed_bytes")
 
 

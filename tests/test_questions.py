@@ -116,10 +116,10 @@ def test_nobody_is_asked_where_nobody_is(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 ASK = """
-import sys; sys.path.insert(0, "tests")
+import sys; sys.path[:0] = ["tests/support", "tests/cli"]
 import click
-from test_questions import STUDY, questions
-click.command()(lambda: click.echo(f"answers: {questions.ask(STUDY, (), {})}"))()
+from test_prompts import STUDY, prompts
+click.command()(lambda: click.echo(f"answers: {prompts.ask(STUDY, (), {})}"))()
 """
 
 

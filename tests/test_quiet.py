@@ -8,8 +8,8 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
+import builders
 import keras
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ LIBRARIES = re.compile(
     r"Warning:|INFO:|Traceback|HDF5",
     re.MULTILINE,
 )
-ROOT = Path(__file__).parent.parent
+ROOT = builders.ROOT
 
 
 @pytest.fixture(scope="module")

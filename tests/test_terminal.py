@@ -11,10 +11,10 @@ import sys
 import numpy as np
 import pytest
 from builders import METRICS, candidate, failed, measured, recipes, results
+from compared import STUDY as COMPARED
+from compared import confirmed, judged
 from hypothesis import given
 from hypothesis import strategies as st
-from test_comparison import STUDY as COMPARED
-from test_comparison import confirmed, judged
 
 from autoopt import terminal, words
 from autoopt.candidate import Candidate, Confirmation
@@ -119,9 +119,9 @@ def test_a_wide_terminal_is_not_filled_by_the_plot(
 
 
 SHOW = """
-import sys; sys.path.insert(0, "tests")
-from test_terminal import FIVE, full, results, terminal
-terminal.print_front(results(full(1), full(2), objectives=FIVE), plot=True)
+import sys; sys.path[:0] = ["tests/support", "tests/cli"]
+from test_output import FIVE, full, results, output
+output.print_front(results(full(1), full(2), objectives=FIVE), plot=True)
 """
 
 

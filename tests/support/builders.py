@@ -1,6 +1,7 @@
 """Short ways to the values that several tests need."""
 
 import dataclasses
+from pathlib import Path
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -31,6 +32,8 @@ from autoopt.results import Results
 settings.register_profile("autoopt", deadline=None, database=None, max_examples=50)
 settings.load_profile("autoopt")
 
+ROOT = Path(__file__).parents[2]
+"""Of the checkout."""
 METRICS = {
     "accuracy": Metric(name="accuracy", direction="max", unit="fraction"),
     "mae": Metric(name="mae", direction="min"),
