@@ -17,15 +17,15 @@ _HOMES = {
     "CandidateFailed": "errors",
     "ConfigError": "errors",
     "TargetUnavailable": "errors",
-    "Cluster": "recipe",
-    "Finetune": "recipe",
-    "Prune": "recipe",
-    "Recipe": "recipe",
-    "Measurement": "metrics",
-    "Metric": "metrics",
-    "Candidate": "candidate",
-    "Pick": "results",
-    "Results": "results",
+    "Cluster": "core.recipe",
+    "Finetune": "core.recipe",
+    "Prune": "core.recipe",
+    "Recipe": "core.recipe",
+    "Measurement": "core.metrics",
+    "Metric": "core.metrics",
+    "Candidate": "core.candidate",
+    "Pick": "core.results",
+    "Results": "core.results",
     "QualityMetric": "task",
     "Task": "task",
     "verdicts": "guard",
@@ -38,22 +38,22 @@ _HOMES = {
 __all__ = [*_HOMES, "__version__"]
 
 if TYPE_CHECKING:
-    from autoopt.candidate import Candidate as Candidate
     from autoopt.comparison import compare as compare
+    from autoopt.core.candidate import Candidate as Candidate
+    from autoopt.core.metrics import Measurement as Measurement
+    from autoopt.core.metrics import Metric as Metric
+    from autoopt.core.recipe import Cluster as Cluster
+    from autoopt.core.recipe import Finetune as Finetune
+    from autoopt.core.recipe import Prune as Prune
+    from autoopt.core.recipe import Recipe as Recipe
+    from autoopt.core.results import Pick as Pick
+    from autoopt.core.results import Results as Results
     from autoopt.errors import AutooptError as AutooptError
     from autoopt.errors import CandidateFailed as CandidateFailed
     from autoopt.errors import ConfigError as ConfigError
     from autoopt.errors import TargetUnavailable as TargetUnavailable
     from autoopt.export import load as load
     from autoopt.guard import verdicts as verdicts
-    from autoopt.metrics import Measurement as Measurement
-    from autoopt.metrics import Metric as Metric
-    from autoopt.recipe import Cluster as Cluster
-    from autoopt.recipe import Finetune as Finetune
-    from autoopt.recipe import Prune as Prune
-    from autoopt.recipe import Recipe as Recipe
-    from autoopt.results import Pick as Pick
-    from autoopt.results import Results as Results
     from autoopt.study import confirm as confirm
     from autoopt.study import run as run
     from autoopt.task import QualityMetric as QualityMetric

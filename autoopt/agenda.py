@@ -4,14 +4,14 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from autoopt import foregone, strategy
-from autoopt.candidate import Candidate, Skipped
+from autoopt.core.candidate import Candidate, Skipped
+from autoopt.core.recipe import SCHEMES, Finetune, Recipe
 from autoopt.errors import ConfigError
 from autoopt.folder import StudyConfig
 from autoopt.foresight import Foresight
 from autoopt.ledger import Ledger
 from autoopt.pipeline import Setting
 from autoopt.proposals import Proposal, Proposals
-from autoopt.recipe import SCHEMES, Finetune, Recipe
 from autoopt.store import Store
 from autoopt.strategy import Waiting
 

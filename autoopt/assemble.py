@@ -5,13 +5,14 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from autoopt import benchmark, latency_statistics
-from autoopt.candidate import Candidate, Confirmation
+from autoopt import benchmark
+from autoopt.core import latency_statistics
+from autoopt.core.candidate import Candidate, Confirmation
+from autoopt.core.metrics import RESIDENT, Measurement
+from autoopt.core.recipe import Recipe
 from autoopt.errors import ResultLost
-from autoopt.metrics import RESIDENT, Measurement
 from autoopt.pipeline import Plan, Setting
 from autoopt.process import Outcome
-from autoopt.recipe import Recipe
 from autoopt.store import Store
 
 SLOWER = 0.15

@@ -3,8 +3,8 @@
 import dataclasses
 from collections.abc import Callable
 
-from autoopt.latency_statistics import WIDE, Rounds, latency_ratio
-from autoopt.metrics import Measurement
+from autoopt.core.latency_statistics import WIDE, Rounds, latency_ratio
+from autoopt.core.metrics import Measurement
 from autoopt.targets.protocol import Target, Timing
 
 FEWEST, MOST = 5, 14

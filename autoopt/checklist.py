@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from autoopt.formatting import duration
-from autoopt.metrics import show_bytes
-from autoopt.recipe import SCHEMES
+from autoopt.core.formatting import duration
+from autoopt.core.metrics import show_bytes
+from autoopt.core.recipe import SCHEMES
 from autoopt.rehearsal import Checked, Tried
-from autoopt.screen import printable
+from autoopt.system.screen import printable
 from autoopt.terminal import columns
 
 MOST_LAYERS = 60

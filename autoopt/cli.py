@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autoopt import screen
 from autoopt.commands import HOURS, PATH, STUDY, budget_options, command, wants_json
 from autoopt.commands import main as main
 from autoopt.errors import ConfigError
+from autoopt.system import screen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from autoopt.budgets import Budget
+    from autoopt.core.budgets import Budget
+    from autoopt.core.results import Pick, Results
     from autoopt.export import SavedResults
-    from autoopt.results import Pick, Results
 
 
 @command
@@ -99,7 +99,7 @@ def _end(results: "SavedResults") -> None:
 
 
 def _read_recipe(path: Path) -> Any:
-    from autoopt.recipe import Recipe
+    from autoopt.core.recipe import Recipe
 
     try:
         return Recipe.from_json(path.read_text(encoding="utf-8"))
@@ -406,8 +406,8 @@ def space(file: str) -> None:
     """
     import math
 
-    from autoopt import space as spaces
     from autoopt import terminal
+    from autoopt.core import search_space as spaces
 
     found = spaces.find(file, Path())
     if not wants_json():

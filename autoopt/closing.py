@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from autoopt import foreign, isolation
 from autoopt.errors import ConfigError
 from autoopt.replaying import reason
 from autoopt.sizes import filled, text_advice
+from autoopt.system import foreign_files, isolation
 
 DEFAULT = "serving_default"
 """The signature that TensorFlow takes where none is named."""
@@ -90,7 +90,7 @@ def read(path: Path, where: str) -> ClosedModel:
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    file = foreign.read(path, f"{where}: model")
+    file = foreign_files.read(path, f"{where}: model")
     try:
         isolation.call(_try, file)
     except isolation.Crashed as error:

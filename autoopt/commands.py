@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 import autoopt
-from autoopt import screen
 from autoopt.errors import AutooptError, ConfigError
+from autoopt.system import screen
 
 PATH = click.Path(path_type=Path)
 STUDY = click.argument("study", type=PATH)

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import equivalence, words
-from autoopt.candidate import Candidate
+from autoopt import words
+from autoopt.core import equivalence
+from autoopt.core.candidate import Candidate
+from autoopt.core.metrics import Measurement, Metric
+from autoopt.core.recipe import SCHEMES, Channels, Cluster, Finetune, Prune, Quantize, Recipe
+from autoopt.core.reprs import html_table, short
+from autoopt.core.results import Results
 from autoopt.errors import ConfigError
-from autoopt.metrics import Measurement, Metric
-from autoopt.recipe import SCHEMES, Channels, Cluster, Finetune, Prune, Quantize, Recipe
-from autoopt.reprs import html_table, short
-from autoopt.results import Results
 
 FEWEST, MOST = 2, 4
 """How many can be compared: more columns can't be taken in at once."""

@@ -2,9 +2,9 @@
 
 from collections.abc import Collection
 
-from autoopt.candidate import Candidate
-from autoopt.ranking import readings
-from autoopt.results import Results
+from autoopt.core.candidate import Candidate
+from autoopt.core.ranking import readings
+from autoopt.core.results import Results
 
 NEAR_TIES = 4
 """At most so many beside the front."""

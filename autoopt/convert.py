@@ -17,13 +17,13 @@ import numpy as np
 
 from autoopt import inspect
 from autoopt.closing import ClosedModel
+from autoopt.core.recipe import SCHEMES, Quantize
 from autoopt.errors import CandidateFailed
 from autoopt.interpreter import outputs_of
 from autoopt.quantizing import bias, equalization, lookups, mending, ranges, sensitivity
 from autoopt.quantizing.activations import batches
 from autoopt.quantizing.calibration import extremes
 from autoopt.quantizing.graph import Graph
-from autoopt.recipe import SCHEMES, Quantize
 from autoopt.task import Inputs, side_by_side
 from autoopt.unrolling import recurrent, unrolled
 

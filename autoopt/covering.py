@@ -3,9 +3,9 @@
 import random
 from collections.abc import Mapping
 
-from autoopt.knobs import Choice, Knob, Value
-from autoopt.recipe import COMPRESSING, Finetune, Recipe
-from autoopt.space import SearchSpace
+from autoopt.core.parameters import Choice, Knob, Value
+from autoopt.core.recipe import COMPRESSING, Finetune, Recipe
+from autoopt.core.search_space import SearchSpace
 
 DRAWS = 100
 """Recipes of which the one with the most values not tried yet is taken."""

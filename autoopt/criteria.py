@@ -9,12 +9,12 @@ import numpy as np
 from autoopt import interpreter, scoring, usercode
 from autoopt import labels as labels_of
 from autoopt.closing import ClosedModel
+from autoopt.core.metrics import Metric
+from autoopt.core.validation import fail, nearest
 from autoopt.errors import ConfigError
 from autoopt.keras3_losses import in_keras2
-from autoopt.metrics import Metric
 from autoopt.stages import finetune
 from autoopt.task import Output, QualityMetric, Split, Task, apart
-from autoopt.validation import fail, nearest
 
 SEEN = 256
 """Items, on which it is looked at what a model gives."""

@@ -23,15 +23,16 @@ import plotly.graph_objects as go
 from dash import Input, Output, State, dcc, html
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from autoopt import page, screen, words
-from autoopt.budgets import SHORT_FORMS, Budget
+from autoopt import page, words
+from autoopt.core.budgets import SHORT_FORMS, Budget
+from autoopt.core.formatting import duration
+from autoopt.core.hypervolume import history
+from autoopt.core.metrics import STANDARD
 from autoopt.errors import AutooptError, ConfigError, TargetUnavailable
 from autoopt.export import SavedResults
 from autoopt.figures import front_figure, history_figure
-from autoopt.formatting import duration
-from autoopt.hypervolume import history
-from autoopt.metrics import STANDARD
 from autoopt.scale import chosen_axes
+from autoopt.system import screen
 from autoopt.watched import Watched
 
 LOCAL = ("127.0.0.1", "localhost", "::1")

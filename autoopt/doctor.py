@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 
 from autoopt.errors import AutooptError
-from autoopt.locks import private_folder
-from autoopt.scratch import PRIVATE
+from autoopt.system.locks import private_folder
+from autoopt.system.scratch import PRIVATE
 
 NEEDED = (
     "tensorflow", "tf-keras", "tensorflow-model-optimization", "ai-edge-litert", "litert-quantizer", "numpy", "optuna",

@@ -11,10 +11,10 @@ from typing import Protocol
 
 from autoopt import assemble, confirmation, foregone, pipeline
 from autoopt.agenda import Agenda
-from autoopt.candidate import Candidate, Skipped
 from autoopt.candidate_run import CandidateRun, State
+from autoopt.core.candidate import Candidate, Skipped
+from autoopt.core.formatting import duration
 from autoopt.errors import CandidateFailed, ConfigError, TargetUnavailable
-from autoopt.formatting import duration
 from autoopt.ledger import Ledger
 from autoopt.pipeline import Gate, Job
 from autoopt.process import Outcome

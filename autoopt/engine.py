@@ -19,11 +19,12 @@ from typing import Any, Self
 
 import psutil
 
-from autoopt import process, scratch
+from autoopt import process
 from autoopt.errors import TargetUnavailable
-from autoopt.locks import meeting_place
 from autoopt.pipeline import Job
 from autoopt.process import Outcome, Workplace
+from autoopt.system import scratch
+from autoopt.system.locks import meeting_place
 
 FOR_GOOD = ("done", "failed", "config")
 """States that another try would not change."""

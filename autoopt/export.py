@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoopt import records
-from autoopt.candidate import Candidate
+from autoopt.core.candidate import Candidate
+from autoopt.core.reprs import typed
+from autoopt.core.results import Pick, Results
 from autoopt.errors import ConfigError, TargetUnavailable
-from autoopt.files import write_atomically
 from autoopt.folder import StudyFolder
 from autoopt.records import Known
-from autoopt.reprs import typed
-from autoopt.results import Pick, Results
 from autoopt.store import Store
+from autoopt.system.files import write_atomically
 from autoopt.task import Manifest
 
 NAMED = 3

@@ -10,10 +10,10 @@ import numpy as np
 import plotly.graph_objects as go
 
 from autoopt import words
-from autoopt.budgets import Budget
-from autoopt.candidate import Candidate
-from autoopt.metrics import Metric
-from autoopt.results import Results
+from autoopt.core.budgets import Budget
+from autoopt.core.candidate import Candidate
+from autoopt.core.metrics import Metric
+from autoopt.core.results import Results
 from autoopt.scale import Scale, chosen_axes, fitting, role_of
 
 GREY, ACCENT, FLAT = "#8a8a8a", "#d55e00", "#3b6ea8"

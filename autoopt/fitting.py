@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from autoopt.core.parameters import Choice, Knob, Range, Value
+from autoopt.core.recipe import Channels, Finetune
+from autoopt.core.search_space import SearchSpace, bundled
 from autoopt.errors import ConfigError
 from autoopt.folder import StudyConfig
-from autoopt.knobs import Choice, Knob, Range, Value
-from autoopt.recipe import Channels, Finetune
-from autoopt.space import SearchSpace, bundled
 from autoopt.stages.channels import LEAST
 from autoopt.stages.tracing import rounded
 from autoopt.targets import Target

@@ -14,16 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autoopt import quantities, targets, yamlfile
-from autoopt import space as spaces
+from autoopt import targets
+from autoopt.core import search_space as spaces
+from autoopt.core import units, yaml_file
+from autoopt.core.recipe import MAX_SEED
+from autoopt.core.reprs import short, typed
+from autoopt.core.search_space import SearchSpace
+from autoopt.core.validation import expect_keys, expect_number, fail, nearest
 from autoopt.errors import ConfigError, TargetUnavailable
-from autoopt.locks import try_lock
-from autoopt.recipe import MAX_SEED
-from autoopt.reprs import short, typed
 from autoopt.search_options import Strategy
-from autoopt.space import SearchSpace
+from autoopt.system.locks import try_lock
 from autoopt.targets import Target
-from autoopt.validation import expect_keys, expect_number, fail, nearest
 
 LOOKING_S = 0.3
 """How long a study that seems to be held is asked for again."""
@@ -244,8 +245,8 @@ class StudyFolder:
         """
         file = self.path / "study.yaml"
         try:
-            values = yamlfile.load(file)
-        except yamlfile.Missing as error:
+            values = yaml_file.load(file)
+        except yaml_file.Missing as error:
             raise ConfigError(f"{error}; a study needs a study.yaml") from error
         try:
             return self._config({} if values is None else values, target)
@@ -318,7 +319,7 @@ def hours(where: str, given: Any) -> float:
     if isinstance(given, int | float):
         return float(expect_number(where, given, minimum=0))
     expected = "a number of hours of at least 0, or a duration such as '90 min'"
-    return 0.0 if given in ("0", "0.0") else quantities.seconds(where, given, expected=expected, bare="h") / 3600
+    return 0.0 if given in ("0", "0.0") else units.seconds(where, given, expected=expected, bare="h") / 3600
 
 
 def _texts(name: str, value: Any) -> tuple[str, ...]:
@@ -340,8 +341,8 @@ def _limits(value: Any) -> Limits:
     expect_keys("limits", value, ("job_time", "job_memory"))
     found: dict[str, Any] = {}
     if "job_time" in value:
-        found["job_seconds"] = quantities.seconds("limits.job_time", value["job_time"], expected="such as '30 min'")
+        found["job_seconds"] = units.seconds("limits.job_time", value["job_time"], expected="such as '30 min'")
     if "job_memory" in value:
-        size = quantities.size("limits.job_memory", value["job_memory"], expected="such as '4 GB'")
+        size = units.size("limits.job_memory", value["job_memory"], expected="such as '4 GB'")
         found["job_bytes"] = int(size)
     return Limits(**found)

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
-from autoopt.candidate import Candidate
+from autoopt.core.candidate import Candidate
+from autoopt.core.recipe import SCHEMES, Recipe
+from autoopt.core.search_space import SearchSpace
 from autoopt.fitting import takes
-from autoopt.recipe import SCHEMES, Recipe
-from autoopt.space import SearchSpace
 from autoopt.targets import Target
 
 STAGES = ("convert", "quantize", "proof", "accuracy", "memory", "latency", "micro", "vela")

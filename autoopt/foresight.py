@@ -6,11 +6,11 @@ import statistics
 from collections.abc import Callable, Iterable
 
 from autoopt import models, pipeline
-from autoopt.candidate import Candidate, Skipped
+from autoopt.core.candidate import Candidate, Skipped
+from autoopt.core.recipe import Recipe
 from autoopt.pipeline import Gate, Plan, Setting
 from autoopt.process import Outcome
 from autoopt.prospects import Point, Prospects, Verdict
-from autoopt.recipe import Recipe
 from autoopt.search_options import Strategy
 from autoopt.stages import STAGES
 from autoopt.store import Store

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from autoopt.core.validation import fail
 from autoopt.errors import ConfigError
 from autoopt.sizes import text_advice
 from autoopt.task import Inputs, Split
-from autoopt.validation import fail
 
 
 def read(given: Any, where: str, model: Any) -> tuple[Inputs, list[np.ndarray], Any]:

@@ -4,11 +4,11 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from autoopt import ranking
-from autoopt.candidate import Candidate
-from autoopt.recipe import SCHEMES, Recipe
-from autoopt.reprs import short
-from autoopt.results import Results
+from autoopt.core import ranking
+from autoopt.core.candidate import Candidate
+from autoopt.core.recipe import SCHEMES, Recipe
+from autoopt.core.reprs import short
+from autoopt.core.results import Results
 
 GAIN = 0.02
 """What a technique must save, as a share of what the recipe takes without it."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autoopt import jsontext, pipeline, records
+from autoopt import pipeline, records
+from autoopt.core import json_text
 from autoopt.errors import ConfigError
 from autoopt.folder import StudyFolder
 from autoopt.pipeline import Setting
@@ -67,7 +68,7 @@ def read(path: Path) -> Identity | None:
         ConfigError: if it is damaged.
     """
     try:
-        values = jsontext.unsealed(path.read_bytes())
+        values = json_text.unsealed(path.read_bytes())
         return Identity(**{**values, "objectives": tuple(values["objectives"])})
     except FileNotFoundError:
         return None

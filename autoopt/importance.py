@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from autoopt.candidate import Candidate
+from autoopt.core.candidate import Candidate
+from autoopt.core.recipe import Recipe
+from autoopt.core.results import Results
 from autoopt.guard import Verdict, techniques, verdicts
-from autoopt.recipe import Recipe
-from autoopt.results import Results
 
 BINS = 4
 """A knob of more numbers than this is cut into so many parts with equally many candidates."""

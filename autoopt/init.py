@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import criteria, fitting, foreign, given, intake, isolation, models, targets
+from autoopt import criteria, fitting, given, intake, models, targets
 from autoopt import labels as labels_of
-from autoopt import space as spaces
 from autoopt import task as tasks
+from autoopt.core import search_space as spaces
+from autoopt.core.validation import nearest
 from autoopt.errors import ConfigError
 from autoopt.labels import Inferred, Meaning
 from autoopt.scoring import BUILTIN, TOP
 from autoopt.store import Store
+from autoopt.system import foreign_files, isolation
 from autoopt.task import Split
-from autoopt.validation import nearest
 
 KEYS = ("x_train", "y_train", "x_validation", "y_validation", "x_test", "y_test", "class_names")
 SHARE = 0.15
@@ -206,7 +207,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     Raises:
         ConfigError: if it is no `.npz`, or lacks what is needed.
     """
-    arrays = foreign.arrays(path, str(path))
+    arrays = foreign_files.arrays(path, str(path))
     for name, array in arrays.items():
         if name not in KEYS:
             raise ConfigError(f"{path}: unknown array {name!r}; {nearest(name, KEYS)}")

@@ -12,13 +12,13 @@ import numpy as np
 from autoopt import criteria, given, models, usercode, weighing
 from autoopt import labels as labels_of
 from autoopt.closing import ClosedModel
+from autoopt.core.recipe import COMPRESSING, SCHEMES, Finetune, plain
+from autoopt.core.validation import fail
 from autoopt.errors import ConfigError
-from autoopt.recipe import COMPRESSING, SCHEMES, Finetune, plain
 from autoopt.stages import coverage, finetune, tracing
 from autoopt.stages.wrapped import frozen
 from autoopt.store import Store
 from autoopt.task import SPLITS, Manifest, Output, Split, Task, side_by_side
-from autoopt.validation import fail
 
 CALIBRATION_ITEMS = 256
 ONE_OUTPUT: Mapping[str, tuple[Any, ...]] = {

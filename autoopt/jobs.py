@@ -31,9 +31,9 @@ from autoopt import (
 )
 from autoopt import task as tasks
 from autoopt.closing import ClosedModel
+from autoopt.core.recipe import Quantize, Recipe
 from autoopt.errors import ResultLost
 from autoopt.labels import loss_name
-from autoopt.recipe import Quantize, Recipe
 from autoopt.stages import coverage
 from autoopt.stages.finetune import Progress, Training, outputs
 from autoopt.store import Store

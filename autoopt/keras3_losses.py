@@ -3,7 +3,7 @@
 import inspect
 from typing import Any
 
-from autoopt.validation import fail
+from autoopt.core.validation import fail
 
 REDUCTIONS = {"mean": "sum_over_batch_size", "mean_with_sample_weight": "sum_over_batch_size", None: "none"}
 """How Keras 3 sums a loss up, where Keras 2 calls it otherwise; weights of items play no part in a task."""

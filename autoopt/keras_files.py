@@ -10,8 +10,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from autoopt import foreign, keras_config
+from autoopt import keras_config
 from autoopt.errors import ConfigError
+from autoopt.system import foreign_files
 
 CODE = "if you trust the file, set allow_code=True (init: --allow-code)"
 DAMAGED = "is damaged or cut short; save or copy it anew"
@@ -42,12 +43,12 @@ def check(
     import h5py  # type: ignore[import-untyped]
 
     begin = f"{where}: model: {path}"
-    foreign.expect_regular(path, f"{where}: model", empty=True)
+    foreign_files.expect_regular(path, f"{where}: model", empty=True)
     try:
         configs = list[Any]()
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                foreign.expect_packed(archive, begin)
+                foreign_files.expect_packed(archive, begin)
                 configs += _packed(archive, begin)
         if h5py.is_hdf5(path):
             with h5py.File(path) as file:
@@ -107,7 +108,7 @@ def _expect_inside(file: Any, begin: str) -> None:
             size += found.nbytes
         elif isinstance(found, h5py.Group):
             rest += _children(found, begin)
-    foreign.expect_room(size, f"{begin} is too large")
+    foreign_files.expect_room(size, f"{begin} is too large")
 
 
 def _children(group: Any, begin: str) -> Iterator[Any]:

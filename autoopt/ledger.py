@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from autoopt import judging, records
-from autoopt.candidate import Candidate, Skipped
+from autoopt import records
+from autoopt.core import reference_values
+from autoopt.core.candidate import Candidate, Skipped
+from autoopt.core.results import Results
 from autoopt.folder import StudyFolder
 from autoopt.records import Header
-from autoopt.results import Results
 from autoopt.terms import Terms
 
 
@@ -72,8 +73,8 @@ class Ledger:
         known = {**self.candidates, candidate.number: candidate}.values()
         excesses = {}
         for budget in self.terms.budgets:
-            reference = judging.reference_value(known, budget.metric)
-            excess = judging.excess(budget, candidate.value(budget.metric), reference)
+            reference = reference_values.reference_value(known, budget.metric)
+            excess = reference_values.excess(budget, candidate.value(budget.metric), reference)
             if excess is not None:
                 excesses[budget.text] = excess
         values = [candidate.value(o) for o in self.terms.objectives]

@@ -11,8 +11,8 @@ from typing import IO, Any
 
 import psutil
 
-from autoopt.locks import private_folder, try_lock
-from autoopt.scratch import PRIVATE
+from autoopt.system.locks import private_folder, try_lock
+from autoopt.system.scratch import PRIVATE
 
 LINUX = sys.platform == "linux"
 POLL_S = 0.02

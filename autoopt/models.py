@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import closing, foreign, keras_files, rebuilding, saved_models, usercode
+from autoopt import closing, keras_files, rebuilding, saved_models, usercode
 from autoopt.closing import ClosedModel
 from autoopt.errors import ConfigError
 from autoopt.flattening import flatten
 from autoopt.replaying import NotRebuilt, reason
 from autoopt.sizes import expect_fixed, expect_numbers, expect_sizes
+from autoopt.system import foreign_files
 
 FLAT_KINDS = ("Functional", "Sequential")
 """Names of the classes whose models are nothing but graphs of layers."""
@@ -251,7 +252,7 @@ def _expect_model(path: Path, where: str) -> None:
 
     begin = f"{where}: model: {path}"
     if not path.is_dir():
-        foreign.expect_regular(path, f"{where}: model", empty=True)
+        foreign_files.expect_regular(path, f"{where}: model", empty=True)
     if path.is_dir():
         if (path / "saved_model.pb").exists():
             return

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from autoopt import words
-from autoopt.budgets import SHORT_FORMS, UNITS, Budget
-from autoopt.candidate import Candidate
 from autoopt.comparison import settings
+from autoopt.core.budgets import SHORT_FORMS, UNITS, Budget
+from autoopt.core.candidate import Candidate
+from autoopt.core.metrics import RANGE
+from autoopt.core.results import Results
+from autoopt.core.selection import DOUBT, UNCONFIRMED, WHY, advice, filled
 from autoopt.figures import COLOURING, GREY, ROLES, SHADE, WITH_ERRORS, Axis, front_layout
 from autoopt.guard import Effect, effects
-from autoopt.metrics import RANGE
-from autoopt.picking import DOUBT, UNCONFIRMED, WHY, advice, filled
-from autoopt.results import Results
 from autoopt.scale import Scale, chosen_axes, fitting
 
 MAX_CLASS_COUNTS = 50_000

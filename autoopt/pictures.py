@@ -9,10 +9,10 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autoopt.core.results import Results
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.figures import front_figure
-from autoopt.files import write_atomically
-from autoopt.results import Results
+from autoopt.system.files import write_atomically
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

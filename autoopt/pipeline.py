@@ -12,8 +12,8 @@ from importlib.metadata import version
 from typing import Any
 
 from autoopt import benchmark
+from autoopt.core.recipe import AFTER_TRAINING, SCHEMES, Finetune, Quantize, Recipe, plain
 from autoopt.jobs import JOBS
-from autoopt.recipe import AFTER_TRAINING, SCHEMES, Finetune, Quantize, Recipe, plain
 from autoopt.stages.prune import AT_ONCE
 from autoopt.targets import Target
 

@@ -24,11 +24,12 @@ from typing import Any
 
 import psutil
 
-from autoopt import lifeline, locks, machine_gate, scratch, starting, trouble
+from autoopt import machine_gate, starting, trouble
 from autoopt.errors import ResultLost, TargetUnavailable
-from autoopt.files import write_atomically
 from autoopt.pipeline import Job
 from autoopt.store import Store
+from autoopt.system import lifeline, locks, scratch
+from autoopt.system.files import write_atomically
 
 POLL_S = 0.2
 UNFORETOLD_S, FORETOLD_S = 6 * 3600.0, 3600.0

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from autoopt import screen
-from autoopt.budgets import Budget
-from autoopt.candidate import Candidate
-from autoopt.formatting import duration
-from autoopt.metrics import Metric
-from autoopt.results import Results
+from autoopt.core.budgets import Budget
+from autoopt.core.candidate import Candidate
+from autoopt.core.formatting import duration
+from autoopt.core.metrics import Metric
+from autoopt.core.results import Results
+from autoopt.system import screen
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from autoopt.core.recipe import MOST_SPARSE, SCHEMES, Prune, Quantize, Recipe, parse_structure
 from autoopt.errors import CandidateFailed
 from autoopt.inspect import Contents, Weight
 from autoopt.quantizing.graph import KINDS
-from autoopt.recipe import MOST_SPARSE, SCHEMES, Prune, Quantize, Recipe, parse_structure
 
 HOLDING = (
     *KINDS, "TRANSPOSE_CONV", "CONV_3D", "CONV_3D_TRANSPOSE", "BATCH_MATMUL", "GATHER", "EMBEDDING_LOOKUP", "DEQUANTIZE",

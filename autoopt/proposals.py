@@ -21,11 +21,11 @@ import optuna
 import sqlalchemy
 from optuna.trial import TrialState
 
-from autoopt.candidate import Candidate, Skipped
+from autoopt.core.candidate import Candidate, Skipped
+from autoopt.core.metrics import Metric
+from autoopt.core.recipe import Finetune, Recipe
+from autoopt.core.search_space import SearchSpace
 from autoopt.errors import ConfigError, TargetUnavailable
-from autoopt.metrics import Metric
-from autoopt.recipe import Finetune, Recipe
-from autoopt.space import SearchSpace
 
 RANDOM_DRAWS = 2000
 """Tries to find a recipe that was not seen before; a space is exhausted after them."""

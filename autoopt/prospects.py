@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoopt import judging
-from autoopt.candidate import Candidate
-from autoopt.recipe import Recipe
+from autoopt.core import reference_values
+from autoopt.core.candidate import Candidate
+from autoopt.core.recipe import Recipe
 from autoopt.relatives import Relatives
 from autoopt.terms import Terms
 
@@ -96,7 +96,7 @@ class Prospects:
         first = len(self.candidates)
         self.candidates, self._scores = able, scores
         self._relate(first)
-        self._references = {b.metric: judging.reference_value(able, b.metric) for b in self.budgets}
+        self._references = {b.metric: reference_values.reference_value(able, b.metric) for b in self.budgets}
         self._by_program: dict[tuple[object, ...], list[Candidate]] = {}
         for c in able:
             self._by_program.setdefault(program(c.recipe), []).append(c)
@@ -223,7 +223,7 @@ class Prospects:
         best = {**floors, **({self.quality: self._score(hope)} if math.isfinite(hope) else {})}
         for budget in self.budgets:
             value = best.get(budget.metric)
-            excess = judging.margin(budget, value, self._references[budget.metric])
+            excess = reference_values.margin(budget, value, self._references[budget.metric])
             if value is not None and excess is not None and excess > 0:
                 shown = self.metrics[budget.metric].show(value)
                 bound = "at most" if budget.sense == ">=" else "at least"
@@ -245,7 +245,7 @@ class Prospects:
 
     def _fits(self, c: Candidate) -> bool:
         """Whether a candidate is inside the budgets: one that is not beats nobody, for it never stands on the front."""
-        margins = (judging.margin(b, c.value(b.metric), self._references[b.metric]) for b in self.budgets)
+        margins = (reference_values.margin(b, c.value(b.metric), self._references[b.metric]) for b in self.budgets)
         return all(margin is not None and margin <= 0 for margin in margins)
 
     def _no_worse(self, c: Candidate, recipe: Recipe, metric: str, floors: Mapping[str, float]) -> bool:

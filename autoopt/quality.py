@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from autoopt.core.metrics import Measurement, Scores, pack_outcomes, wilson
 from autoopt.errors import CandidateFailed
 from autoopt.labels import BINARY, CLASSES, Meaning
-from autoopt.metrics import Measurement, Scores, pack_outcomes, wilson
 from autoopt.scoring import Score, rounded
 from autoopt.task import Inputs, Manifest, Split
 

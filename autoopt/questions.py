@@ -3,11 +3,11 @@
 import sys
 from collections.abc import Mapping, Sequence
 
-from autoopt import screen
-from autoopt.budgets import SHORT_FORMS
+from autoopt.core.budgets import SHORT_FORMS
+from autoopt.core.metrics import Metric
+from autoopt.core.results import Results
 from autoopt.errors import ConfigError
-from autoopt.metrics import Metric
-from autoopt.results import Results
+from autoopt.system import screen
 
 QUESTIONS = {"max_accuracy_drop": "", **SHORT_FORMS}
 """What `ask` asks for: a short form of a budget, and the metric that it limits (`` for the task's own)."""

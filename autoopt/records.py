@@ -17,17 +17,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from autoopt import budgets as budget_syntax
-from autoopt import equivalence as equivalences
-from autoopt import jsontext
-from autoopt.budgets import Budget
-from autoopt.candidate import Candidate, Skipped
+from autoopt.core import budgets as budget_syntax
+from autoopt.core import equivalence as equivalences
+from autoopt.core import json_text
+from autoopt.core.budgets import Budget
+from autoopt.core.candidate import Candidate, Skipped
+from autoopt.core.metrics import METRIC_SHAPE, STANDARD, Metric, expect_outcomes
+from autoopt.core.validation import Shape, expect_present, expect_shape
 from autoopt.errors import ConfigError, TargetUnavailable
-from autoopt.files import write_atomically
 from autoopt.folder import StudyFolder
-from autoopt.metrics import METRIC_SHAPE, STANDARD, Metric, expect_outcomes
 from autoopt.store import Store
-from autoopt.validation import Shape, expect_present, expect_shape
+from autoopt.system.files import write_atomically
 
 T = TypeVar("T")
 LARGEST_BYTES = 100_000_000
@@ -300,7 +300,7 @@ def write(path: Path, values: Mapping[str, Any], *, indent: int | None = None) -
     Raises:
         TargetUnavailable: if the disk is full or the folder can't be written.
     """
-    write_atomically(path, jsontext.sealed(values, indent=indent))
+    write_atomically(path, json_text.sealed(values, indent=indent))
 
 
 def set_aside(folder: StudyFolder) -> tuple[Damage, ...]:
@@ -338,7 +338,7 @@ def _read(path: Path, make: Callable[[Mapping[str, Any]], T]) -> T | Damage | No
             return Damage(path=path, reason="it is no file")
         if found.st_size > LARGEST_BYTES:
             return Damage(path=path, reason=f"it has {found.st_size} bytes")
-        return make(jsontext.unsealed(path.read_bytes()))
+        return make(json_text.unsealed(path.read_bytes()))
     except FileNotFoundError:
         return Damage(path=path, reason="it is a link to nothing") if path.is_symlink() else None
     except OSError as error:

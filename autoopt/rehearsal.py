@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from autoopt import covering, fitting, pipeline, suspicions, terms
+from autoopt.core.parameters import Knob, Value
+from autoopt.core.recipe import COMPRESSING, SCHEMES, Finetune, Recipe
 from autoopt.engine import default_job_bytes, default_slots
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.folder import StudyConfig, StudyFolder
-from autoopt.knobs import Knob, Value
 from autoopt.models import reports_of
 from autoopt.pipeline import Job
 from autoopt.process import Outcome, Workplace, run
-from autoopt.recipe import COMPRESSING, SCHEMES, Finetune, Recipe
 from autoopt.store import Store
 
 NIGHT_H = 10.0

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from autoopt.recipe import SCHEMES, Recipe
+from autoopt.core.recipe import SCHEMES, Recipe
 
 PRECISION = {"float32": 0, "float16": 0, "int16x8": 1, "dynamic": 1, "int8": 2, "int8_io": 2}
 """Post-training schemes, the mildest first."""

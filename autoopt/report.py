@@ -9,9 +9,9 @@ import jinja2
 from plotly.offline import get_plotlyjs
 
 from autoopt import importance, page, words
-from autoopt.files import write_atomically
-from autoopt.formatting import duration
-from autoopt.results import Results
+from autoopt.core.formatting import duration
+from autoopt.core.results import Results
+from autoopt.system.files import write_atomically
 
 _DATE_KEYS = ("finished", "date", "created", "started")
 _TIMES = {

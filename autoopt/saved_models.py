@@ -6,9 +6,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from autoopt import foreign, keras_config
+from autoopt import keras_config
 from autoopt.errors import ConfigError
 from autoopt.keras_files import CODE
+from autoopt.system import foreign_files
 
 GRAPH, KERAS = "saved_model.pb", "keras_metadata.pb"
 OTHER_FORMS = ("saved_model.cpb", "saved_model.pbtxt")
@@ -42,13 +43,13 @@ def check(path: Path, where: str, *, allow_code: bool = False) -> None:
     begin = f"{where}: model: {path}"
     for file in path.rglob("*"):
         if not file.is_dir():
-            foreign.expect_regular(file, f"{where}: model", empty=True)  # markers may be empty
+            foreign_files.expect_regular(file, f"{where}: model", empty=True)  # markers may be empty
     for name in OTHER_FORMS:
         if (path / name).exists():
             raise ConfigError(f"{begin} holds its graph twice, as {GRAPH} and as {name}; expected {GRAPH} alone")
     model = saved_model_pb2.SavedModel()
     try:
-        model.ParseFromString(foreign.read(path / GRAPH, f"{where}: model"))
+        model.ParseFromString(foreign_files.read(path / GRAPH, f"{where}: model"))
     except DecodeError as error:
         raise ConfigError(f"{begin}: its {GRAPH} {DAMAGED}") from error
     if not model.meta_graphs:

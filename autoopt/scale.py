@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autoopt.candidate import Candidate
-from autoopt.metrics import Metric
-from autoopt.results import Results
+from autoopt.core.candidate import Candidate
+from autoopt.core.metrics import Metric
+from autoopt.core.results import Results
 
 LOG_FROM = 15.0
 """A metric (no fraction) whose largest value is this many times its smallest gets a logarithmic axis."""

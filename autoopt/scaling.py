@@ -7,7 +7,7 @@ import numpy as np
 
 from autoopt import interpreter, quality
 from autoopt.closing import ClosedModel
-from autoopt.metrics import difference
+from autoopt.core.metrics import difference
 from autoopt.stages import finetune
 from autoopt.task import Inputs, Manifest, Split
 

@@ -5,8 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from autoopt.metrics import Metric
-from autoopt.results import Results
+from autoopt.core.metrics import Metric
+from autoopt.core.results import Results
 from autoopt.scale import Scale, fitting, measured, role_of
 
 MARKS = {"dominated": ".", "out of budget": "x", "front": "o", "baseline": "*"}

@@ -16,11 +16,11 @@ from typing import Any
 
 from autoopt import fitting, foregone, identity, pipeline, provenance, records, terms
 from autoopt.agenda import Agenda
-from autoopt.candidate import Candidate
+from autoopt.core.candidate import Candidate
+from autoopt.core.recipe import Finetune, Recipe
 from autoopt.driver import TICK_S, Driver
 from autoopt.engine import Engine, default_job_bytes, default_slots
 from autoopt.errors import ConfigError, TargetUnavailable
-from autoopt.files import write_atomically
 from autoopt.folder import StudyConfig, StudyFolder
 from autoopt.foresight import Foresight
 from autoopt.identity import Identity
@@ -30,11 +30,11 @@ from autoopt.pipeline import Setting
 from autoopt.process import Outcome, Workplace
 from autoopt.progress import Snapshot, View
 from autoopt.proposals import Proposals, one_line_errors
-from autoopt.recipe import Finetune, Recipe
 from autoopt.records import Header
 from autoopt.spent import Spent
 from autoopt.stopping import CONFIRMED, INTERRUPTED, Reason
 from autoopt.store import Store
+from autoopt.system.files import write_atomically
 
 ELSEWHERE = "measured on another machine or with other versions of the libraries"
 """Said beside a latency whose reference was measured again since."""

@@ -9,14 +9,16 @@ from typing import Any, Self
 
 import numpy as np
 
-from autoopt import benchmark, budgets, foreign, inspect, interpreter, isolation, latency_statistics, quality
+from autoopt import benchmark, inspect, interpreter, quality
 from autoopt import labels as labels_of
+from autoopt.core import budgets, latency_statistics
+from autoopt.core.metrics import STANDARD, Measurement, Metric
+from autoopt.core.metrics import difference as difference_of
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.inspect import Contents
 from autoopt.labels import Meaning
-from autoopt.metrics import STANDARD, Measurement, Metric
-from autoopt.metrics import difference as difference_of
 from autoopt.quality import Quality
+from autoopt.system import foreign_files, isolation
 from autoopt.targets import Rounds, Target
 from autoopt.task import Inputs
 
@@ -67,12 +69,12 @@ class Items:
         Raises:
             ConfigError: if there is none, or it does not hold as many labels as items.
         """
-        known = foreign.names(path)
+        known = foreign_files.names(path)
         names = next((pair for pair in PAIRS if set(pair) <= set(known)), ())
         if not names:
             wanted = ", ".join(f"{x} and {y}" for x, y in PAIRS)
             raise ConfigError(f"{path}: expected {wanted}; got {', '.join(known) or 'nothing'}")
-        arrays = foreign.arrays(path, str(path), names)
+        arrays = foreign_files.arrays(path, str(path), names)
         x, y = (arrays[name] for name in names)
         for name, array in arrays.items():
             if array.ndim == 0 or array.dtype.kind not in "biuf":
@@ -124,7 +126,7 @@ def examine(path: Path) -> tuple[bytes, Contents]:
     Raises:
         ConfigError: if it is no `.tflite`, or one that can't be run by itself.
     """
-    file = foreign.read(path)
+    file = foreign_files.read(path)
     try:
         contents = isolation.call(_contents, file)
     except CandidateFailed as error:

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 import autoopt
-from autoopt import lifeline, scratch
+from autoopt.system import lifeline, scratch
 
 _METHOD = os.environ.get("AUTOOPT_START", "forkserver" if lifeline.LINUX else "spawn")
 TRIES = 3
@@ -41,7 +41,7 @@ def process(target: Callable[..., None], *arguments: Any) -> tuple[Any, Any]:
         try:
             with _starting, _clean(scratch.place(), method):
                 if method == "forkserver":
-                    context.set_forkserver_preload(["autoopt.lifeline", "autoopt.preload", "autoopt.process"])
+                    context.set_forkserver_preload(["autoopt.system.lifeline", "autoopt.preload", "autoopt.process"])
                 made = context.Process(target=target, args=(answer, *arguments), daemon=False)
                 made.start()
                 made.server = _server().get("_forkserver_pid") if method == "forkserver" else None

@@ -11,7 +11,7 @@ import struct
 from pathlib import Path
 
 from autoopt.errors import TargetUnavailable
-from autoopt.files import write_atomically
+from autoopt.system.files import write_atomically
 
 MAGIC = b"autoopt1"
 _DIGEST_SIZE = hashlib.sha256().digest_size

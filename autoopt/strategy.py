@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from autoopt.knobs import Knob, Value
-from autoopt.recipe import COMPRESSING, SCHEMES, Finetune, Quantize, Recipe
-from autoopt.space import Choose, SearchSpace
+from autoopt.core.parameters import Knob, Value
+from autoopt.core.recipe import COMPRESSING, SCHEMES, Finetune, Quantize, Recipe
+from autoopt.core.search_space import Choose, SearchSpace
 
 T = TypeVar("T")
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from autoopt import records
+from autoopt.core.recipe import Recipe
+from autoopt.core.validation import expect_number, fail
 from autoopt.export import SavedResults, load
-from autoopt.files import write_atomically
 from autoopt.folder import StudyFolder
 from autoopt.folder import hours as in_hours
 from autoopt.progress import Recorder, View, usual
-from autoopt.recipe import Recipe
-from autoopt.validation import expect_number, fail
+from autoopt.system.files import write_atomically
 
 
 def run(

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 
 from autoopt import usercode
+from autoopt.core.metrics import Metric
+from autoopt.core.recipe import Finetune
+from autoopt.core.reprs import short
+from autoopt.core.validation import fail
 from autoopt.errors import ConfigError
 from autoopt.labels import Meaning, settings, single
-from autoopt.metrics import Metric
-from autoopt.recipe import Finetune
-from autoopt.reprs import short
-from autoopt.validation import fail
 
 MORE = ("counted", "weights")
 """Arrays of a split that few tasks have."""

@@ -10,17 +10,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autoopt import scatter, screen, words
-from autoopt.budgets import Budget
-from autoopt.candidate import Candidate
+from autoopt import scatter, words
 from autoopt.comparison import Comparison, Difference, Reading
-from autoopt.metrics import Metric
-from autoopt.results import Pick, Results
+from autoopt.core.budgets import Budget
+from autoopt.core.candidate import Candidate
+from autoopt.core.metrics import Metric
+from autoopt.core.results import Pick, Results
+from autoopt.system import screen
 
 if TYPE_CHECKING:
+    from autoopt.core.search_space import SearchSpace
     from autoopt.doctor import Finding
     from autoopt.export import SavedResults
-    from autoopt.space import SearchSpace
     from autoopt.standalone import Report
 
 GAP = "  "
@@ -232,7 +233,7 @@ def print_end(results: "SavedResults") -> None:
 
 def print_status(results: "SavedResults", counts: Mapping[str, int], running: int | None) -> None:
     """How far a study is, and what failed."""
-    from autoopt.formatting import duration
+    from autoopt.core.formatting import duration
 
     state = f"running (process {running})" if running else "not running"
     screen.say(f"{results.study}: {len(results.candidates)} candidates, {state}")

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from autoopt import budgets as budget_syntax
-from autoopt import equivalence
-from autoopt.budgets import Budget
+from autoopt.core import budgets as budget_syntax
+from autoopt.core import equivalence
+from autoopt.core.budgets import Budget
+from autoopt.core.metrics import STANDARD, Metric
+from autoopt.core.search_space import SearchSpace
 from autoopt.errors import ConfigError
 from autoopt.folder import StudyConfig
-from autoopt.metrics import STANDARD, Metric
 from autoopt.pipeline import Setting
-from autoopt.space import SearchSpace
 from autoopt.targets import Target
 
 TIMED = ("latency_ms", "latency_ratio")

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from autoopt.core.validation import fail
 from autoopt.errors import ConfigError
-from autoopt.validation import fail
 
 MODULE = "autoopt_user_task"
 """The name under which `task.py` is imported."""

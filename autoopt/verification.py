@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import foreign
 from autoopt.bundle import GUARDED, MODEL, SAMPLES
 from autoopt.bundle.card import NAME as CARD
 from autoopt.bundle.ends import End, names
 from autoopt.bundle.escaping import one_line
 from autoopt.bundle.samples import Samples, here, run
+from autoopt.core.reprs import html_text, short
+from autoopt.core.validation import fail
 from autoopt.errors import CandidateFailed, ConfigError
-from autoopt.reprs import html_text, short
-from autoopt.validation import fail
+from autoopt.system import foreign_files
 
 RELATIVE = 1e-4
 """Of the largest output: by how much floats may differ, which other processors add up in another order."""
@@ -193,7 +193,7 @@ def _read(path: Path, name: str) -> bytes:
         raise ConfigError(f"{path}: {name} is missing; export the candidate again")
     if not file.resolve().is_relative_to(path.resolve()):
         raise ConfigError(f"{file}: leads out of the bundle; expected a file of its own")
-    return foreign.read(file, empty=True)
+    return foreign_files.read(file, empty=True)
 
 
 def _intact(name: str, data: bytes, digest: Any) -> Check:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from autoopt import jsontext
+from autoopt.core import json_text
 from autoopt.export import SavedResults, load_again
 from autoopt.folder import StudyFolder
 from autoopt.records import Known
@@ -52,7 +52,7 @@ class Watched:
         if folder.driver() is None:
             return {}
         try:
-            found = jsontext.parse(folder.now.read_bytes())
+            found = json_text.parse(folder.now.read_bytes())
         except (OSError, ValueError):
             return {"running": []}
         return found if isinstance(found, dict) else {"running": []}

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from autoopt.core.validation import fail
 from autoopt.errors import ConfigError
 from autoopt.task import broadcast
-from autoopt.validation import fail
 
 
 def of_items(

@@ -4,12 +4,12 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from autoopt.budgets import Budget
-from autoopt.candidate import Candidate
-from autoopt.metrics import RANGE, Measurement, Metric
-from autoopt.picking import UNCONFIRMED, filled
-from autoopt.reprs import typed
-from autoopt.results import Results
+from autoopt.core.budgets import Budget
+from autoopt.core.candidate import Candidate
+from autoopt.core.metrics import RANGE, Measurement, Metric
+from autoopt.core.reprs import typed
+from autoopt.core.results import Results
+from autoopt.core.selection import UNCONFIRMED, filled
 
 UNCOMPARED = ("latency_ratio", "agreement")
 """Metrics that are told against the baseline already."""

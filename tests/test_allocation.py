@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoopt import convert, inspect, models, proof
-from autoopt.recipe import MOST_SPARSE, Finetune, Prune, Recipe
+from autoopt.core.recipe import MOST_SPARSE, Finetune, Prune, Recipe
 from autoopt.stages import allocation
 
 sizes = st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 400), min_size=1)

@@ -6,7 +6,7 @@ import tf_keras
 import tiny
 
 from autoopt import convert, inspect, models, proof
-from autoopt.recipe import Prune
+from autoopt.core.recipe import Prune
 from autoopt.stages.apart import taken_apart
 from autoopt.task import Split
 

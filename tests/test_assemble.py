@@ -8,9 +8,9 @@ import pytest
 from builders import METRICS, measured
 
 from autoopt import assemble, words
-from autoopt.candidate import Candidate
-from autoopt.metrics import INTERVAL, RANGE, Measurement
-from autoopt.recipe import Recipe
+from autoopt.core.candidate import Candidate
+from autoopt.core.metrics import INTERVAL, RANGE, Measurement
+from autoopt.core.recipe import Recipe
 
 PROCESSES = [[[(ns // 2, ns)] * 5] for ns in (2_000_000, 2_020_000, 1_980_000, 2_010_000, 1_990_000)]
 """Of five processes, a round of pairs: a file that takes half as long as the reference, which itself is not so steady."""

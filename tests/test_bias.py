@@ -8,12 +8,12 @@ import tf_keras
 import tiny
 
 from autoopt import convert
+from autoopt.core.recipe import Quantize
 from autoopt.interpreter import outputs_of
 from autoopt.quantizing.activations import batches
 from autoopt.quantizing.bias import correct, means
 from autoopt.quantizing.graph import Graph
 from autoopt.quantizing.sensitivity import sqnr_db
-from autoopt.recipe import Quantize
 
 layers = tf_keras.layers
 IMAGES = tiny.split(40, 2).inputs

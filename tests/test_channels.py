@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoopt import convert, inspect, models, proof, stages
+from autoopt.core.recipe import Channels, Finetune, Recipe
 from autoopt.errors import CandidateFailed
-from autoopt.recipe import Channels, Finetune, Recipe
 from autoopt.stages import channels
 from autoopt.stages.tracing import Group, rounded, trace
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import autoopt
 from autoopt.comparison import ABSENT, compare, settings
+from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
 from autoopt.errors import ConfigError
-from autoopt.recipe import Cluster, Finetune, Prune, Recipe
 
 
 def test_only_what_differs_in_the_recipes_is_listed_in_the_pipelines_order() -> None:

@@ -14,11 +14,11 @@ from litert_quantizer import qtyping, quantizer
 from litert_quantizer import recipe as quantizer_recipes
 
 from autoopt import convert, inspect, jobs, models, proof
+from autoopt.core.recipe import BY_RANGES, SCHEMES, Quantize, Recipe, plain
 from autoopt.errors import CandidateFailed
 from autoopt.interpreter import outputs_of
 from autoopt.quantizing.graph import Graph
 from autoopt.quantizing.sensitivity import sqnr_db
-from autoopt.recipe import BY_RANGES, SCHEMES, Quantize, Recipe, plain
 
 layers = tf_keras.layers
 IMAGES = tiny.split(128, 2).inputs

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoopt import covering
-from autoopt.knobs import Choice
-from autoopt.recipe import COMPRESSING, Finetune, Recipe
-from autoopt.space import SearchSpace, bundled, load, parse
+from autoopt.core.parameters import Choice
+from autoopt.core.recipe import COMPRESSING, Finetune, Recipe
+from autoopt.core.search_space import SearchSpace, bundled, load, parse
 
 
 def held(space: SearchSpace, recipes: list[Recipe]) -> set[tuple[str, Any]]:

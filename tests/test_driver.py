@@ -11,11 +11,11 @@ from world import SPACE, Told, World, plain, run, study, usual_accuracy
 
 from autoopt import driver as module
 from autoopt.candidate_run import MOVES, CandidateRun, State
+from autoopt.core.recipe import Finetune, Prune, Recipe
 from autoopt.driver import KILLED_WAITS_S, MOST_KILLS, Driver
 from autoopt.errors import CandidateFailed, ConfigError, TargetUnavailable
 from autoopt.pipeline import Job
 from autoopt.proposals import Proposal
-from autoopt.recipe import Finetune, Prune, Recipe
 from autoopt.search_options import Strategy
 from autoopt.stopping import INTERRUPTED, Kind
 from autoopt.store import Store

@@ -14,12 +14,13 @@ import pytest
 import tinystudy as tiny
 
 import autoopt
-from autoopt import pipeline, scratch
+from autoopt import pipeline
 from autoopt.engine import Engine, default_job_bytes, default_slots
 from autoopt.errors import TargetUnavailable
 from autoopt.pipeline import Job
 from autoopt.process import Workplace
 from autoopt.store import Store
+from autoopt.system import scratch
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:

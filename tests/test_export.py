@@ -12,11 +12,11 @@ from saved_study import END, FILE, candidates, study  # noqa: F401 - the fixture
 
 import autoopt
 from autoopt.bundle.card import card_text, make_card
-from autoopt.candidate import Candidate, Confirmation
+from autoopt.core.candidate import Candidate, Confirmation
+from autoopt.core.metrics import Measurement, pack_outcomes
+from autoopt.core.recipe import Recipe
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.folder import StudyFolder
-from autoopt.metrics import Measurement, pack_outcomes
-from autoopt.recipe import Recipe
 from autoopt.store import Store
 
 

@@ -3,8 +3,8 @@
 import pytest
 from nights import HOSTILE, METRICS, baseline, candidate, failure, realistic, results
 
+from autoopt.core.metrics import Metric
 from autoopt.figures import front_figure
-from autoopt.metrics import Metric
 
 
 def traces(figure):

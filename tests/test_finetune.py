@@ -9,7 +9,7 @@ import tf_keras
 import tiny
 
 from autoopt import models, stages
-from autoopt.recipe import Channels, Cluster, Finetune, Prune, Recipe
+from autoopt.core.recipe import Channels, Cluster, Finetune, Prune, Recipe
 from autoopt.stages import distillation, normalization
 from autoopt.stages.finetune import Progress, outputs
 from autoopt.task import Split

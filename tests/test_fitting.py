@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoopt import fitting, intake, stages
+from autoopt.core.recipe import Channels, Finetune, plain
+from autoopt.core.search_space import SearchSpace, bundled, load, parse
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.fitting import centred, fitted, takes, without_vain_ratios
 from autoopt.folder import StudyFolder
-from autoopt.recipe import Channels, Finetune, plain
-from autoopt.space import SearchSpace, bundled, load, parse
 from autoopt.store import Store
 
 layers = tf_keras.layers

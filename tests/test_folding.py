@@ -6,7 +6,7 @@ import tf_keras
 import tiny
 
 from autoopt import convert, inspect, models, proof
-from autoopt.recipe import Cluster, Finetune, Recipe
+from autoopt.core.recipe import Cluster, Finetune, Recipe
 from autoopt.stages import folding
 
 layers = tf_keras.layers

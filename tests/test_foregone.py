@@ -2,9 +2,9 @@
 
 import pytest
 
-from autoopt.candidate import Candidate
+from autoopt.core.candidate import Candidate
+from autoopt.core.recipe import Channels, Cluster, Finetune, Prune, Quantize, Recipe
 from autoopt.foregone import failure
-from autoopt.recipe import Channels, Cluster, Finetune, Prune, Quantize, Recipe
 
 REASON = "TensorFlow can't convert to int16x8: no kernel for it"
 """Of a model's graph."""

@@ -10,14 +10,15 @@ import pytest
 import tinystudy as tiny
 
 import autoopt
-from autoopt import foresight, jsontext, pipeline, prospects, records, targets, words
-from autoopt.candidate import Candidate
+from autoopt import foresight, pipeline, prospects, records, targets, words
+from autoopt.core import json_text
+from autoopt.core.candidate import Candidate
+from autoopt.core.metrics import STANDARD, Measurement, Metric
+from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
 from autoopt.export import SavedResults
 from autoopt.foresight import Foresight
-from autoopt.metrics import STANDARD, Measurement, Metric
 from autoopt.pipeline import Setting
 from autoopt.progress import Silent, Snapshot, Spending
-from autoopt.recipe import Cluster, Finetune, Prune, Recipe
 from autoopt.search_options import Strategy
 from autoopt.store import Store
 from autoopt.strategy import siblings
@@ -157,7 +158,7 @@ def test_what_was_skipped_by_too_small_a_margin_is_taken_up_again(
     results, _ = searched
     folder = Path(shutil.copytree(results.folder.path, tmp_path / "study"))
     [note] = (folder / "out" / "skipped").glob("*.json")
-    records.write(note, jsontext.unsealed(note.read_bytes()) | {"kind": "dominated"})
+    records.write(note, json_text.unsealed(note.read_bytes()) | {"kind": "dominated"})
     (folder / "study.yaml").write_text(STUDY)  # without the budget nothing speaks against it
     told = Told()
     again = autoopt.run(folder, view=told)

@@ -8,9 +8,9 @@ from builders import candidate, failed, measured, recipes, results
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autoopt.core.metrics import pack_outcomes
+from autoopt.core.recipe import SCHEMES, Cluster, Finetune, Prune, Recipe
 from autoopt.guard import GAIN, effects, verdicts
-from autoopt.metrics import pack_outcomes
-from autoopt.recipe import SCHEMES, Cluster, Finetune, Prune, Recipe
 
 OBJECTIVES = ("accuracy", "latency_ms", "compressed_bytes")
 PRUNED = Recipe(prune=Prune(sparsity=0.5))

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoopt import importance
-from autoopt.candidate import Candidate
-from autoopt.metrics import Measurement
-from autoopt.recipe import Cluster, Finetune, Prune, Recipe
+from autoopt.core.candidate import Candidate
+from autoopt.core.metrics import Measurement
+from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
 
 
 def made(number: int, recipe: Recipe, accuracy: float, size: float) -> Candidate:

@@ -9,10 +9,11 @@ import tiny
 from ai_edge_litert import schema_py_generated as schema
 from click.testing import CliRunner
 
-from autoopt import budgets, convert, init, intake, quality
+from autoopt import convert, init, intake, quality
 from autoopt import models as bring
 from autoopt import task as tasks
 from autoopt.cli import main
+from autoopt.core import budgets
 from autoopt.errors import ConfigError
 from autoopt.folder import StudyFolder
 from autoopt.store import Store

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoopt import convert, inspect
+from autoopt.core.recipe import SCHEMES, Quantize
 from autoopt.errors import CandidateFailed
-from autoopt.recipe import SCHEMES, Quantize
 
 layers = tf_keras.layers
 

@@ -10,9 +10,9 @@ import tiny
 
 from autoopt import QualityMetric, Task, intake, models, quality
 from autoopt import task as tasks
+from autoopt.core.recipe import Finetune
+from autoopt.core.search_space import parse
 from autoopt.errors import ConfigError
-from autoopt.recipe import Finetune
-from autoopt.space import parse
 from autoopt.store import Store
 from autoopt.task import Manifest, Split, apart, side_by_side
 

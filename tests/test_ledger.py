@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from builders import METRICS, candidate, failed
 
-from autoopt import budgets, judging
-from autoopt.candidate import Skipped
+from autoopt.core import budgets, reference_values
+from autoopt.core.candidate import Skipped
+from autoopt.core.recipe import Prune, Recipe
 from autoopt.export import load
 from autoopt.folder import StudyFolder
 from autoopt.ledger import Ledger
-from autoopt.recipe import Prune, Recipe
 from autoopt.terms import Terms
 
 TERMS = Terms(
@@ -107,5 +107,5 @@ def test_a_budget_is_read_against_the_first_scheme_where_the_target_refuses_the_
         assert (
             (kept.told(one)[1][text] <= 0)
             == results.fits(one)
-            == judging.inside(one, terms.budgets, results.candidates)
+            == reference_values.inside(one, terms.budgets, results.candidates)
         )

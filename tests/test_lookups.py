@@ -6,9 +6,9 @@ import tf_keras
 import tiny
 
 from autoopt import convert, inspect, proof
+from autoopt.core.recipe import SCHEMES, Recipe
 from autoopt.errors import CandidateFailed
 from autoopt.interpreter import outputs_of
-from autoopt.recipe import SCHEMES, Recipe
 
 layers = tf_keras.layers
 WORDS = {tiny.INPUT: np.random.default_rng(0).integers(0, 300, (64, 6)).astype(np.int32)}

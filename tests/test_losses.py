@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoopt import stages
-from autoopt.recipe import Channels, Finetune, Prune, Recipe
+from autoopt.core.recipe import Channels, Finetune, Prune, Recipe
 from autoopt.stages import allocation, distillation, losses, salience
 from autoopt.stages.tracing import trace
 from autoopt.task import Split, broadcast

@@ -9,9 +9,9 @@ import tf_keras
 import tiny
 
 from autoopt import convert, inspect, proof
+from autoopt.core.recipe import SCHEMES, Quantize, Recipe
 from autoopt.errors import CandidateFailed
 from autoopt.interpreter import outputs_of
-from autoopt.recipe import SCHEMES, Quantize, Recipe
 
 layers = tf_keras.layers
 POST_TRAINING = [name for name, scheme in SCHEMES.items() if not scheme.qat]

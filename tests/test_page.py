@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoopt import page
-from autoopt.candidate import Confirmation
-from autoopt.metrics import Measurement, Metric
-from autoopt.results import Results
+from autoopt.core.candidate import Confirmation
+from autoopt.core.metrics import Measurement, Metric
+from autoopt.core.results import Results
 
 
 def night(**more: object) -> Results:

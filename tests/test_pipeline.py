@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoopt import pipeline, targets
+from autoopt.core.recipe import SCHEMES, Channels, Cluster, Finetune, Prune, Quantize, Recipe
 from autoopt.jobs import JOBS
 from autoopt.pipeline import Setting
-from autoopt.recipe import SCHEMES, Channels, Cluster, Finetune, Prune, Quantize, Recipe
 
 SETTING = Setting(
     task="t" * 64, fingerprint="f", model="m" * 64, target=targets.find("host"), machine="here", threads=1

@@ -17,11 +17,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from autoopt import machine_gate, pipeline, process, scratch
+from autoopt import machine_gate, pipeline, process
 from autoopt.errors import CandidateFailed, TargetUnavailable
-from autoopt.locks import private_folder
 from autoopt.pipeline import Job
 from autoopt.process import Outcome, Workplace, run
+from autoopt.system import scratch
+from autoopt.system.locks import private_folder
 from autoopt.trouble import describe
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="jobs are forked and frozen on Linux alone")
@@ -234,7 +235,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 @linux
 def test_folders_of_dead_runs_are_swept_and_those_of_living_ones_stay(temporary: Path) -> None:
-    code = "import sys; from autoopt import scratch; print(scratch.place(), flush=True); sys.stdin.read()"
+    code = "import sys; from autoopt.system import scratch; print(scratch.place(), flush=True); sys.stdin.read()"
     environment = {**os.environ, "TMPDIR": str(temporary)}
 
     def begun() -> tuple[subprocess.Popen[str], Path]:

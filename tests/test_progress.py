@@ -11,8 +11,8 @@ from builders import results as made_results
 from rich.console import Console
 
 from autoopt import progress
-from autoopt.formatting import duration
-from autoopt.metrics import STANDARD, Metric
+from autoopt.core.formatting import duration
+from autoopt.core.metrics import STANDARD, Metric
 from autoopt.progress import Live, Notebook, Plain, Recorder, Silent, Snapshot, describe, summary, usual
 
 VALUES = {"accuracy": 0.9, "latency_ms": 0.5, "compressed_bytes": 1000.0}

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from autoopt import convert, inspect, models, proof
+from autoopt.core.recipe import BY_RANGES, SCHEMES, Cluster, Prune, Quantize
 from autoopt.errors import CandidateFailed
-from autoopt.recipe import BY_RANGES, SCHEMES, Cluster, Prune, Quantize
 from autoopt.task import Split
 
 layers = tf_keras.layers

@@ -7,12 +7,12 @@ from pathlib import Path
 import optuna
 import pytest
 
+from autoopt.core.metrics import STANDARD
+from autoopt.core.recipe import Finetune
+from autoopt.core.search_space import SearchSpace, parse
 from autoopt.errors import ConfigError
 from autoopt.folder import SAMPLERS
-from autoopt.metrics import STANDARD
 from autoopt.proposals import Proposals
-from autoopt.recipe import Finetune
-from autoopt.space import SearchSpace, parse
 
 SPACE = {
     "prune": {"sparsity": [0.3, 0.5, 0.7], "frequency": 10},

@@ -11,11 +11,11 @@ from builders import METRICS, candidate, recipes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoopt import budgets as budget_syntax
-from autoopt.candidate import Candidate
-from autoopt.hypervolume import non_dominated
+from autoopt.core import budgets as budget_syntax
+from autoopt.core.candidate import Candidate
+from autoopt.core.hypervolume import non_dominated
+from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
 from autoopt.prospects import ENOUGH, ONE_SHOT_MARGIN, Prospects
-from autoopt.recipe import Cluster, Finetune, Prune, Recipe
 from autoopt.relatives import milder
 from autoopt.terms import Terms
 

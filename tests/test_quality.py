@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from autoopt import quality
+from autoopt.core.metrics import resampled_difference, unpack_outcomes, wilson
 from autoopt.errors import CandidateFailed
 from autoopt.labels import BINARY, CLASSES, LABELS, VALUES, Meaning, single
-from autoopt.metrics import resampled_difference, unpack_outcomes, wilson
 from autoopt.scoring import Score
 from autoopt.task import Split
 

@@ -13,8 +13,8 @@ from builders import candidate, results
 from click.testing import CliRunner, Result
 
 from autoopt import questions
+from autoopt.core.results import Results
 from autoopt.errors import ConfigError
-from autoopt.results import Results
 
 STUDY = results(
     candidate(0, "baseline", accuracy=0.95, latency_ms=8.0, size_bytes=8e6, compressed_bytes=7e6),

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoopt import convert
+from autoopt.core.recipe import Quantize
 from autoopt.interpreter import outputs_of
 from autoopt.quantizing.ranges import BINS, OUTSIDE, mse, percentile
 from autoopt.quantizing.sensitivity import sqnr_db
-from autoopt.recipe import Quantize
 
 spread = st.floats(0.01, 1000)
 samples = st.builds(

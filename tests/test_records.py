@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sound import candidates, skips
 
-from autoopt import budgets, cli, jsontext, records
-from autoopt.candidate import Candidate, Skipped
+from autoopt import cli, records
+from autoopt.core import budgets, json_text
+from autoopt.core.candidate import Candidate, Skipped
+from autoopt.core.recipe import Prune, Recipe
 from autoopt.errors import ConfigError
 from autoopt.export import load
 from autoopt.folder import StudyFolder
 from autoopt.ledger import Ledger
-from autoopt.recipe import Prune, Recipe
 from autoopt.records import Damage, Header
 from autoopt.store import Store
 from autoopt.terms import Terms
@@ -68,7 +69,7 @@ def test_what_was_written_is_read(study: StudyFolder) -> None:
     assert found.damaged == ()
     assert found.header is not None
     assert found.header.budgets == TERMS.budgets
-    assert all(jsontext.CHECKSUM in json.loads(path.read_text()) for path in files(study))
+    assert all(json_text.CHECKSUM in json.loads(path.read_text()) for path in files(study))
 
 
 @given(st.data())
@@ -90,7 +91,7 @@ def test_what_an_earlier_version_wrote_without_a_checksum_is_read(study: StudyFo
     before = records.read(study)
     path = files(study)[which]
     values = json.loads(path.read_text())
-    del values[jsontext.CHECKSUM]
+    del values[json_text.CHECKSUM]
     path.write_text(json.dumps(values))
     assert records.read(study) == before
 
@@ -126,7 +127,7 @@ def test_what_is_no_file_is_damaged_and_nobody_waits_for_it(study: StudyFolder, 
 def changed(path: Path, /, **values: object) -> None:
     """A record as somebody edits it who takes the checksum out."""
     plain = json.loads(path.read_text()) | values
-    del plain[jsontext.CHECKSUM]
+    del plain[json_text.CHECKSUM]
     path.write_text(json.dumps(plain))
 
 

@@ -17,10 +17,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
-from autoopt.candidate import Candidate, Confirmation
 from autoopt.cli import main
-from autoopt.metrics import STANDARD, Measurement, Metric, pack_outcomes, wilson
-from autoopt.recipe import Cluster, Prune, Recipe
+from autoopt.core.candidate import Candidate, Confirmation
+from autoopt.core.metrics import STANDARD, Measurement, Metric, pack_outcomes, wilson
+from autoopt.core.recipe import Cluster, Prune, Recipe
 from autoopt.report import render, write
 
 

@@ -9,7 +9,7 @@ from builders import METRICS, candidate, failed, results
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoopt.results import Results
+from autoopt.core.results import Results
 from autoopt.scatter import ROWS, Axis, draw
 
 values = st.floats(1e-6, 1e9)

@@ -5,11 +5,11 @@ import pytest
 import tiny
 
 from autoopt import convert
+from autoopt.core.recipe import Quantize
 from autoopt.errors import CandidateFailed
 from autoopt.interpreter import outputs_of
 from autoopt.quantizing.graph import Graph
 from autoopt.quantizing.sensitivity import kept, sqnr_db
-from autoopt.recipe import Quantize
 
 IMAGES = tiny.split(128, 2).inputs
 

@@ -7,8 +7,8 @@ import tf_keras
 import tiny
 
 from autoopt import convert, interpreter, models, stages
+from autoopt.core.recipe import INITIALISATIONS, Channels, Cluster, Finetune, Prune, Recipe
 from autoopt.errors import CandidateFailed
-from autoopt.recipe import INITIALISATIONS, Channels, Cluster, Finetune, Prune, Recipe
 from autoopt.stages.finetune import Progress, batches
 
 layers = tf_keras.layers

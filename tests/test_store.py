@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoopt.errors import TargetUnavailable
-from autoopt.files import write_atomically
 from autoopt.store import Store
+from autoopt.system.files import write_atomically
 
 KEY = "ab12cd"
 

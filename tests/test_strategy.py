@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoopt import strategy
-from autoopt.knobs import Choice, Range
-from autoopt.recipe import SCHEMES, Channels, Cluster, Finetune, Prune, Quantize, Recipe
-from autoopt.space import SearchSpace, parse
+from autoopt.core.parameters import Choice, Range
+from autoopt.core.recipe import SCHEMES, Channels, Cluster, Finetune, Prune, Quantize, Recipe
+from autoopt.core.search_space import SearchSpace, parse
 from autoopt.strategy import PATIENCE, Waiting, next_of
 
 DEFAULTS = Finetune()

@@ -10,8 +10,8 @@ import tiny
 from ai_edge_litert.interpreter import Interpreter
 
 from autoopt import convert, targets
+from autoopt.core.recipe import SCHEMES
 from autoopt.errors import CandidateFailed, ConfigError
-from autoopt.recipe import SCHEMES
 from autoopt.targets import tflm_runner
 from autoopt.targets.tables import compress
 

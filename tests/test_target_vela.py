@@ -7,8 +7,8 @@ import tf_keras
 import tiny
 
 from autoopt import convert, targets
+from autoopt.core.recipe import SCHEMES
 from autoopt.errors import CandidateFailed, ConfigError
-from autoopt.recipe import SCHEMES
 
 pytest.importorskip("ethosu.vela", reason="pip install 'autoopt[npu]'")
 

@@ -11,7 +11,8 @@ import pytest
 import tf_keras
 import tiny
 
-from autoopt import convert, latency_statistics, targets
+from autoopt import convert, targets
+from autoopt.core import latency_statistics
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.targets import runner
 

@@ -13,8 +13,8 @@ import tiny
 
 from autoopt import QualityMetric, intake
 from autoopt import task as tasks
+from autoopt.core.recipe import Finetune
 from autoopt.errors import ConfigError
-from autoopt.recipe import Finetune
 from autoopt.store import Store
 from autoopt.task import Manifest, Split
 

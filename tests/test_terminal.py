@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoopt import terminal, words
-from autoopt.candidate import Candidate, Confirmation
 from autoopt.comparison import compare
-from autoopt.metrics import Measurement
-from autoopt.recipe import Cluster, Finetune, Prune, Recipe
-from autoopt.results import Results
+from autoopt.core.candidate import Candidate, Confirmation
+from autoopt.core.metrics import Measurement
+from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
+from autoopt.core.results import Results
 
 LONG = Recipe(
     prune=Prune(sparsity=0.5, structure="2:4"),

@@ -8,8 +8,8 @@ import tiny
 
 from autoopt import QualityMetric, Task, intake, stages, usercode
 from autoopt import task as tasks
+from autoopt.core.recipe import Finetune, Prune, Recipe
 from autoopt.errors import ConfigError
-from autoopt.recipe import Finetune, Prune, Recipe
 from autoopt.store import Store
 from autoopt.task import Split
 

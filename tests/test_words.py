@@ -7,10 +7,10 @@ import pytest
 from builders import METRICS, candidate, measured, results
 
 from autoopt import words
-from autoopt.budgets import parse
-from autoopt.candidate import Candidate, Confirmation
-from autoopt.metrics import Measurement, pack_outcomes
-from autoopt.recipe import Recipe
+from autoopt.core.budgets import parse
+from autoopt.core.candidate import Candidate, Confirmation
+from autoopt.core.metrics import Measurement, pack_outcomes
+from autoopt.core.recipe import Recipe
 
 
 def night() -> list[Candidate]:

@@ -22,8 +22,8 @@ from autoopt.bundle.meaning import of_outputs
 from autoopt.bundle.python import NAME as PREDICT
 from autoopt.bundle.python import predict_py
 from autoopt.bundle.recording import Recording, fed, record
-from autoopt.candidate import Candidate
-from autoopt.results import Results
+from autoopt.core.candidate import Candidate
+from autoopt.core.results import Results
 from autoopt.store import Store
 from autoopt.task import Manifest
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from autoopt import words
 from autoopt.bundle.escaping import code_span, markdown
-from autoopt.candidate import Candidate
-from autoopt.metrics import RANGE, Metric
-from autoopt.results import Results
+from autoopt.core.candidate import Candidate
+from autoopt.core.metrics import RANGE, Metric
+from autoopt.core.results import Results
 
 NAME = "card.json"
 TEXT = "card.md"

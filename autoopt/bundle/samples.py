@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import foreign
 from autoopt.bundle import replay
 from autoopt.bundle.ends import End
 from autoopt.errors import CandidateFailed, ConfigError, TargetUnavailable
+from autoopt.system import foreign_files
 from autoopt.targets import runner
 from autoopt.targets.host import why
 
@@ -60,7 +60,7 @@ class Samples:
             ConfigError: if it is damaged, or holds something else.
         """
         names = _names(inputs, outputs)
-        found = foreign.arrays(io.BytesIO(data), where, damaged="damaged")
+        found = foreign_files.arrays(io.BytesIO(data), where, damaged="damaged")
         missing = [name for name in names if name not in found]
         if missing:
             raise ConfigError(f"{where}: expected {', '.join(names)}; {missing[0]} is missing")

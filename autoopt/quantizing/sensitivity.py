@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from autoopt.core.recipe import Quantize
 from autoopt.errors import CandidateFailed
 from autoopt.interpreter import outputs_of
 from autoopt.quantizing.graph import Graph, Layer, floating
-from autoopt.recipe import Quantize
 from autoopt.task import Inputs
 
 ITEMS = 64

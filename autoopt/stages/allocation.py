@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from autoopt.recipe import MOST_SPARSE
+from autoopt.core.recipe import MOST_SPARSE
 from autoopt.stages import losses
 from autoopt.stages.finetune import Training
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from autoopt.recipe import parse_structure
+from autoopt.core.recipe import parse_structure
 from autoopt.stages.allocation import shares
 from autoopt.stages.finetune import Training
 from autoopt.stages.wrapped import KEPT, Wrapped, clone, kept, kernels

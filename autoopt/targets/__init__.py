@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping
 
+from autoopt.core.latency_statistics import Rounds
+from autoopt.core.validation import nearest
 from autoopt.errors import ConfigError
-from autoopt.latency_statistics import Rounds
 from autoopt.targets.adb import Adb
 from autoopt.targets.address import Address
 from autoopt.targets.host import Host
@@ -11,7 +12,6 @@ from autoopt.targets.micro import Micro
 from autoopt.targets.protocol import Target, Timing
 from autoopt.targets.ssh import Ssh
 from autoopt.targets.vela import Vela
-from autoopt.validation import nearest
 
 __all__ = ["TARGETS", "Rounds", "Target", "Timing", "find"]
 

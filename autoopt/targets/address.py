@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
+from autoopt.core.validation import nearest
 from autoopt.errors import ConfigError
-from autoopt.validation import nearest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from autoopt import quantities
+from autoopt.core import units
+from autoopt.core.recipe import SCHEMES, Quantize
 from autoopt.errors import CandidateFailed, ConfigError
-from autoopt.recipe import SCHEMES, Quantize
 from autoopt.targets.address import Address
 from autoopt.targets.protocol import Timing, installed
 from autoopt.targets.tables import compress
@@ -47,10 +47,10 @@ class Micro:
             self.objectives = ("quality", "memory_bytes", "flash_bytes")
         where = f"target {address.text}"
         expected = "the arena's size such as micro:64KB"
-        self.arena = int(quantities.size(where, address.where, expected=expected, tiny=True))
+        self.arena = int(units.size(where, address.where, expected=expected, tiny=True))
         if self.arena < 1:
             raise ConfigError(f"{where}: expected an arena of 1 byte or more")
-        self.budgets = (f"memory_bytes <= {self.arena}" + (" B" if self.arena < quantities.TINY else ""),)
+        self.budgets = (f"memory_bytes <= {self.arena}" + (" B" if self.arena < units.TINY else ""),)
 
     def refuses(self, scheme: str, how: Quantize | None = None) -> str:
         """TFLM has no kernels that mix float activations with stored integers or halves; layers in float it runs."""

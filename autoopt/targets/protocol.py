@@ -6,9 +6,9 @@ from typing import Any, Protocol
 
 import tenacity
 
+from autoopt.core.latency_statistics import Rounds
+from autoopt.core.recipe import Quantize
 from autoopt.errors import ConfigError, TargetLost
-from autoopt.latency_statistics import Rounds
-from autoopt.recipe import Quantize
 
 ATTEMPTS = 3
 asking_again = tenacity.retry(

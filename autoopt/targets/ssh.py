@@ -9,7 +9,7 @@ import subprocess
 from typing import Any
 
 from autoopt.errors import CandidateFailed, ConfigError, TargetLost, TargetUnavailable
-from autoopt.locks import private_folder
+from autoopt.system.locks import private_folder
 from autoopt.targets import runner
 from autoopt.targets.address import Address
 from autoopt.targets.host import RUNNER, why

@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from autoopt.core.recipe import SCHEMES, Quantize
 from autoopt.errors import CandidateFailed, ConfigError
-from autoopt.recipe import SCHEMES, Quantize
 from autoopt.targets.address import Address
 from autoopt.targets.protocol import Timing, installed
 

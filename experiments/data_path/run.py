@@ -25,7 +25,7 @@ import numpy as np
 import tf_keras
 
 from autoopt import stages
-from autoopt.recipe import Cluster, Finetune, Prune, Recipe
+from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
 from autoopt.stages import finetune
 from autoopt.stages.wrapped import keep_skipped
 from autoopt.targets.runner import processor

@@ -65,11 +65,11 @@ REPEATS = 3
 
 def grow(folder: Path, number: int) -> None:
     """Lay records of other recipes beside those that a study has made."""
+    from autoopt.core.recipe import Finetune
     from autoopt.export import load
     from autoopt.folder import StudyFolder
     from autoopt.ledger import Ledger
     from autoopt.proposals import Proposals
-    from autoopt.recipe import Finetune
     from autoopt.terms import Terms
 
     results = load(folder)
@@ -138,7 +138,7 @@ def resumed(folder: Path, trials: int) -> float:
 def refreshed(folder: Path) -> float:
     """Seconds in which the page is drawn anew after one candidate more, median."""
     from autoopt import dashboard
-    from autoopt.files import write_atomically
+    from autoopt.system.files import write_atomically
     from autoopt.watched import Watched
 
     watched = Watched([folder])

@@ -26,7 +26,8 @@ os.environ |= {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 import numpy as np
 from scipy import stats
 
-from autoopt import benchmark, convert, latency_statistics, targets
+from autoopt import benchmark, convert, targets
+from autoopt.core import latency_statistics
 from autoopt.targets.runner import processor
 
 HERE = Path(__file__).parent

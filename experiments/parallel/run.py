@@ -19,9 +19,9 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
 from autoopt.folder import StudyFolder
 from autoopt.progress import Silent
-from autoopt.recipe import Cluster, Finetune, Prune, Recipe
 from autoopt.search import Search
 from autoopt.targets.runner import processor
 

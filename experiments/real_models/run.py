@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 import autoopt
-from autoopt.candidate import Candidate
+from autoopt.core.candidate import Candidate
+from autoopt.core.formatting import duration
 from autoopt.export import SavedResults
-from autoopt.formatting import duration
 from autoopt.progress import Plain
 
 HERE = Path(__file__).resolve().parent

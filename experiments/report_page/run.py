@@ -25,13 +25,13 @@ import numpy as np
 import psutil
 from selenium import webdriver
 
-from autoopt.candidate import Candidate
+from autoopt.core.candidate import Candidate
+from autoopt.core.metrics import STANDARD, Measurement, Metric, pack_outcomes, wilson
+from autoopt.core.recipe import Cluster, Prune, Recipe
+from autoopt.core.results import Results
 from autoopt.export import load
 from autoopt.folder import StudyFolder
-from autoopt.metrics import STANDARD, Measurement, Metric, pack_outcomes, wilson
-from autoopt.recipe import Cluster, Prune, Recipe
 from autoopt.report import write
-from autoopt.results import Results
 from autoopt.targets.runner import processor
 
 HERE = Path(__file__).parent

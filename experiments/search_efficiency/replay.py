@@ -36,13 +36,13 @@ from plotly.colors import qualitative
 from plotly.subplots import make_subplots
 from table import HERE, STUDY
 
-from autoopt.candidate import Candidate
+from autoopt.core.candidate import Candidate
+from autoopt.core.metrics import Metric
+from autoopt.core.recipe import Finetune, Recipe
 from autoopt.folder import StudyFolder
-from autoopt.metrics import Metric
 from autoopt.process import Outcome
 from autoopt.progress import Silent
 from autoopt.proposals import Proposals, _sampler
-from autoopt.recipe import Finetune, Recipe
 from autoopt.search import Search
 from autoopt.search_options import Strategy
 from autoopt.store import Store

@@ -13,14 +13,14 @@ import json
 from pathlib import Path
 
 from autoopt import process
+from autoopt.core.parameters import Choice
+from autoopt.core.recipe import Finetune, Recipe
+from autoopt.core.search_space import SearchSpace
 from autoopt.folder import StudyFolder
-from autoopt.knobs import Choice
 from autoopt.pipeline import plan, probe
 from autoopt.process import Workplace
 from autoopt.progress import Plain
-from autoopt.recipe import Finetune, Recipe
 from autoopt.search import Search
-from autoopt.space import SearchSpace
 
 HERE = Path(__file__).resolve().parent
 STUDY = HERE / "digits"

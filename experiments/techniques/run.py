@@ -17,10 +17,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import autoopt
-from autoopt.candidate import Candidate
+from autoopt.core.candidate import Candidate
+from autoopt.core.recipe import SCHEMES, Channels, Cluster, Finetune, Prune, Quantize, Recipe
 from autoopt.export import SavedResults
 from autoopt.progress import Plain
-from autoopt.recipe import SCHEMES, Channels, Cluster, Finetune, Prune, Quantize, Recipe
 from autoopt.targets.runner import processor
 
 HERE = Path(__file__).resolve().parent

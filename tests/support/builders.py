@@ -6,10 +6,10 @@ from pathlib import Path
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from autoopt.budgets import parse
-from autoopt.candidate import Candidate
-from autoopt.metrics import STANDARD, Measurement, Metric
-from autoopt.recipe import (
+from autoopt.core.budgets import parse
+from autoopt.core.candidate import Candidate
+from autoopt.core.metrics import STANDARD, Measurement, Metric
+from autoopt.core.recipe import (
     ALLOCATIONS,
     FROZEN,
     GRANULARITIES,
@@ -26,7 +26,7 @@ from autoopt.recipe import (
     Quantize,
     Recipe,
 )
-from autoopt.results import Results
+from autoopt.core.results import Results
 
 # A shared machine makes time limits per example meaningless, and a failing example is printed anyway.
 settings.register_profile("autoopt", deadline=None, database=None, max_examples=50)

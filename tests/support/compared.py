@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 from builders import candidate, failed, measured, results
 
-from autoopt.candidate import Candidate, Confirmation
-from autoopt.metrics import pack_outcomes
-from autoopt.recipe import Cluster, Finetune, Prune, Recipe
+from autoopt.core.candidate import Candidate, Confirmation
+from autoopt.core.metrics import pack_outcomes
+from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
 
 TUNED = Finetune(epochs=3)
 BASELINE = Recipe()

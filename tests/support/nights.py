@@ -2,12 +2,12 @@
 
 import json
 
-from autoopt.budgets import parse
-from autoopt.candidate import Candidate
+from autoopt.core.budgets import parse
+from autoopt.core.candidate import Candidate
+from autoopt.core.metrics import STANDARD, Measurement, Metric, wilson
+from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
+from autoopt.core.results import Results
 from autoopt.folder import StudyFolder
-from autoopt.metrics import STANDARD, Measurement, Metric, wilson
-from autoopt.recipe import Cluster, Finetune, Prune, Recipe
-from autoopt.results import Results
 
 METRICS = {"accuracy": Metric(name="accuracy", direction="max", unit="fraction")} | dict(STANDARD)
 HOSTILE = "<script>alert(1)</script>"

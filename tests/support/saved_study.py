@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from autoopt.candidate import Candidate
+from autoopt.core.candidate import Candidate
+from autoopt.core.metrics import Measurement
+from autoopt.core.recipe import Recipe
 from autoopt.folder import StudyFolder
-from autoopt.metrics import Measurement
-from autoopt.recipe import Recipe
 from autoopt.store import Store
 
 FILE = b"pretend this is a model"

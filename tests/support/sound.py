@@ -5,8 +5,8 @@ import base64
 from builders import recipes
 from hypothesis import strategies as st
 
-from autoopt.candidate import Candidate, Confirmation, Skipped
-from autoopt.metrics import INTERVAL, RANGE, RESIDENT, Measurement
+from autoopt.core.candidate import Candidate, Confirmation, Skipped
+from autoopt.core.metrics import INTERVAL, RANGE, RESIDENT, Measurement
 
 positive = st.floats(0, 1e300)
 finite = st.floats(allow_nan=False, allow_infinity=False)

@@ -7,7 +7,7 @@ import numpy as np
 import tf_keras
 
 from autoopt import Task, convert, models, stages
-from autoopt.recipe import SCHEMES, Cluster, Finetune, Quantize, Recipe
+from autoopt.core.recipe import SCHEMES, Cluster, Finetune, Quantize, Recipe
 from autoopt.stages.finetune import Training
 from autoopt.task import Manifest, Split
 

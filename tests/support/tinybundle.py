@@ -9,11 +9,11 @@ import tf_keras
 
 import autoopt
 from autoopt import convert, inspect
-from autoopt.candidate import Candidate
+from autoopt.core.candidate import Candidate
+from autoopt.core.metrics import Measurement
+from autoopt.core.recipe import Recipe
 from autoopt.export import SavedResults
 from autoopt.folder import StudyFolder
-from autoopt.metrics import Measurement
-from autoopt.recipe import Recipe
 from autoopt.store import Store
 from autoopt.task import Manifest, Split
 

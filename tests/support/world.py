@@ -7,9 +7,12 @@ from typing import Any
 
 from builders import METRICS, measured
 
-from autoopt import budgets, targets
+from autoopt import targets
 from autoopt.agenda import Agenda
-from autoopt.candidate import Candidate
+from autoopt.core import budgets
+from autoopt.core.candidate import Candidate
+from autoopt.core.recipe import Finetune, Recipe
+from autoopt.core.search_space import parse
 from autoopt.driver import Driver
 from autoopt.folder import StudyConfig, StudyFolder
 from autoopt.foresight import Foresight
@@ -18,9 +21,7 @@ from autoopt.pipeline import Job, Setting
 from autoopt.process import Outcome
 from autoopt.progress import Silent
 from autoopt.proposals import Proposals
-from autoopt.recipe import Finetune, Recipe
 from autoopt.search_options import Strategy
-from autoopt.space import parse
 from autoopt.spent import Spent
 from autoopt.store import Store
 from autoopt.terms import Terms
