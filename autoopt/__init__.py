@@ -26,8 +26,8 @@ _HOMES = {
     "Candidate": "core.candidate",
     "Pick": "core.results",
     "Results": "core.results",
-    "QualityMetric": "task",
-    "Task": "task",
+    "QualityMetric": "models.task",
+    "Task": "models.task",
     "verdicts": "guard",
     "compare": "comparison",
     "verify": "verification",
@@ -54,10 +54,10 @@ if TYPE_CHECKING:
     from autoopt.errors import TargetUnavailable as TargetUnavailable
     from autoopt.export import load as load
     from autoopt.guard import verdicts as verdicts
+    from autoopt.models.task import QualityMetric as QualityMetric
+    from autoopt.models.task import Task as Task
     from autoopt.study import confirm as confirm
     from autoopt.study import run as run
-    from autoopt.task import QualityMetric as QualityMetric
-    from autoopt.task import Task as Task
     from autoopt.verification import verify as verify
 
 

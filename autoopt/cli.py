@@ -328,7 +328,7 @@ def init(
     class_names; what is missing is split off x_train.
     """
     from autoopt.init import create_apart
-    from autoopt.sizes import parse
+    from autoopt.models.input_shapes import parse
 
     create_apart(
         folder,

@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 
 from autoopt import inspect
-from autoopt.closing import ClosedModel
 from autoopt.core.recipe import SCHEMES, Quantize
 from autoopt.errors import CandidateFailed
 from autoopt.interpreter import outputs_of
+from autoopt.models.opaque import ClosedModel
+from autoopt.models.task import Inputs, side_by_side
+from autoopt.models.unrolling import recurrent, unrolled
 from autoopt.quantizing import bias, equalization, lookups, mending, ranges, sensitivity
 from autoopt.quantizing.activations import batches
 from autoopt.quantizing.calibration import extremes
 from autoopt.quantizing.graph import Graph
-from autoopt.task import Inputs, side_by_side
-from autoopt.unrolling import recurrent, unrolled
 
 INDICES = ("INT32", "INT64")
 """Types of whole numbers that values are no more."""

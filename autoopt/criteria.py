@@ -6,15 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import interpreter, scoring, usercode
-from autoopt import labels as labels_of
-from autoopt.closing import ClosedModel
+from autoopt import interpreter
 from autoopt.core.metrics import Metric
 from autoopt.core.validation import fail, nearest
 from autoopt.errors import ConfigError
-from autoopt.keras3_losses import in_keras2
+from autoopt.models import labels as labels_of
+from autoopt.models import scoring, user_code
+from autoopt.models.keras3_losses import in_keras2
+from autoopt.models.opaque import ClosedModel
+from autoopt.models.task import Output, QualityMetric, Split, Task, apart
 from autoopt.stages import finetune
-from autoopt.task import Output, QualityMetric, Split, Task, apart
 
 SEEN = 256
 """Items, on which it is looked at what a model gives."""
@@ -186,7 +187,7 @@ def _describe_own(metric: QualityMetric, where: str) -> dict[str, Any]:
     told = Metric(name=metric.name, direction=metric.direction, unit=metric.unit)
     if told.unit not in ("", "fraction"):
         fail(f"{where}: metric.unit", "'fraction' or ''", metric.unit)
-    function = usercode.describe(metric.function, f"{where}: metric.function")
+    function = user_code.describe(metric.function, f"{where}: metric.function")
     plain = {"name": metric.name, "direction": metric.direction, "unit": metric.unit, "function": function}
     parameters = inspect.signature(metric.function).parameters
     free = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -230,9 +231,9 @@ def _describe_loss(loss: Any, where: str) -> Any:
     if isinstance(loss, tf_keras.losses.Loss):
         if type(loss).__module__.partition(".")[0] == "tf_keras":
             return {"keras": tf_keras.losses.serialize(loss)}
-        if not usercode.bound(loss):  # another process could not build it again
+        if not user_code.bound(loss):  # another process could not build it again
             kind = type(loss).__name__
             raise ConfigError(
-                f"{where}: loss: expected a loss of Keras, or a function (labels, outputs), got {kind!r}; {usercode.BIND}"
+                f"{where}: loss: expected a loss of Keras, or a function (labels, outputs), got {kind!r}; {user_code.BIND}"
             )
-    return usercode.describe(loss, f"{where}: loss")
+    return user_code.describe(loss, f"{where}: loss")

@@ -12,10 +12,10 @@ from autoopt.core.reprs import typed
 from autoopt.core.results import Pick, Results
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.folder import StudyFolder
+from autoopt.models.task import Manifest
 from autoopt.records import Known
 from autoopt.store import Store
 from autoopt.system.files import write_atomically
-from autoopt.task import Manifest
 
 NAMED = 3
 """Damaged records that a warning names."""

@@ -5,9 +5,10 @@ import json
 import statistics
 from collections.abc import Callable, Iterable
 
-from autoopt import models, pipeline
+from autoopt import pipeline
 from autoopt.core.candidate import Candidate, Skipped
 from autoopt.core.recipe import Recipe
+from autoopt.models import loading
 from autoopt.pipeline import Gate, Plan, Setting
 from autoopt.process import Outcome
 from autoopt.prospects import Point, Prospects, Verdict
@@ -168,7 +169,7 @@ class Foresight:
             return None
         stage, how = gate.point
         if how == "done":
-            return self.prospects.reached(models.reports_of(data), gate.point)
+            return self.prospects.reached(loading.reports_of(data), gate.point)
         epochs = json.loads(data)["epochs"]
         report = {"stage": stage, "epochs": epochs, "judged_epoch": len(epochs)}
         return self.prospects.reached([report], gate.point)

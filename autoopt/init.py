@@ -10,17 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import criteria, fitting, given, intake, models, targets
-from autoopt import labels as labels_of
-from autoopt import task as tasks
+from autoopt import criteria, fitting, intake, targets
 from autoopt.core import search_space as spaces
 from autoopt.core.validation import nearest
 from autoopt.errors import ConfigError
-from autoopt.labels import Inferred, Meaning
-from autoopt.scoring import BUILTIN, TOP
+from autoopt.models import labels as labels_of
+from autoopt.models import loading
+from autoopt.models import task as tasks
+from autoopt.models import user_data as given
+from autoopt.models.labels import Inferred, Meaning
+from autoopt.models.scoring import BUILTIN, TOP
+from autoopt.models.task import Split
 from autoopt.store import Store
 from autoopt.system import foreign_files, isolation
-from autoopt.task import Split
 
 KEYS = ("x_train", "y_train", "x_validation", "y_validation", "x_test", "y_test", "class_names")
 SHARE = 0.15
@@ -103,7 +105,7 @@ def create(
     if space not in known:
         raise ConfigError(f"space: no bundled space {space!r}; {nearest(space, known)}")
     arrays = read(data)
-    loaded = models.load(model, str(model), allow_code=allow_code, signature=signature, input_size=input_size)
+    loaded = loading.load(model, str(model), allow_code=allow_code, signature=signature, input_size=input_size)
     if len(loaded.inputs) > 1 or len(loaded.outputs) > 1:
         ends = f"{len(loaded.inputs)} inputs and {len(loaded.outputs)} outputs"
         raise ConfigError(

@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import criteria, given, models, usercode, weighing
-from autoopt import labels as labels_of
-from autoopt.closing import ClosedModel
+from autoopt import criteria
 from autoopt.core.recipe import COMPRESSING, SCHEMES, Finetune, plain
 from autoopt.core.validation import fail
 from autoopt.errors import ConfigError
+from autoopt.models import item_weights, loading, user_code, user_data
+from autoopt.models import labels as labels_of
+from autoopt.models.opaque import ClosedModel
+from autoopt.models.task import SPLITS, Manifest, Output, Split, Task, side_by_side
 from autoopt.stages import coverage, finetune, tracing
 from autoopt.stages.wrapped import frozen
 from autoopt.store import Store
-from autoopt.task import SPLITS, Manifest, Output, Split, Task, side_by_side
 
 CALIBRATION_ITEMS = 256
 ONE_OUTPUT: Mapping[str, tuple[Any, ...]] = {
@@ -82,8 +83,8 @@ def prepare(task: Task, path: Path, store: Store) -> Intake:
         ConfigError: for the first thing that is wrong.
     """
     where = str(path)
-    custom, notes = models.by_own_names(task.custom_objects or {}), list[str]()
-    model = models.load(
+    custom, notes = loading.by_own_names(task.custom_objects or {}), list[str]()
+    model = loading.load(
         task.model,
         where,
         custom_objects=custom,
@@ -94,11 +95,11 @@ def prepare(task: Task, path: Path, store: Store) -> Intake:
     )
     if not isinstance(model, ClosedModel) and not model.weights:
         raise ConfigError(f"{where}: model: has no weights, so there is nothing to make small")
-    read = {name: given.read(getattr(task, name), f"{where}: {name}", model) for name in SPLITS[:3]}
+    read = {name: user_data.read(getattr(task, name), f"{where}: {name}", model) for name in SPLITS[:3]}
     pairs = {name: (inputs, labels) for name, (inputs, labels, _) in read.items()}
     splits = {name: Split(inputs=inputs, labels=side_by_side(labels)) for name, (inputs, labels) in pairs.items()}
     for name, split in splits.items():
-        given.check_split(split, f"{where}: {name}", model)
+        user_data.check_split(split, f"{where}: {name}", model)
         if len(split.labels) != len(split):
             fail(f"{where}: {name}: labels", f"{len(split)} labels, one an item", len(split.labels))
     outputs = _outputs({name: labels for name, (_, labels) in pairs.items()}, where, model)
@@ -111,7 +112,7 @@ def prepare(task: Task, path: Path, store: Store) -> Intake:
     warnings += said
     if metric["function"] is None:
         splits = {name: _masked(split, model) for name, split in splits.items()}
-    weights = weighing.of_items(read["train"][2], task.class_weight, pairs["train"][1], model, where)
+    weights = item_weights.of_items(read["train"][2], task.class_weight, pairs["train"][1], model, where)
     splits["train"] = dataclasses.replace(splits["train"], weights=weights)
     warnings += [
         f"{name}: weights of items are for training; the metric counts every item alike, and they are left out"
@@ -119,19 +120,19 @@ def prepare(task: Task, path: Path, store: Store) -> Intake:
         if read[name][2] is not None
     ]
     splits["calibration"] = _calibration(task, splits["train"], where, model)
-    described = {name: usercode.describe(o, f"{where}: custom_objects: {name}", "class") for name, o in custom.items()}
+    described = {name: user_code.describe(o, f"{where}: custom_objects: {name}", "class") for name, o in custom.items()}
     several = loss["outputs"].values() if outputs else [loss]
     functions = [d for d in (*several, metric["function"]) if isinstance(d, dict) and "module" in d]
     for found in (*functions, *described.values()):
-        usercode.refuse_neighbour(found, path)
+        user_code.refuse_neighbour(found, path)
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     code: dict[str, Any] = {}
     if described and not isinstance(model, ClosedModel):
         own = any(d["module"] == "" for d in described.values())
         code = {"objects": described, "source": text if own else "", "path": str(path) if own else ""}
     needs_source = any(d["module"] == "" for d in functions)
-    model_key = models.fingerprint(model, code)
-    store.put(model_key, models.pack(model, code=code))
+    model_key = loading.fingerprint(model, code)
+    store.put(model_key, loading.pack(model, code=code))
     keys = {}
     for name, split in splits.items():
         keys[name] = split.digest
@@ -216,9 +217,9 @@ def _calibration(task: Task, train: Split, where: str, model: Any) -> Split:
         return Split(inputs={name: a[chosen] for name, a in train.inputs.items()}, labels=nothing)
     wanted = task.calibration
     if hasattr(wanted, "element_spec"):
-        wanted = given.read_dataset(wanted, f"{where}: calibration", model)[0]
-    split = Split(inputs=given.inputs(wanted, f"{where}: calibration", model), labels=nothing)
-    given.check_split(split, f"{where}: calibration", model)
+        wanted = user_data.read_dataset(wanted, f"{where}: calibration", model)[0]
+    split = Split(inputs=user_data.inputs(wanted, f"{where}: calibration", model), labels=nothing)
+    user_data.check_split(split, f"{where}: calibration", model)
     return split
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from autoopt.errors import CandidateFailed
-from autoopt.task import Inputs, side_by_side
+from autoopt.models.task import Inputs, side_by_side
 
 BATCH = 32
 

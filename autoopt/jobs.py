@@ -15,30 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import (
-    benchmark,
-    convert,
-    crosscheck,
-    inspect,
-    intake,
-    interpreter,
-    models,
-    proof,
-    quality,
-    scaling,
-    stages,
-    targets,
-)
-from autoopt import task as tasks
-from autoopt.closing import ClosedModel
+from autoopt import benchmark, convert, inspect, intake, interpreter, proof, scaling, stages, targets
 from autoopt.core.recipe import Quantize, Recipe
 from autoopt.errors import ResultLost
-from autoopt.labels import loss_name
+from autoopt.models import crosscheck, loading, quality
+from autoopt.models import task as tasks
+from autoopt.models.labels import loss_name
+from autoopt.models.opaque import ClosedModel
+from autoopt.models.task import Manifest, Split
 from autoopt.stages import coverage
 from autoopt.stages.finetune import Progress, Training, outputs
 from autoopt.store import Store
 from autoopt.targets import Target
-from autoopt.task import Manifest, Split
 
 REHEARSED_STEPS, REHEARSED_ITEMS = 6, 64
 COVERED_STEPS = 2
@@ -133,7 +121,7 @@ def train_stage(context: Context) -> bytes:
     kept = context.store.get(state)
     begun = None if kept is None else Progress.from_bytes(kept)
     trained, report = stages.run(name, model, settings, _training(context), begun)
-    packed = models.pack(trained, [*reports, report], like=context.parents[0])
+    packed = loading.pack(trained, [*reports, report], like=context.parents[0])
     context.store.path(state).unlink(missing_ok=True)  # as large as several models, and of no more use
     return packed
 
@@ -150,13 +138,13 @@ def rehearse(context: Context) -> bytes:
     few = dataclasses.replace(whole, train=train, validation=whole.validation.some(REHEARSED_ITEMS))
     trained, report = stages.run(name, model, settings, few)
     report |= {"steps": few.steps(settings["finetune"]), "peak_bytes": _peak_bytes()}
-    return models.pack(trained, [report], like=context.parents[0])
+    return loading.pack(trained, [report], like=context.parents[0])
 
 
 def cover(context: Context) -> bytes:
     """A step or two of each of the training stages named by the setting `stages`: packed model -> packed model."""
     _limit_threads(context.threads)
-    model, reports = models.unpack(context.parents[0])
+    model, reports = loading.unpack(context.parents[0])
     whole, taught = _training(context), None
     size = max((settings["finetune"]["batch_size"] for _, settings in context.settings["stages"]), default=1)
     train = whole.train.some(COVERED_STEPS * size)
@@ -167,7 +155,7 @@ def cover(context: Context) -> bytes:
         settings = {**given, "finetune": {**given["finetune"], "epochs": 1}}
         model, report = stages.run(name, model, settings, few)
         reports.append(report)
-    return models.pack(model, reports, like=context.parents[0])
+    return loading.pack(model, reports, like=context.parents[0])
 
 
 def _peak_bytes() -> int:
@@ -186,7 +174,7 @@ def survey(context: Context) -> bytes:
         (items by class, as the model sees them), `constant` (items of one value).
     """
     _limit_threads(context.threads)
-    model, _ = models.unpack(context.parents[0])
+    model, _ = loading.unpack(context.parents[0])
     calibration, closed = context.split("calibration"), isinstance(model, ClosedModel)
     inputs = list(calibration.inputs.values())
     found = (
@@ -218,7 +206,7 @@ def scalings(context: Context) -> bytes:
         JSON: see `scaling.examined`.
     """
     _limit_threads(context.threads)
-    model, _ = models.unpack(context.parents[0])
+    model, _ = loading.unpack(context.parents[0])
     return _json(scaling.examined(model, context.manifest(), context.split("validation"), context.threads))
 
 
@@ -233,7 +221,7 @@ def _stage(context: Context) -> tuple[str, str, Any, list[dict[str, Any]], dict[
     settings = dict(context.settings)
     name, state = settings.pop("stage"), settings.pop("state")
     _limit_threads(context.threads)
-    model, reports = models.unpack(context.parents[0])
+    model, reports = loading.unpack(context.parents[0])
     return name, state, model, reports, settings
 
 
@@ -257,7 +245,7 @@ def teach(context: Context) -> bytes:
         `.npy`, shape (items, ...).
     """
     _limit_threads(context.threads)
-    model, _ = models.unpack(context.parents[0])
+    model, _ = loading.unpack(context.parents[0])
     out = io.BytesIO()
     np.save(out, outputs(model, context.split("train")), allow_pickle=False)
     return out.getvalue()
@@ -265,11 +253,11 @@ def teach(context: Context) -> bytes:
 
 def one_shot(context: Context) -> bytes:
     """Packed model -> packed model with what the setting `stages` does to it, not trained."""
-    model, reports = models.unpack(context.parents[0])
+    model, reports = loading.unpack(context.parents[0])
     training = _training(context) if "task" in context.settings else None
     for name, settings in context.settings["stages"]:
         model = stages.one_shot(name, model, dict(settings), training)
-    return models.pack(model, reports, like=context.parents[0])
+    return loading.pack(model, reports, like=context.parents[0])
 
 
 def weigh(context: Context) -> bytes:
@@ -284,12 +272,12 @@ def weigh(context: Context) -> bytes:
 
 def to_float32(context: Context) -> bytes:
     """Packed model -> float32 `.tflite`, for as many items at once as the setting `batch` says, or any number."""
-    return convert.float32(models.unpack(context.parents[0])[0], context.settings.get("batch"))
+    return convert.float32(loading.unpack(context.parents[0])[0], context.settings.get("batch"))
 
 
 def to_scheme(context: Context) -> bytes:
     """Packed model -> `.tflite` in the setting `scheme`, by TensorFlow's converter; `batch` as for `to_float32`."""
-    model, _ = models.unpack(context.parents[0])
+    model, _ = loading.unpack(context.parents[0])
     scheme, batch = context.settings["scheme"], context.settings.get("batch")
     if scheme == "int16x8":
         return convert.int16x8(model, context.split("calibration").inputs, batch)
@@ -311,9 +299,9 @@ def prove(context: Context) -> bytes:
         JSON: `contents`, `reports`, `size_bytes`, `compressed_bytes`, `sha256`.
     """
     file, model = context.parents
-    reports = models.reports_of(model)
+    reports = loading.reports_of(model)
     contents, recipe = inspect.read(file), Recipe.from_dict(context.settings["recipe"])
-    proof.prove(contents, recipe, reports, models.normalized(model) if recipe.cluster is not None else ())
+    proof.prove(contents, recipe, reports, loading.normalized(model) if recipe.cluster is not None else ())
     return _json(
         {
             "contents": contents.to_dict(),
@@ -356,7 +344,7 @@ def compare_baseline(context: Context) -> bytes:
     """
     file, packed = context.parents
     _limit_threads(context.threads)
-    model, _ = models.unpack(packed)
+    model, _ = loading.unpack(packed)
     if isinstance(model, ClosedModel):
         return _json({})
     manifest, split = context.manifest(), context.split("validation")

@@ -21,7 +21,7 @@ from autoopt.core.recipe import COMPRESSING, SCHEMES, Finetune, Recipe
 from autoopt.engine import default_job_bytes, default_slots
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.folder import StudyConfig, StudyFolder
-from autoopt.models import reports_of
+from autoopt.models.loading import reports_of
 from autoopt.pipeline import Job
 from autoopt.process import Outcome, Workplace, run
 from autoopt.store import Store

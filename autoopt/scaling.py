@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import interpreter, quality
-from autoopt.closing import ClosedModel
+from autoopt import interpreter
 from autoopt.core.metrics import difference
+from autoopt.models import quality
+from autoopt.models.opaque import ClosedModel
+from autoopt.models.task import Inputs, Manifest, Split
 from autoopt.stages import finetune
-from autoopt.task import Inputs, Manifest, Split
 
 ITEMS = 256
 """Of the validation split, on which other scalings are tried."""

@@ -9,18 +9,19 @@ from typing import Any, Self
 
 import numpy as np
 
-from autoopt import benchmark, inspect, interpreter, quality
-from autoopt import labels as labels_of
+from autoopt import benchmark, inspect, interpreter
 from autoopt.core import budgets, latency_statistics
 from autoopt.core.metrics import STANDARD, Measurement, Metric
 from autoopt.core.metrics import difference as difference_of
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.inspect import Contents
-from autoopt.labels import Meaning
-from autoopt.quality import Quality
+from autoopt.models import labels as labels_of
+from autoopt.models import quality
+from autoopt.models.labels import Meaning
+from autoopt.models.quality import Quality
+from autoopt.models.task import Inputs
 from autoopt.system import foreign_files, isolation
 from autoopt.targets import Rounds, Target
-from autoopt.task import Inputs
 
 PAIRS = (("x_test", "y_test"), ("x_validation", "y_validation"), ("x_train", "y_train"), ("x", "y"))
 """Arrays of an `.npz` that can be measured on: the first pair that is there."""

@@ -7,8 +7,9 @@ from builders import prunings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoopt import convert, inspect, models, proof
+from autoopt import convert, inspect, proof
 from autoopt.core.recipe import MOST_SPARSE, Finetune, Prune, Recipe
+from autoopt.models import loading
 from autoopt.stages import allocation
 
 sizes = st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 400), min_size=1)
@@ -60,7 +61,7 @@ def test_patterns_have_the_same_share_everywhere(prune):
 def test_layers_differ_and_all_together_have_the_sparsity(how):
     recipe = Recipe(prune=Prune(sparsity=0.7, allocation=how, frequency=2), finetune=Finetune(epochs=2))
     start = tiny.packed(Recipe())
-    trained, reports = tiny.train(models.unpack(start)[0], recipe.stages())
+    trained, reports = tiny.train(loading.unpack(start)[0], recipe.stages())
     rows = reports[0]["touched"]
     counts = {row["layer"]: int(np.prod(row["shape"])) for row in rows}
     shares = {row["layer"]: row["sparsity"] for row in rows}
@@ -71,7 +72,7 @@ def test_layers_differ_and_all_together_have_the_sparsity(how):
 
 
 def test_sensitivity_leaves_the_model_as_it_was():
-    model = models.unpack(tiny.packed(Recipe()))[0]
+    model = loading.unpack(tiny.packed(Recipe()))[0]
     before = model.get_weights()
     prunable = {name: [model.get_layer(name).kernel] for name in ("conv", "hidden")}
     shares = allocation.shares("sensitivity", 0.6, prunable, model, tiny.training())

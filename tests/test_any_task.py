@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from autoopt import Task, convert, crosscheck, intake, interpreter, models, quality
+from autoopt import Task, convert, intake, interpreter
+from autoopt.models import crosscheck, loading, quality
+from autoopt.models.task import Split
 from autoopt.store import Store
-from autoopt.task import Split
 
 layers = tf_keras.layers
 ITEMS = 60
@@ -107,7 +108,7 @@ def test_a_file_is_as_good_as_keras_and_scikit_learn_say(drawn):
         taken = intake.prepare(Task(model=model, train=pair, validation=pair, test=pair), Path(place, "task.py"), store)
         manifest = taken.manifest
         split = Split.from_bytes(store.get(manifest.splits["validation"]))
-        rebuilt, _ = models.unpack(store.get(manifest.model))
+        rebuilt, _ = loading.unpack(store.get(manifest.model))
     outputs = interpreter.outputs_of(convert.float32(rebuilt), split.inputs, 1)
     found = quality.quality(manifest, split, outputs, "here").measurement
     assert manifest.quality.name == metric

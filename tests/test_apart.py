@@ -5,10 +5,11 @@ import pytest
 import tf_keras
 import tiny
 
-from autoopt import convert, inspect, models, proof
+from autoopt import convert, inspect, proof
 from autoopt.core.recipe import Prune
+from autoopt.models import loading
+from autoopt.models.task import Split
 from autoopt.stages.apart import taken_apart
-from autoopt.task import Split
 
 layers = tf_keras.layers
 
@@ -37,7 +38,7 @@ STACKS = {
 
 @pytest.mark.parametrize("name", list(STACKS))
 def test_parts_compute_the_same(name):
-    model = models.load(series(*STACKS[name]()))
+    model = loading.load(series(*STACKS[name]()))
     made, parts, _ = taken_apart(model)
     assert set(parts.values()) == {
         layer.name for layer in model.layers if type(layer).__name__ in ("SeparableConv1D", "SeparableConv2D", "Dense")
@@ -49,7 +50,7 @@ def test_parts_compute_the_same(name):
 def test_words_are_computed_with_in_integers():
     words = layers.Input((8,), dtype="int32", name="words")
     x = layers.SeparableConv1D(8, 3, padding="same", activation="relu")(layers.Embedding(30, 8)(words))
-    model = models.load(tf_keras.Model(words, layers.TimeDistributed(layers.Dense(4, activation="softmax"))(x)))
+    model = loading.load(tf_keras.Model(words, layers.TimeDistributed(layers.Dense(4, activation="softmax"))(x)))
     rng = np.random.default_rng(0)
     data = Split(inputs={"words": rng.integers(0, 30, (64, 8))}, labels=rng.integers(0, 4, (64, 8)))
     parts = {"prune": Prune(sparsity=0.5, frequency=1)}

@@ -29,7 +29,7 @@ from autoopt.bundle.recording import MOST_BYTES, _few, choose, fed, of_classes
 from autoopt.bundle.samples import run
 from autoopt.errors import CandidateFailed
 from autoopt.interpreter import outputs_of
-from autoopt.task import Split
+from autoopt.models.task import Split
 
 HOSTILE = (
     'a*/b"""\n#include "/etc/passwd"\r\n\'); import os `rm` | <b>x</b> [y](z) ${q} \\ ??/ /* \u202e\u2028 \x1b[31m'
@@ -45,7 +45,7 @@ def split():
 @pytest.fixture(scope="module")
 def unusual(split):
     """Files whose inputs and outputs are uint8 and int16."""
-    model, _ = autoopt.models.unpack(tiny.packed(tiny.recipe()))
+    model, _ = autoopt.models.loading.unpack(tiny.packed(tiny.recipe()))
 
     def converted(dtype, ops):
         converter = tf.lite.TFLiteConverter.from_keras_model(model)

@@ -9,9 +9,10 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoopt import convert, inspect, models, proof, stages
+from autoopt import convert, inspect, proof, stages
 from autoopt.core.recipe import Channels, Finetune, Recipe
 from autoopt.errors import CandidateFailed
+from autoopt.models import loading
 from autoopt.stages import channels
 from autoopt.stages.tracing import Group, rounded, trace
 
@@ -238,7 +239,7 @@ def test_a_model_too_narrow_to_cut_fails_as_a_candidate():
 
 @pytest.mark.parametrize("importance", ["l2", "bn_scale", "taylor"])
 def test_channels_without_effect_go_first(importance):
-    whole = models.unpack(tiny.packed(Recipe()))[0]
+    whole = loading.unpack(tiny.packed(Recipe()))[0]
     conv, norm = whole.get_layer("conv"), whole.get_layer("norm")
     dead = [1, 4, 6]
     kernel, gamma, beta = conv.kernel.numpy(), norm.gamma.numpy(), norm.beta.numpy()
@@ -261,7 +262,7 @@ def test_channels_without_effect_go_first(importance):
 
 def test_taylor_finds_what_matters_better_than_weights_do():
     """A filter with large weights whose output is ignored: only its effect on the loss tells."""
-    whole = models.unpack(tiny.packed(Recipe()))[0]
+    whole = loading.unpack(tiny.packed(Recipe()))[0]
     pointwise, hidden = whole.get_layer("pointwise"), whole.get_layer("hidden")
     kernel = pointwise.kernel.numpy()
     kernel[..., 3] *= 10
@@ -285,7 +286,7 @@ def test_taylor_finds_what_matters_better_than_weights_do():
 
 def test_the_stage_trains_the_smaller_model_and_the_file_is_smaller():
     recipe = Recipe(channels=Channels(ratio=0.5, multiple=4), finetune=Finetune(epochs=2))
-    trained, reports = tiny.train(models.unpack(tiny.packed(Recipe()))[0], recipe.stages())
+    trained, reports = tiny.train(loading.unpack(tiny.packed(Recipe()))[0], recipe.stages())
     assert trained.get_layer("conv").filters == 4
     assert reports[0]["epochs"][-1]["accuracy"] > 0.8
     assert {row["layer"] for row in reports[0]["touched"]} == {"conv", "depthwise", "pointwise", "hidden", "scores"}
@@ -299,8 +300,8 @@ def test_the_stage_trains_the_smaller_model_and_the_file_is_smaller():
 def test_one_shot_models_are_as_small_as_trained_ones():
     [(name, values)] = tiny.settings(channels=Channels(ratio=0.5, multiple=4, importance="taylor"))
     start = tiny.packed(Recipe())
-    made = stages.one_shot(name, models.unpack(start)[0], dict(values), tiny.training())
-    trained, _ = tiny.train(models.unpack(start)[0], [(name, values)])
+    made = stages.one_shot(name, loading.unpack(start)[0], dict(values), tiny.training())
+    trained, _ = tiny.train(loading.unpack(start)[0], [(name, values)])
     assert [w.shape for w in made.weights] == [w.shape for w in trained.weights]
 
 

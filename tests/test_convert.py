@@ -13,10 +13,11 @@ from ai_edge_litert.interpreter import Interpreter
 from litert_quantizer import qtyping, quantizer
 from litert_quantizer import recipe as quantizer_recipes
 
-from autoopt import convert, inspect, jobs, models, proof
+from autoopt import convert, inspect, jobs, proof
 from autoopt.core.recipe import BY_RANGES, SCHEMES, Quantize, Recipe, plain
 from autoopt.errors import CandidateFailed
 from autoopt.interpreter import outputs_of
+from autoopt.models import loading
 from autoopt.quantizing.graph import Graph
 from autoopt.quantizing.sensitivity import sqnr_db
 
@@ -78,7 +79,7 @@ def classifier(scheme):
 
 @functools.cache
 def trained_classifier(qat):
-    model, reports = models.unpack(tiny.packed(tiny.recipe("qat_int8" if qat else "float32")))
+    model, reports = loading.unpack(tiny.packed(tiny.recipe("qat_int8" if qat else "float32")))
     return model.predict(IMAGES[tiny.INPUT], verbose=0), reports
 
 
@@ -116,7 +117,7 @@ def test_fewer_bits_are_smaller_and_less_exact():
 @pytest.mark.parametrize("scheme", ["float32", *convert.BY_QUANTIZER])
 def test_the_same_model_gives_the_same_bytes(scheme):
     if scheme == "float32":
-        again = convert.float32(models.unpack(tiny.packed(tiny.recipe()))[0])
+        again = convert.float32(loading.unpack(tiny.packed(tiny.recipe()))[0])
     else:
         again = convert.quantize(tiny.file(tiny.recipe()), scheme, CALIBRATION)
     assert again == tiny.file(tiny.recipe(scheme))
@@ -380,7 +381,7 @@ def test_a_file_without_a_signature_is_named_as_the_reason():
 
 def test_the_file_is_the_one_that_keras_own_way_to_save_gives():
     """But for the byte that says what it was converted from."""
-    model, _ = models.unpack(tiny.packed(tiny.recipe("qat_int8")))
+    model, _ = loading.unpack(tiny.packed(tiny.recipe("qat_int8")))
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     usual, ours = converter.convert(), convert.trained(model, "qat_int8")
@@ -460,7 +461,7 @@ def test_for_one_item_no_shape_is_computed_and_integers_are_as_good(name):
 
 
 def test_a_file_that_computes_no_shape_is_the_same_for_one_item():
-    model, _ = models.unpack(tiny.packed(tiny.recipe()))
+    model, _ = loading.unpack(tiny.packed(tiny.recipe()))
     assert convert.float32(model, 1) == tiny.file(tiny.recipe())
 
 

@@ -5,10 +5,11 @@ import pytest
 import tf_keras
 import tiny
 
-from autoopt import convert, inspect, interpreter, models
+from autoopt import convert, inspect, interpreter
 from autoopt.errors import CandidateFailed
+from autoopt.models import loading
+from autoopt.models.task import Split
 from autoopt.stages import coverage, qat
-from autoopt.task import Split
 
 layers = tf_keras.layers
 
@@ -90,12 +91,12 @@ def test_several_outputs_keep_their_places_through_training_with_quantization():
     makers = {"z": layers.SeparableConv2D, "a": layers.Conv2D, "m": layers.Conv2D}
     model = tf_keras.Model(x, [layers.GlobalMaxPooling2D(name=f"p{i}")(make(2, 3, name=name)(x)) if name == "m"
                                else make(2, 3, name=name)(x) for i, (name, make) in enumerate(makers.items())])  # fmt: skip
-    packed = models.pack(model)
-    wrapped = qat.wrap(models.unpack(packed)[0], {"preserve_sparsity": False, "preserve_clusters": False}, None)
+    packed = loading.pack(model)
+    wrapped = qat.wrap(loading.unpack(packed)[0], {"preserve_sparsity": False, "preserve_clusters": False}, None)
     images = np.random.default_rng(0).normal(size=(32, 8, 8, 2)).astype(np.float32)
     for _ in range(3):
         wrapped.model(images, training=True)
-    trained, _ = models.unpack(models.pack(wrapped.model, like=packed))
+    trained, _ = loading.unpack(loading.pack(wrapped.model, like=packed))
     assert trained.output_names == model.output_names
     found = interpreter.outputs_of(convert.trained(trained, "qat_int8"), {tiny.INPUT: images}, 1, model.output_names)
     expected = np.concatenate([y.reshape(32, -1) for y in trained.predict_on_batch(images)], axis=1)

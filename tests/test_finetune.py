@@ -8,18 +8,19 @@ import tensorflow as tf
 import tf_keras
 import tiny
 
-from autoopt import models, stages
+from autoopt import stages
 from autoopt.core.recipe import Channels, Cluster, Finetune, Prune, Recipe
+from autoopt.models import loading
+from autoopt.models.task import Split
 from autoopt.stages import distillation, normalization
 from autoopt.stages.finetune import Progress, outputs
-from autoopt.task import Split
 
 FULL = {"distillation": 1.0, "temperature": 4.0}
 TRAIN, VALIDATION = tiny.split(256, 1), tiny.split(128, 2)
 
 
 def baseline():
-    return models.unpack(tiny.packed(Recipe()))[0]
+    return loading.unpack(tiny.packed(Recipe()))[0]
 
 
 def stage(epochs=2, parts=None, data=None, **tuning):

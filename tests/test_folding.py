@@ -5,8 +5,9 @@ import pytest
 import tf_keras
 import tiny
 
-from autoopt import convert, inspect, models, proof
+from autoopt import convert, inspect, proof
 from autoopt.core.recipe import Cluster, Finetune, Recipe
+from autoopt.models import loading
 from autoopt.stages import folding
 
 layers = tf_keras.layers
@@ -68,7 +69,7 @@ def test_folded_clusters_are_whole_in_the_file():
     distinct = {}
     for fold in (False, True):
         recipe = Recipe(cluster=Cluster(number=6, fold=fold), finetune=Finetune(epochs=1))
-        model, reports = tiny.train(models.unpack(tiny.packed(Recipe()))[0], recipe.stages())
+        model, reports = tiny.train(loading.unpack(tiny.packed(Recipe()))[0], recipe.stages())
         assert reports[0]["epochs"][-1]["accuracy"] > 0.8
         contents = inspect.read(convert.float32(model))
         proof.prove(contents, recipe, reports)

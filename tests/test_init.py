@@ -9,15 +9,16 @@ import tiny
 from ai_edge_litert import schema_py_generated as schema
 from click.testing import CliRunner
 
-from autoopt import convert, init, intake, quality
-from autoopt import models as bring
-from autoopt import task as tasks
+from autoopt import convert, init, intake
 from autoopt.cli import main
 from autoopt.core import budgets
 from autoopt.errors import ConfigError
 from autoopt.folder import StudyFolder
+from autoopt.models import loading as bring
+from autoopt.models import quality
+from autoopt.models import task as tasks
+from autoopt.models.task import Split
 from autoopt.store import Store
-from autoopt.task import Split
 
 layers = tf_keras.layers
 X, Y = tiny.images(40, 1)

@@ -8,13 +8,14 @@ import pytest
 import tf_keras
 import tiny
 
-from autoopt import QualityMetric, Task, intake, models, quality
-from autoopt import task as tasks
+from autoopt import QualityMetric, Task, intake
 from autoopt.core.recipe import Finetune
 from autoopt.core.search_space import parse
 from autoopt.errors import ConfigError
+from autoopt.models import loading, quality
+from autoopt.models import task as tasks
+from autoopt.models.task import Manifest, Split, apart, side_by_side
 from autoopt.store import Store
-from autoopt.task import Manifest, Split, apart, side_by_side
 
 layers = tf_keras.layers
 RNG = np.random.default_rng(0)
@@ -361,10 +362,10 @@ def test_layers_of_ones_own_are_found_again_in_a_job(model, tmp_path, store):
     taken = intake.prepare(tasks.load(path), path, store)
     packed = store.get(taken.manifest.model)
     tf_keras.utils.get_custom_objects().pop("Half")
-    found, _ = models.unpack(packed)
+    found, _ = loading.unpack(packed)
     assert [type(layer).__name__ for layer in found.layers][-2] == "Half"
     tf_keras.utils.get_custom_objects().pop("Half")
-    again, _ = models.unpack(models.pack(found, like=packed))
+    again, _ = loading.unpack(loading.pack(found, like=packed))
     np.testing.assert_array_equal(again.predict_on_batch(X), found.predict_on_batch(X))
     path.write_text(OWN.format(model=model).replace("* 0.5", "* 0.25"))
     assert intake.prepare(tasks.load(path), path, store).manifest.model != taken.manifest.model
@@ -376,7 +377,7 @@ def test_an_unknown_layer_is_named_with_what_to_do(tmp_path):
 
     tiny.network(Strange(), layers.Dense(2), shape=(6,)).save(tmp_path / "model.h5", save_format="h5")
     with pytest.raises(ConfigError, match=r"Strange.*; give the task the classes of its own layers as custom_objects="):
-        models.load(tmp_path / "model.h5")
+        loading.load(tmp_path / "model.h5")
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -385,9 +386,9 @@ def test_code_in_a_file_runs_only_where_it_is_allowed(library, name, tmp_path):
     model = library.Sequential([library.layers.Input((6,)), library.layers.Lambda(lambda x: x + 1)])
     model.save(tmp_path / name)
     with pytest.raises(ConfigError, match=r"allow_code=True \(init: --allow-code\)"):
-        models.load(tmp_path / name)
-    found = models.load(tmp_path / name, allow_code=True)
-    again, _ = models.unpack(models.pack(found))
+        loading.load(tmp_path / name)
+    found = loading.load(tmp_path / name, allow_code=True)
+    again, _ = loading.unpack(loading.pack(found))
     np.testing.assert_allclose(again.predict_on_batch(X), X + 1)
 
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from autoopt import convert, interpreter, models
+from autoopt import convert, interpreter
 from autoopt.errors import CandidateFailed
+from autoopt.models import loading
 
 layers = tf_keras.layers
 X, Y = tiny.images(70, 9)
@@ -28,7 +29,7 @@ def test_batches_give_what_single_items_give(scheme):
 
 @pytest.mark.parametrize(("scheme", "error"), [("float32", 1e-5), ("float16", 0.01), ("int8", 0.1), ("int8_io", 0.1)])
 def test_outputs_are_the_keras_models(scheme, error):
-    model, _ = models.unpack(tiny.packed(tiny.recipe()))
+    model, _ = loading.unpack(tiny.packed(tiny.recipe()))
     outputs = interpreter.outputs_of(tiny.file(tiny.recipe(scheme)), {tiny.INPUT: X}, 2)
     np.testing.assert_allclose(outputs, model.predict(X, verbose=0), atol=error)
 

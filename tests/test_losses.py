@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from autoopt import stages
 from autoopt.core.recipe import Channels, Finetune, Prune, Recipe
+from autoopt.models.task import Split, broadcast
 from autoopt.stages import allocation, distillation, losses, salience
 from autoopt.stages.tracing import trace
-from autoopt.task import Split, broadcast
 
 layers = tf_keras.layers
 ITEMS = 6

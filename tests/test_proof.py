@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from autoopt import convert, inspect, models, proof
+from autoopt import convert, inspect, proof
 from autoopt.core.recipe import BY_RANGES, SCHEMES, Cluster, Prune, Quantize
 from autoopt.errors import CandidateFailed
-from autoopt.task import Split
+from autoopt.models import loading
+from autoopt.models.task import Split
 
 layers = tf_keras.layers
 ALIKE = {scheme: scheme.removeprefix("qat_") for scheme in SCHEMES}
@@ -32,7 +33,7 @@ def contents(recipe):
 
 def reports(recipe):
     scheme = "qat_int8" if SCHEMES[recipe.scheme].qat else "float32"
-    return models.reports_of(tiny.packed(dataclasses.replace(recipe, scheme=scheme)))
+    return loading.reports_of(tiny.packed(dataclasses.replace(recipe, scheme=scheme)))
 
 
 def refusal(found, recipe, told=()):
@@ -142,7 +143,7 @@ def test_layers_that_may_stay_in_float_excuse_no_others(made):
 def test_one_scale_keeps_the_clusters_of_whole_kernels():
     """But where batch normalization is folded in: a factor for each channel is none for the whole."""
     recipe = tiny.recipe("int8", cluster=CLUSTER, quantize=Quantize(granularity="tensor"))
-    normalized = models.normalized(tiny.packed(dataclasses.replace(recipe, scheme="float32")))
+    normalized = loading.normalized(tiny.packed(dataclasses.replace(recipe, scheme="float32")))
     assert normalized == ["conv"]
     found, told = contents(recipe), reports(recipe)
     proof.prove(found, recipe, told, normalized)

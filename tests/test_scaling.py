@@ -8,7 +8,7 @@ import tf_keras
 import tiny
 
 from autoopt import scaling
-from autoopt.task import Split
+from autoopt.models.task import Split
 
 layers = tf_keras.layers
 INSIDE = {

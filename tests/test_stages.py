@@ -6,9 +6,10 @@ import tensorflow as tf
 import tf_keras
 import tiny
 
-from autoopt import convert, interpreter, models, stages
+from autoopt import convert, interpreter, stages
 from autoopt.core.recipe import INITIALISATIONS, Channels, Cluster, Finetune, Prune, Recipe
 from autoopt.errors import CandidateFailed
+from autoopt.models import loading
 from autoopt.stages.finetune import Progress, batches
 
 layers = tf_keras.layers
@@ -145,7 +146,7 @@ def test_clusters_per_channel_are_each_channels_own():
 
 
 def test_clustering_keeps_the_zeros_of_pruning():
-    before, after = (kernels(models.unpack(tiny.packed(r))[0]) for r in (PRUNED, PRUNED_CLUSTERED))
+    before, after = (kernels(loading.unpack(tiny.packed(r))[0]) for r in (PRUNED, PRUNED_CLUSTERED))
     for name in ("conv", "pointwise", "hidden", "scores"):
         assert (before[name] == 0).mean() == 0.5
         assert (after[name][before[name] == 0] == 0).all()
@@ -169,7 +170,7 @@ def test_layers_too_small_to_cluster_keep_their_zeros():
     ids=["prune", "cluster"],
 )
 def test_depthwise_layers_are_reported_as_skipped(parts, why):
-    _, [report] = models.unpack(tiny.packed(tiny.recipe(**parts)))
+    _, [report] = loading.unpack(tiny.packed(tiny.recipe(**parts)))
     assert report["skipped"] == [{"layer": "depthwise", "kind": "DepthwiseConv2D", "why": why}]
     assert touched(report) == ["conv", "pointwise", "hidden", "scores"]
 
@@ -185,8 +186,8 @@ BEFORE_QAT = {"QAT": tiny.recipe(), "PQAT": PRUNED, "CQAT": CLUSTERED, "PCQAT": 
 @pytest.mark.parametrize("name", BEFORE_QAT)
 def test_quantization_aware_training_keeps_zeros_and_clusters(name):
     recipe = BEFORE_QAT[name]
-    before, _ = models.unpack(tiny.packed(recipe))
-    after, reports = models.unpack(tiny.packed(tiny.recipe("qat_int8", prune=recipe.prune, cluster=recipe.cluster)))
+    before, _ = loading.unpack(tiny.packed(recipe))
+    after, reports = loading.unpack(tiny.packed(tiny.recipe("qat_int8", prune=recipe.prune, cluster=recipe.cluster)))
     assert touched(reports[-1]) == ["conv", "depthwise", "pointwise", "hidden", "scores"]
     before, after = kernels(before), kernels(after)
     assert set(before) == set(after)
@@ -206,7 +207,7 @@ def test_quantization_aware_training_keeps_zeros_and_clusters(name):
 
 def test_reports_describe_the_model():
     recipe = PRUNED_CLUSTERED
-    model, reports = models.unpack(tiny.packed(recipe))
+    model, reports = loading.unpack(tiny.packed(recipe))
     found = kernels(model)
     assert [r["stage"] for r in reports] == ["prune", "cluster"]
     for row in reports[-1]["touched"]:
@@ -303,17 +304,17 @@ BOTH = {"prune": PRUNE, "cluster": CLUSTER, "scheme": "qat_int8"}
 def test_going_on_from_the_first_epochs_gives_the_very_same_model(last):
     chain = tiny.settings(epochs=3, **BOTH)
     model, _ = tiny.train(dense(), chain[:last], data=SHORT)
-    start = models.pack(model)
+    start = loading.pack(model)
     name, values = chain[last]
     heard = []
     training = tiny.training(data=SHORT, progress=heard.append)
-    at_once, report = stages.run(name, models.unpack(start)[0], values, training)
-    begun = stages.begin(name, models.unpack(start)[0], values, training)
+    at_once, report = stages.run(name, loading.unpack(start)[0], values, training)
+    begun = stages.begin(name, loading.unpack(start)[0], values, training)
     assert len(begun.history) == report["judged_epoch"] < 3
     assert begun.history == report["epochs"][: len(begun.history)]
     kept = Progress.from_bytes(begun.to_bytes())
     heard.clear()
-    resumed, again = stages.run(name, models.unpack(start)[0], values, training, begun=kept)
+    resumed, again = stages.run(name, loading.unpack(start)[0], values, training, begun=kept)
     assert heard[0] == f"epoch {report['judged_epoch'] + 1}/3"
     assert again["epochs"] == report["epochs"]
     assert all(np.array_equal(a, b) for a, b in zip(at_once.get_weights(), resumed.get_weights(), strict=True))
@@ -387,7 +388,7 @@ def run_once(model, parts, **tuning):
     finetune = Finetune(epochs=1, learning_rate=1e-2, **tuning)
     [(name, settings)] = Recipe(finetune=finetune, **parts).stages()
     trained, report = stages.run(name, model, settings, tiny.training())
-    return models.unpack(models.pack(trained, [report]))[0], report
+    return loading.unpack(loading.pack(trained, [report]))[0], report
 
 
 def layer_weights(model, name):
@@ -451,7 +452,7 @@ def augmented(crop):
 @pytest.mark.parametrize("name", list(EACH))
 @pytest.mark.parametrize("crop", [False, True])
 def test_augmentation_is_on_in_every_stage_and_off_in_its_file(name, crop):
-    trained, _ = run_once(models.load(augmented(crop)), EACH[name])
+    trained, _ = run_once(loading.load(augmented(crop)), EACH[name])
     x, _ = tiny.images(8, 3)
     wanted = trained.predict_on_batch(x)
     file = convert.trained(trained, "qat_int8") if name == "qat" else convert.float32(trained)

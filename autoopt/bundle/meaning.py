@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from autoopt.bundle.ends import End
-from autoopt.labels import BINARY, CLASSES, LABELS, VALUES
-from autoopt.task import Manifest
+from autoopt.models.labels import BINARY, CLASSES, LABELS, VALUES
+from autoopt.models.task import Manifest
 
 KINDS = ("classes", "binary", "labels", "mask", "values")
 """In turn: one class of several; one yes or no; a yes or no for each label; a class or yes or no at each place; numbers."""

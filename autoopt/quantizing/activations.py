@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from autoopt.interpreter import dequantize, input_details, items_at_once, quantize
-from autoopt.task import Inputs
+from autoopt.models.task import Inputs
 
 BATCH = 16
 """Items at once: every tensor of a batch is in memory."""

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from autoopt.interpreter import outputs_of
+from autoopt.models.task import Inputs
 from autoopt.quantizing.activations import batches
 from autoopt.quantizing.graph import NONE, Graph, Layer
 from autoopt.quantizing.sensitivity import sqnr_db
-from autoopt.task import Inputs
 
 LIMITS = np.iinfo(np.int32)
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from autoopt.interpreter import items_at_once
-from autoopt.task import Inputs
+from autoopt.models.task import Inputs
 
 
 def extremes(q: Any, file: bytes, calibration: Inputs, threads: int) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from autoopt.models.task import Inputs
 from autoopt.quantizing.activations import batches
 from autoopt.quantizing.graph import Graph
-from autoopt.task import Inputs
 
 BINS = 2048
 OUTSIDE = 1e-4

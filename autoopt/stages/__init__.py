@@ -6,8 +6,8 @@ To add one: write a module with a function like `prune.wrap`, and list it in `ST
 import time
 from typing import Any, Protocol
 
-from autoopt.closing import ClosedModel
 from autoopt.errors import CandidateFailed
+from autoopt.models.opaque import ClosedModel
 from autoopt.stages import channels, cluster, finetune, prune, qat
 from autoopt.stages.finetune import Progress, Training
 from autoopt.stages.wrapped import KEPT, Wrapped, keep_skipped, thaw

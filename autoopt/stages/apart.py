@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from autoopt.flattening import Calls
-from autoopt.replaying import Replay
+from autoopt.models.flatten import Calls
+from autoopt.models.graph_replay import Replay
 
 TAKEN_APART = ("SeparableConv1D", "SeparableConv2D")
 """Layers that tfmot quantizes by making others of them."""

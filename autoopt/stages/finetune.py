@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import quality as quality_of
 from autoopt.errors import CandidateFailed
+from autoopt.models import quality as quality_of
+from autoopt.models.task import Manifest, Split, broadcast, side_by_side
 from autoopt.stages import distillation, normalization
 from autoopt.stages.wrapped import Wrapped
-from autoopt.task import Manifest, Split, broadcast, side_by_side
 
 DIVERGED = 10.0
 """A loss this many times the worst before it has diverged, once the technique is in force: masks alone raise it."""

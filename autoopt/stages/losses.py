@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from autoopt.task import Split
+from autoopt.models.task import Split
 
 BATCH = 256
 """Items at a time, where a model's loss on a split is computed."""

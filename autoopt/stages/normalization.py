@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from autoopt.task import Split
+from autoopt.models.task import Split
 
 ITEMS = 2048
 """Of the training data, that statistics are estimated on; a few thousand give them within a percent."""

@@ -8,8 +8,8 @@ import functools
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from autoopt.flattening import Calls
-from autoopt.replaying import Replay
+from autoopt.models.flatten import Calls
+from autoopt.models.graph_replay import Replay
 from autoopt.stages.apart import TAKEN_APART, taken_apart
 from autoopt.stages.finetune import Training, feed
 from autoopt.stages.folding import fold, source_of

@@ -26,10 +26,10 @@ import tf_keras
 
 from autoopt import stages
 from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
+from autoopt.models.task import Manifest, Split
 from autoopt.stages import finetune
 from autoopt.stages.wrapped import keep_skipped
 from autoopt.targets.runner import processor
-from autoopt.task import Manifest, Split
 
 HERE = Path(__file__).parent
 BATCH = 32

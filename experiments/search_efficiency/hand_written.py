@@ -24,7 +24,7 @@ import tensorflow_model_optimization as tfmot
 import tf_keras
 from table import HERE, STUDY
 
-from autoopt import task as tasks
+from autoopt.models import task as tasks
 
 BATCH = 32
 Data = dict[str, tuple[np.ndarray, np.ndarray]]

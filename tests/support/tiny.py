@@ -6,10 +6,11 @@ import functools
 import numpy as np
 import tf_keras
 
-from autoopt import Task, convert, models, stages
+from autoopt import Task, convert, stages
 from autoopt.core.recipe import SCHEMES, Cluster, Finetune, Quantize, Recipe
+from autoopt.models import loading
+from autoopt.models.task import Manifest, Split
 from autoopt.stages.finetune import Training
-from autoopt.task import Manifest, Split
 
 layers = tf_keras.layers
 INPUT = "image"
@@ -144,13 +145,13 @@ def packed(made_by):
         model = cnn()
         model.compile(tf_keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
         model.fit(*images(256, 1), epochs=3, verbose=0)
-        return models.pack(model)
+        return loading.pack(model)
     last = chain[-1][0]
-    model, reports = models.unpack(
+    model, reports = loading.unpack(
         packed(dataclasses.replace(made_by, **({"scheme": "float32"} if last == "qat" else {last: None})))
     )
     model, more = train(model, chain[-1:])
-    return models.pack(model, reports + more)
+    return loading.pack(model, reports + more)
 
 
 @functools.cache
@@ -161,7 +162,7 @@ def file(made_by):
         float32 = file(dataclasses.replace(made_by, scheme="float32"))
         return convert.quantize(float32, made_by.scheme, calibration, how=made_by.quantize)
     same = dataclasses.replace(made_by, scheme="qat_int8" if SCHEMES[made_by.scheme].qat else "float32")
-    model, _ = models.unpack(packed(same))
+    model, _ = loading.unpack(packed(same))
     if made_by.scheme == "float32":
         return convert.float32(model)
     return (
@@ -173,5 +174,5 @@ def file(made_by):
 def clustered(scheme="int8_io", fold=True, granularity="tensor"):
     """A file of 6 clusters: in whole kernels if folded and with one scale, else in each channel."""
     made_by = recipe(scheme, cluster=Cluster(number=6, fold=fold), quantize=Quantize(granularity=granularity))
-    model, _ = models.unpack(packed(dataclasses.replace(made_by, scheme="float32")))
+    model, _ = loading.unpack(packed(dataclasses.replace(made_by, scheme="float32")))
     return convert.quantize(convert.float32(model), scheme, split(128, 2).inputs, how=made_by.quantize)

@@ -14,8 +14,8 @@ from autoopt.core.metrics import Measurement
 from autoopt.core.recipe import Recipe
 from autoopt.export import SavedResults
 from autoopt.folder import StudyFolder
+from autoopt.models.task import Manifest, Split
 from autoopt.store import Store
-from autoopt.task import Manifest, Split
 
 CLASSES = ("north west", "north east", "south west", "south east")
 ACCURACY = {"name": "accuracy", "direction": "max", "unit": "fraction", "function": None}

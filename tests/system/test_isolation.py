@@ -108,7 +108,9 @@ def test_what_it_leaves_in_its_temporary_folder_goes_with_it():
 
 def test_a_script_without_a_main_guard_can_call_it(tmp_path):
     script = tmp_path / "script.py"
-    script.write_text("from autoopt.system import isolation; from autoopt.system import foreign_files as foreign\nprint(isolation.call(foreign.room) > 0)\n")
+    script.write_text(
+        "from autoopt.system import isolation; from autoopt.system import foreign_files as foreign\nprint(isolation.call(foreign.room) > 0)\n"
+    )
     root = builders.ROOT
     done = subprocess.run(
         [sys.executable, script], capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": str(root)}

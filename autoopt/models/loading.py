@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import closing, keras_files, rebuilding, saved_models, usercode
-from autoopt.closing import ClosedModel
 from autoopt.errors import ConfigError
-from autoopt.flattening import flatten
-from autoopt.replaying import NotRebuilt, reason
-from autoopt.sizes import expect_fixed, expect_numbers, expect_sizes
+from autoopt.models import keras3, keras_files, opaque, saved_models, user_code
+from autoopt.models.flatten import flatten
+from autoopt.models.graph_replay import NotRebuilt, reason
+from autoopt.models.input_shapes import expect_fixed, expect_numbers, expect_sizes
+from autoopt.models.opaque import ClosedModel
 from autoopt.system import foreign_files
 
 FLAT_KINDS = ("Functional", "Sequential")
@@ -93,20 +93,20 @@ def _load(
     if isinstance(model, ClosedModel):
         expect_numbers(model, where)
         return expect_fixed(model, where)
-    if rebuilding.is_keras3(model) and (inside := rebuilding.subclassed(model)) is not None:
+    if keras3.is_keras3(model) and (inside := keras3.subclassed(model)) is not None:
         why = f"{inside} is subclassed: its layers can't be rebuilt one by one"
-        return expect_fixed(closing.close_keras3(model, why, where, sizes), where)
-    if rebuilding.is_keras3(model):
+        return expect_fixed(opaque.close_keras3(model, why, where, sizes), where)
+    if keras3.is_keras3(model):
         try:
-            model = rebuilding.rebuild(model, where, sizes, notes)
+            model = keras3.rebuild(model, where, sizes, notes)
         except NotRebuilt as error:
-            return expect_fixed(closing.close_keras3(model, _explained(error), where, sizes), where)
+            return expect_fixed(opaque.close_keras3(model, _explained(error), where, sizes), where)
     if not isinstance(model, tf_keras.Model):
         kind = f"{type(model).__module__}.{type(model).__name__}"
         raise ConfigError(f"{where}: model: expected a Keras model or a path, got {kind}")
     if (inside := subclassed(model)) is not None:
         why = f"{inside} is subclassed: its layers can't be rebuilt one by one"
-        return expect_fixed(closing.close(model, why, where, sizes), where)
+        return expect_fixed(opaque.close(model, why, where, sizes), where)
     if not model.built or not model.inputs:
         raise ConfigError(f"{where}: model: has no input shape yet; give it an Input layer or call model.build(...)")
     expect_numbers(model, where)
@@ -123,7 +123,7 @@ def _load(
     try:
         flat = flatten(model, where, sizes, notes)
     except NotRebuilt as error:
-        return expect_fixed(closing.close(model, _explained(error), where, sizes), where)
+        return expect_fixed(opaque.close(model, _explained(error), where, sizes), where)
     _expect_known(flat, custom_objects, where)
     return flat
 
@@ -182,27 +182,25 @@ def _read(
     if not path.exists():
         raise ConfigError(f"{where}: model: no file {path}")
     if path.suffix == ".tflite":
-        return closing.read(path, where)
+        return opaque.read(path, where)
     known = _known(custom_objects)
     _expect_model(path, where)
     if path.is_dir():
         saved_models.check(path, where, allow_code=allow_code)
         if not allow_code and (why := saved_models.unsafe_layers(path, known)) is not None:
-            return closing.saved_model(path, f"{why}: only its graph is taken", where, signature, sizes)
+            return opaque.saved_model(path, f"{why}: only its graph is taken", where, signature, sizes)
     else:
         keras_files.check(path, where, known, allow_code=allow_code, imports=not _keras3(path))
     if path.is_file() and _keras3(path):
-        return rebuilding.read(str(path), where, custom_objects, allow_code)
-    if signature and signature != closing.DEFAULT:
-        return closing.saved_model(
-            path, f"its signature {signature} is a function, not layers", where, signature, sizes
-        )
+        return keras3.read(str(path), where, custom_objects, allow_code)
+    if signature and signature != opaque.DEFAULT:
+        return opaque.saved_model(path, f"its signature {signature} is a function, not layers", where, signature, sizes)
     try:
         with SafeModeScope(not allow_code):
             model = tf_keras.models.load_model(path, compile=False, safe_mode=not allow_code)
     except Exception as error:
         if path.is_dir() and (path / "saved_model.pb").exists():
-            return closing.saved_model(path, NO_LAYERS, where, input_size=sizes)
+            return opaque.saved_model(path, NO_LAYERS, where, input_size=sizes)
         reason = " ".join(str(error).split())[:300]
         advice = ""
         if "Lambda" in reason or "lambda" in reason:
@@ -213,17 +211,17 @@ def _read(
     if not path.is_dir():
         return model
     if not isinstance(model, tf_keras.Model):
-        return closing.saved_model(path, NO_LAYERS, where, input_size=sizes)
+        return opaque.saved_model(path, NO_LAYERS, where, input_size=sizes)
     if (inside := subclassed(model)) is not None:
         why = f"{inside} is subclassed: its layers can't be rebuilt one by one"
-        return closing.saved_model(path, why, where, input_size=sizes)
+        return opaque.saved_model(path, why, where, input_size=sizes)
     # A SavedModel brings layers along as graphs, and a Lambda's code, which nothing has looked at.
     revived = [layer for layer in model._flatten_layers() if type(layer).__module__.endswith("saved_model.load")]
     strange = [layer for layer in revived if type(layer).__name__ not in (*FLAT_KINDS, "InputLayer")]
     if strange and not (allow_code and all(type(layer).__name__ == "Lambda" for layer in strange)):
         kind = type(strange[0]).__name__
         why = f"its layer {strange[0].name} is a {kind}, which is not one of Keras's"
-        return closing.saved_model(path, why, where, input_size=sizes)
+        return opaque.saved_model(path, why, where, input_size=sizes)
     return model
 
 
@@ -345,7 +343,7 @@ def knowing() -> Any:
     """A context in which layers of quantization-aware training, and autoopt's own, are known."""
     import tensorflow_model_optimization as tfmot
 
-    from autoopt import stand_ins
+    from autoopt.models import stand_ins
 
     return tfmot.quantization.keras.quantize_scope(stand_ins.LAYERS)
 
@@ -360,7 +358,7 @@ def unpack(data: bytes) -> tuple[Any, list[dict[str, Any]]]:
             return ClosedModel(file=archive.read("model.tflite"), why=archive.read("why.txt").decode()), reports
         if CODE in archive.namelist():
             code = json.loads(archive.read(CODE))
-            found = {name: usercode.find(o, code["source"], code["path"]) for name, o in code["objects"].items()}
+            found = {name: user_code.find(o, code["source"], code["path"]) for name, o in code["objects"].items()}
             tf_keras.utils.get_custom_objects().update(found)
         path = Path(folder, "model.h5")
         path.write_bytes(archive.read("model.h5"))

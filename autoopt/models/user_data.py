@@ -7,8 +7,8 @@ import numpy as np
 
 from autoopt.core.validation import fail
 from autoopt.errors import ConfigError
-from autoopt.sizes import text_advice
-from autoopt.task import Inputs, Split
+from autoopt.models.input_shapes import text_advice
+from autoopt.models.task import Inputs, Split
 
 
 def read(given: Any, where: str, model: Any) -> tuple[Inputs, list[np.ndarray], Any]:

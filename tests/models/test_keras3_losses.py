@@ -6,7 +6,7 @@ import pytest
 import tf_keras
 
 from autoopt.errors import ConfigError
-from autoopt.keras3_losses import in_keras2
+from autoopt.models.keras3_losses import in_keras2
 
 LABELS, OUTPUTS = np.array([[0.0, 1.0], [1.0, 0.0]], np.float32), np.array([[0.3, 0.7], [0.6, 0.4]], np.float32)
 

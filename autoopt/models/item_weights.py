@@ -8,7 +8,7 @@ import numpy as np
 
 from autoopt.core.validation import fail
 from autoopt.errors import ConfigError
-from autoopt.task import broadcast
+from autoopt.models.task import broadcast
 
 
 def of_items(

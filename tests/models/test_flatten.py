@@ -5,10 +5,11 @@ import pytest
 import tf_keras
 import tiny
 
-from autoopt import convert, interpreter, models
+from autoopt import convert, interpreter
 from autoopt.errors import ConfigError
+from autoopt.models import loading
+from autoopt.models.task import Split
 from autoopt.stages import qat
-from autoopt.task import Split
 
 layers = tf_keras.layers
 
@@ -49,20 +50,20 @@ def test_models_inside_are_replaced_by_their_layers(build):
     model = tf_keras.Model(x, build(x))
     rng = np.random.default_rng(0)
     model.set_weights([rng.uniform(0.1, 0.5, w.shape) for w in model.get_weights()])
-    made = models.load(model)
+    made = loading.load(model)
     assert not any(isinstance(layer, tf_keras.Model) for layer in made.layers)
     assert made.count_params() == model.count_params()
     assert made.input_names == ["image"]
     images = rng.normal(size=(5, 8, 8, 1)).astype(np.float32)
     np.testing.assert_allclose(made.predict_on_batch(images), model.predict_on_batch(images), rtol=1e-5, atol=1e-5)
-    again, _ = models.unpack(models.pack(made))
+    again, _ = loading.unpack(loading.pack(made))
     np.testing.assert_allclose(again.predict_on_batch(images), model.predict_on_batch(images), rtol=1e-5, atol=1e-5)
 
 
 def test_a_fixed_batch_is_opened():
     x = layers.Input((6, 3), batch_size=1)
     model = tf_keras.Model(x, layers.Dense(2)(layers.LSTM(4)(x)))
-    made = models.load(model)
+    made = loading.load(model)
     assert made.inputs[0].shape[0] is None
     series = np.random.default_rng(0).normal(size=(1, 6, 3)).astype(np.float32)
     np.testing.assert_allclose(made.predict_on_batch(series), model.predict_on_batch(series), atol=1e-6)
@@ -71,21 +72,21 @@ def test_a_fixed_batch_is_opened():
 def test_a_layer_that_remembers_is_refused():
     x = layers.Input((6, 3), batch_size=1)
     with pytest.raises(ConfigError, match=r"the layer lstm.* is stateful"):
-        models.load(tf_keras.Model(x, layers.LSTM(4, stateful=True)(x)))
+        loading.load(tf_keras.Model(x, layers.LSTM(4, stateful=True)(x)))
 
 
 def test_two_outputs_are_two_tensors():
     x = layers.Input((3,))
     y = layers.Dense(2)(x)
     with pytest.raises(ConfigError, match="two of its outputs are the same tensor"):
-        models.load(tf_keras.Model(x, [y, y]))
+        loading.load(tf_keras.Model(x, [y, y]))
 
 
 def test_what_is_frozen_inside_stays_so():
     """`base(x, training=False)` is how pretrained models are built upon: their statistics must not move."""
     x = layers.Input((8, 8, 1))
     model = tf_keras.Model(x, layers.Flatten()(backbone()(x, training=False)))
-    made = models.load(model)
+    made = loading.load(model)
     norm = made.get_layer("norm")
     before = norm.moving_mean.numpy()
     made(np.ones((4, 8, 8, 1), np.float32), training=True)
@@ -96,7 +97,7 @@ def test_half_precision_was_for_the_training_alone():
     x = layers.Input((6, 4))
     y = layers.Bidirectional(layers.LSTM(3, dtype="mixed_float16"), dtype="mixed_float16")(x)
     model = tf_keras.Model(x, layers.Dense(2, dtype="float32")(layers.Dense(4, dtype="mixed_float16")(y)))
-    made = models.load(model)
+    made = loading.load(model)
     assert {layer.output.dtype.name for layer in made.layers} == {"float32"}
     for wanted, found in zip(model.get_weights(), made.get_weights(), strict=True):
         np.testing.assert_array_equal(wanted, found)
@@ -111,7 +112,7 @@ def test_what_is_looked_up_is_an_integer(inside):
     )
     x = layers.Input((6,), name="words")
     model = tf_keras.Model(x, stack(x)) if inside else stack
-    made = models.load(model)
+    made = loading.load(model)
     assert [tensor.dtype.name for tensor in made.inputs] == ["int32"]
     words = np.random.default_rng(0).integers(0, 500, (64, 6))
     expected = model.predict_on_batch(words.astype(np.float32))
@@ -127,7 +128,7 @@ def test_what_is_looked_up_is_an_integer(inside):
 def test_an_input_that_is_computed_with_stays_as_it_is():
     x = layers.Input((6,))
     model = tf_keras.Model(x, layers.Concatenate()([layers.Flatten()(layers.Embedding(5, 2)(x)), x]))
-    assert [tensor.dtype.name for tensor in models.load(model).inputs] == ["float32"]
+    assert [tensor.dtype.name for tensor in loading.load(model).inputs] == ["float32"]
 
 
 class Trained(tf_keras.Model):
@@ -140,9 +141,9 @@ class Trained(tf_keras.Model):
 def test_a_training_of_its_own_closes_no_model():
     x = layers.Input((3,))
     model = Trained(x, layers.Dense(2)(x))
-    made = models.load(model)
+    made = loading.load(model)
     assert type(made).__name__ == "Functional"
-    again, _ = models.unpack(models.pack(made))
+    again, _ = loading.unpack(loading.pack(made))
     given = np.ones((2, 3), np.float32)
     np.testing.assert_allclose(again.predict_on_batch(given), model.predict_on_batch(given), atol=1e-6)
 
@@ -150,10 +151,10 @@ def test_a_training_of_its_own_closes_no_model():
 def test_outputs_by_name_keep_their_names():
     x = layers.Input((3,))
     model = tf_keras.Model(x, {"zz": layers.Dense(2, name="a")(x), "aa": layers.Dense(1, name="b")(x)})
-    made = models.load(model)
+    made = loading.load(model)
     assert made.output_names == ["aa", "zz"]
     inputs = np.random.default_rng(0).random((4, 3), dtype=np.float32)
-    again, _ = models.unpack(models.pack(made))
+    again, _ = loading.unpack(loading.pack(made))
     assert again.output_names == ["aa", "zz"]
     for name, found in zip(again.output_names, again.predict_on_batch(inputs), strict=True):
         np.testing.assert_allclose(found, model.predict_on_batch(inputs)[name], atol=1e-6)
@@ -177,8 +178,8 @@ def test_a_layer_is_no_model():
     x = layers.Input((8, 8, 1))
     model = tf_keras.Model(x, layers.Flatten()(Block()(backbone()(x))))
     with pytest.raises(ConfigError, match=r"is a Block of your own; give the task its class: custom_objects="):
-        models.load(model)
-    assert "Block" in [type(layer).__name__ for layer in models.load(model, custom_objects={"Block": Block}).layers]
+        loading.load(model)
+    assert "Block" in [type(layer).__name__ for layer in loading.load(model, custom_objects={"Block": Block}).layers]
     tf_keras.utils.get_custom_objects().pop("Block")
 
 
@@ -191,7 +192,7 @@ def test_the_first_layer_that_differs_is_named(monkeypatch):
         given(self, [weights[0], weights[1] + 1])
 
     monkeypatch.setattr(layers.Conv2D, "set_weights", wrong)
-    assert "it computes something else" in models.load(model).why
+    assert "it computes something else" in loading.load(model).why
 
 
 def test_losses_on_what_layers_give_out_are_left_out_with_a_note():
@@ -200,7 +201,7 @@ def test_losses_on_what_layers_give_out_are_left_out_with_a_note():
     y = layers.BatchNormalization()(layers.PReLU(shared_axes=[1, 2])(y))
     model = tf_keras.Model(x, layers.Dense(4, activation="softmax")(layers.Flatten()(y)))
     notes = []
-    made = models.load(model, notes=notes)
+    made = loading.load(model, notes=notes)
     assert notes[0].startswith("activity_regularizer of conv: left out of fine-tuning")
     images, _ = tiny.images(4, 1)
     np.testing.assert_allclose(made.predict_on_batch(images), model.predict_on_batch(images), atol=1e-6)

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from autoopt import crosscheck
-from autoopt.labels import BINARY, CLASSES, LABELS, VALUES, Meaning
-from autoopt.scoring import BUILTIN, Score
+from autoopt.models import crosscheck
+from autoopt.models.labels import BINARY, CLASSES, LABELS, VALUES, Meaning
+from autoopt.models.scoring import BUILTIN, Score
 
 
 def drawn(kind, items, positions, classes, seed):

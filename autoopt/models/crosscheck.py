@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from autoopt import quality, scoring
 from autoopt.errors import CandidateFailed
-from autoopt.labels import BINARY, CLASSES, LABELS, VALUES, Meaning
-from autoopt.task import Manifest, Split
+from autoopt.models import quality, scoring
+from autoopt.models.labels import BINARY, CLASSES, LABELS, VALUES, Meaning
+from autoopt.models.task import Manifest, Split
 
 POINTS = 0.005
 """By which two shares may differ, and always by two items."""

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from autoopt import labels as labels_of
 from autoopt.errors import ConfigError
-from autoopt.labels import BINARY, CLASSES, LABELS, VALUES, Meaning
+from autoopt.models import labels as labels_of
+from autoopt.models.labels import BINARY, CLASSES, LABELS, VALUES, Meaning
 
 RNG = np.random.default_rng(0)
 SOFT = RNG.dirichlet(np.ones(3), 40).astype(np.float32)

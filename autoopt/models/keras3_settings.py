@@ -3,7 +3,7 @@
 import inspect
 from typing import Any
 
-from autoopt.flattening import float_of
+from autoopt.models.flatten import float_of
 
 ALWAYS = {"name", "trainable", "dtype"}
 """Settings that every layer takes, though its constructor does not name them."""

@@ -8,9 +8,10 @@ import tf_keras
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from autoopt import convert, interpreter, models, rebuilding
-from autoopt.closing import ClosedModel
+from autoopt import convert, interpreter
 from autoopt.errors import ConfigError
+from autoopt.models import keras3, loading
+from autoopt.models.opaque import ClosedModel
 
 # Keras 3 copies its own variables in a way that numpy 2 will give up.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -49,13 +50,13 @@ def test_layers_in_layers_are_rebuilt(name):
     rng = np.random.default_rng(0)
     x = rng.integers(0, 5, (4, 6)) if name == "words" else rng.normal(size=(4, 6, 4)).astype(np.float32)
     wanted = np.asarray(model(x, training=False))
-    np.testing.assert_allclose(models.load(model).predict_on_batch(x), wanted, atol=1e-5, rtol=1e-4)
+    np.testing.assert_allclose(loading.load(model).predict_on_batch(x), wanted, atol=1e-5, rtol=1e-4)
 
 
 def test_outputs_by_name_are_rebuilt():
     x = layers.Input((4,))
     model = unlike(keras.Model(x, {"zz": layers.Dense(2)(x), "aa": layers.Dense(3)(x)}))
-    made = models.load(model)
+    made = loading.load(model)
     assert [tuple(output.shape) for output in made.outputs] == [(None, 3), (None, 2)]
     assert made.output_names == ["aa", "zz"]
 
@@ -64,7 +65,7 @@ def test_inputs_by_name_are_rebuilt():
     a, b = layers.Input((4,), name="z"), layers.Input((3,), name="y")
     model = unlike(keras.Model({"z": a, "y": b}, layers.Concatenate()([layers.Dense(2)(a), layers.Dense(3)(b)])))
     x = {"z": np.ones((5, 4), np.float32), "y": np.full((5, 3), 2, np.float32)}
-    found = models.load(model).predict_on_batch(x)
+    found = loading.load(model).predict_on_batch(x)
     np.testing.assert_allclose(found, model(x), atol=1e-5)
 
 
@@ -72,7 +73,7 @@ def test_a_model_may_be_called_by_the_name_of_its_argument():
     inner = keras.Sequential([layers.Input((4,)), layers.Dense(3)])
     x = layers.Input((4,))
     model = unlike(keras.Model(x, layers.Dense(2)(inner(inputs=x))))
-    np.testing.assert_allclose(models.load(model).predict_on_batch(np.ones((2, 4))), model(np.ones((2, 4))), atol=1e-5)
+    np.testing.assert_allclose(loading.load(model).predict_on_batch(np.ones((2, 4))), model(np.ones((2, 4))), atol=1e-5)
 
 
 @pytest.mark.parametrize("scaled", [lambda x: x / 255.0, lambda x: x - 3.0, lambda x: 1.0 - x, lambda x: 2.0 * x + 1.0])
@@ -80,7 +81,7 @@ def test_images_may_be_scaled_by_numbers(scaled):
     x = layers.Input((4,))
     model = keras.Model(x, scaled(x))
     given = np.arange(8, dtype=np.float32).reshape(2, 4)
-    np.testing.assert_allclose(models.load(model).predict_on_batch(given), scaled(given), rtol=1e-6)
+    np.testing.assert_allclose(loading.load(model).predict_on_batch(given), scaled(given), rtol=1e-6)
 
 
 def test_half_precision_was_for_the_training_alone():
@@ -88,7 +89,7 @@ def test_half_precision_was_for_the_training_alone():
     y = layers.Conv2D(8, 3, activation="relu", dtype="mixed_float16")(x)
     y = layers.BatchNormalization(dtype="mixed_float16")(y)
     y = layers.Bidirectional(layers.LSTM(3, dtype="mixed_float16"), dtype="mixed_float16")(layers.Reshape((16, 8))(y))
-    made = models.load(unlike(keras.Model(x, layers.Dense(2, dtype="float32")(y))))
+    made = loading.load(unlike(keras.Model(x, layers.Dense(2, dtype="float32")(y))))
     assert {str(tensor.dtype.name) for layer in made.layers for tensor in [layer.output]} == {"float32"}
     assert convert.float32(made)
 
@@ -96,7 +97,7 @@ def test_half_precision_was_for_the_training_alone():
 def test_open_sizes_are_told_before_anything_is_rebuilt():
     x = layers.Input((None, None, 3), name="photo")
     with pytest.raises(ConfigError, match=r"expected fixed input shapes .* got photo \(None, None, None, 3\)"):
-        models.load(keras.Model(x, layers.GlobalMaxPooling2D()(layers.Conv2D(2, 3)(x))))
+        loading.load(keras.Model(x, layers.GlobalMaxPooling2D()(layers.Conv2D(2, 3)(x))))
 
 
 def test_a_subclassed_model_inside_closes_it():
@@ -106,7 +107,7 @@ def test_a_subclassed_model_inside_closes_it():
 
     x = layers.Input((4,))
     model = keras.Model(x, layers.Dense(2)(Inside()(x)))
-    assert isinstance(models.load(model), ClosedModel)
+    assert isinstance(loading.load(model), ClosedModel)
 
 
 def image(build):
@@ -148,14 +149,14 @@ def shared(x):
 @pytest.mark.parametrize("build", [many_kinds, operators, nested, shared])
 def test_the_rebuilt_model_computes_the_same_and_can_be_converted(build):
     model = image(build)
-    made = models.load(model)
+    made = loading.load(model)
     assert isinstance(made, tf_keras.Model)
     assert not any(isinstance(layer, tf_keras.Model) for layer in made.layers)
     assert made.count_params() == model.count_params()
     x = np.random.default_rng(1).normal(size=(5, 8, 8, 3)).astype(np.float32)
     wanted = np.asarray(model(x, training=False))
     np.testing.assert_allclose(made.predict_on_batch(x), wanted, atol=1e-5 * max(1, np.abs(wanted).max()))
-    packed, _ = models.unpack(models.pack(made))
+    packed, _ = loading.unpack(loading.pack(made))
     np.testing.assert_allclose(packed.predict_on_batch(x), wanted, atol=1e-5 * max(1, np.abs(wanted).max()))
     assert convert.float32(made)
 
@@ -163,7 +164,7 @@ def test_the_rebuilt_model_computes_the_same_and_can_be_converted(build):
 def test_several_inputs_keep_their_order():
     a, b = layers.Input((4,), name="b"), layers.Input((3,), name="a")
     model = unlike(keras.Model([a, b], layers.Dense(2)(layers.Concatenate()([layers.Dense(3)(a), b]))))
-    made = models.load(model)
+    made = loading.load(model)
     assert [tuple(i.shape) for i in made.inputs] == [(None, 4), (None, 3)]
     rng = np.random.default_rng(0)
     x = [rng.random((5, n), dtype=np.float32) for n in (4, 3)]
@@ -197,7 +198,7 @@ AUGMENTATION = {
 @pytest.mark.parametrize("name", list(AUGMENTATION))
 def test_augmentation_is_for_training_alone(name):
     model = image(lambda x: layers.GlobalAveragePooling2D()(layers.Conv2D(3, 3)(AUGMENTATION[name]()(x))))
-    made, _ = models.unpack(models.pack(models.load(model)))
+    made, _ = loading.unpack(loading.pack(loading.load(model)))
     x = photos()
     wanted = model.predict(x, verbose=0)
     for found in (*answers(made, x, False), interpreter.outputs_of(convert.float32(made), {made.input_names[0]: x}, 1)):
@@ -217,7 +218,7 @@ def test_augmentation_that_can_not_be_run_is_left_out_by_its_name(monkeypatch):
     monkeypatch.setattr(layers.RandomHue, "call", failing)
     notes = []
     model = image(lambda x: layers.Conv2D(3, 3)(layers.RandomHue(0.5, name="hue")(x)))
-    made = models.load(model, notes=notes)
+    made = loading.load(model, notes=notes)
     [note] = notes
     assert note.startswith("the augmentation hue (RandomHue) is left out of fine-tuning, for it can't be run: no such")
     np.testing.assert_allclose(made(photos()), model(photos(), training=False), atol=1e-5)
@@ -244,12 +245,12 @@ def test_dropout_is_on_in_training(name, saved, tmp_path):
     model = unlike(DROPPED[name]())
     if saved:
         model.save(tmp_path / "model.keras")
-    made = models.load(tmp_path / "model.keras" if saved else model)
+    made = loading.load(tmp_path / "model.keras" if saved else model)
     x = np.random.default_rng(0).normal(size=(4, 6, 4)).astype(np.float32)
     wanted = model.predict(x, verbose=0)
     for found in answers(made, x, False):
         np.testing.assert_allclose(found, wanted, atol=1e-5, rtol=1e-4)
-    fresh, _ = models.unpack(models.pack(made))  # Keras 2 keeps the masks of a convolutional LSTM's first call
+    fresh, _ = loading.unpack(loading.pack(made))  # Keras 2 keeps the masks of a convolutional LSTM's first call
     [found] = answers(fresh, x, True, 1)
     assert np.abs(found - wanted).max() > 1e-3
 
@@ -260,7 +261,7 @@ def test_a_mode_that_was_asked_for_stays():
         [layers.Input((8, 8, 3)), layers.RandomFlip(), layers.Conv2D(4, 3), layers.BatchNormalization(name="norm"),
          layers.Dropout(0.5)]
     )  # fmt: skip
-    made = models.load(image(lambda x: layers.Flatten()(backbone(x, training=False))))
+    made = loading.load(image(lambda x: layers.Flatten()(backbone(x, training=False))))
     before = made.get_layer("norm").moving_mean.numpy()
     first, second = answers(made, photos(), True, 2)
     np.testing.assert_array_equal(first, second)
@@ -271,7 +272,7 @@ def test_dropout_that_is_always_on_stays_so():
     x = layers.Input((40,))
     model = unlike(keras.Model(x, layers.Dense(3)(layers.Dropout(0.5, name="drop")(x, training=True))))
     notes = []
-    made = models.load(model, notes=notes)
+    made = loading.load(model, notes=notes)
     first, second = answers(made, np.ones((4, 40), np.float32), False, 2)
     assert np.abs(first - second).max() > 1e-3
     assert notes == ["drop: called with training=True, so the file draws at random too (Keras 3's predict does not)"]
@@ -283,7 +284,7 @@ class Own(layers.Layer):
 
 
 def closed(model, **more):
-    found = models.load(model, **more)
+    found = loading.load(model, **more)
     assert isinstance(found, ClosedModel)
     return found
 
@@ -339,11 +340,11 @@ def test_a_saved_layer_of_its_own_is_read_by_either_class(tmp_path):
     with pytest.raises(
         ConfigError, match=r"holds a Scaled of your own; give the task the tf_keras layer that stands for it"
     ):
-        models.load(tmp_path / "model.keras")
+        loading.load(tmp_path / "model.keras")
     closed(tmp_path / "model.keras", custom_objects={"Scaled": Scaled})
     read = keras.saving.load_model(tmp_path / "model.keras", custom_objects={"Scaled": Scaled})
     for source in (tmp_path / "model.keras", read):
-        made = models.load(source, custom_objects={"Scaled": OldScaled})
+        made = loading.load(source, custom_objects={"Scaled": OldScaled})
         np.testing.assert_allclose(made(photos()), model(photos()), atol=1e-3, rtol=1e-4)
         np.testing.assert_allclose(made.get_layer("mine").scale, model.get_layer("mine").scale)
         tf_keras.utils.get_custom_objects().pop("Scaled")
@@ -369,7 +370,7 @@ OPERATORS = {
 @pytest.mark.parametrize("name", list(OPERATORS))
 def test_operators_are_rebuilt(name):
     model = image(lambda x: OPERATORS[name](layers.Conv2D(3, 3)(x)))
-    made, _ = models.unpack(models.pack(models.load(model)))
+    made, _ = loading.unpack(loading.pack(loading.load(model)))
     wanted = model.predict(photos(), verbose=0)
     np.testing.assert_allclose(made(photos()), wanted, atol=1e-5)
     file = convert.float32(made)
@@ -392,7 +393,7 @@ def test_what_unmasks_in_keras_3_does_so_in_keras_2(name):
     model = unlike(keras.Model(x, layers.LSTM(2)(operator[name](layers.Masking(0.25)(x)))))
     series = np.random.default_rng(0).normal(size=(4, 6, 3)).astype(np.float32)
     series[1, 3:] = 0.25
-    made, _ = models.unpack(models.pack(models.load(model)))
+    made, _ = loading.unpack(loading.pack(loading.load(model)))
     np.testing.assert_allclose(made(series), model.predict(series, verbose=0), atol=1e-5)
 
 
@@ -402,7 +403,7 @@ def test_a_subclassed_model_is_refused():
             return inputs
 
     with pytest.raises(ConfigError, match=r"Mine is subclassed.*and TensorFlow can't convert it as it is"):
-        models.load(Mine())
+        loading.load(Mine())
 
 
 def test_code_in_a_file_is_not_run(tmp_path):
@@ -411,18 +412,18 @@ def test_code_in_a_file_is_not_run(tmp_path):
     with pytest.raises(
         ConfigError, match=r"it brings code with it: the layer lambda\S* is a Lambda; if you trust the file"
     ):
-        models.load(tmp_path / "model.keras")
+        loading.load(tmp_path / "model.keras")
 
 
 def test_the_first_layer_that_differs_is_named(monkeypatch):
-    copy = rebuilding._Calls.copy_weights
+    copy = keras3._Calls.copy_weights
 
     def wrong(self):
         copy(self)
         made = next(made for layer, made in self.layers.values() if layer.name == "second")
         made.bias.assign(made.bias + 1)
 
-    monkeypatch.setattr(rebuilding._Calls, "copy_weights", wrong)
+    monkeypatch.setattr(keras3._Calls, "copy_weights", wrong)
     stack = [layers.Input((4,)), *(layers.Dense(3, name=name) for name in ("first", "second", "third"))]
     assert "computes something else, from the layer second on" in closed(unlike(keras.Sequential(stack))).why
 
@@ -444,7 +445,7 @@ def test_well_known_models_are_rebuilt(name):
     model = getattr(keras.applications, name)(weights=None, classes=10, input_shape=(64, 64, 3))
     # What a normalization was adapted to becomes part of its settings.
     settled = sum(layer.count_params() for layer in model.layers if isinstance(layer, layers.Normalization))
-    assert models.load(model).count_params() == model.count_params() - settled
+    assert loading.load(model).count_params() == model.count_params() - settled
 
 
 STEPWISE = (
@@ -504,10 +505,10 @@ def test_models_of_many_layers_are_rebuilt(beginning, stack, last, seed):
         if join:
             tensors.append(joining(tensors[-1], tensors[-2]))
     model = unlike(keras.Model(inputs, last()(tensors[-1])), seed)
-    made = models.load(model)
+    made = loading.load(model)
     wanted = model.predict(x, verbose=0)
     if isinstance(made, ClosedModel):
         assert beginning != "numbers" or any(layer is STEPWISE[10] for _, layer, _ in stack), made.why
         return
-    for found in answers(models.unpack(models.pack(made))[0], x, False, 2):
+    for found in answers(loading.unpack(loading.pack(made))[0], x, False, 2):
         np.testing.assert_allclose(found, wanted, atol=1e-4 * max(1, np.abs(wanted).max()))

@@ -12,11 +12,11 @@ import tf_keras
 import tiny
 
 from autoopt import QualityMetric, intake
-from autoopt import task as tasks
 from autoopt.core.recipe import Finetune
 from autoopt.errors import ConfigError
+from autoopt.models import task as tasks
+from autoopt.models.task import Manifest, Split
 from autoopt.store import Store
-from autoopt.task import Manifest, Split
 
 layers = tf_keras.layers
 X, Y = tiny.images(40, 9)
@@ -381,7 +381,7 @@ def test_another_process_finds_the_same_fingerprint_and_the_metric(tmp_path, sto
         import sys
         from pathlib import Path
         import numpy as np
-        from autoopt import intake, task
+        from autoopt import intake; from autoopt.models import task
         from autoopt.store import Store
         given = task.Manifest.from_json(sys.stdin.read())
         print(given.quality_function()(np.array([0, 1]), np.array([[0.9, 0.1], [0.8, 0.2]]), {}))

@@ -4,7 +4,7 @@ import builtins
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from autoopt import pure_operations
+from autoopt.models import pure_operations
 
 LIBRARIES = ("keras", "tf_keras", "tensorflow_model_optimization")
 """Whose classes and functions a file may name; of the first two only from `ROOMS`."""

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tiny
 
-from autoopt import crosscheck
 from autoopt.errors import CandidateFailed
-from autoopt.labels import VALUES, Meaning
-from autoopt.task import Split
+from autoopt.models import crosscheck
+from autoopt.models.labels import VALUES, Meaning
+from autoopt.models.task import Split
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 4, 100)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from autoopt.replaying import MIXED_TOLERANCE, TOLERANCE, Names, Replay, expect_same, functional, nodes
-from autoopt.sizes import filled
+from autoopt.models.graph_replay import MIXED_TOLERANCE, TOLERANCE, Names, Replay, expect_same, functional, nodes
+from autoopt.models.input_shapes import filled
 
 
 def flatten(model: Any, where: str, input_size: Sequence[int] = (), notes: list[str] | None = None) -> Any:
@@ -168,7 +168,7 @@ def _kind(layer: Any) -> Any:
         return tf_keras.layers.Dense
     if type(layer) is not tf_keras.layers.RandomCrop:
         return type(layer)
-    from autoopt.stand_ins import RandomlyCropped
+    from autoopt.models.stand_ins import RandomlyCropped
 
     return RandomlyCropped
 

@@ -6,7 +6,7 @@ So a file can be read without the code that it was saved with.
 from collections.abc import Callable
 from typing import Any
 
-from autoopt.keras3_settings import settings_for
+from autoopt.models.keras3_settings import settings_for
 
 
 def placeholder(name: str, stand_in: Any) -> Any:

@@ -7,9 +7,10 @@ import tensorflow as tf
 import tf_keras
 import tiny
 
-from autoopt import convert, interpreter, models, stages
-from autoopt.closing import ClosedModel
+from autoopt import convert, interpreter, stages
 from autoopt.errors import CandidateFailed, ConfigError
+from autoopt.models import loading
+from autoopt.models.opaque import ClosedModel
 
 X = np.random.default_rng(0).random((5, 4), dtype=np.float32)
 
@@ -84,12 +85,12 @@ MAKERS = [subclassed, nested, keras_3, saved_subclassed, saved_module, tflite]
 @pytest.mark.parametrize("make", MAKERS)
 def test_what_has_no_layers_is_converted_and_can_be_quantized(make, tmp_path):
     given, expected = make(tmp_path)
-    model = models.load(given)
+    model = loading.load(given)
     assert isinstance(model, ClosedModel)
     assert len(model.outputs) == 1
     assert [(end.shape, end.dtype) for end in model.inputs] == [((None, 4), "float32")]
     assert model.outputs[0].shape == (None, 3)
-    again, reports = models.unpack(models.pack(model))
+    again, reports = loading.unpack(loading.pack(model))
     assert (again, reports) == (model, [])
     inputs = {model.input_names[0]: X}
     np.testing.assert_allclose(interpreter.outputs_of(convert.float32(again), inputs, 1), expected, atol=1e-5)
@@ -102,14 +103,14 @@ def test_code_in_a_saved_model_is_not_run(tmp_path):
     x = tf_keras.Input((4,))
     model = tf_keras.Model(x, tf_keras.layers.Lambda(lambda value: value * 2)(x))
     model.save(tmp_path / "model", save_format="tf")
-    found = models.load(tmp_path / "model")
+    found = loading.load(tmp_path / "model")
     assert isinstance(found, ClosedModel)
     assert "is a Lambda, which is not one of Keras's" in found.why
     np.testing.assert_allclose(interpreter.outputs_of(found.file, {found.input_names[0]: X}, 1), X * 2, rtol=1e-6)
 
 
 def test_it_can_not_be_trained_and_says_why(tmp_path):
-    model = models.load(subclassed(tmp_path)[0])
+    model = loading.load(subclassed(tmp_path)[0])
     with pytest.raises(CandidateFailed, match="prune: Own is subclassed"):
         stages.one_shot("prune", model, {"sparsity": 0.5, "seed": 0})
     with pytest.raises(CandidateFailed, match="needs the model itself"):
@@ -120,10 +121,10 @@ def test_a_quantized_file_is_refused(tmp_path):
     path, _ = tflite(tmp_path)
     path.write_bytes(convert.quantize(path.read_bytes(), "int8", {tiny.INPUT: X}))
     with pytest.raises(ConfigError, match=r"model.tflite is quantized already; expected the float32 file"):
-        models.load(path)
+        loading.load(path)
     path.write_bytes(b"no model")
     with pytest.raises(ConfigError, match=r"model.tflite is no .tflite that LiteRT can read"):
-        models.load(path)
+        loading.load(path)
 
 
 def converted(model, **changes):
@@ -137,12 +138,12 @@ def test_a_file_that_takes_integers_and_computes_in_float_is_taken(tmp_path):
     x = tf_keras.Input((4,), dtype="uint8")
     path = tmp_path / "model.tflite"
     path.write_bytes(converted(tf_keras.Model(x, tf_keras.layers.Dense(2)(tf.cast(x, tf.float32) / 255.0))))
-    assert models.load(path).inputs[0].dtype == "uint8"
+    assert loading.load(path).inputs[0].dtype == "uint8"
     path.write_bytes(
         converted(tiny.network(tf_keras.layers.Dense(40), shape=(40,)), optimizations=[tf.lite.Optimize.DEFAULT])
     )
     with pytest.raises(ConfigError, match="is quantized already"):
-        models.load(path)
+        loading.load(path)
 
 
 def test_several_outputs_need_a_signature_that_names_them(tmp_path):
@@ -150,7 +151,7 @@ def test_several_outputs_need_a_signature_that_names_them(tmp_path):
     path = tmp_path / "model.tflite"
     path.write_bytes(converted(tf_keras.Model(x, [tf_keras.layers.Dense(2)(x), tf_keras.layers.Dense(3)(x)])))
     with pytest.raises(ConfigError, match="has several outputs, and 0 signatures to name them by; convert it anew"):
-        models.load(path)
+        loading.load(path)
 
 
 def test_open_sizes_are_told(tmp_path):
@@ -162,12 +163,12 @@ def test_open_sizes_are_told(tmp_path):
     module = Open()
     tf.saved_model.save(module, tmp_path / "model", signatures=module.__call__)
     with pytest.raises(ConfigError, match=r"expected fixed input shapes .* got photo \(None, None, None, 3\)"):
-        models.load(tmp_path / "model")
+        loading.load(tmp_path / "model")
 
 
 def test_the_fingerprint_follows_the_weights(tmp_path):
-    one, other = models.load(subclassed(tmp_path)[0]), models.load(subclassed(tmp_path)[0])
-    assert models.fingerprint(one) == models.fingerprint(one) != models.fingerprint(other)
+    one, other = loading.load(subclassed(tmp_path)[0]), loading.load(subclassed(tmp_path)[0])
+    assert loading.fingerprint(one) == loading.fingerprint(one) != loading.fingerprint(other)
 
 
 class Two(tf.Module):
@@ -200,7 +201,7 @@ def several(folder, *names, serving=""):
 @pytest.mark.parametrize("serving", ["classify", "embed"])
 def test_of_several_signatures_the_serving_one_is_taken(serving, tmp_path):
     path, module = several(tmp_path, "classify", "embed", serving=serving)
-    model = models.load(path)
+    model = loading.load(path)
     [expected] = getattr(module, serving)(X).values()
     np.testing.assert_allclose(interpreter.outputs_of(model.file, {"x": X}, 1), expected, atol=1e-5)
     assert model.why == "it is a SavedModel without Keras layers"
@@ -209,7 +210,7 @@ def test_of_several_signatures_the_serving_one_is_taken(serving, tmp_path):
 @pytest.mark.parametrize("asked", ["classify", "embed"])
 def test_of_several_signatures_the_one_that_is_asked_for_is_taken(asked, tmp_path):
     path, module = several(tmp_path, "classify", "embed")
-    model = models.load(path, signature=asked)
+    model = loading.load(path, signature=asked)
     [expected] = getattr(module, asked)(X).values()
     np.testing.assert_allclose(interpreter.outputs_of(model.file, {"x": X}, 1), expected, atol=1e-5)
 
@@ -219,23 +220,23 @@ def test_several_signatures_are_named_where_none_is_meant(tmp_path):
     with pytest.raises(
         ConfigError, match=r"has 2 signatures \(classify, embed\) and none is serving_default; .*--signature \w+\)$"
     ):
-        models.load(path)
+        loading.load(path)
     with pytest.raises(ConfigError, match=r"signature: .* has no signature 'other'; it has classify, embed"):
-        models.load(path, signature="other")
+        loading.load(path, signature="other")
     with pytest.raises(ConfigError, match="signature: 'x' is for the folder of a SavedModel"):
-        models.load(tiny.network(tf_keras.layers.Flatten(), tf_keras.layers.Dense(2)), signature="x")
+        loading.load(tiny.network(tf_keras.layers.Flatten(), tf_keras.layers.Dense(2)), signature="x")
 
 
 def test_a_signature_that_takes_text_is_refused(tmp_path):
     path, _ = several(tmp_path, "count", serving="count")
     with pytest.raises(ConfigError, match=r"the input words takes text, .* token ids"):
-        models.load(path)
+        loading.load(path)
 
 
 def test_a_saved_model_without_a_signature_is_refused(tmp_path):
     tf.saved_model.save(tf.Module(), str(tmp_path / "model"))
     with pytest.raises(ConfigError, match=r"has no signature: save it with tf.saved_model.save"):
-        models.load(tmp_path / "model")
+        loading.load(tmp_path / "model")
 
 
 class Trained(tf_keras.Model):
@@ -260,7 +261,7 @@ def test_several_inputs_and_outputs_are_those_of_the_call_without_training(saved
     if saved:
         given.save(tmp_path / "own", save_format="tf")
         given = tmp_path / "own"
-    model = models.load(given)
+    model = loading.load(given)
     assert set(model.input_names) == set(inputs)
     assert set(model.output_names) == set(expected)
     found = interpreter.outputs_of(model.file, inputs, 1, ["scores", "sum"])
@@ -273,7 +274,7 @@ def test_a_tflite_of_open_size_must_be_made_anew(tmp_path):
     with pytest.raises(
         ConfigError, match=r"its input .* \(None, None, None, 1\) open; convert it anew with a fixed one"
     ):
-        models.load(path, input_size=(8, 8))
+        loading.load(path, input_size=(8, 8))
 
 
 def test_a_tflite_of_several_signatures_is_refused_by_name(tmp_path):
@@ -281,4 +282,4 @@ def test_a_tflite_of_several_signatures_is_refused_by_name(tmp_path):
     both = tf.lite.TFLiteConverter.from_saved_model(str(path)).convert()
     (tmp_path / "model.tflite").write_bytes(both)
     with pytest.raises(ConfigError, match=r"has 2 signatures \(classify, embed\); convert one of them to a file"):
-        models.load(tmp_path / "model.tflite")
+        loading.load(tmp_path / "model.tflite")

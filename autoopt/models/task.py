@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import usercode
 from autoopt.core.metrics import Metric
 from autoopt.core.recipe import Finetune
 from autoopt.core.reprs import short
 from autoopt.core.validation import fail
 from autoopt.errors import ConfigError
-from autoopt.labels import Meaning, settings, single
+from autoopt.models import user_code
+from autoopt.models.labels import Meaning, settings, single
 
 MORE = ("counted", "weights")
 """Arrays of a split that few tasks have."""
@@ -311,7 +311,7 @@ class Manifest:
         described = self.metric["function"]
         if described is None:
             return None
-        function = usercode.find(described, self.source, self.path)
+        function = user_code.find(described, self.source, self.path)
         by_name = "inputs" in inspect.signature(function).parameters
 
         def value(labels: np.ndarray, outputs: np.ndarray, inputs: Inputs) -> float:
@@ -345,7 +345,7 @@ class Manifest:
             return described
         if "keras" in described:
             return tf_keras.losses.deserialize(described["keras"])
-        return usercode.find(described, self.source, self.path)
+        return user_code.find(described, self.source, self.path)
 
     def targets(self, labels: np.ndarray) -> Any:
         """Labels as `fit` takes them: a tuple of arrays where there are several outputs."""
@@ -360,7 +360,7 @@ def load(path: Path) -> Task:
     """
     if not path.exists():
         raise ConfigError(f"{path}: no such file; a study needs a task.py with `def task() -> autoopt.Task`")
-    module = usercode.run(path.read_text(encoding="utf-8"), path)
+    module = user_code.run(path.read_text(encoding="utf-8"), path)
     build = getattr(module, "task", None)
     if not callable(build):
         raise ConfigError(f"{path}: expected a function `def task() -> autoopt.Task`, found none")

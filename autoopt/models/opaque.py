@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from autoopt.errors import ConfigError
-from autoopt.replaying import reason
-from autoopt.sizes import filled, text_advice
+from autoopt.models.graph_replay import reason
+from autoopt.models.input_shapes import filled, text_advice
 from autoopt.system import foreign_files, isolation
 
 DEFAULT = "serving_default"

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from autoopt import quality
 from autoopt.core.metrics import resampled_difference, unpack_outcomes, wilson
 from autoopt.errors import CandidateFailed
-from autoopt.labels import BINARY, CLASSES, LABELS, VALUES, Meaning, single
-from autoopt.scoring import Score
-from autoopt.task import Split
+from autoopt.models import quality
+from autoopt.models.labels import BINARY, CLASSES, LABELS, VALUES, Meaning, single
+from autoopt.models.scoring import Score
+from autoopt.models.task import Split
 
 scores = arrays.arrays(
     np.float32, st.tuples(st.integers(1, 30), st.integers(2, 6)), elements=st.floats(-100, 100, width=32), unique=True

@@ -14,9 +14,9 @@ import numpy as np
 
 from autoopt.core.metrics import Measurement, Scores, pack_outcomes, wilson
 from autoopt.errors import CandidateFailed
-from autoopt.labels import BINARY, CLASSES, Meaning
-from autoopt.scoring import Score, rounded
-from autoopt.task import Inputs, Manifest, Split
+from autoopt.models.labels import BINARY, CLASSES, Meaning
+from autoopt.models.scoring import Score, rounded
+from autoopt.models.task import Inputs, Manifest, Split
 
 RESAMPLES = 200
 PATIENCE_S = 20.0

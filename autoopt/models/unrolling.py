@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from autoopt import models
+from autoopt.models import loading
 
 
 def unrolled(model: Any, *, whole: bool = True) -> Any:
@@ -28,7 +28,7 @@ def unrolled(model: Any, *, whole: bool = True) -> Any:
             _as_steps(configs[layer.name], whole) if layer.name in loops else configs[layer.name]
         )
 
-    with models.knowing():
+    with loading.knowing():
         made = tf_keras.models.clone_model(model, clone_function=choose)
     made.set_weights(model.get_weights())
     made.output_names = model.output_names

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from autoopt.labels import BINARY, CLASSES, LABELS, VALUES, Meaning
+from autoopt.models.labels import BINARY, CLASSES, LABELS, VALUES, Meaning
 
 TOP = 5
 """Of `top5_accuracy`."""

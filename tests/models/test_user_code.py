@@ -1,6 +1,6 @@
 """Functions and classes of the user's own, found again in a job's process."""
 
-from autoopt import usercode
+from autoopt.models import user_code
 
 SOURCE = """
 runs = []
@@ -19,16 +19,16 @@ def make():
 def test_task_py_is_imported_once_for_all_that_is_found_in_it(tmp_path):
     """Two imports would give two classes of one name: what one makes is no instance of the other."""
     path = str(tmp_path / "task.py")
-    usercode.run(SOURCE, tmp_path / "task.py")
-    own, make, runs = (usercode.find({"module": "", "name": n}, SOURCE, path) for n in ("Own", "make", "runs"))
+    user_code.run(SOURCE, tmp_path / "task.py")
+    own, make, runs = (user_code.find({"module": "", "name": n}, SOURCE, path) for n in ("Own", "make", "runs"))
     assert isinstance(make(), own)
     assert runs == [1]
-    assert usercode.find({"module": "", "name": "Own"}, SOURCE, path) is own
+    assert user_code.find({"module": "", "name": "Own"}, SOURCE, path) is own
 
 
 def test_another_task_py_is_another_module(tmp_path):
     path = str(tmp_path / "task.py")
-    own = usercode.find({"module": "", "name": "Own"}, SOURCE, path)
+    own = user_code.find({"module": "", "name": "Own"}, SOURCE, path)
     changed = SOURCE + "\n# changed\n"
-    assert usercode.find({"module": "", "name": "Own"}, changed, path) is not own
-    assert usercode.find({"module": "", "name": "Own"}, SOURCE, str(tmp_path / "other.py")) is not own
+    assert user_code.find({"module": "", "name": "Own"}, changed, path) is not own
+    assert user_code.find({"module": "", "name": "Own"}, SOURCE, str(tmp_path / "other.py")) is not own

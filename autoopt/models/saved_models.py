@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from autoopt import keras_config
 from autoopt.errors import ConfigError
-from autoopt.keras_files import CODE
+from autoopt.models import keras_config
+from autoopt.models.keras_files import CODE
 from autoopt.system import foreign_files
 
 GRAPH, KERAS = "saved_model.pb", "keras_metadata.pb"

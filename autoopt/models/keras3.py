@@ -13,10 +13,8 @@ from typing import Any
 import numpy as np
 
 from autoopt.errors import ConfigError
-from autoopt.flattening import Calls, adapted_to, mixed, taken
-from autoopt.keras3_settings import settings_for
-from autoopt.placeholders import placeholder
-from autoopt.replaying import (
+from autoopt.models.flatten import Calls, adapted_to, mixed, taken
+from autoopt.models.graph_replay import (
     MIXED_TOLERANCE,
     MOST,
     TOLERANCE,
@@ -27,7 +25,9 @@ from autoopt.replaying import (
     functional,
     reason,
 )
-from autoopt.sizes import expect_fixed, expect_numbers, filled
+from autoopt.models.input_shapes import expect_fixed, expect_numbers, filled
+from autoopt.models.keras3_settings import settings_for
+from autoopt.models.placeholders import placeholder
 
 MERGES = ("Add", "Subtract", "Multiply", "Maximum", "Minimum")
 """Operators between two tensors that are layers in Keras 2."""
@@ -184,7 +184,7 @@ class _Calls(Calls):
         return [self._unmasked(made) if _masked(made) and _unmasks(node, i) else made for i, made in enumerate(outputs)]
 
     def _unmasked(self, tensor: Any) -> Any:
-        from autoopt import stand_ins
+        from autoopt.models import stand_ins
 
         return stand_ins.Unmasked(name=self.name("unmasked"))(tensor)
 
@@ -235,7 +235,7 @@ class _Calls(Calls):
         """A layer that changes images at random in training; None where it can't be run in Keras 2."""
         import keras
 
-        from autoopt import stand_ins
+        from autoopt.models import stand_ins
 
         shape = (2, *tuple(layer._inbound_nodes[0].input_tensors[0].shape)[1:])
         try:
@@ -260,7 +260,7 @@ class _Calls(Calls):
 
     def _operator(self, operation: Any, arguments: Sequence[Any], named: dict[str, Any]) -> Sequence[Any]:
         """What comes out of an operator: by a layer of Keras 2 if one stands for it, else by `stand_ins.Keras3Operator`."""
-        from autoopt import stand_ins
+        from autoopt.models import stand_ins
 
         kind, name = type(operation).__name__, self.name(operation.name)
         if not type(operation).__module__.startswith("keras."):

@@ -6,12 +6,13 @@ import tensorflow as tf
 import tf_keras
 import tiny
 
-from autoopt import QualityMetric, Task, intake, stages, usercode
-from autoopt import task as tasks
+from autoopt import QualityMetric, Task, intake, stages
 from autoopt.core.recipe import Finetune, Prune, Recipe
 from autoopt.errors import ConfigError
+from autoopt.models import task as tasks
+from autoopt.models import user_code
+from autoopt.models.task import Split
 from autoopt.store import Store
-from autoopt.task import Split
 
 layers = tf_keras.layers
 RNG = np.random.default_rng(0)
@@ -250,4 +251,4 @@ def test_a_loss_that_jobs_cannot_find_says_what_to_do(loss, tmp_path):
     with pytest.raises(ConfigError) as refused:
         intake.prepare(tasks.load(path), path, Store(tmp_path / "store"))
     assert str(refused.value).startswith(f"{path}: loss: expected ")
-    assert usercode.BIND in str(refused.value)
+    assert user_code.BIND in str(refused.value)

@@ -8,10 +8,11 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from autoopt import convert, models, sizes
-from autoopt.closing import ClosedModel
+from autoopt import convert
 from autoopt.errors import ConfigError
 from autoopt.interpreter import outputs_of
+from autoopt.models import input_shapes, loading
+from autoopt.models.opaque import ClosedModel
 
 RNG = np.random.default_rng(0)
 PHOTOS = RNG.random((3, 6, 9, 3), dtype=np.float32)
@@ -64,7 +65,7 @@ def test_a_model_of_open_size_is_taken_in_at_one(library, case, saved, tmp_path)
     if saved:
         given.save(tmp_path / saved)
         given = tmp_path / saved
-    model = models.load(given, input_size=x.shape[1:3] if case in ("photo", "nested") else x.shape[1:2])
+    model = loading.load(given, input_size=x.shape[1:3] if case in ("photo", "nested") else x.shape[1:2])
     assert tuple(model.inputs[0].shape) == (None, *x.shape[1:])
     np.testing.assert_allclose(model.predict_on_batch(x), expected, atol=1e-5)
     if not saved:
@@ -82,19 +83,19 @@ def test_a_model_of_open_size_is_taken_in_at_one(library, case, saved, tmp_path)
 )  # fmt: skip
 def test_the_refusal_names_the_option(make, said, library):
     with pytest.raises(ConfigError, match=r"expected fixed input shapes .*" + re.escape(said)):
-        models.load(make(library))
+        loading.load(make(library))
 
 
 def test_as_many_sizes_as_axes_are_open():
     with pytest.raises(
         ConfigError, match=r"input_size: 1 sizes were given, but the input \(None, None, None, 3\) leaves 2"
     ):
-        models.load(photo(tf_keras), input_size=(32,))
+        loading.load(photo(tf_keras), input_size=(32,))
     for wrong in ("32x32", (0, 32), (32.0, 32), 0, True):
         with pytest.raises(ConfigError, match=r"task: input_size: expected sizes such as \(224, 224\), got "):
-            models.load(photo(tf_keras), input_size=wrong)
+            loading.load(photo(tf_keras), input_size=wrong)
     fixed = tf_keras.Sequential([tf_keras.layers.Input((4,)), tf_keras.layers.Dense(2)])
-    assert models.load(fixed, input_size=(32,)) is fixed  # there is nothing to close
+    assert loading.load(fixed, input_size=(32,)) is fixed  # there is nothing to close
 
 
 class Mean(tf_keras.Model):
@@ -123,7 +124,7 @@ def test_a_model_without_layers_is_made_for_a_size_too(kind, tmp_path):
         module = Open()
         tf.saved_model.save(module, tmp_path / "model", signatures=module.__call__)
         given, expected = tmp_path / "model", np.asarray(module(PHOTOS)["mean"])
-    model = models.load(given, input_size=(6, 9))
+    model = loading.load(given, input_size=(6, 9))
     assert isinstance(model, ClosedModel)
     assert model.inputs[0].shape == (None, 6, 9, 3)
     np.testing.assert_allclose(outputs_of(model.file, {model.input_names[0]: PHOTOS}, 1), expected, atol=1e-5)
@@ -131,13 +132,13 @@ def test_a_model_without_layers_is_made_for_a_size_too(kind, tmp_path):
 
 @pytest.mark.parametrize(("text", "found"), [("", ()), ("128", (128,)), ("224x160", (224, 160)), (" 4X5x6", (4, 5, 6))])
 def test_sizes_are_read(text, found):
-    assert sizes.parse(text) == found
+    assert input_shapes.parse(text) == found
 
 
 @pytest.mark.parametrize("text", ["0", "a", "224x", "x", "224*224", "-3", "2.5x3", "224x0"])
 def test_other_texts_are_no_sizes(text):
     with pytest.raises(ConfigError, match="input size: expected HxW such as 224x224, or one length such as 128, got "):
-        sizes.parse(text)
+        input_shapes.parse(text)
 
 
 @pytest.mark.parametrize("library", [tf_keras, keras], ids=["Keras 2", "Keras 3"])
@@ -147,10 +148,10 @@ def test_text_is_refused_with_the_layer_to_cut_off(library):
     ids = k.TextVectorization(vocabulary=["good", "bad"], output_sequence_length=4, name="to_ids")(x)
     model = library.Model(x, k.GlobalAveragePooling1D()(k.Embedding(10, 4)(ids)))
     with pytest.raises(ConfigError, match=r"the input review takes text, .*: cut off the layer to_ids, .* token ids"):
-        models.load(model)
+        loading.load(model)
 
 
 def test_what_is_no_number_is_refused():
     x = tf_keras.Input((4,), dtype="complex64", name="wave")
     with pytest.raises(ConfigError, match="the input wave is complex64; expected real numbers"):
-        models.load(tf_keras.Model(x, tf_keras.layers.Dense(2)(tf.math.real(x))))
+        loading.load(tf_keras.Model(x, tf_keras.layers.Dense(2)(tf.math.real(x))))

@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from autoopt import keras_config
 from autoopt.errors import ConfigError
+from autoopt.models import keras_config
 from autoopt.system import foreign_files
 
 CODE = "if you trust the file, set allow_code=True (init: --allow-code)"

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorflow.core.protobuf import saved_model_pb2
 
-from autoopt import keras_config, keras_files, models, saved_models
 from autoopt.errors import ConfigError
+from autoopt.models import keras_config, keras_files, loading, saved_models
 
 layers = tf_keras.layers
 
@@ -58,7 +58,7 @@ def h5(path, config):
 
 def refusal(path, **more):
     with pytest.raises(ConfigError) as caught:
-        models.load(path, **more)
+        loading.load(path, **more)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
     return str(caught.value)
@@ -78,7 +78,7 @@ def test_a_file_that_writes_another_does_not_get_to_it(tmp_path):
     assert "allow_code=True (init: --allow-code)" in said
     assert not target.exists()
     with contextlib.suppress(ConfigError):  # what comes of it is no model
-        models.load(path, allow_code=True)
+        loading.load(path, allow_code=True)
     assert target.read_text() == "x"
 
 
@@ -147,7 +147,7 @@ def test_how_a_model_was_trained_is_not_read(tmp_path):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     model.compile("adam", difference)
     model.save(tmp_path / "m.keras")
-    assert models.load(tmp_path / "m.keras").output_shape == (None, 2)
+    assert loading.load(tmp_path / "m.keras").output_shape == (None, 2)
 
 
 class Doubling(tf_keras.layers.Layer):
@@ -186,7 +186,7 @@ def test_a_class_of_the_users_own_is_known_by_its_name(tmp_path):
     model.save(tmp_path / "m.keras")
     assert f"it asks for {__name__}.Doubling" in refusal(tmp_path / "m.keras")
     assert "custom_objects" in refusal(tmp_path / "m.keras")
-    models.load(tmp_path / "m.keras", custom_objects={"Doubling": Doubling})
+    loading.load(tmp_path / "m.keras", custom_objects={"Doubling": Doubling})
 
 
 # --- where weights are read from
@@ -245,7 +245,7 @@ def test_groups_that_hold_themselves_end(tmp_path):
     path = h5(tmp_path / "m.h5", described())
     with h5py.File(path, "a") as file:
         file["model_weights/again"] = file["model_weights"]
-    models.load(path)
+    loading.load(path)
 
 
 # --- damage
@@ -341,7 +341,7 @@ def test_layers_of_a_saved_model_that_would_run_something_are_not_revived(tmp_pa
     content = file.read_bytes()
     assert b'"function": "math.tanh"' in content
     file.write_bytes(content.replace(b'"function": "math.tanh"', b'"function": "io.rename"'))
-    found = models.load(tmp_path / "m")
+    found = loading.load(tmp_path / "m")
     assert "runs tf.io.rename" in found.why
 
 
