@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from autoopt import interpreter
+from autoopt.compression import training
 from autoopt.core.metrics import Metric
 from autoopt.core.validation import fail, nearest
 from autoopt.errors import ConfigError
@@ -15,7 +16,6 @@ from autoopt.models import scoring, user_code
 from autoopt.models.keras3_losses import in_keras2
 from autoopt.models.opaque import ClosedModel
 from autoopt.models.task import Output, QualityMetric, Split, Task, apart
-from autoopt.stages import finetune
 
 SEEN = 256
 """Items, on which it is looked at what a model gives."""
@@ -47,7 +47,7 @@ def given_by(model: Any, split: Split) -> np.ndarray:
     """What a model that was taken in gives: shape (items, ...); several outputs stand side by side."""
     if isinstance(model, ClosedModel):
         return interpreter.outputs_of(model.file, split.inputs, threads=1, names=list(model.output_names))
-    return finetune.outputs(model, split)
+    return training.outputs(model, split)
 
 
 def check_all_labels(split: Split, where: str, model: Any, loss: Any, outputs: Sequence[Output]) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from autoopt.compression.channel_graph import rounded
+from autoopt.compression.channel_pruning import LEAST
 from autoopt.core.parameters import Choice, Knob, Range, Value
 from autoopt.core.recipe import Channels, Finetune
 from autoopt.core.search_space import SearchSpace, bundled
 from autoopt.errors import ConfigError
 from autoopt.folder import StudyConfig
-from autoopt.stages.channels import LEAST
-from autoopt.stages.tracing import rounded
 from autoopt.targets import Target
 from autoopt.terms import narrowed
 

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable
 
 from autoopt import pipeline
+from autoopt.compression.stages import STAGES
 from autoopt.core.candidate import Candidate, Skipped
 from autoopt.core.recipe import Recipe
 from autoopt.models import loading
@@ -13,7 +14,6 @@ from autoopt.pipeline import Gate, Plan, Setting
 from autoopt.process import Outcome
 from autoopt.prospects import Point, Prospects, Verdict
 from autoopt.search_options import Strategy
-from autoopt.stages import STAGES
 from autoopt.store import Store
 from autoopt.terms import Terms
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from autoopt import criteria
+from autoopt.compression import channel_graph, layer_costs, training
+from autoopt.compression.wrapping import frozen
 from autoopt.core.recipe import COMPRESSING, SCHEMES, Finetune, plain
 from autoopt.core.validation import fail
 from autoopt.errors import ConfigError
@@ -17,8 +19,6 @@ from autoopt.models import item_weights, loading, user_code, user_data
 from autoopt.models import labels as labels_of
 from autoopt.models.opaque import ClosedModel
 from autoopt.models.task import SPLITS, Manifest, Output, Split, Task, side_by_side
-from autoopt.stages import coverage, finetune, tracing
-from autoopt.stages.wrapped import frozen
 from autoopt.store import Store
 
 CALIBRATION_ITEMS = 256
@@ -164,7 +164,7 @@ def _groups(model: Any) -> list[int] | None:
     if isinstance(model, ClosedModel):
         return None
     try:
-        return [len(group.channels) for group in tracing.trace(model).groups]
+        return [len(group.channels) for group in channel_graph.trace(model).groups]
     except (ValueError, TypeError, NotImplementedError, RuntimeError):  # the stage says so itself, when it is tried
         return None
 
@@ -176,7 +176,7 @@ def _masked(split: Split, model: Any) -> Split:
     masks = []
     for first in range(0, len(split), MASKED_ITEMS):
         part = split.part(first, first + MASKED_ITEMS)
-        mask = getattr(model(finetune.feed(part), training=False), "_keras_mask", None)
+        mask = getattr(model(training.feed(part), training=False), "_keras_mask", None)
         if mask is None:
             return split
         masks.append(np.asarray(mask).astype(bool))
@@ -243,13 +243,13 @@ def _limits(model: Any) -> list[Limit]:
         why = f"{model.why}. So it can't be pruned, clustered or trained, and only post-training schemes are tried"
         return [Limit(parts=(*COMPRESSING, "finetune"), schemes=(*aware, "int16x8"), why=why)]
     limits = [] if len(model.outputs) == 1 else [Limit(values=ONE_OUTPUT, why=SEVERAL)]
-    covered = coverage.of_qat(model)
+    covered = layer_costs.of_qat(model)
     if covered.enough:
         return limits
     left = ", ".join(covered.left) or "all layers"
     why = (
         f"quantization-aware training takes in {covered.weights:.0%} of the weights and {covered.multiply_adds:.0%} of the "
-        f"multiply-adds (not {left}), under {coverage.ENOUGH:.0%}: it is left out"
+        f"multiply-adds (not {left}), under {layer_costs.ENOUGH:.0%}: it is left out"
     )
     return [*limits, Limit(schemes=aware, why=why)]
 

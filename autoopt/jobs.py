@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import benchmark, convert, inspect, intake, interpreter, proof, scaling, stages, targets
+from autoopt import benchmark, convert, inspect, intake, interpreter, proof, scaling, targets
+from autoopt.compression import layer_costs, stages
+from autoopt.compression.training import Progress, Training, outputs
 from autoopt.core.recipe import Quantize, Recipe
 from autoopt.errors import ResultLost
 from autoopt.models import crosscheck, loading, quality
@@ -23,8 +25,6 @@ from autoopt.models import task as tasks
 from autoopt.models.labels import loss_name
 from autoopt.models.opaque import ClosedModel
 from autoopt.models.task import Manifest, Split
-from autoopt.stages import coverage
-from autoopt.stages.finetune import Progress, Training, outputs
 from autoopt.store import Store
 from autoopt.targets import Target
 
@@ -191,7 +191,7 @@ def survey(context: Context) -> bytes:
         counts = np.bincount(np.clip(predicted[:, 0], 0, classes - 1), minlength=classes).tolist()
     return _json(
         {
-            "layers": [] if closed else [dataclasses.asdict(cost) for cost in coverage.costs(model)],
+            "layers": [] if closed else [dataclasses.asdict(cost) for cost in layer_costs.costs(model)],
             "range": [float(min(a.min() for a in inputs)), float(max(a.max() for a in inputs))],
             "calibration": counts,
             "constant": sum(_constant([a[i] for a in inputs]) for i in range(len(calibration))),

@@ -12,9 +12,9 @@ from importlib.metadata import version
 from typing import Any
 
 from autoopt import benchmark
+from autoopt.compression.weight_pruning import AT_ONCE
 from autoopt.core.recipe import AFTER_TRAINING, SCHEMES, Finetune, Quantize, Recipe, plain
 from autoopt.jobs import JOBS
-from autoopt.stages.prune import AT_ONCE
 from autoopt.targets import Target
 
 LIBRARIES = ("ai-edge-litert", "litert-quantizer", "numpy", "tensorflow", "tensorflow-model-optimization", "tf-keras")

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from autoopt import interpreter
+from autoopt.compression import training
 from autoopt.core.metrics import difference
 from autoopt.models import quality
 from autoopt.models.opaque import ClosedModel
 from autoopt.models.task import Inputs, Manifest, Split
-from autoopt.stages import finetune
 
 ITEMS = 256
 """Of the validation split, on which other scalings are tried."""
@@ -53,7 +53,7 @@ def examined(model: Any, manifest: Manifest, split: Split, threads: int) -> dict
     floats = [name for name, tensor in ends if tensor.dtype.is_floating]
 
     def predict(inputs: Inputs) -> np.ndarray:
-        return finetune.outputs(model, Split(inputs=inputs, labels=split.labels))
+        return training.outputs(model, Split(inputs=inputs, labels=split.labels))
 
     name, spread = first_normalization(model)
     rows = tried(manifest, split, floats, predict, spread)

@@ -11,7 +11,8 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoopt import fitting, intake, stages
+from autoopt import fitting, intake
+from autoopt.compression import stages
 from autoopt.core.recipe import Channels, Finetune, plain
 from autoopt.core.search_space import SearchSpace, bundled, load, parse
 from autoopt.errors import CandidateFailed, ConfigError

@@ -22,7 +22,7 @@ import tensorflow as tf
 import tf_keras
 
 from autoopt import convert
-from autoopt.stages import qat
+from autoopt.compression import quantization_aware
 from autoopt.targets.runner import processor
 
 HERE = Path(__file__).parent
@@ -66,7 +66,7 @@ def main() -> None:
         for scheme in ("float32", "qat_int8"):
             tf_keras.utils.set_random_seed(0)
             settings = {"preserve_sparsity": False, "preserve_clusters": False}
-            model = make() if scheme == "float32" else qat.wrap(make(), settings, None).model
+            model = make() if scheme == "float32" else quantization_aware.wrap(make(), settings, None).model
             seconds: dict[Any, list[float]] = {usual: [], ours: []}
             files = {}
             for repeat in range(repeats):

@@ -24,11 +24,11 @@ os.environ |= {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 import numpy as np
 import tf_keras
 
-from autoopt import stages
+from autoopt.compression import stages
+from autoopt.compression import training as finetune
+from autoopt.compression.wrapping import keep_skipped
 from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
 from autoopt.models.task import Manifest, Split
-from autoopt.stages import finetune
-from autoopt.stages.wrapped import keep_skipped
 from autoopt.targets.runner import processor
 
 HERE = Path(__file__).parent

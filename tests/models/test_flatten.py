@@ -6,10 +6,10 @@ import tf_keras
 import tiny
 
 from autoopt import convert, interpreter
+from autoopt.compression import quantization_aware
 from autoopt.errors import ConfigError
 from autoopt.models import loading
 from autoopt.models.task import Split
-from autoopt.stages import qat
 
 layers = tf_keras.layers
 
@@ -119,7 +119,7 @@ def test_what_is_looked_up_is_an_integer(inside):
     np.testing.assert_allclose(made.predict_on_batch(words.astype(np.float32)), expected, atol=1e-6)
     inputs = {made.input_names[0]: words}
     training = tiny.training(data=[Split(inputs=inputs, labels=np.zeros(64, int))] * 2)
-    trained = qat.wrap(made, {"preserve_sparsity": False, "preserve_clusters": False}, training).model
+    trained = quantization_aware.wrap(made, {"preserve_sparsity": False, "preserve_clusters": False}, training).model
     for file in (convert.trained(trained, "qat_int8"), convert.quantize(convert.float32(made), "int8_io", inputs)):
         found = interpreter.outputs_of(file, inputs, 1)
         assert np.corrcoef(expected.ravel(), found.ravel())[0, 1] > 0.99

@@ -6,7 +6,8 @@ import tensorflow as tf
 import tf_keras
 import tiny
 
-from autoopt import QualityMetric, Task, intake, stages
+from autoopt import QualityMetric, Task, intake
+from autoopt.compression import stages
 from autoopt.core.recipe import Finetune, Prune, Recipe
 from autoopt.errors import ConfigError
 from autoopt.models import task as tasks

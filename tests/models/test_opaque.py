@@ -7,7 +7,8 @@ import tensorflow as tf
 import tf_keras
 import tiny
 
-from autoopt import convert, interpreter, stages
+from autoopt import convert, interpreter
+from autoopt.compression import stages
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.models import loading
 from autoopt.models.opaque import ClosedModel

@@ -6,11 +6,12 @@ import functools
 import numpy as np
 import tf_keras
 
-from autoopt import Task, convert, stages
+from autoopt import Task, convert
+from autoopt.compression import stages
+from autoopt.compression.training import Training
 from autoopt.core.recipe import SCHEMES, Cluster, Finetune, Quantize, Recipe
 from autoopt.models import loading
 from autoopt.models.task import Manifest, Split
-from autoopt.stages.finetune import Training
 
 layers = tf_keras.layers
 INPUT = "image"

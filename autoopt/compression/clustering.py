@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from autoopt.stages.finetune import Training
-from autoopt.stages.folding import fold
-from autoopt.stages.wrapped import KEPT, Wrapped, clone, kept, kernels
+from autoopt.compression.batchnorm_folding import fold
+from autoopt.compression.training import Training
+from autoopt.compression.wrapping import KEPT, Wrapped, clone, kept, kernels
 
 _CENTROIDS = {"linear": "LINEAR", "density": "DENSITY_BASED", "kmeans++": "KMEANS_PLUS_PLUS", "random": "RANDOM"}
 

@@ -6,9 +6,9 @@ import tf_keras
 import tiny
 
 from autoopt import convert, inspect, proof
+from autoopt.compression import batchnorm_folding
 from autoopt.core.recipe import Cluster, Finetune, Recipe
 from autoopt.models import loading
-from autoopt.stages import folding
 
 layers = tf_keras.layers
 
@@ -36,7 +36,7 @@ def lived(*stack, shape=(8, 8, 3)):
 )  # fmt: skip
 def test_the_folded_model_computes_the_same(stack):
     model = lived(*stack)
-    folded = folding.fold(model)
+    folded = batchnorm_folding.fold(model)
     assert "BatchNormalization" not in {type(layer).__name__ for layer in folded.layers}
     assert [layer.name for layer in folded.layers] == [layer.name for layer in model.layers]
     x = np.random.default_rng(1).normal(size=(16, *model.input_shape[1:])).astype(np.float32)
@@ -54,14 +54,14 @@ def test_the_folded_model_computes_the_same(stack):
 )
 def test_what_cannot_be_folded_is_left(stack):
     model = lived(*stack)
-    assert folding.fold(model) is model
+    assert batchnorm_folding.fold(model) is model
 
 
 def test_a_kernel_that_feeds_two_layers_is_left():
     x = inputs = layers.Input((8, 8, 3))
     x = layers.Conv2D(4, 3)(x)
     model = tf_keras.Model(inputs, layers.Add()([x, layers.BatchNormalization()(x)]))
-    assert folding.fold(model) is model
+    assert batchnorm_folding.fold(model) is model
 
 
 def test_folded_clusters_are_whole_in_the_file():

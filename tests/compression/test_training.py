@@ -8,12 +8,11 @@ import tensorflow as tf
 import tf_keras
 import tiny
 
-from autoopt import stages
+from autoopt.compression import batchnorm_recalibration, distillation, stages
+from autoopt.compression.training import Progress, outputs
 from autoopt.core.recipe import Channels, Cluster, Finetune, Prune, Recipe
 from autoopt.models import loading
 from autoopt.models.task import Split
-from autoopt.stages import distillation, normalization
-from autoopt.stages.finetune import Progress, outputs
 
 FULL = {"distillation": 1.0, "temperature": 4.0}
 TRAIN, VALIDATION = tiny.split(256, 1), tiny.split(128, 2)
@@ -133,7 +132,7 @@ def test_statistics_become_those_of_the_data():
     norm = model.get_layer("norm")
     norm.moving_mean.assign(norm.moving_mean + 1)
     norm.moving_variance.assign(norm.moving_variance * 9)
-    normalization.recalibrate(model, TRAIN)
+    batchnorm_recalibration.recalibrate(model, TRAIN)
     before = tf_keras.Model(model.inputs, model.get_layer("conv").output).predict_on_batch(TRAIN.inputs[tiny.INPUT])
     np.testing.assert_allclose(norm.moving_mean.numpy(), before.mean(axis=(0, 1, 2)), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(norm.moving_variance.numpy(), before.var(axis=(0, 1, 2)), rtol=1e-3)
@@ -146,14 +145,14 @@ def test_recalibration_restores_what_wrong_statistics_broke():
     norm = model.get_layer("norm")
     norm.moving_mean.assign(norm.moving_mean + 3)
     assert (outputs(model, VALIDATION).argmax(axis=1) == right).mean() < 0.9
-    normalization.recalibrate(model, data)
+    batchnorm_recalibration.recalibrate(model, data)
     assert (outputs(model, VALIDATION).argmax(axis=1) == right).mean() > 0.95
 
 
 def test_a_model_without_batch_normalization_is_left_alone():
     model = tiny.network(tf_keras.layers.Flatten(), tf_keras.layers.Dense(4))
     before = model.get_weights()
-    normalization.recalibrate(model, Split(inputs=TRAIN.inputs, labels=TRAIN.labels))
+    batchnorm_recalibration.recalibrate(model, Split(inputs=TRAIN.inputs, labels=TRAIN.labels))
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
 
 

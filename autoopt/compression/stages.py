@@ -6,11 +6,12 @@ To add one: write a module with a function like `prune.wrap`, and list it in `ST
 import time
 from typing import Any, Protocol
 
+from autoopt.compression import channel_pruning, clustering, quantization_aware, weight_pruning
+from autoopt.compression import training as finetune
+from autoopt.compression.training import Progress, Training
+from autoopt.compression.wrapping import KEPT, Wrapped, keep_skipped, thaw
 from autoopt.errors import CandidateFailed
 from autoopt.models.opaque import ClosedModel
-from autoopt.stages import channels, cluster, finetune, prune, qat
-from autoopt.stages.finetune import Progress, Training
-from autoopt.stages.wrapped import KEPT, Wrapped, keep_skipped, thaw
 
 
 class Stage(Protocol):
@@ -20,7 +21,12 @@ class Stage(Protocol):
         """Wrap `model` (which may be used up by it); without `training` it is not to be trained."""
 
 
-STAGES: dict[str, Stage] = {"channels": channels.wrap, "prune": prune.wrap, "cluster": cluster.wrap, "qat": qat.wrap}
+STAGES: dict[str, Stage] = {
+    "channels": channel_pruning.wrap,
+    "prune": weight_pruning.wrap,
+    "cluster": clustering.wrap,
+    "qat": quantization_aware.wrap,
+}
 """In pipeline order."""
 
 
@@ -82,9 +88,9 @@ def one_shot(name: str, model: Any, settings: dict[str, Any], training: Training
     Raises:
         CandidateFailed: as of `run`.
     """
-    wrapped = _wrap(name, model, settings | (prune.AT_ONCE if name == "prune" else {}), training)
+    wrapped = _wrap(name, model, settings | (weight_pruning.AT_ONCE if name == "prune" else {}), training)
     if name == "prune":
-        prune.apply(wrapped.model)
+        weight_pruning.apply(wrapped.model)
     return wrapped.unwrap(wrapped.model)
 
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoopt import convert, inspect, proof
+from autoopt.compression import sparsity_allocation
 from autoopt.core.recipe import MOST_SPARSE, Finetune, Prune, Recipe
 from autoopt.models import loading
-from autoopt.stages import allocation
 
 sizes = st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 400), min_size=1)
 sparsities = st.floats(0, MOST_SPARSE)
@@ -24,7 +24,7 @@ def total(shares, counts):
 def test_one_threshold_gives_the_sparsity_asked_for(counts, sparsity, seed):
     rng = np.random.default_rng(seed)
     magnitudes = {name: rng.random(count) * rng.uniform(0.1, 10) for name, count in counts.items()}
-    shares = allocation.by_threshold(sparsity, magnitudes)
+    shares = sparsity_allocation.by_threshold(sparsity, magnitudes)
     assert all(0 <= share <= MOST_SPARSE for share in shares.values())
     # No more than one weight too many.
     assert sparsity - 1e-9 <= total(shares, counts) <= sparsity + 1 / sum(counts.values()) + 1e-9
@@ -37,18 +37,18 @@ def test_one_threshold_gives_the_sparsity_asked_for(counts, sparsity, seed):
 @given(sizes, sparsities, st.integers(0, 99))
 def test_costs_are_kept_low_at_the_sparsity_asked_for(counts, sparsity, seed):
     rng = np.random.default_rng(seed)
-    costs = {n: dict(zip(allocation.LEVELS, np.cumsum(rng.random(4)), strict=True)) for n in counts}
-    shares = allocation.by_cost(sparsity, counts, costs)
+    costs = {n: dict(zip(sparsity_allocation.LEVELS, np.cumsum(rng.random(4)), strict=True)) for n in counts}
+    shares = sparsity_allocation.by_cost(sparsity, counts, costs)
     assert total(shares, counts) == pytest.approx(sparsity)
     assert all(0 <= share <= MOST_SPARSE + 1e-9 for share in shares.values())
 
 
 def test_the_layer_that_costs_nothing_is_emptied_first():
     costs = {
-        "free": dict.fromkeys(allocation.LEVELS, 0.0),
-        "dear": dict(zip(allocation.LEVELS, range(1, 5), strict=True)),
+        "free": dict.fromkeys(sparsity_allocation.LEVELS, 0.0),
+        "dear": dict(zip(sparsity_allocation.LEVELS, range(1, 5), strict=True)),
     }
-    shares = allocation.by_cost(0.5, {"free": 100, "dear": 100}, costs)
+    shares = sparsity_allocation.by_cost(0.5, {"free": 100, "dear": 100}, costs)
     assert shares == {"free": pytest.approx(MOST_SPARSE), "dear": pytest.approx(0.02)}
 
 
@@ -75,6 +75,6 @@ def test_sensitivity_leaves_the_model_as_it_was():
     model = loading.unpack(tiny.packed(Recipe()))[0]
     before = model.get_weights()
     prunable = {name: [model.get_layer(name).kernel] for name in ("conv", "hidden")}
-    shares = allocation.shares("sensitivity", 0.6, prunable, model, tiny.training())
+    shares = sparsity_allocation.shares("sensitivity", 0.6, prunable, model, tiny.training())
     assert set(shares) == {"conv", "hidden"}
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))

@@ -6,11 +6,12 @@ import tensorflow as tf
 import tf_keras
 import tiny
 
-from autoopt import convert, interpreter, stages
+from autoopt import convert, interpreter
+from autoopt.compression import stages
+from autoopt.compression.training import Progress, batches
 from autoopt.core.recipe import INITIALISATIONS, Channels, Cluster, Finetune, Prune, Recipe
 from autoopt.errors import CandidateFailed
 from autoopt.models import loading
-from autoopt.stages.finetune import Progress, batches
 
 layers = tf_keras.layers
 SHORT = (tiny.split(64, 1), tiny.split(32, 2))

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from autoopt.compression import channel_importance
+from autoopt.compression.channel_graph import Group, Size, Trace, Use, rounded, trace
+from autoopt.compression.training import Training
+from autoopt.compression.wrapping import KEPT, Wrapped, kept, kernels
 from autoopt.errors import CandidateFailed
-from autoopt.stages import salience
-from autoopt.stages.finetune import Training
-from autoopt.stages.tracing import Group, Size, Trace, Use, rounded, trace
-from autoopt.stages.wrapped import KEPT, Wrapped, kept, kernels
 
 LEAST = 0.1
 """The share of its channels that a group keeps, whatever the others' are worth."""
@@ -32,7 +32,7 @@ def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wra
     """
     alone = kept(model, settings)
     found = trace(model, alone, KEPT)
-    scores = salience.scores(model, found, settings["importance"], training)
+    scores = channel_importance.scores(model, found, settings["importance"], training)
     goes, notes = choose(found.groups, scores, settings["ratio"], settings["scope"], settings["multiple"])
     smaller = rebuild(model, found, goes)
     _compare(model, smaller, found, goes, training)

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from autoopt.stages import qat
-from autoopt.stages.wrapped import kernels
+from autoopt.compression import quantization_aware
+from autoopt.compression.wrapping import kernels
 
 ENOUGH = 0.5
 """Share of weights and of multiply-adds under which quantization-aware training is not worth its time."""
@@ -89,7 +89,7 @@ class Coverage:
 
 def of_qat(model: Any) -> Coverage:
     """How much of a flat tf_keras model is trained with quantization in the loop."""
-    known = {layer.name for layer in model.layers if qat.choice(layer)[0] in ("whole", "kernel")}
+    known = {layer.name for layer in model.layers if quantization_aware.choice(layer)[0] in ("whole", "kernel")}
     return share(costs(model), known)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from autoopt.stages import losses
+from autoopt.compression import losses
 
 SMALLEST = 1e-7
 """Probabilities are kept this far from 0 and 1, where logarithms end."""

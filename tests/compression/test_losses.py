@@ -9,11 +9,10 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoopt import stages
+from autoopt.compression import channel_importance, distillation, losses, sparsity_allocation, stages
+from autoopt.compression.channel_graph import trace
 from autoopt.core.recipe import Channels, Finetune, Prune, Recipe
 from autoopt.models.task import Split, broadcast
-from autoopt.stages import allocation, distillation, losses, salience
-from autoopt.stages.tracing import trace
 
 layers = tf_keras.layers
 ITEMS = 6
@@ -166,10 +165,10 @@ def test_labels_without_a_last_axis_are_learnt_and_chosen_by():
     start = model.get_weights()
     column = Split(inputs=split.inputs, labels=split.labels[:, None])
     both = [tiny.training(MANIFEST, (data, data), taught=taught) for data in (split, column)]
-    first, second = (salience.scores(model, trace(model), "taylor", training) for training in both)
+    first, second = (channel_importance.scores(model, trace(model), "taylor", training) for training in both)
     np.testing.assert_allclose(first, second, rtol=1e-5)
     prunable = {name: [model.get_layer(name).kernel] for name in ("hidden", "value")}
-    first, second = (allocation.shares("sensitivity", 0.6, prunable, model, training) for training in both)
+    first, second = (sparsity_allocation.shares("sensitivity", 0.6, prunable, model, training) for training in both)
     assert first == pytest.approx(second)
     recipe = Recipe(prune=Prune(sparsity=0.1, frequency=2), finetune=Finetune(epochs=2, distillation=0.5))
     [(name, values)] = recipe.stages()

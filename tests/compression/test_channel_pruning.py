@@ -9,12 +9,12 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoopt import convert, inspect, proof, stages
+from autoopt import convert, inspect, proof
+from autoopt.compression import channel_pruning, stages
+from autoopt.compression.channel_graph import Group, rounded, trace
 from autoopt.core.recipe import Channels, Finetune, Recipe
 from autoopt.errors import CandidateFailed
 from autoopt.models import loading
-from autoopt.stages import channels
-from autoopt.stages.tracing import Group, rounded, trace
 
 layers = tf_keras.layers
 HALF = {"ratio": 0.5, "importance": "l2", "scope": "layer", "multiple": 4}
@@ -93,7 +93,7 @@ def outputs(found, seed=1):
 def test_the_smaller_model_computes_what_the_masked_one_does(build, scope):
     whole = model(build)
     before, count = outputs(whole), whole.count_params()
-    wrapped = channels.wrap(whole, {**HALF, "scope": scope}, None)
+    wrapped = channel_pruning.wrap(whole, {**HALF, "scope": scope}, None)
     wanted, got = outputs(whole), outputs(wrapped.model)  # `whole` is masked by now
     assert wrapped.model.count_params() < 0.7 * count
     np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5 * np.abs(wanted).max())
@@ -110,8 +110,8 @@ def test_whatever_goes_the_smaller_model_computes_what_the_masked_one_does(build
     goes = np.zeros(found.number, dtype=bool)
     for group in found.groups:
         goes[rng.choice(group.channels, rng.integers(0, len(group.channels)), replace=False)] = True
-    smaller = channels.rebuild(whole, found, goes)
-    channels.mask(whole, found, goes)
+    smaller = channel_pruning.rebuild(whole, found, goes)
+    channel_pruning.mask(whole, found, goes)
     wanted = outputs(whole)
     np.testing.assert_allclose(outputs(smaller), wanted, rtol=1e-5, atol=1e-5 * max(1, np.abs(wanted).max()))
 
@@ -125,7 +125,7 @@ def test_tied_channels_go_together():
 
 def test_inputs_and_outputs_stay_whole():
     whole = model(residual)
-    smaller = channels.wrap(whole, {**HALF, "ratio": 0.9}, None)
+    smaller = channel_pruning.wrap(whole, {**HALF, "ratio": 0.9}, None)
     assert smaller.model.input_shape == whole.input_shape
     assert smaller.model.output_shape == whole.output_shape
     assert trace(whole).whole == {"scores": "they are the model's output"}
@@ -146,7 +146,7 @@ def unknown(x):
 
 
 def test_what_is_not_known_keeps_its_channels_whole_and_is_named():
-    wrapped = channels.wrap(model(unknown), HALF, None)
+    wrapped = channel_pruning.wrap(model(unknown), HALF, None)
     assert "after" in wrapped.touched
     assert wrapped.model.get_layer("before").filters == wrapped.model.get_layer("shares").filters == 16
     whole = {row["layer"]: row["why"] for row in wrapped.skipped}
@@ -161,7 +161,7 @@ def test_a_layer_that_is_called_twice_is_cut_once():
         return layers.Dense(4, name="scores")(layers.Flatten()(again(again(x))))
 
     whole = model(shared)
-    wrapped = channels.wrap(whole, HALF, None)
+    wrapped = channel_pruning.wrap(whole, HALF, None)
     assert wrapped.model.get_layer("again").kernel.shape == (3, 3, 8, 8)
     np.testing.assert_allclose(outputs(wrapped.model), outputs(whole), rtol=1e-4)
 
@@ -175,22 +175,22 @@ def test_channels_that_share_a_reshape_go_together():
 
     whole = model(shared)
     assert ("left", "right") in {tuple(sorted(group.layers)) for group in trace(whole).groups}
-    wrapped = channels.wrap(whole, HALF, None)
+    wrapped = channel_pruning.wrap(whole, HALF, None)
     assert wrapped.model.get_layer("shape").target_shape == (36, 8)
     np.testing.assert_allclose(outputs(wrapped.model), outputs(whole), rtol=1e-4)
 
 
 def test_a_model_that_computes_something_else_is_refused(monkeypatch):
-    rebuild = channels.rebuild
+    rebuild = channel_pruning.rebuild
 
     def wrong(*arguments):
         made = rebuild(*arguments)
         made.layers[-1].kernel.assign(1.001 * made.layers[-1].kernel)
         return made
 
-    monkeypatch.setattr(channels, "rebuild", wrong)
+    monkeypatch.setattr(channel_pruning, "rebuild", wrong)
     with pytest.raises(CandidateFailed, match="outputs are off by"):
-        channels.wrap(model(residual), HALF, None)
+        channel_pruning.wrap(model(residual), HALF, None)
 
 
 # --- what goes
@@ -215,7 +215,7 @@ def test_the_least_worthy_go_and_no_layer_is_emptied(sizes, ratio, scope, multip
     ends = np.cumsum([0, *sizes])
     groups = [Group(layers=(f"layer{i}",), channels=np.arange(a, b)) for i, (a, b) in enumerate(pairwise(ends))]
     worth = np.random.default_rng(seed).random(ends[-1])
-    goes, notes = channels.choose(groups, worth, ratio, scope, multiple)
+    goes, notes = channel_pruning.choose(groups, worth, ratio, scope, multiple)
     for group in groups:
         gone = goes[group.channels]
         assert not gone.all()
@@ -226,7 +226,7 @@ def test_the_least_worthy_go_and_no_layer_is_emptied(sizes, ratio, scope, multip
 
 
 def test_a_ratio_that_would_empty_a_layer_is_clipped_with_a_note():
-    wrapped = channels.wrap(model(residual), {**HALF, "ratio": 0.95}, None)
+    wrapped = channel_pruning.wrap(model(residual), {**HALF, "ratio": 0.95}, None)
     assert "inner: 4 of 24 channels stay, though 1 were to be left" in wrapped.notes
     assert wrapped.model.get_layer("inner").filters == 4
 
@@ -253,8 +253,8 @@ def test_channels_without_effect_go_first(importance):
     found = trace(whole)
     scores = stages.salience.scores(whole, found, importance, tiny.training())
     group = next(group for group in found.groups if group.layers == ("conv",))
-    goes, _ = channels.choose([group], scores, **{k: v for k, v in settings.items() if k != "importance"})
-    smaller = channels.rebuild(whole, found, goes)
+    goes, _ = channel_pruning.choose([group], scores, **{k: v for k, v in settings.items() if k != "importance"})
+    smaller = channel_pruning.rebuild(whole, found, goes)
     after = smaller.predict_on_batch(tiny.split(64, 2).inputs[tiny.INPUT])
     np.testing.assert_allclose(after, before, atol=1e-6)
     assert list(np.flatnonzero(goes[group.channels])) == dead
@@ -318,7 +318,7 @@ def test_well_known_models_lose_half_their_channels_everywhere(name):
         [w + rng.uniform(0.1, 0.3, w.shape).astype(w.dtype) if w.ndim == 1 else w for w in whole.get_weights()]
     )
     before = whole.count_params()
-    wrapped = channels.wrap(whole, {**HALF, "multiple": 8}, None)
+    wrapped = channel_pruning.wrap(whole, {**HALF, "multiple": 8}, None)
     assert wrapped.model.count_params() < 0.35 * before
     # What stays whole is small: fewer channels than are worth a multiple.
     assert all("no more than 8 channels" in row["why"] or "rounded" in row["why"] for row in wrapped.skipped)
@@ -329,7 +329,7 @@ def test_why_layers_stay_whole_is_said_by_what_they_do():
         layers.DepthwiseConv2D(3, name="depthwise"), layers.Conv2D(16, 3, name="conv"), layers.Flatten(),
         layers.Dense(8, name="hidden"), layers.Reshape((8, 1)), layers.LSTM(4, name="series"), layers.Dense(4, name="scores"),
     )  # fmt: skip
-    wrapped = channels.wrap(tiny.network(*stack), HALF, None)
+    wrapped = channel_pruning.wrap(tiny.network(*stack), HALF, None)
     why = {row["layer"]: row["why"] for row in wrapped.skipped}
     assert why["depthwise"] == "none of the channels that it takes is to go, rounded"
     assert why["series"] == "what its weights have to do with channels is not known for this kind of layer"

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from autoopt.compression import losses
+from autoopt.compression.training import Training
 from autoopt.core.recipe import MOST_SPARSE
-from autoopt.stages import losses
-from autoopt.stages.finetune import Training
 
 LEVELS = (0.5, 0.7, 0.85, MOST_SPARSE)
 """Sparsities at which a layer's sensitivity is measured."""

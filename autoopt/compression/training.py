@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from autoopt.compression import batchnorm_recalibration, distillation
+from autoopt.compression.wrapping import Wrapped
 from autoopt.errors import CandidateFailed
 from autoopt.models import quality as quality_of
 from autoopt.models.task import Manifest, Split, broadcast, side_by_side
-from autoopt.stages import distillation, normalization
-from autoopt.stages.wrapped import Wrapped
 
 DIVERGED = 10.0
 """A loss this many times the worst before it has diverged, once the technique is in force: masks alone raise it."""
@@ -160,7 +160,7 @@ def fit(
             model.optimizer.finalize_variable_values(model.trainable_variables)
             wrapped.settle(model)
         if tuning.get("recalibrate"):
-            normalization.recalibrate(model, training.train)
+            batchnorm_recalibration.recalibrate(model, training.train)
 
     class Watch(tf_keras.callbacks.Callback):  # type: ignore[misc]
         _supports_tf_logs = True  # Keras' own switch: do not turn every step's logs into numbers

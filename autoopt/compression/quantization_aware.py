@@ -8,12 +8,12 @@ import functools
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from autoopt.compression.batchnorm_folding import fold, source_of
+from autoopt.compression.separable_layers import TAKEN_APART, taken_apart
+from autoopt.compression.training import Training, feed
+from autoopt.compression.wrapping import Keeping, Wrapped, clone, kept, kernels
 from autoopt.models.flatten import Calls
 from autoopt.models.graph_replay import Replay
-from autoopt.stages.apart import TAKEN_APART, taken_apart
-from autoopt.stages.finetune import Training, feed
-from autoopt.stages.folding import fold, source_of
-from autoopt.stages.wrapped import Keeping, Wrapped, clone, kept, kernels
 
 FOLDED_INTO = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense")
 FOLDED_BEFORE = ("Conv1D",)

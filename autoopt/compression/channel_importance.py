@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from autoopt.stages import losses
-from autoopt.stages.finetune import Training, feed
-from autoopt.stages.tracing import Trace
+from autoopt.compression import losses
+from autoopt.compression.channel_graph import Trace
+from autoopt.compression.training import Training, feed
 
 ITEMS = 512
 """Of the training data, that the effect on the loss is estimated on."""

@@ -6,10 +6,10 @@ import tf_keras
 import tiny
 
 from autoopt import convert, inspect, proof
+from autoopt.compression.separable_layers import taken_apart
 from autoopt.core.recipe import Prune
 from autoopt.models import loading
 from autoopt.models.task import Split
-from autoopt.stages.apart import taken_apart
 
 layers = tf_keras.layers
 

@@ -6,10 +6,10 @@ import tf_keras
 import tiny
 
 from autoopt import convert, inspect, interpreter
+from autoopt.compression import layer_costs, quantization_aware
 from autoopt.errors import CandidateFailed
 from autoopt.models import loading
 from autoopt.models.task import Split
-from autoopt.stages import coverage, qat
 
 layers = tf_keras.layers
 
@@ -31,21 +31,21 @@ layers = tf_keras.layers
 )
 def test_costs_are_those_of_the_formula(layer, shape, weights, adds):
     model = tiny.network(type(layer).from_config(layer.get_config()), shape=shape)
-    [cost] = coverage.costs(model)
+    [cost] = layer_costs.costs(model)
     assert (cost.weights, cost.multiply_adds) == (weights, adds)
 
 
 def test_a_layer_that_is_called_twice_computes_twice():
     x = layers.Input((5,))
     again = layers.Dense(5)
-    [cost] = coverage.costs(tf_keras.Model(x, again(again(x))))
+    [cost] = layer_costs.costs(tf_keras.Model(x, again(again(x))))
     assert (cost.weights, cost.multiply_adds) == (25, 50)
 
 
 def test_dead_weights_are_counted():
     model = tiny.network(layers.Dense(4), shape=(5,))
     model.layers[-1].kernel.assign(np.where(np.arange(20).reshape(5, 4) < 8, 1e-9, 1.0))
-    [cost] = coverage.costs(model)
+    [cost] = layer_costs.costs(model)
     assert cost.dead == 8
 
 
@@ -70,13 +70,13 @@ def test_what_is_not_known_leaves_the_next_layer_in_integers(name):
     share, (kind, *arguments), flat = STACKS[name]
     stack = [kind(*arguments), *([layers.Flatten()] if flat else []), layers.Dense(4, name="last")]
     model = tiny.network(*stack, shape=SERIES)
-    covered = coverage.of_qat(model)
+    covered = layer_costs.of_qat(model)
     if share is not None:
         assert covered.weights == covered.multiply_adds == share
     else:
         assert 0 < covered.weights < 1
         assert covered.left == (kind.__name__,)
-    wrapped = qat.wrap(model, {"preserve_sparsity": False, "preserve_clusters": False}, None)
+    wrapped = quantization_aware.wrap(model, {"preserve_sparsity": False, "preserve_clusters": False}, None)
     x = np.random.default_rng(0).normal(size=(64, *SERIES)).astype(np.float32)
     wrapped.model(x, training=True)
     contents = inspect.read(convert.trained(wrapped.model, "qat_int8"))
@@ -92,7 +92,9 @@ def test_several_outputs_keep_their_places_through_training_with_quantization():
     model = tf_keras.Model(x, [layers.GlobalMaxPooling2D(name=f"p{i}")(make(2, 3, name=name)(x)) if name == "m"
                                else make(2, 3, name=name)(x) for i, (name, make) in enumerate(makers.items())])  # fmt: skip
     packed = loading.pack(model)
-    wrapped = qat.wrap(loading.unpack(packed)[0], {"preserve_sparsity": False, "preserve_clusters": False}, None)
+    wrapped = quantization_aware.wrap(
+        loading.unpack(packed)[0], {"preserve_sparsity": False, "preserve_clusters": False}, None
+    )
     images = np.random.default_rng(0).normal(size=(32, 8, 8, 2)).astype(np.float32)
     for _ in range(3):
         wrapped.model(images, training=True)
@@ -117,7 +119,7 @@ def test_averages_keep_the_scale_of_what_they_are_of(pooled):
         y = layers.ReLU()(layers.BatchNormalization()(x))
         x = layers.Concatenate()([x, convolution(3, 3, padding="same", use_bias=False)(y)])
     model = tf_keras.Model(inputs, layers.Dense(2)(layers.Flatten()(layers.ReLU()(layers.BatchNormalization()(x)))))
-    wrapped = qat.wrap(model, {"preserve_sparsity": False, "preserve_clusters": False}, None)
+    wrapped = quantization_aware.wrap(model, {"preserve_sparsity": False, "preserve_clusters": False}, None)
     images = np.random.default_rng(0).normal(size=(64, 8, 8, 2)).astype(np.float32)
     for _ in range(3):
         wrapped.model(images, training=True)
@@ -136,7 +138,7 @@ def test_what_is_taken_apart_is_reported_by_its_name():
     model = tiny.network(*stack)
     images = np.random.default_rng(0).normal(size=(64, 8, 8, 1)).astype(np.float32)
     training = tiny.training(data=[Split(inputs={tiny.INPUT: images}, labels=np.zeros(64, int))] * 2)
-    wrapped = qat.wrap(model, {"preserve_sparsity": False, "preserve_clusters": False}, training)
+    wrapped = quantization_aware.wrap(model, {"preserve_sparsity": False, "preserve_clusters": False}, training)
     assert wrapped.touched == ["apart", "two", "last"]
     rows = [(row["layer"], row["shape"]) for row in wrapped.describe(wrapped.model)]
     shapes = [("apart", [3, 3, 1, 2]), ("apart", [1, 1, 2, 6]), ("two", [3, 3, 6, 1]), ("two", [1, 1, 6, 3])]
@@ -154,7 +156,7 @@ def test_ranges_begin_with_items_of_all_classes():
     model = tiny.network(layers.Dense(4, name="dense"), shape=(1,))
     x = np.concatenate([np.full((300, 1), 1.0), np.full((300, 1), 50.0)]).astype(np.float32)
     training = tiny.training(data=[Split(inputs={tiny.INPUT: x}, labels=np.zeros(600, int))] * 2)
-    wrapped = qat.wrap(model, {"preserve_sparsity": False, "preserve_clusters": False}, training)
+    wrapped = quantization_aware.wrap(model, {"preserve_sparsity": False, "preserve_clusters": False}, training)
     highest = [float(w.numpy()) for w in wrapped.model.weights if "quantize_layer" in w.name and "max" in w.name]
     assert highest == [pytest.approx(50, rel=0.01)]
 
@@ -163,7 +165,7 @@ def test_two_inputs_may_share_their_normalization():
     a, b = layers.Input((3,)), layers.Input((3,))
     norm = with_norm()
     model = tf_keras.Model([a, b], layers.Dense(2)(layers.Concatenate()([norm(a), norm(b)])))
-    wrapped = qat.wrap(model, {"preserve_sparsity": False, "preserve_clusters": False}, None)
+    wrapped = quantization_aware.wrap(model, {"preserve_sparsity": False, "preserve_clusters": False}, None)
     assert wrapped.touched
 
 
@@ -173,7 +175,7 @@ def test_normalization_stays_before_the_ranges():
     model = tiny.network(*stack, shape=(3,))
     x = np.random.default_rng(0).normal([0.05, 2.5, 150], [0.05, 1, 15], (256, 3)).astype(np.float32)
     training = tiny.training(data=[Split(inputs={tiny.INPUT: x}, labels=np.zeros(256, int))] * 2)
-    wrapped = qat.wrap(model, {"preserve_sparsity": False, "preserve_clusters": False}, training)
+    wrapped = quantization_aware.wrap(model, {"preserve_sparsity": False, "preserve_clusters": False}, training)
     for _ in range(3):
         wrapped.model(x, training=True)
     file = convert.trained(wrapped.model, "qat_int8")

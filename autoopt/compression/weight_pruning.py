@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from autoopt.compression.sparsity_allocation import shares
+from autoopt.compression.training import Training
+from autoopt.compression.wrapping import KEPT, Wrapped, clone, kept, kernels
 from autoopt.core.recipe import parse_structure
-from autoopt.stages.allocation import shares
-from autoopt.stages.finetune import Training
-from autoopt.stages.wrapped import KEPT, Wrapped, clone, kept, kernels
 
 AT_ONCE = {"schedule": "constant", "begin": 0.0, "end": 1.0, "frequency": 1}
 """Settings that make the whole mask at the first step."""
