@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import interpreter
 from autoopt.compression import training
 from autoopt.core.metrics import Metric
 from autoopt.core.validation import fail, nearest
@@ -16,6 +15,7 @@ from autoopt.models import scoring, user_code
 from autoopt.models.keras3_losses import in_keras2
 from autoopt.models.opaque import ClosedModel
 from autoopt.models.task import Output, QualityMetric, Split, Task, apart
+from autoopt.tflite import interpreter
 
 SEEN = 256
 """Items, on which it is looked at what a model gives."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import benchmark, convert, inspect, intake, interpreter, proof, scaling, targets
+from autoopt import benchmark, intake, scaling, targets
 from autoopt.compression import layer_costs, stages
 from autoopt.compression.training import Progress, Training, outputs
 from autoopt.core.recipe import Quantize, Recipe
@@ -27,6 +27,8 @@ from autoopt.models.opaque import ClosedModel
 from autoopt.models.task import Manifest, Split
 from autoopt.store import Store
 from autoopt.targets import Target
+from autoopt.tflite import contents as inspect
+from autoopt.tflite import conversion, interpreter, proof
 
 REHEARSED_STEPS, REHEARSED_ITEMS = 6, 64
 COVERED_STEPS = 2
@@ -272,7 +274,7 @@ def weigh(context: Context) -> bytes:
 
 def to_float32(context: Context) -> bytes:
     """Packed model -> float32 `.tflite`, for as many items at once as the setting `batch` says, or any number."""
-    return convert.float32(loading.unpack(context.parents[0])[0], context.settings.get("batch"))
+    return conversion.float32(loading.unpack(context.parents[0])[0], context.settings.get("batch"))
 
 
 def to_scheme(context: Context) -> bytes:
@@ -280,8 +282,8 @@ def to_scheme(context: Context) -> bytes:
     model, _ = loading.unpack(context.parents[0])
     scheme, batch = context.settings["scheme"], context.settings.get("batch")
     if scheme == "int16x8":
-        return convert.int16x8(model, context.split("calibration").inputs, batch)
-    return convert.trained(model, scheme, batch)
+        return conversion.int16x8(model, context.split("calibration").inputs, batch)
+    return conversion.trained(model, scheme, batch)
 
 
 def quantize(context: Context) -> bytes:
@@ -289,7 +291,7 @@ def quantize(context: Context) -> bytes:
     calibration = context.split("calibration").inputs
     told = {name: value for name, value in context.settings.items() if name not in ("scheme", "task")}
     scheme, how = context.settings["scheme"], Quantize(**told)
-    return convert.quantize(context.parents[0], scheme, calibration, context.threads, how)
+    return conversion.quantize(context.parents[0], scheme, calibration, context.threads, how)
 
 
 def prove(context: Context) -> bytes:

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import interpreter
 from autoopt.compression import training
 from autoopt.core.metrics import difference
 from autoopt.models import quality
 from autoopt.models.opaque import ClosedModel
 from autoopt.models.task import Inputs, Manifest, Split
+from autoopt.tflite import interpreter
 
 ITEMS = 256
 """Of the validation split, on which other scalings are tried."""

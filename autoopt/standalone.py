@@ -9,12 +9,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from autoopt import benchmark, inspect, interpreter
+from autoopt import benchmark
 from autoopt.core import budgets, latency_statistics
 from autoopt.core.metrics import STANDARD, Measurement, Metric
 from autoopt.core.metrics import difference as difference_of
 from autoopt.errors import CandidateFailed, ConfigError
-from autoopt.inspect import Contents
 from autoopt.models import labels as labels_of
 from autoopt.models import quality
 from autoopt.models.labels import Meaning
@@ -22,6 +21,9 @@ from autoopt.models.quality import Quality
 from autoopt.models.task import Inputs
 from autoopt.system import foreign_files, isolation
 from autoopt.targets import Rounds, Target
+from autoopt.tflite import contents as inspect
+from autoopt.tflite import interpreter
+from autoopt.tflite.contents import Contents
 
 PAIRS = (("x_test", "y_test"), ("x_validation", "y_validation"), ("x_train", "y_train"), ("x", "y"))
 """Arrays of an `.npz` that can be measured on: the first pair that is there."""

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from autoopt import Task, convert, intake, interpreter
+from autoopt import Task, intake
 from autoopt.models import crosscheck, loading, quality
 from autoopt.models.task import Split
 from autoopt.store import Store
+from autoopt.tflite import conversion, interpreter
 
 layers = tf_keras.layers
 ITEMS = 60
@@ -109,7 +110,7 @@ def test_a_file_is_as_good_as_keras_and_scikit_learn_say(drawn):
         manifest = taken.manifest
         split = Split.from_bytes(store.get(manifest.splits["validation"]))
         rebuilt, _ = loading.unpack(store.get(manifest.model))
-    outputs = interpreter.outputs_of(convert.float32(rebuilt), split.inputs, 1)
+    outputs = interpreter.outputs_of(conversion.float32(rebuilt), split.inputs, 1)
     found = quality.quality(manifest, split, outputs, "here").measurement
     assert manifest.quality.name == metric
     assert found.value == pytest.approx(expected, rel=1e-4)

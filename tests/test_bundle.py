@@ -28,8 +28,8 @@ from autoopt.bundle.readme import FILES
 from autoopt.bundle.recording import MOST_BYTES, _few, choose, fed, of_classes
 from autoopt.bundle.samples import run
 from autoopt.errors import CandidateFailed
-from autoopt.interpreter import outputs_of
 from autoopt.models.task import Split
+from autoopt.tflite.interpreter import outputs_of
 
 HOSTILE = (
     'a*/b"""\n#include "/etc/passwd"\r\n\'); import os `rm` | <b>x</b> [y](z) ${q} \\ ??/ /* \u202e\u2028 \x1b[31m'
@@ -100,7 +100,7 @@ def test_several_inputs_go_where_the_files_signature_says(tmp_path):
     layers = tf_keras.layers
     a, b = layers.Input((3,), name="zebra"), layers.Input((3,), name="ant")
     model = tf_keras.Model([a, b], layers.Subtract()([a, b]))
-    file = autoopt.convert.float32(model)
+    file = autoopt.tflite.conversion.float32(model)
     rng = np.random.default_rng(0)
     inputs = {name: rng.random((20, 3)).astype(np.float32) for name in ("zebra", "ant")}
     bundle = tinybundle.bundle(
@@ -289,7 +289,11 @@ def test_one_score_decides_between_two_classes_at_the_tasks_threshold(classes, t
     labels = (model.predict(x, verbose=0)[:, 0] > 0).astype(np.int64)
     loss = {"keras": {"class_name": "BinaryCrossentropy", "config": {"from_logits": True}}}
     bundle = tinybundle.bundle(
-        tmp_path, autoopt.convert.float32(model), Split(inputs={"x": x}, labels=labels), classes=classes, loss=loss
+        tmp_path,
+        autoopt.tflite.conversion.float32(model),
+        Split(inputs={"x": x}, labels=labels),
+        classes=classes,
+        loss=loss,
     )
     expected = int(tinybundle.samples(bundle)["labels"][0])
     assert predict(bundle).split()[0] == (classes[expected] if classes else str(expected))
@@ -304,7 +308,12 @@ def grid(loss, metric, last, *, labels, classes=(), shape=(4, 6, 1), flat=False)
     x[0].flat[0], x[1].flat[0] = 0, 1
     metric = {"name": metric, "direction": "max", "unit": "fraction", "function": {}}
     made = Split(inputs={"x": x}, labels=labels(np.random.default_rng(1)))
-    return model, x, (autoopt.convert.float32(model), made), {"loss": loss, "metric": metric, "classes": classes}
+    return (
+        model,
+        x,
+        (autoopt.tflite.conversion.float32(model), made),
+        {"loss": loss, "metric": metric, "classes": classes},
+    )
 
 
 LAYERS = tf_keras.layers

@@ -9,7 +9,7 @@ import tiny
 from ai_edge_litert import schema_py_generated as schema
 from click.testing import CliRunner
 
-from autoopt import convert, init, intake
+from autoopt import init, intake
 from autoopt.cli import main
 from autoopt.core import budgets
 from autoopt.errors import ConfigError
@@ -19,6 +19,7 @@ from autoopt.models import quality
 from autoopt.models import task as tasks
 from autoopt.models.task import Split
 from autoopt.store import Store
+from autoopt.tflite import conversion
 
 layers = tf_keras.layers
 X, Y = tiny.images(40, 1)
@@ -306,7 +307,7 @@ def test_a_model_without_weights_is_refused(tmp_path):
 def test_a_model_that_crashes_what_reads_it_is_one_line(tmp_path):
     np.savez(tmp_path / "data.npz", x_train=X, y_train=Y)
     damaged = tmp_path / "crashing.tflite"
-    model = schema.ModelT.InitFromPackedBuf(convert.float32(dense(4, "softmax")), 0)
+    model = schema.ModelT.InitFromPackedBuf(conversion.float32(dense(4, "softmax")), 0)
     reshape = next(op for op in model.subgraphs[0].operators if len(op.inputs) == 2)
     reshape.inputs, reshape.builtinOptions, reshape.builtinOptionsType = [reshape.inputs[0], -1], None, 0
     builder = flatbuffers.Builder(0)

@@ -8,10 +8,11 @@ import tensorflow as tf
 import tf_keras
 import tiny
 
-from autoopt import convert, inspect, proof
 from autoopt.core.recipe import SCHEMES, Quantize, Recipe
 from autoopt.errors import CandidateFailed
-from autoopt.interpreter import outputs_of
+from autoopt.tflite import contents as inspect
+from autoopt.tflite import conversion, proof
+from autoopt.tflite.interpreter import outputs_of
 
 layers = tf_keras.layers
 POST_TRAINING = [name for name, scheme in SCHEMES.items() if not scheme.qat]
@@ -63,14 +64,14 @@ def model_of(name):
     inputs = layers.Input(x.shape[1:], name=tiny.INPUT)
     model = tf_keras.Model(inputs, stack(inputs))
     model.set_weights([w + np.random.default_rng(1).normal(0, 0.2, w.shape) for w in model.get_weights()])
-    return model, x, convert.float32(model)
+    return model, x, conversion.float32(model)
 
 
 def made(name, scheme, how=None):
     model, x, file = model_of(name)
     if scheme == "int16x8":
-        return convert.int16x8(model, {tiny.INPUT: x})
-    return file if scheme == "float32" else convert.quantize(file, scheme, {tiny.INPUT: x}, how=how)
+        return conversion.int16x8(model, {tiny.INPUT: x})
+    return file if scheme == "float32" else conversion.quantize(file, scheme, {tiny.INPUT: x}, how=how)
 
 
 def error(file, name):
@@ -108,8 +109,8 @@ def test_a_file_in_float_proves_none_of_it(name, claimed):
 @pytest.mark.parametrize("scheme", ["float16", "dynamic"])
 def test_without_weights_that_a_scheme_stores_it_did_not_take(scheme):
     inputs = layers.Input((8, 8, 4), name=tiny.INPUT)
-    file = convert.float32(tf_keras.Model(inputs, layers.BatchNormalization()(inputs)))
-    same = convert.quantize(file, scheme, {tiny.INPUT: IMAGE})
+    file = conversion.float32(tf_keras.Model(inputs, layers.BatchNormalization()(inputs)))
+    same = conversion.quantize(file, scheme, {tiny.INPUT: IMAGE})
     with pytest.raises(CandidateFailed, match=f"{scheme} did not take: the file has no weights that it stores"):
         proof.prove(inspect.read(same), Recipe(scheme=scheme), [])
 

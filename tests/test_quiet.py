@@ -16,7 +16,7 @@ import pytest
 import tf_keras
 import tiny
 
-from autoopt import convert
+from autoopt.tflite import conversion
 
 LIBRARIES = re.compile(
     r"absl|oneDNN|cuda|cudart|TensorRT|cpu_feature_guard|TF-TRT|rebuild TensorFlow|Ignored (output|drop)|MLIR|XNNPACK|"
@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
     model = tiny.network(layers.Flatten(), layers.Dense(4, activation="softmax"))
     model.save(made / "two.h5")
     model.save(made / "saved")
-    (made / "closed.tflite").write_bytes(convert.float32(model))
+    (made / "closed.tflite").write_bytes(conversion.float32(model))
     x, y = tiny.images(80, 1)
     keras.Sequential([keras.Input(x.shape[1:]), keras.layers.Flatten(), keras.layers.Dense(4)]).save(
         made / "three.keras"

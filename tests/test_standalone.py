@@ -16,9 +16,10 @@ import tiny
 from ai_edge_litert import schema_py_generated as schema
 from click.testing import CliRunner
 
-from autoopt import benchmark, convert, interpreter, standalone, targets
+from autoopt import benchmark, standalone, targets
 from autoopt.cli import main
 from autoopt.errors import CandidateFailed, ConfigError
+from autoopt.tflite import conversion, interpreter
 
 HOST = targets.find("host")
 VELA = targets.find("vela:ethos-u55-128")
@@ -104,7 +105,7 @@ def unsigned():
     converter.representative_dataset = lambda: ([grid[i : i + 4].reshape(1, 4, 1)] for i in range(0, 256, 4))
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = tf.uint8
-    return convert.float32(model), converter.convert()
+    return conversion.float32(model), converter.convert()
 
 
 @pytest.fixture
@@ -440,7 +441,7 @@ def test_one_array_alone_text_in_an_archive_and_nothing_are_no_npz(write, tmp_pa
 def test_data_for_a_file_with_two_inputs_is_refused(write, arrays):
     layers = tf_keras.layers
     ends = [layers.Input((4,), name=name) for name in ("left", "right")]
-    path = write(convert.float32(tf_keras.Model(ends, layers.Add()(ends))))
+    path = write(conversion.float32(tf_keras.Model(ends, layers.Add()(ends))))
     said = refusal(standalone.measure_file, path, HOST, data=arrays(x=X, y=Y))
     assert said == f"{path}: has 2 inputs; data can be given for files with one"
 
@@ -449,7 +450,7 @@ def test_data_for_a_file_with_two_outputs_is_refused(write, arrays):
     layers = tf_keras.layers
     x = layers.Input((8, 8, 1))
     flat = layers.Flatten()(x)
-    path = write(convert.float32(tf_keras.Model(x, [layers.Dense(4)(flat), layers.Dense(1)(flat)])))
+    path = write(conversion.float32(tf_keras.Model(x, [layers.Dense(4)(flat), layers.Dense(1)(flat)])))
     said = refusal(standalone.measure_file, path, HOST, data=arrays(x=X, y=Y))
     assert said == f"{path}: has 2 outputs; data can be given for files with one"
 

@@ -9,11 +9,12 @@ import tf_keras
 import tiny
 from ai_edge_litert.interpreter import Interpreter
 
-from autoopt import convert, targets
+from autoopt import targets
 from autoopt.core.recipe import SCHEMES
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.targets import tflm_runner
 from autoopt.targets.tables import compress
+from autoopt.tflite import conversion
 
 runtime = pytest.importorskip("tflite_micro.python.tflite_micro.runtime", reason="pip install 'autoopt[micro]'")
 
@@ -32,7 +33,7 @@ def wide():
     """A float32 file whose int8 weights take more than 256 KiB, and whose first layer has 1000 channels."""
     tf_keras.utils.set_random_seed(0)
     stack = layers.Flatten(), layers.Dense(1000, activation="relu"), layers.Dense(300, activation="relu")
-    return convert.float32(tiny.network(*stack, layers.Dense(4)))
+    return conversion.float32(tiny.network(*stack, layers.Dense(4)))
 
 
 def runs(file, arena):
@@ -152,7 +153,7 @@ def two_headed():
     """A file with two inputs of different shapes and two outputs."""
     a, b = layers.Input((4,), name="a"), layers.Input((3,), name="b")
     both = layers.Concatenate()([a, b])
-    return convert.float32(tf_keras.Model([a, b], [layers.Dense(2)(both), layers.Dense(5)(both)]))
+    return conversion.float32(tf_keras.Model([a, b], [layers.Dense(2)(both), layers.Dense(5)(both)]))
 
 
 def test_every_input_is_set_and_every_output_looked_at(monkeypatch):
@@ -173,28 +174,28 @@ def test_every_input_is_set_and_every_output_looked_at(monkeypatch):
 def test_indices_stay_inside_their_table(micro):
     words = layers.Input((6,), dtype="int32", name="words")
     pooled = layers.GlobalAveragePooling1D()(layers.Embedding(50, 4)(words))
-    assert micro.memory(convert.float32(tf_keras.Model(words, layers.Dense(3)(pooled))))["memory_bytes"] > 0
+    assert micro.memory(conversion.float32(tf_keras.Model(words, layers.Dense(3)(pooled))))["memory_bytes"] > 0
 
 
 @pytest.mark.parametrize("scheme", ["int8", "int8_io"])
 def test_large_weights_are_found(scheme):
     """litert-quantizer lays them outside the flatbuffer, where TFLM does not look."""
-    file = convert.quantize(wide(), scheme, tiny.split(128, 2).inputs)
+    file = conversion.quantize(wide(), scheme, tiny.split(128, 2).inputs)
     assert len(file) > 256 * 1024
     arena = targets.find("micro:1MB").memory(file)["memory_bytes"]
     assert 2 * BIAS_BYTES < arena < 8 * BIAS_BYTES
 
 
 def test_weights_outside_the_flatbuffer_do_not_pass(monkeypatch, micro):
-    monkeypatch.setattr(convert, "inline", lambda file: file)
-    file = convert.quantize(wide(), "int8_io", tiny.split(128, 2).inputs)
+    monkeypatch.setattr(conversion, "inline", lambda file: file)
+    file = conversion.quantize(wide(), "int8_io", tiny.split(128, 2).inputs)
     with pytest.raises(CandidateFailed, match=r"TFLM's outputs differ from LiteRT's by "):
         micro.memory(file)
 
 
 def test_outputs_that_are_no_numbers_do_not_pass(micro):
     inputs = layers.Input((4,), name="x")
-    file = convert.float32(tf_keras.Model(inputs, tf.math.log(inputs - 2)))
+    file = conversion.float32(tf_keras.Model(inputs, tf.math.log(inputs - 2)))
     with pytest.raises(CandidateFailed, match=r"TFLM's outputs differ from LiteRT's by nan"):
         micro.memory(file)
 
@@ -257,17 +258,17 @@ def test_a_table_is_looked_up_where_it_has_rows(micro):
     """What lay in the arena by chance was taken for an index, and the arena that it took to be zeros for the smallest."""
     words = layers.Input((6,), dtype="int32", name="words")
     pooled = layers.GlobalAveragePooling1D()(layers.Embedding(50, 4)(words))
-    file = convert.float32(tf_keras.Model(words, layers.Dense(3)(pooled)))
+    file = conversion.float32(tf_keras.Model(words, layers.Dense(3)(pooled)))
     indices = {"words": np.random.default_rng(0).integers(0, 50, (64, 6)).astype(np.int32)}
-    assert micro.memory(convert.quantize(file, "int8_io", indices))["memory_bytes"] < 5000
+    assert micro.memory(conversion.quantize(file, "int8_io", indices))["memory_bytes"] < 5000
 
 
 @pytest.mark.parametrize("layer", [layers.GRU, layers.LSTM])
 def test_recurrent_layers_run_when_made_for_one_item(layer, micro):
     model = tiny.network(layer(4), layers.Dense(3), shape=(5, 4))
-    file = convert.float32(model, 1)
+    file = conversion.float32(model, 1)
     x = {tiny.INPUT: np.random.default_rng(0).normal(size=(32, 5, 4)).astype(np.float32)}
-    for made in (file, convert.quantize(file, "int8_io", x), convert.int16x8(model, x, 1)):
+    for made in (file, conversion.quantize(file, "int8_io", x), conversion.int16x8(model, x, 1)):
         assert 1000 < micro.memory(made)["memory_bytes"] < 40_000
 
 
@@ -275,10 +276,10 @@ def test_steps_of_all_items_in_a_row_run_when_made_for_one_item(micro):
     """The shape that was written was that of one step."""
     model = tiny.network(layers.TimeDistributed(layers.Dense(3)), shape=(5, 4))
     with pytest.raises(CandidateFailed, match="RESHAPE"):
-        micro.memory(convert.float32(model))
-    file = convert.float32(model, 1)
+        micro.memory(conversion.float32(model))
+    file = conversion.float32(model, 1)
     x = {tiny.INPUT: np.random.default_rng(0).normal(size=(32, 5, 4)).astype(np.float32)}
-    for made in (file, convert.quantize(file, "int8_io", x)):
+    for made in (file, conversion.quantize(file, "int8_io", x)):
         assert micro.memory(made)["memory_bytes"] < 5000
 
 
@@ -286,5 +287,5 @@ def test_items_that_are_masked_in_part_are_compared(micro):
     """Of nothing but zeros, which are masked, the mean was no number."""
     words = layers.Input((6,), dtype="int32", name="words")
     pooled = layers.GlobalAveragePooling1D()(layers.Embedding(50, 4, mask_zero=True)(words))
-    file = convert.float32(tf_keras.Model(words, layers.Dense(3)(pooled)), 1)
+    file = conversion.float32(tf_keras.Model(words, layers.Dense(3)(pooled)), 1)
     assert micro.memory(file)["memory_bytes"] < 5000

@@ -6,9 +6,10 @@ import pytest
 import tf_keras
 import tiny
 
-from autoopt import convert, targets
+from autoopt import targets
 from autoopt.core.recipe import SCHEMES
 from autoopt.errors import CandidateFailed, ConfigError
+from autoopt.tflite import conversion
 
 pytest.importorskip("ethosu.vela", reason="pip install 'autoopt[npu]'")
 
@@ -34,7 +35,7 @@ def dense(share):
         kernel, bias = layer.get_weights()
         kernel.reshape(-1)[int(share * kernel.size) :] = 0
         layer.set_weights([kernel, bias])
-    return convert.quantize(convert.float32(model), "int8_io", tiny.split(128, 2).inputs)
+    return conversion.quantize(conversion.float32(model), "int8_io", tiny.split(128, 2).inputs)
 
 
 def milliseconds(target, file):

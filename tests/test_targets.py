@@ -11,10 +11,11 @@ import pytest
 import tf_keras
 import tiny
 
-from autoopt import convert, targets
+from autoopt import targets
 from autoopt.core import latency_statistics
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.targets import runner
+from autoopt.tflite import conversion
 
 RUNNER = Path(runner.__file__)
 
@@ -28,7 +29,7 @@ def file():
 def large():
     """A file with 16 MB of weights that every run reads."""
     layers = tf_keras.layers
-    return convert.float32(tiny.network(layers.Flatten(), layers.Dense(2000), layers.Dense(2000), layers.Dense(4)))
+    return conversion.float32(tiny.network(layers.Flatten(), layers.Dense(2000), layers.Dense(2000), layers.Dense(4)))
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ import tinybundle
 from click.testing import CliRunner
 
 import autoopt
-from autoopt import inspect
 from autoopt.cli import main
 from autoopt.errors import ConfigError
+from autoopt.tflite import contents
 from autoopt.verification import compare
 
 
@@ -109,7 +109,7 @@ def test_a_changed_byte_of_the_model_is_seen_and_the_model_not_run(bundle):
 
 def test_another_model_with_a_card_to_match_gives_other_outputs(bundle):
     file = (bundle / "model.tflite").read_bytes()
-    weights = max(inspect.read(file).weights, key=lambda w: w.size).values.tobytes()
+    weights = max(contents.read(file).weights, key=lambda w: w.size).values.tobytes()
     assert file.count(weights) == 1
     (bundle / "model.tflite").write_bytes(file.replace(weights, weights[::-1]))
     agree(bundle, "model.tflite")

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from autoopt import inspect, targets
+from autoopt import targets
 from autoopt.bundle.escaping import comment, identifier
 from autoopt.errors import AutooptError
 from autoopt.targets.micro import Micro
 from autoopt.targets.vela import Vela
+from autoopt.tflite import contents
 
 COMPILED = "model_vela.tflite"
 SOURCE, HEADER = "model_data.cc", "model_data.h"
@@ -19,7 +20,7 @@ A_LINE = 12
 _BYTES = [f"0x{byte:02x}," for byte in range(256)]
 _METHODS = {"CUMSUM": "CumSum", "PADV2": "PadV2", "UNIDIRECTIONAL_SEQUENCE_LSTM": "UnidirectionalSequenceLSTM"}
 """Operators whose method of `MicroMutableOpResolver` is not named by the rule."""
-_CUSTOM = {f"{inspect.CUSTOM} ethos-u": "AddEthosU()", f"{inspect.CUSTOM} TFLM_DECODE": "AddDecode()"}
+_CUSTOM = {f"{contents.CUSTOM} ethos-u": "AddEthosU()", f"{contents.CUSTOM} TFLM_DECODE": "AddDecode()"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,7 @@ def _for_micro(file: bytes, card: Mapping[str, Any], target: str) -> Flashed:
     if flashed == file:
         return plain
     note = f"Weights are indices into tables ({len(flashed)} bytes in place of {len(file)}), which only TFLM decodes."
-    return dataclasses.replace(plain, file=flashed, ops=tuple(inspect.read(flashed).ops), notes=(*plain.notes, note))
+    return dataclasses.replace(plain, file=flashed, ops=tuple(contents.read(flashed).ops), notes=(*plain.notes, note))
 
 
 def _compiled(file: bytes, card: Mapping[str, Any], target: str) -> Flashed:
@@ -83,7 +84,7 @@ def _compiled(file: bytes, card: Mapping[str, Any], target: str) -> Flashed:
         found = targets.find(target)
         assert isinstance(found, Vela)
         compiled, facts = found.compiled(file), found.describe()
-        ops = tuple(inspect.read(compiled).ops)
+        ops = tuple(contents.read(compiled).ops)
     except AutooptError as error:
         note = f"Not compiled for {target}: {error}. The array is model.tflite, which runs on the CPU alone."
         return _plain(file, card, note)
@@ -108,7 +109,7 @@ def method(operator: str) -> str:
     """The call that registers an operator, as `MicroMutableOpResolver` names it."""
     if operator in _CUSTOM:
         return _CUSTOM[operator]
-    if operator.startswith(inspect.CUSTOM):
+    if operator.startswith(contents.CUSTOM):
         return f'AddCustom("{comment(operator.partition(" ")[2])}", ...)'
     return f"Add{_METHODS.get(operator) or ''.join(word.title() for word in operator.split('_'))}()"
 

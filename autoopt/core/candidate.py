@@ -190,7 +190,7 @@ class Candidate:
         origin: `baseline`, `scheme` (a post-training scheme of the baseline), `corner` (an end of the space),
             `sibling` (another scheme of a trained model) or `search`.
         measurements: by metric name; empty if it failed.
-        proof: what was found inside the file, see `autoopt.inspect`.
+        proof: what was found inside the file, see `autoopt.tflite.contents`.
         report: what each training stage touched and skipped.
         file: key of the `.tflite` in the store.
         sha256: of the `.tflite`.

@@ -21,9 +21,9 @@ os.environ |= {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 import tensorflow as tf
 import tf_keras
 
-from autoopt import convert
 from autoopt.compression import quantization_aware
 from autoopt.targets.runner import processor
+from autoopt.tflite import conversion
 
 HERE = Path(__file__).parent
 layers = tf_keras.layers
@@ -54,7 +54,7 @@ def usual(model: Any, scheme: str) -> bytes:
 
 def ours(model: Any, scheme: str) -> bytes:
     """As autoopt's jobs do it."""
-    return convert.float32(model) if scheme == "float32" else convert.trained(model, scheme)
+    return conversion.float32(model) if scheme == "float32" else conversion.trained(model, scheme)
 
 
 def main() -> None:

@@ -26,9 +26,10 @@ os.environ |= {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 import numpy as np
 from scipy import stats
 
-from autoopt import benchmark, convert, targets
+from autoopt import benchmark, targets
 from autoopt.core import latency_statistics
 from autoopt.targets.runner import processor
+from autoopt.tflite import conversion
 
 HERE = Path(__file__).parent
 RUNS = 50
@@ -121,9 +122,9 @@ def files() -> tuple[bytes, bytes]:
         layers.Conv2D(64, 3, padding="same", activation="relu"), layers.GlobalAveragePooling2D(),
         layers.Dense(10, activation="softmax"),
     ])  # fmt: skip
-    float32 = convert.float32(model)
+    float32 = conversion.float32(model)
     calibration = {model.input_names[0]: np.random.default_rng(0).random((128, 32, 32, 3), np.float32)}
-    return float32, convert.quantize(float32, "int8", calibration)
+    return float32, conversion.quantize(float32, "int8", calibration)
 
 
 def row(name: str, where: str, same: list[Interval], other: list[Interval]) -> str:

@@ -5,10 +5,11 @@ import pytest
 import tf_keras
 import tiny
 
-from autoopt import convert, inspect, proof
 from autoopt.compression import batchnorm_folding
 from autoopt.core.recipe import Cluster, Finetune, Recipe
 from autoopt.models import loading
+from autoopt.tflite import contents as inspect
+from autoopt.tflite import conversion, proof
 
 layers = tf_keras.layers
 
@@ -71,7 +72,7 @@ def test_folded_clusters_are_whole_in_the_file():
         recipe = Recipe(cluster=Cluster(number=6, fold=fold), finetune=Finetune(epochs=1))
         model, reports = tiny.train(loading.unpack(tiny.packed(Recipe()))[0], recipe.stages())
         assert reports[0]["epochs"][-1]["accuracy"] > 0.8
-        contents = inspect.read(convert.float32(model))
+        contents = inspect.read(conversion.float32(model))
         proof.prove(contents, recipe, reports)
         distinct[fold] = next(len(np.unique(w.values)) for w in contents.weights if list(w.shape) == [8, 3, 3, 1])
     assert distinct[True] <= 6 < distinct[False]

@@ -9,12 +9,12 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoopt import convert, inspect, proof
 from autoopt.compression import channel_pruning, stages
 from autoopt.compression.channel_graph import Group, rounded, trace
 from autoopt.core.recipe import Channels, Finetune, Recipe
 from autoopt.errors import CandidateFailed
 from autoopt.models import loading
+from autoopt.tflite import contents, conversion, proof
 
 layers = tf_keras.layers
 HALF = {"ratio": 0.5, "importance": "l2", "scope": "layer", "multiple": 4}
@@ -290,11 +290,11 @@ def test_the_stage_trains_the_smaller_model_and_the_file_is_smaller():
     assert trained.get_layer("conv").filters == 4
     assert reports[0]["epochs"][-1]["accuracy"] > 0.8
     assert {row["layer"] for row in reports[0]["touched"]} == {"conv", "depthwise", "pointwise", "hidden", "scores"}
-    whole, file = (convert.float32(m) for m in (tiny.cnn(), trained))
+    whole, file = (conversion.float32(m) for m in (tiny.cnn(), trained))
     assert len(file) < 0.6 * len(whole)
-    proof.prove(inspect.read(file), recipe, reports)
+    proof.prove(contents.read(file), recipe, reports)
     with pytest.raises(CandidateFailed, match="is not in the file"):
-        proof.prove(inspect.read(whole), recipe, reports)
+        proof.prove(contents.read(whole), recipe, reports)
 
 
 def test_one_shot_models_are_as_small_as_trained_ones():

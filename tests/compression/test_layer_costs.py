@@ -5,11 +5,12 @@ import pytest
 import tf_keras
 import tiny
 
-from autoopt import convert, inspect, interpreter
 from autoopt.compression import layer_costs, quantization_aware
 from autoopt.errors import CandidateFailed
 from autoopt.models import loading
 from autoopt.models.task import Split
+from autoopt.tflite import contents as inspect
+from autoopt.tflite import conversion, interpreter
 
 layers = tf_keras.layers
 
@@ -79,7 +80,7 @@ def test_what_is_not_known_leaves_the_next_layer_in_integers(name):
     wrapped = quantization_aware.wrap(model, {"preserve_sparsity": False, "preserve_clusters": False}, None)
     x = np.random.default_rng(0).normal(size=(64, *SERIES)).astype(np.float32)
     wrapped.model(x, training=True)
-    contents = inspect.read(convert.trained(wrapped.model, "qat_int8"))
+    contents = inspect.read(conversion.trained(wrapped.model, "qat_int8"))
     assert "last" in wrapped.touched
     assert [w.dtype for w in contents.weights if 4 in w.shape and "FULLY_CONNECTED" in w.ops] == ["int8"]
     assert {row["kind"] for row in wrapped.skipped} == set(covered.left)
@@ -100,11 +101,11 @@ def test_several_outputs_keep_their_places_through_training_with_quantization():
         wrapped.model(images, training=True)
     trained, _ = loading.unpack(loading.pack(wrapped.model, like=packed))
     assert trained.output_names == model.output_names
-    found = interpreter.outputs_of(convert.trained(trained, "qat_int8"), {tiny.INPUT: images}, 1, model.output_names)
+    found = interpreter.outputs_of(conversion.trained(trained, "qat_int8"), {tiny.INPUT: images}, 1, model.output_names)
     expected = np.concatenate([y.reshape(32, -1) for y in trained.predict_on_batch(images)], axis=1)
     assert np.abs(found - expected).max() < 0.1
     with pytest.raises(CandidateFailed, match="its outputs are named"):
-        interpreter.outputs_of(convert.float32(model), {tiny.INPUT: images}, 1, ["p2", "a", "b"])
+        interpreter.outputs_of(conversion.float32(model), {tiny.INPUT: images}, 1, ["p2", "a", "b"])
 
 
 @pytest.mark.parametrize("pooled", [layers.AveragePooling2D(2), None])
@@ -123,7 +124,7 @@ def test_averages_keep_the_scale_of_what_they_are_of(pooled):
     images = np.random.default_rng(0).normal(size=(64, 8, 8, 2)).astype(np.float32)
     for _ in range(3):
         wrapped.model(images, training=True)
-    file = convert.trained(wrapped.model, "qat_int8")
+    file = conversion.trained(wrapped.model, "qat_int8")
     found, expected = interpreter.outputs_of(file, {tiny.INPUT: images}, 1), wrapped.model.predict_on_batch(images)
     assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.99
     assert "AVERAGE_POOL_2D" in inspect.read(file).ops
@@ -146,7 +147,7 @@ def test_what_is_taken_apart_is_reported_by_its_name():
     found = wrapped.model.predict_on_batch(images)
     expected = model.predict_on_batch(images)
     assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.99
-    file = convert.trained(wrapped.model, "qat_int8")
+    file = conversion.trained(wrapped.model, "qat_int8")
     assert inspect.read(file).integer_share == 1
     assert np.corrcoef(interpreter.outputs_of(file, {tiny.INPUT: images}, 1).ravel(), found.ravel())[0, 1] > 0.99
 
@@ -178,7 +179,7 @@ def test_normalization_stays_before_the_ranges():
     wrapped = quantization_aware.wrap(model, {"preserve_sparsity": False, "preserve_clusters": False}, training)
     for _ in range(3):
         wrapped.model(x, training=True)
-    file = convert.trained(wrapped.model, "qat_int8")
+    file = conversion.trained(wrapped.model, "qat_int8")
     found = interpreter.outputs_of(file, {wrapped.model.input_names[0]: x}, 1)
     expected = model.predict_on_batch(x)
     correlation = np.corrcoef(found.ravel(), expected.ravel())[0, 1]

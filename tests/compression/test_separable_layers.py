@@ -5,11 +5,12 @@ import pytest
 import tf_keras
 import tiny
 
-from autoopt import convert, inspect, proof
 from autoopt.compression.separable_layers import taken_apart
 from autoopt.core.recipe import Prune
 from autoopt.models import loading
 from autoopt.models.task import Split
+from autoopt.tflite import contents as inspect
+from autoopt.tflite import conversion, proof
 
 layers = tf_keras.layers
 
@@ -55,6 +56,6 @@ def test_words_are_computed_with_in_integers():
     data = Split(inputs={"words": rng.integers(0, 30, (64, 8))}, labels=rng.integers(0, 4, (64, 8)))
     parts = {"prune": Prune(sparsity=0.5, frequency=1)}
     trained, reports = tiny.train(model, tiny.settings(scheme="qat_int8", **parts), data=[data, data])
-    contents = inspect.read(convert.trained(trained, "qat_int8"))
+    contents = inspect.read(conversion.trained(trained, "qat_int8"))
     assert contents.float_islands == {}
     proof.prove(contents, tiny.recipe("qat_int8", **parts), reports)

@@ -7,10 +7,10 @@ from builders import prunings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoopt import convert, inspect, proof
 from autoopt.compression import sparsity_allocation
 from autoopt.core.recipe import MOST_SPARSE, Finetune, Prune, Recipe
 from autoopt.models import loading
+from autoopt.tflite import contents, conversion, proof
 
 sizes = st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 400), min_size=1)
 sparsities = st.floats(0, MOST_SPARSE)
@@ -68,7 +68,7 @@ def test_layers_differ_and_all_together_have_the_sparsity(how):
     assert total(shares, counts) == pytest.approx(0.7, abs=0.01)
     assert max(shares.values()) - min(shares.values()) > 0.1
     assert reports[0]["epochs"][-1]["accuracy"] > 0.9
-    proof.prove(inspect.read(convert.float32(trained)), recipe, reports)
+    proof.prove(contents.read(conversion.float32(trained)), recipe, reports)
 
 
 def test_sensitivity_leaves_the_model_as_it_was():

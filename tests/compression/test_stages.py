@@ -6,12 +6,12 @@ import tensorflow as tf
 import tf_keras
 import tiny
 
-from autoopt import convert, interpreter
 from autoopt.compression import stages
 from autoopt.compression.training import Progress, batches
 from autoopt.core.recipe import INITIALISATIONS, Channels, Cluster, Finetune, Prune, Recipe
 from autoopt.errors import CandidateFailed
 from autoopt.models import loading
+from autoopt.tflite import conversion, interpreter
 
 layers = tf_keras.layers
 SHORT = (tiny.split(64, 1), tiny.split(32, 2))
@@ -456,7 +456,7 @@ def test_augmentation_is_on_in_every_stage_and_off_in_its_file(name, crop):
     trained, _ = run_once(loading.load(augmented(crop)), EACH[name])
     x, _ = tiny.images(8, 3)
     wanted = trained.predict_on_batch(x)
-    file = convert.trained(trained, "qat_int8") if name == "qat" else convert.float32(trained)
+    file = conversion.trained(trained, "qat_int8") if name == "qat" else conversion.float32(trained)
     np.testing.assert_allclose(
         interpreter.outputs_of(file, {tiny.INPUT: x}, 1), wanted, atol=0.05 if name == "qat" else 1e-3
     )

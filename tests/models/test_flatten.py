@@ -5,11 +5,11 @@ import pytest
 import tf_keras
 import tiny
 
-from autoopt import convert, interpreter
 from autoopt.compression import quantization_aware
 from autoopt.errors import ConfigError
 from autoopt.models import loading
 from autoopt.models.task import Split
+from autoopt.tflite import conversion, interpreter
 
 layers = tf_keras.layers
 
@@ -101,7 +101,7 @@ def test_half_precision_was_for_the_training_alone():
     assert {layer.output.dtype.name for layer in made.layers} == {"float32"}
     for wanted, found in zip(model.get_weights(), made.get_weights(), strict=True):
         np.testing.assert_array_equal(wanted, found)
-    assert convert.float32(made)
+    assert conversion.float32(made)
 
 
 @pytest.mark.parametrize("inside", [False, True])
@@ -120,7 +120,10 @@ def test_what_is_looked_up_is_an_integer(inside):
     inputs = {made.input_names[0]: words}
     training = tiny.training(data=[Split(inputs=inputs, labels=np.zeros(64, int))] * 2)
     trained = quantization_aware.wrap(made, {"preserve_sparsity": False, "preserve_clusters": False}, training).model
-    for file in (convert.trained(trained, "qat_int8"), convert.quantize(convert.float32(made), "int8_io", inputs)):
+    for file in (
+        conversion.trained(trained, "qat_int8"),
+        conversion.quantize(conversion.float32(made), "int8_io", inputs),
+    ):
         found = interpreter.outputs_of(file, inputs, 1)
         assert np.corrcoef(expected.ravel(), found.ravel())[0, 1] > 0.99
 
@@ -158,7 +161,7 @@ def test_outputs_by_name_keep_their_names():
     assert again.output_names == ["aa", "zz"]
     for name, found in zip(again.output_names, again.predict_on_batch(inputs), strict=True):
         np.testing.assert_allclose(found, model.predict_on_batch(inputs)[name], atol=1e-6)
-    file = convert.float32(again)
+    file = conversion.float32(again)
     found = interpreter.outputs_of(file, {again.input_names[0]: inputs}, 1, ["zz", "aa"])
     np.testing.assert_allclose(found[:, :2], model.predict_on_batch(inputs)["zz"], atol=1e-6)
 

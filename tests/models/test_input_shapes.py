@@ -8,11 +8,11 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from autoopt import convert
 from autoopt.errors import ConfigError
-from autoopt.interpreter import outputs_of
 from autoopt.models import input_shapes, loading
 from autoopt.models.opaque import ClosedModel
+from autoopt.tflite import conversion
+from autoopt.tflite.interpreter import outputs_of
 
 RNG = np.random.default_rng(0)
 PHOTOS = RNG.random((3, 6, 9, 3), dtype=np.float32)
@@ -69,7 +69,7 @@ def test_a_model_of_open_size_is_taken_in_at_one(library, case, saved, tmp_path)
     assert tuple(model.inputs[0].shape) == (None, *x.shape[1:])
     np.testing.assert_allclose(model.predict_on_batch(x), expected, atol=1e-5)
     if not saved:
-        file = convert.float32(model)
+        file = conversion.float32(model)
         np.testing.assert_allclose(outputs_of(file, {model.input_names[0]: x}, 1), expected, atol=1e-5)
 
 

@@ -8,10 +8,10 @@ import tf_keras
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from autoopt import convert, interpreter
 from autoopt.errors import ConfigError
 from autoopt.models import keras3, loading
 from autoopt.models.opaque import ClosedModel
+from autoopt.tflite import conversion, interpreter
 
 # Keras 3 copies its own variables in a way that numpy 2 will give up.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -91,7 +91,7 @@ def test_half_precision_was_for_the_training_alone():
     y = layers.Bidirectional(layers.LSTM(3, dtype="mixed_float16"), dtype="mixed_float16")(layers.Reshape((16, 8))(y))
     made = loading.load(unlike(keras.Model(x, layers.Dense(2, dtype="float32")(y))))
     assert {str(tensor.dtype.name) for layer in made.layers for tensor in [layer.output]} == {"float32"}
-    assert convert.float32(made)
+    assert conversion.float32(made)
 
 
 def test_open_sizes_are_told_before_anything_is_rebuilt():
@@ -158,7 +158,7 @@ def test_the_rebuilt_model_computes_the_same_and_can_be_converted(build):
     np.testing.assert_allclose(made.predict_on_batch(x), wanted, atol=1e-5 * max(1, np.abs(wanted).max()))
     packed, _ = loading.unpack(loading.pack(made))
     np.testing.assert_allclose(packed.predict_on_batch(x), wanted, atol=1e-5 * max(1, np.abs(wanted).max()))
-    assert convert.float32(made)
+    assert conversion.float32(made)
 
 
 def test_several_inputs_keep_their_order():
@@ -201,7 +201,10 @@ def test_augmentation_is_for_training_alone(name):
     made, _ = loading.unpack(loading.pack(loading.load(model)))
     x = photos()
     wanted = model.predict(x, verbose=0)
-    for found in (*answers(made, x, False), interpreter.outputs_of(convert.float32(made), {made.input_names[0]: x}, 1)):
+    for found in (
+        *answers(made, x, False),
+        interpreter.outputs_of(conversion.float32(made), {made.input_names[0]: x}, 1),
+    ):
         np.testing.assert_allclose(found, wanted, atol=1e-5)
     first, second = answers(made, x, True, 2)
     assert np.abs(first - second).max() > 1e-4
@@ -373,7 +376,7 @@ def test_operators_are_rebuilt(name):
     made, _ = loading.unpack(loading.pack(loading.load(model)))
     wanted = model.predict(photos(), verbose=0)
     np.testing.assert_allclose(made(photos()), wanted, atol=1e-5)
-    file = convert.float32(made)
+    file = conversion.float32(made)
     np.testing.assert_allclose(interpreter.outputs_of(file, {made.input_names[0]: photos()}, 1), wanted, atol=1e-4)
 
 

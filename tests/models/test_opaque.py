@@ -7,11 +7,11 @@ import tensorflow as tf
 import tf_keras
 import tiny
 
-from autoopt import convert, interpreter
 from autoopt.compression import stages
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.models import loading
 from autoopt.models.opaque import ClosedModel
+from autoopt.tflite import conversion, interpreter
 
 X = np.random.default_rng(0).random((5, 4), dtype=np.float32)
 
@@ -75,7 +75,7 @@ def saved_module(folder):
 
 def tflite(folder):
     model = tiny.network(tf_keras.layers.Dense(3), shape=(4,))
-    (folder / "model.tflite").write_bytes(convert.float32(model))
+    (folder / "model.tflite").write_bytes(conversion.float32(model))
     return folder / "model.tflite", model.predict_on_batch(X)
 
 
@@ -94,8 +94,8 @@ def test_what_has_no_layers_is_converted_and_can_be_quantized(make, tmp_path):
     again, reports = loading.unpack(loading.pack(model))
     assert (again, reports) == (model, [])
     inputs = {model.input_names[0]: X}
-    np.testing.assert_allclose(interpreter.outputs_of(convert.float32(again), inputs, 1), expected, atol=1e-5)
-    small = convert.quantize(again.file, "int8", inputs)
+    np.testing.assert_allclose(interpreter.outputs_of(conversion.float32(again), inputs, 1), expected, atol=1e-5)
+    small = conversion.quantize(again.file, "int8", inputs)
     np.testing.assert_allclose(interpreter.outputs_of(small, inputs, 1), expected, atol=0.05)
 
 
@@ -115,12 +115,12 @@ def test_it_can_not_be_trained_and_says_why(tmp_path):
     with pytest.raises(CandidateFailed, match="prune: Own is subclassed"):
         stages.one_shot("prune", model, {"sparsity": 0.5, "seed": 0})
     with pytest.raises(CandidateFailed, match="needs the model itself"):
-        convert.int16x8(model, {"x": X})
+        conversion.int16x8(model, {"x": X})
 
 
 def test_a_quantized_file_is_refused(tmp_path):
     path, _ = tflite(tmp_path)
-    path.write_bytes(convert.quantize(path.read_bytes(), "int8", {tiny.INPUT: X}))
+    path.write_bytes(conversion.quantize(path.read_bytes(), "int8", {tiny.INPUT: X}))
     with pytest.raises(ConfigError, match=r"model.tflite is quantized already; expected the float32 file"):
         loading.load(path)
     path.write_bytes(b"no model")

@@ -6,12 +6,13 @@ import functools
 import numpy as np
 import tf_keras
 
-from autoopt import Task, convert
+from autoopt import Task
 from autoopt.compression import stages
 from autoopt.compression.training import Training
 from autoopt.core.recipe import SCHEMES, Cluster, Finetune, Quantize, Recipe
 from autoopt.models import loading
 from autoopt.models.task import Manifest, Split
+from autoopt.tflite import conversion
 
 layers = tf_keras.layers
 INPUT = "image"
@@ -159,15 +160,17 @@ def packed(made_by):
 def file(made_by):
     """The cnn's `.tflite` by a recipe, made once a test session."""
     calibration = split(128, 2).inputs
-    if made_by.scheme in convert.BY_QUANTIZER:
+    if made_by.scheme in conversion.BY_QUANTIZER:
         float32 = file(dataclasses.replace(made_by, scheme="float32"))
-        return convert.quantize(float32, made_by.scheme, calibration, how=made_by.quantize)
+        return conversion.quantize(float32, made_by.scheme, calibration, how=made_by.quantize)
     same = dataclasses.replace(made_by, scheme="qat_int8" if SCHEMES[made_by.scheme].qat else "float32")
     model, _ = loading.unpack(packed(same))
     if made_by.scheme == "float32":
-        return convert.float32(model)
+        return conversion.float32(model)
     return (
-        convert.int16x8(model, calibration) if made_by.scheme == "int16x8" else convert.trained(model, made_by.scheme)
+        conversion.int16x8(model, calibration)
+        if made_by.scheme == "int16x8"
+        else conversion.trained(model, made_by.scheme)
     )
 
 
@@ -176,4 +179,4 @@ def clustered(scheme="int8_io", fold=True, granularity="tensor"):
     """A file of 6 clusters: in whole kernels if folded and with one scale, else in each channel."""
     made_by = recipe(scheme, cluster=Cluster(number=6, fold=fold), quantize=Quantize(granularity=granularity))
     model, _ = loading.unpack(packed(dataclasses.replace(made_by, scheme="float32")))
-    return convert.quantize(convert.float32(model), scheme, split(128, 2).inputs, how=made_by.quantize)
+    return conversion.quantize(conversion.float32(model), scheme, split(128, 2).inputs, how=made_by.quantize)

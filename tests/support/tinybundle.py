@@ -8,7 +8,6 @@ import numpy as np
 import tf_keras
 
 import autoopt
-from autoopt import convert, inspect
 from autoopt.core.candidate import Candidate
 from autoopt.core.metrics import Measurement
 from autoopt.core.recipe import Recipe
@@ -16,6 +15,7 @@ from autoopt.export import SavedResults
 from autoopt.folder import StudyFolder
 from autoopt.models.task import Manifest, Split
 from autoopt.store import Store
+from autoopt.tflite import contents, conversion
 
 CLASSES = ("north west", "north east", "south west", "south east")
 ACCURACY = {"name": "accuracy", "direction": "max", "unit": "fraction", "function": None}
@@ -53,7 +53,7 @@ def study(
         number=1,
         recipe=Recipe(scheme=scheme),
         measurements={name: Measurement.exact(value, "made up") for name, value in measured.items()},
-        proof=inspect.read(file).to_dict(),
+        proof=contents.read(file).to_dict(),
         file=digest,
         sha256=digest,
     )
@@ -89,9 +89,9 @@ def two_headed(folder: Path, scheme: str = "float32") -> Path:
     where, what = layers.Dense(2, name="where")(both), layers.Dense(5, activation="softmax", name="what")(both)
     rng = np.random.default_rng(0)
     inputs = {name: rng.random((20, size)).astype(np.float32) for name, size in (("zebra", 4), ("ant", 3))}
-    file = convert.float32(tf_keras.Model([a, b], [where, what]))
+    file = conversion.float32(tf_keras.Model([a, b], [where, what]))
     if scheme != "float32":
-        file = convert.quantize(file, scheme, inputs)
+        file = conversion.quantize(file, scheme, inputs)
     return bundle(
         folder, file, Split(inputs=inputs, labels=np.zeros((20, 7))), scheme=scheme, classes=(),
         loss={"outputs": {"where": "mse", "what": "categorical_crossentropy"}},

@@ -9,8 +9,8 @@ import numpy as np
 
 from autoopt.core.recipe import MOST_SPARSE, SCHEMES, Prune, Quantize, Recipe, parse_structure
 from autoopt.errors import CandidateFailed
-from autoopt.inspect import Contents, Weight
-from autoopt.quantizing.graph import KINDS
+from autoopt.tflite.contents import Contents, Weight
+from autoopt.tflite.graph import KINDS
 
 HOLDING = (
     *KINDS, "TRANSPOSE_CONV", "CONV_3D", "CONV_3D_TRANSPOSE", "BATCH_MATMUL", "GATHER", "EMBEDDING_LOOKUP", "DEQUANTIZE",

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from autoopt.models.task import Inputs
-from autoopt.quantizing.activations import batches
-from autoopt.quantizing.graph import Graph
+from autoopt.tflite.activation_reader import batches
+from autoopt.tflite.graph import Graph
 
 BINS = 2048
 OUTSIDE = 1e-4

@@ -5,10 +5,10 @@ import pytest
 import tf_keras
 import tiny
 
-from autoopt import convert
-from autoopt.interpreter import outputs_of
-from autoopt.quantizing.activations import BATCH, batches
-from autoopt.quantizing.graph import Graph
+from autoopt.tflite import conversion
+from autoopt.tflite.activation_reader import BATCH, batches
+from autoopt.tflite.graph import Graph
+from autoopt.tflite.interpreter import outputs_of
 
 layers = tf_keras.layers
 
@@ -24,7 +24,7 @@ def test_the_last_tensor_is_the_output(scheme, items):
 
 def test_each_input_has_its_own_data():
     ends = [layers.Input((3,), name=name) for name in ("wide", "narrow")]
-    file = convert.float32(tf_keras.Model(ends, layers.Concatenate()(ends)))
+    file = conversion.float32(tf_keras.Model(ends, layers.Concatenate()(ends)))
     data = {name: np.full((20, 3), value, np.float32) for name, value in (("narrow", 1), ("wide", 100))}
     seen = [value(Graph(file).outputs[0]) for value in batches(file, data, 1)]
     assert (np.concatenate(seen) == [100, 100, 100, 1, 1, 1]).all()

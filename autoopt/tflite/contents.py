@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from autoopt.errors import CandidateFailed
-from autoopt.quantizing.graph import KINDS, unpacked
+from autoopt.tflite.graph import KINDS, unpacked
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "FLOAT32": np.dtype(np.float32), "FLOAT16": np.dtype(np.float16), "INT32": np.dtype(np.int32),

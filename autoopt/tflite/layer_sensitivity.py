@@ -6,9 +6,9 @@ import numpy as np
 
 from autoopt.core.recipe import Quantize
 from autoopt.errors import CandidateFailed
-from autoopt.interpreter import outputs_of
 from autoopt.models.task import Inputs
-from autoopt.quantizing.graph import Graph, Layer, floating
+from autoopt.tflite.graph import Graph, Layer, floating
+from autoopt.tflite.interpreter import outputs_of
 
 ITEMS = 64
 """Of the calibration set, that layers are compared on: the file is run once for each layer."""

@@ -13,13 +13,15 @@ from ai_edge_litert.interpreter import Interpreter
 from litert_quantizer import qtyping, quantizer
 from litert_quantizer import recipe as quantizer_recipes
 
-from autoopt import convert, inspect, jobs, proof
+from autoopt import jobs
 from autoopt.core.recipe import BY_RANGES, SCHEMES, Quantize, Recipe, plain
 from autoopt.errors import CandidateFailed
-from autoopt.interpreter import outputs_of
 from autoopt.models import loading
-from autoopt.quantizing.graph import Graph
-from autoopt.quantizing.sensitivity import sqnr_db
+from autoopt.tflite import contents as inspect
+from autoopt.tflite import conversion, proof
+from autoopt.tflite.graph import Graph
+from autoopt.tflite.interpreter import outputs_of
+from autoopt.tflite.layer_sensitivity import sqnr_db
 
 layers = tf_keras.layers
 IMAGES = tiny.split(128, 2).inputs
@@ -65,11 +67,11 @@ def trained_regression(qat):
 
 def converted(model, scheme):
     if scheme == "int16x8":
-        return convert.int16x8(model, CALIBRATION)
+        return conversion.int16x8(model, CALIBRATION)
     if SCHEMES[scheme].qat:
-        return convert.trained(model, scheme)
-    file = convert.float32(model)
-    return file if scheme == "float32" else convert.quantize(file, scheme, CALIBRATION)
+        return conversion.trained(model, scheme)
+    file = conversion.float32(model)
+    return file if scheme == "float32" else conversion.quantize(file, scheme, CALIBRATION)
 
 
 def classifier(scheme):
@@ -114,12 +116,12 @@ def test_fewer_bits_are_smaller_and_less_exact():
     assert len(files["int8"][0]) < len(files["float16"][0]) < len(files["float32"][0])
 
 
-@pytest.mark.parametrize("scheme", ["float32", *convert.BY_QUANTIZER])
+@pytest.mark.parametrize("scheme", ["float32", *conversion.BY_QUANTIZER])
 def test_the_same_model_gives_the_same_bytes(scheme):
     if scheme == "float32":
-        again = convert.float32(loading.unpack(tiny.packed(tiny.recipe()))[0])
+        again = conversion.float32(loading.unpack(tiny.packed(tiny.recipe()))[0])
     else:
-        again = convert.quantize(tiny.file(tiny.recipe()), scheme, CALIBRATION)
+        again = conversion.quantize(tiny.file(tiny.recipe()), scheme, CALIBRATION)
     assert again == tiny.file(tiny.recipe(scheme))
 
 
@@ -129,12 +131,12 @@ def test_the_same_model_gives_the_same_bytes(scheme):
 @functools.cache
 def uneven():
     """Its float32 file and outputs."""
-    file = convert.float32(tiny.uneven())
+    file = conversion.float32(tiny.uneven())
     return file, outputs_of(file, IMAGES, 1)
 
 
 def made(how, scheme="int8"):
-    return convert.quantize(uneven()[0], scheme, CALIBRATION, how=how)
+    return conversion.quantize(uneven()[0], scheme, CALIBRATION, how=how)
 
 
 def noise_db(how):
@@ -153,7 +155,7 @@ def test_the_usual_way_is_litert_quantizers_own(scheme, tmp_path):
     found = q.calibrate({"serving_default": [CALIBRATION]}, num_threads=1)
     expected = bytes(q.quantize(found, enable_progress_bar=False).quantized_model)
     assert tiny.file(tiny.recipe(scheme)) == expected
-    assert convert.quantize(source.read_bytes(), scheme, CALIBRATION, how=Quantize()) == expected
+    assert conversion.quantize(source.read_bytes(), scheme, CALIBRATION, how=Quantize()) == expected
 
 
 @pytest.mark.parametrize("scheme", BY_RANGES)
@@ -194,7 +196,7 @@ def test_one_scale_keeps_equal_weights_equal(axes):
             kernel, bias = layer.get_weights()
             levels = np.quantile(kernel, [0.1, 0.4, 0.6, 0.9])
             layer.set_weights([levels[np.abs(kernel[..., None] - levels).argmin(axis=-1)], bias])
-    file = convert.quantize(convert.float32(model), "int8", CALIBRATION, how=Quantize(granularity=axes))
+    file = conversion.quantize(conversion.float32(model), "int8", CALIBRATION, how=Quantize(granularity=axes))
     found = [w.distinct for w in inspect.read(file).weights]
     assert len(found) == 7
     assert (max(found) <= 4) == (axes == "tensor")
@@ -222,9 +224,9 @@ def test_a_scheme_that_leaves_nothing_to_quantize_fails(how):
 def test_4_bits_without_a_dense_layer_in_integers_fail(how):
     tf_keras.utils.set_random_seed(0)
     last = [layers.Flatten(), layers.Dense(2)] if how.keep_ends else []
-    file = convert.float32(tiny.network(layers.Conv2D(4, 3), layers.Conv2D(4, 3), *last))
+    file = conversion.float32(tiny.network(layers.Conv2D(4, 3), layers.Conv2D(4, 3), *last))
     with pytest.raises(CandidateFailed, match="int4_dense did not take: no fully connected layer is left in integers"):
-        convert.quantize(file, "int8", CALIBRATION, how=how)
+        conversion.quantize(file, "int8", CALIBRATION, how=how)
 
 
 def test_4_bits_that_the_fast_kernels_read_otherwise_fail(monkeypatch):
@@ -232,7 +234,7 @@ def test_4_bits_that_the_fast_kernels_read_otherwise_fail(monkeypatch):
         outputs = outputs_of(file, inputs, threads)
         return outputs if file == uneven()[0] else outputs[:, ::-1]
 
-    monkeypatch.setattr(convert, "outputs_of", wrong)
+    monkeypatch.setattr(conversion, "outputs_of", wrong)
     with pytest.raises(CandidateFailed, match="int4_dense computes something else: "):
         made(Quantize(int4_dense=True))
 
@@ -241,9 +243,9 @@ def test_4_bits_that_the_fast_kernels_read_otherwise_fail(monkeypatch):
 def test_4_bits_of_an_odd_number_of_weights(granularity):
     tf_keras.utils.set_random_seed(0)
     dense = [layers.Dense(n, activation="relu") for n in (5, 3)]
-    file = convert.float32(tiny.network(layers.Flatten(), *dense, layers.Dense(7)))
+    file = conversion.float32(tiny.network(layers.Flatten(), *dense, layers.Dense(7)))
     how = Quantize(int4_dense=True, granularity=granularity)
-    small = convert.quantize(file, "int8", CALIBRATION, how=how)
+    small = conversion.quantize(file, "int8", CALIBRATION, how=how)
     assert {Graph(small).dtype(layer.weights) for layer in Graph(small).layers()} == {"INT4"}
     assert sqnr_db(outputs_of(file, IMAGES, 1), outputs_of(small, IMAGES, 1)) > 12
 
@@ -271,9 +273,9 @@ def test_each_input_is_calibrated_with_its_own_data(names):
     model, rng = two_inputs(*names), np.random.default_rng(0)
     data = {n: rng.normal(0, s, (128, 6)).astype(np.float32) for n, s in zip(names, (100, 1), strict=True)}
     expected = model.predict(list(data.values()), verbose=0)
-    file = convert.float32(model)
+    file = conversion.float32(model)
     assert error(outputs_of(file, data, 1), expected) < TOLERANCE["float32"]
-    assert error(outputs_of(convert.quantize(file, "int8", data), data, 1), expected) < TOLERANCE["int8"]
+    assert error(outputs_of(conversion.quantize(file, "int8", data), data, 1), expected) < TOLERANCE["int8"]
 
 
 def test_ranges_come_from_the_whole_calibration_set():
@@ -282,19 +284,19 @@ def test_ranges_come_from_the_whole_calibration_set():
     bright[-1] *= 20
     tf_keras.utils.set_random_seed(0)
     model = brightness()
-    file = convert.quantize(convert.float32(model), "int8", {tiny.INPUT: bright})
+    file = conversion.quantize(conversion.float32(model), "int8", {tiny.INPUT: bright})
     expected = model.predict(bright[-1:], verbose=0)
     assert error(outputs_of(file, {tiny.INPUT: bright[-1:]}, 1), expected) < TOLERANCE["int8"]
 
 
-@pytest.mark.parametrize("scheme", convert.BY_QUANTIZER)
+@pytest.mark.parametrize("scheme", conversion.BY_QUANTIZER)
 def test_large_weights_lie_inside_the_flatbuffer(scheme, monkeypatch):
     """TensorFlow Lite Micro looks nowhere else; litert-quantizer lays 256 KiB and more after it."""
     tf_keras.utils.set_random_seed(0)
-    file = convert.float32(tiny.network(layers.Flatten(), layers.Dense(1000), layers.Dense(300), layers.Dense(4)))
-    inside = convert.quantize(file, scheme, CALIBRATION)
-    monkeypatch.setattr(convert, "inline", lambda file: file)
-    outside = convert.quantize(file, scheme, CALIBRATION)
+    file = conversion.float32(tiny.network(layers.Flatten(), layers.Dense(1000), layers.Dense(300), layers.Dense(4)))
+    inside = conversion.quantize(file, scheme, CALIBRATION)
+    monkeypatch.setattr(conversion, "inline", lambda file: file)
+    outside = conversion.quantize(file, scheme, CALIBRATION)
     assert max(len(outside), len(inside)) < 1.01 * min(len(outside), len(inside))
     assert max(buffer.offset for buffer in buffers(outside)) > 1
     assert {(buffer.offset, buffer.size) for buffer in buffers(inside)} == {(0, 0)}
@@ -304,7 +306,7 @@ def test_large_weights_lie_inside_the_flatbuffer(scheme, monkeypatch):
 
 def test_a_file_that_is_whole_is_left_alone():
     file = tiny.file(tiny.recipe("int8"))
-    assert convert.inline(file) is file
+    assert conversion.inline(file) is file
 
 
 def buffers(file):
@@ -317,7 +319,7 @@ def buffers(file):
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize(
     "convert_it",
-    [convert.float32, lambda m: convert.int16x8(m, CALIBRATION), lambda m: convert.trained(m, "qat_int8")],
+    [conversion.float32, lambda m: conversion.int16x8(m, CALIBRATION), lambda m: conversion.trained(m, "qat_int8")],
     ids=["float32", "int16x8", "trained"],
 )
 def test_weights_that_are_no_numbers_are_refused(convert_it, bad):
@@ -333,7 +335,7 @@ def test_what_tensorflow_refuses_fails_the_candidate():
     inputs = layers.Input((3, 3))
     model = tf_keras.Model(inputs, tf.linalg.det(inputs))
     with pytest.raises(CandidateFailed) as caught:
-        convert.float32(model)
+        conversion.float32(model)
     assert caught.value.stage == "convert"
     assert caught.value.reason.startswith("TensorFlow can't convert to float32: ")
     assert "MatrixDeterminant" in caught.value.reason
@@ -342,13 +344,13 @@ def test_what_tensorflow_refuses_fails_the_candidate():
 @pytest.mark.parametrize("scheme", ["int8", "int8_io"])
 def test_an_empty_calibration_set_fails_the_candidate(scheme):
     with pytest.raises(CandidateFailed, match=f"litert-quantizer can't make {scheme}: ") as caught:
-        convert.quantize(tiny.file(tiny.recipe()), scheme, {tiny.INPUT: IMAGES[tiny.INPUT][:0]})
+        conversion.quantize(tiny.file(tiny.recipe()), scheme, {tiny.INPUT: IMAGES[tiny.INPUT][:0]})
     assert caught.value.stage == "quantize"
 
 
 def test_bytes_that_are_no_model_fail_the_candidate():
     with pytest.raises(CandidateFailed, match="litert-quantizer can't make dynamic: "):
-        convert.quantize(b"no model at all", "dynamic", CALIBRATION)
+        conversion.quantize(b"no model at all", "dynamic", CALIBRATION)
 
 
 @pytest.mark.parametrize("name", ["the image", "_x", "a[0]", "in", "self"])
@@ -357,8 +359,8 @@ def test_an_input_whose_name_tensorflow_refuses_gets_another(name):
     model = tiny.network(layers.Flatten(), layers.Dense(2), name=name)
     inputs = {name: IMAGES[tiny.INPUT]}
     expected = model.predict(IMAGES[tiny.INPUT], verbose=0)
-    file = convert.float32(model)
-    for made in (file, convert.quantize(file, "int8", inputs), convert.int16x8(model, inputs)):
+    file = conversion.float32(model)
+    for made in (file, conversion.quantize(file, "int8", inputs), conversion.int16x8(model, inputs)):
         assert outputs_of(made, inputs, 1) == pytest.approx(expected, abs=0.05 * float(np.abs(expected).max()))
 
 
@@ -368,7 +370,7 @@ def test_several_inputs_with_such_names_must_be_renamed():
         with pytest.raises(
             CandidateFailed, match=rf"rename the model's inputs \({', '.join(names)}\): letters, digits"
         ):
-            convert.float32(tf_keras.Model(ends, layers.Concatenate()(ends)))
+            conversion.float32(tf_keras.Model(ends, layers.Concatenate()(ends)))
 
 
 def test_a_file_without_a_signature_is_named_as_the_reason():
@@ -376,7 +378,7 @@ def test_a_file_without_a_signature_is_named_as_the_reason():
     model = tiny.network(layers.Flatten(), layers.Dense(2), name="the image")
     file = tf.lite.TFLiteConverter.from_keras_model(model).convert()
     with pytest.raises(CandidateFailed, match="no signature; convert it anew"):
-        convert.quantize(file, "int8", {"the image": IMAGES[tiny.INPUT]})
+        conversion.quantize(file, "int8", {"the image": IMAGES[tiny.INPUT]})
 
 
 def test_the_file_is_the_one_that_keras_own_way_to_save_gives():
@@ -384,7 +386,7 @@ def test_the_file_is_the_one_that_keras_own_way_to_save_gives():
     model, _ = loading.unpack(tiny.packed(tiny.recipe("qat_int8")))
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    usual, ours = converter.convert(), convert.trained(model, "qat_int8")
+    usual, ours = converter.convert(), conversion.trained(model, "qat_int8")
     assert len(usual) == len(ours)
     assert (np.frombuffer(usual, np.uint8) != np.frombuffer(ours, np.uint8)).sum() <= 1
 
@@ -404,23 +406,23 @@ def test_recurrent_layers_are_unrolled_and_quantized(name):
     model = tiny.network(LOOPS[name](), layers.Dense(3), shape=(6, 4))
     x = np.random.default_rng(0).normal(size=(32, 6, 4)).astype(np.float32)
     expected = model.predict_on_batch(x)
-    file = convert.float32(model)
+    file = conversion.float32(model)
     np.testing.assert_allclose(outputs_of(file, {tiny.INPUT: x}, 1), expected, atol=1e-5)
-    small = convert.quantize(file, "int8", {tiny.INPUT: x})
+    small = conversion.quantize(file, "int8", {tiny.INPUT: x})
     np.testing.assert_allclose(outputs_of(small, {tiny.INPUT: x}, 1), expected, atol=0.1)
 
 
 def test_a_recurrent_convolution_fails_the_candidate_at_most():
     model = tiny.network(layers.ConvLSTM2D(2, 3), layers.Flatten(), layers.Dense(2), shape=(3, 8, 8, 1))
     with pytest.raises(CandidateFailed, match="TensorFlow can't convert"):
-        convert.float32(model)
+        conversion.float32(model)
 
 
 def test_indices_may_be_looked_up_in_integers():
     model = tiny.network(layers.Embedding(40, 6), layers.GlobalAveragePooling1D(), layers.Dense(3), shape=(5,))
     x = np.random.default_rng(0).integers(0, 40, (64, 5)).astype(np.int32)
     words = tf_keras.Sequential([layers.Input((5,), dtype="int32", name=tiny.INPUT), *model.layers[1:]])
-    file = convert.quantize(convert.float32(words), "int8_io", {tiny.INPUT: x})
+    file = conversion.quantize(conversion.float32(words), "int8_io", {tiny.INPUT: x})
     contents = inspect.read(file)
     proof.prove(contents, Recipe(scheme="int8_io"), [])
     [table] = [w for w in contents.weights if "GATHER" in w.ops]
@@ -451,18 +453,18 @@ def test_for_one_item_no_shape_is_computed_and_integers_are_as_good(name):
     model = restless(tiny.network(SMALL[name](), layers.Dense(3), shape=(6, 4)))
     x = np.random.default_rng(0).normal(size=(64, 6, 4)).astype(np.float32)
     expected, inputs = model.predict_on_batch(x), {tiny.INPUT: x}
-    file = convert.float32(model, 1)
+    file = conversion.float32(model, 1)
     assert not {"SHAPE", "FILL", "PACK"} & set(inspect.read(file).ops)
     assert inspect.read(file).inputs[0]["shape"] == [1, 6, 4]
     np.testing.assert_allclose(outputs_of(file, inputs, 1), expected, atol=1e-5)
-    assert error(outputs_of(convert.quantize(file, "int8", inputs), inputs, 1), expected) < 0.05
-    corrected = convert.quantize(file, "int8", inputs, how=Quantize(correct_bias=True, ranges="mse"))
+    assert error(outputs_of(conversion.quantize(file, "int8", inputs), inputs, 1), expected) < 0.05
+    corrected = conversion.quantize(file, "int8", inputs, how=Quantize(correct_bias=True, ranges="mse"))
     assert error(outputs_of(corrected, inputs, 1), expected) < 0.1
 
 
 def test_a_file_that_computes_no_shape_is_the_same_for_one_item():
     model, _ = loading.unpack(tiny.packed(tiny.recipe()))
-    assert convert.float32(model, 1) == tiny.file(tiny.recipe())
+    assert conversion.float32(model, 1) == tiny.file(tiny.recipe())
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "older gru"])
@@ -471,7 +473,7 @@ def test_recurrent_layers_with_biases_take_16_bits(name):
     words = layers.Input((8,), dtype="int32", name=tiny.INPUT)
     model = restless(tf_keras.Model(words, layers.Dense(3)(SMALL[name]()(layers.Embedding(20, 4)(words)))))
     inputs = {tiny.INPUT: np.random.default_rng(0).integers(0, 20, (64, 8)).astype(np.int32)}
-    file = convert.int16x8(model, inputs)
+    file = conversion.int16x8(model, inputs)
     assert inspect.read(file).finite
     assert error(outputs_of(file, inputs, 1), model.predict_on_batch(inputs[tiny.INPUT])) < TOLERANCE["int16x8"]
 
@@ -481,7 +483,7 @@ def test_a_layer_that_is_called_twice_adds_its_bias_each_time(kind):
     image = layers.Input((8, 8, 1), name=tiny.INPUT)
     twice, first = kind(2, 3, padding="same"), layers.Conv2D(2, 1)
     model = restless(tf_keras.Model(image, layers.Flatten()(twice(10 * twice(first(image))))))
-    file = convert.int16x8(model, IMAGES)
+    file = conversion.int16x8(model, IMAGES)
     assert error(outputs_of(file, IMAGES, 1), model.predict_on_batch(IMAGES[tiny.INPUT])) < 0.02
 
 
@@ -490,5 +492,5 @@ def test_an_output_that_nobody_reads_is_of_the_type_of_its_neighbours():
     _, half = tf.split(layers.Dense(8)(image), 2, axis=-1)
     model = tf_keras.Model(image, layers.Dense(2)(half))
     inputs = {tiny.INPUT: np.random.default_rng(0).normal(size=(64, 8)).astype(np.float32)}
-    small = convert.quantize(convert.float32(model), "int8", inputs)
+    small = conversion.quantize(conversion.float32(model), "int8", inputs)
     assert error(outputs_of(small, inputs, 1), model.predict_on_batch(inputs[tiny.INPUT])) < TOLERANCE["int8"]

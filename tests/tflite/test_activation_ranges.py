@@ -7,11 +7,11 @@ from ai_edge_litert.interpreter import Interpreter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoopt import convert
 from autoopt.core.recipe import Quantize
-from autoopt.interpreter import outputs_of
-from autoopt.quantizing.ranges import BINS, OUTSIDE, mse, percentile
-from autoopt.quantizing.sensitivity import sqnr_db
+from autoopt.tflite import conversion
+from autoopt.tflite.activation_ranges import BINS, OUTSIDE, mse, percentile
+from autoopt.tflite.interpreter import outputs_of
+from autoopt.tflite.layer_sensitivity import sqnr_db
 
 spread = st.floats(0.01, 1000)
 samples = st.builds(
@@ -74,10 +74,10 @@ def test_ordinary_items_gain_by_what_unusual_ones_lose(how, spoil, gain_db):
     images = tiny.split(256, 2).inputs
     calibration = {tiny.INPUT: images[tiny.INPUT].copy()}
     spoil(np.random.default_rng(0), calibration[tiny.INPUT])
-    file = tiny.file(tiny.recipe()) if how == "percentile" else convert.float32(tiny.uneven())
+    file = tiny.file(tiny.recipe()) if how == "percentile" else conversion.float32(tiny.uneven())
     expected = outputs_of(file, images, 1)
     usual, narrow = (
-        sqnr_db(expected, outputs_of(convert.quantize(file, "int8", calibration, how=way), images, 1))
+        sqnr_db(expected, outputs_of(conversion.quantize(file, "int8", calibration, how=way), images, 1))
         for way in (None, Quantize(ranges=how))
     )
     assert narrow > usual + gain_db

@@ -15,17 +15,24 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import inspect
 from autoopt.core.recipe import SCHEMES, Quantize
 from autoopt.errors import CandidateFailed
-from autoopt.interpreter import outputs_of
 from autoopt.models.opaque import ClosedModel
 from autoopt.models.task import Inputs, side_by_side
 from autoopt.models.unrolling import recurrent, unrolled
-from autoopt.quantizing import bias, equalization, lookups, mending, ranges, sensitivity
-from autoopt.quantizing.activations import batches
-from autoopt.quantizing.calibration import extremes
-from autoopt.quantizing.graph import Graph
+from autoopt.tflite import (
+    activation_ranges,
+    bias_correction,
+    contents,
+    cross_layer_equalization,
+    layer_sensitivity,
+    lookup_tables,
+    mending,
+)
+from autoopt.tflite.activation_reader import batches
+from autoopt.tflite.calibration import extremes
+from autoopt.tflite.graph import Graph
+from autoopt.tflite.interpreter import outputs_of
 
 INDICES = ("INT32", "INT64")
 """Types of whole numbers that values are no more."""
@@ -158,7 +165,7 @@ def _open_inside(file: bytes) -> bool:
     written = {detail["index"]: tuple(detail["shape"]) for detail in interpreter.get_tensor_details()}
     interpreter.allocate_tensors()
     found = {detail["index"]: tuple(detail["shape"]) for detail in interpreter.get_tensor_details()}
-    return "SHAPE" in inspect.read(file).ops or any(found[index] != shape for index, shape in written.items())
+    return "SHAPE" in contents.read(file).ops or any(found[index] != shape for index, shape in written.items())
 
 
 def _save(model: Any, folder: str, batch: int | None) -> None:
@@ -225,12 +232,12 @@ def quantize(file: bytes, scheme: str, calibration: Inputs, threads: int = 1, ho
     how = how or Quantize()
     try:
         if how.equalize:
-            file = equalization.equalize(file)
+            file = cross_layer_equalization.equalize(file)
         made = _quantized(file, scheme, calibration, threads, how)
         if scheme in ("float16", "dynamic"):
-            made = lookups.store(made, scheme)
+            made = lookup_tables.store(made, scheme)
         if how.correct_bias:
-            made = bias.correct(file, made, calibration, threads)
+            made = bias_correction.correct(file, made, calibration, threads)
         if how.int4_dense:
             _expect_int4(file, made, calibration, threads)
         return made
@@ -262,7 +269,7 @@ def _quantized(file: bytes, scheme: str, calibration: Inputs, threads: int, how:
         q = chosen()
         found = extremes(q, file, calibration, threads) if q.need_calibration else None
         if found and how.ranges != "minmax":
-            found = ranges.narrow(file, found, calibration, how.ranges, threads)
+            found = activation_ranges.narrow(file, found, calibration, how.ranges, threads)
         if not (how.keep or how.keep_ends):
             return exported(q)
 
@@ -276,7 +283,7 @@ def _quantized(file: bytes, scheme: str, calibration: Inputs, threads: int, how:
                     q.update_quantization_recipe(only, kind, algorithm_key=algorithm_manager.AlgorithmName.NO_QUANTIZE)
             return exported(q)
 
-        return without(sensitivity.kept(file, how, without, calibration, threads))
+        return without(layer_sensitivity.kept(file, how, without, calibration, threads))
 
 
 def _weights(kind: str, how: Quantize) -> tuple[int, Any]:
@@ -299,13 +306,13 @@ def _expect_int4(file: bytes, made: bytes, calibration: Inputs, threads: int) ->
     if stored != {"INT4"}:
         found = "is left in integers" if not stored else f"has weights of 4 bits, but {', '.join(sorted(stored))}"
         raise CandidateFailed("quantize", f"int4_dense did not take: no fully connected layer {found}")
-    some = {name: array[: sensitivity.ITEMS] for name, array in calibration.items()}
+    some = {name: array[: layer_sensitivity.ITEMS] for name, array in calibration.items()}
     fast = outputs_of(made, some, threads)
     plain = np.concatenate(
         [side_by_side([value(output) for output in graph.outputs]) for value in batches(made, some, threads)]
     )
     expected = outputs_of(file, some, threads)
-    quick, exact = sensitivity.sqnr_db(expected, fast), sensitivity.sqnr_db(expected, plain)
+    quick, exact = layer_sensitivity.sqnr_db(expected, fast), layer_sensitivity.sqnr_db(expected, plain)
     if quick < max(NOISE_DB, exact - WORSE_DB):
         raise CandidateFailed(
             "quantize",

@@ -7,7 +7,7 @@ channels come closer to one another, which is what a scale for the whole kernel 
 
 import numpy as np
 
-from autoopt.quantizing.graph import NONE, Graph, Layer
+from autoopt.tflite.graph import NONE, Graph, Layer
 
 ROUNDS = 40
 DONE = 1e-3

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from autoopt.interpreter import items_at_once
 from autoopt.models.task import Inputs
+from autoopt.tflite.interpreter import items_at_once
 
 
 def extremes(q: Any, file: bytes, calibration: Inputs, threads: int) -> dict[str, Any]:

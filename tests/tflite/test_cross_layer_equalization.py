@@ -9,10 +9,10 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoopt import convert
-from autoopt.interpreter import outputs_of
-from autoopt.quantizing.equalization import equalize, pairs
-from autoopt.quantizing.graph import Graph
+from autoopt.tflite import conversion
+from autoopt.tflite.cross_layer_equalization import equalize, pairs
+from autoopt.tflite.graph import Graph
+from autoopt.tflite.interpreter import outputs_of
 
 layers = tf_keras.layers
 IMAGES = tiny.split(32, 2).inputs
@@ -23,7 +23,7 @@ def built(*stack):
     model = tiny.network(*stack)
     rng = np.random.default_rng(0)
     model.set_weights([w if w.ndim > 1 else rng.normal(0, 0.2, w.shape) for w in model.get_weights()])
-    return convert.float32(model)
+    return conversion.float32(model)
 
 
 @functools.cache
@@ -71,7 +71,7 @@ def test_outputs_stay_and_ranges_meet(logarithms, dead):
     assert all(np.isfinite(Graph(after).real(layer.weights)).all() for layer in Graph(after).layers())
 
 
-@pytest.mark.parametrize("make", [stacked, lambda: convert.float32(tiny.uneven())], ids=["stacked", "uneven"])
+@pytest.mark.parametrize("make", [stacked, lambda: conversion.float32(tiny.uneven())], ids=["stacked", "uneven"])
 def test_both_sides_of_a_channel_have_one_range(make):
     """Where no bias forbids: see the next test."""
     graph = Graph(make())
@@ -116,19 +116,19 @@ def read_twice():
     inputs = layers.Input((8, 8, 1), name=tiny.INPUT)
     x = layers.Conv2D(4, 3, padding="same")(inputs)
     y = layers.Conv2D(4, 3, padding="same")(x)
-    return convert.float32(tf_keras.Model(inputs, layers.Add()([x, y])))
+    return conversion.float32(tf_keras.Model(inputs, layers.Add()([x, y])))
 
 
 def two_outputs():
     inputs = layers.Input((8, 8, 1), name=tiny.INPUT)
     x = layers.Conv2D(4, 3)(inputs)
-    return convert.float32(tf_keras.Model(inputs, [x, layers.Conv2D(4, 3)(x)]))
+    return conversion.float32(tf_keras.Model(inputs, [x, layers.Conv2D(4, 3)(x)]))
 
 
 def shared():
     inputs = layers.Input((8, 8, 1), name=tiny.INPUT)
     twice = layers.Conv2D(1, 3, padding="same", activation="relu")
-    return convert.float32(tf_keras.Model(inputs, twice(twice(inputs))))
+    return conversion.float32(tf_keras.Model(inputs, twice(twice(inputs))))
 
 
 UNPAIRED = {

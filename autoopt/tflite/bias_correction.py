@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from autoopt.interpreter import outputs_of
 from autoopt.models.task import Inputs
-from autoopt.quantizing.activations import batches
-from autoopt.quantizing.graph import NONE, Graph, Layer
-from autoopt.quantizing.sensitivity import sqnr_db
+from autoopt.tflite.activation_reader import batches
+from autoopt.tflite.graph import NONE, Graph, Layer
+from autoopt.tflite.interpreter import outputs_of
+from autoopt.tflite.layer_sensitivity import sqnr_db
 
 LIMITS = np.iinfo(np.int32)
 

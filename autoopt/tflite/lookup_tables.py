@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from autoopt.quantizing.graph import Graph
+from autoopt.tflite.graph import Graph
 
 READERS: Mapping[str, Mapping[str, Sequence[int]]] = {
     "float16": {"GATHER": (0,), "BATCH_MATMUL": (0, 1), "CONV_3D": (1,)},

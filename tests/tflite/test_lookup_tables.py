@@ -5,10 +5,11 @@ import pytest
 import tf_keras
 import tiny
 
-from autoopt import convert, inspect, proof
 from autoopt.core.recipe import SCHEMES, Recipe
 from autoopt.errors import CandidateFailed
-from autoopt.interpreter import outputs_of
+from autoopt.tflite import contents as inspect
+from autoopt.tflite import conversion, proof
+from autoopt.tflite.interpreter import outputs_of
 
 layers = tf_keras.layers
 WORDS = {tiny.INPUT: np.random.default_rng(0).integers(0, 300, (64, 6)).astype(np.int32)}
@@ -33,9 +34,9 @@ def several_tables():
 
 def made(model, scheme, inputs):
     if scheme == "int16x8":
-        return convert.int16x8(model, inputs)
-    file = convert.float32(model)
-    return file if scheme == "float32" else convert.quantize(file, scheme, inputs)
+        return conversion.int16x8(model, inputs)
+    file = conversion.float32(model)
+    return file if scheme == "float32" else conversion.quantize(file, scheme, inputs)
 
 
 @pytest.mark.parametrize("make", [one_table, several_tables])
@@ -78,6 +79,6 @@ def test_indices_given_as_floats_are_not_squeezed_into_8_bits():
 
 @pytest.mark.parametrize("scheme", ["float16", "dynamic", "int8", "int16x8"])
 def test_a_table_left_in_float32_is_refused(scheme):
-    contents = inspect.read(convert.float32(one_table()))
+    contents = inspect.read(conversion.float32(one_table()))
     with pytest.raises(CandidateFailed, match=f"{scheme} did not take: of the weights are 100% float32"):
         proof.prove(contents, Recipe(scheme=scheme), [])

@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from autoopt import convert, inspect, proof
 from autoopt.core.recipe import BY_RANGES, SCHEMES, Cluster, Prune, Quantize
 from autoopt.errors import CandidateFailed
 from autoopt.models import loading
 from autoopt.models.task import Split
+from autoopt.tflite import contents as inspect
+from autoopt.tflite import conversion, proof
 
 layers = tf_keras.layers
 ALIKE = {scheme: scheme.removeprefix("qat_") for scheme in SCHEMES}
@@ -188,7 +189,7 @@ def test_both_halves_of_a_separable_layer_are_proven():
     recipe = tiny.recipe("qat_int8", **parts)
     model, told = tiny.train(tiny.network(*stack), tiny.settings(scheme="qat_int8", **parts))
     assert [row["shape"] for row in told[-1]["touched"] if row["layer"] == "apart"] == [[3, 3, 1, 1], [1, 1, 1, 16]]
-    found = inspect.read(convert.trained(model, "qat_int8"))
+    found = inspect.read(conversion.trained(model, "qat_int8"))
     proof.prove(found, recipe, told)
     told[-1]["touched"][1]["distinct"] = 16
     assert refusal(found, recipe, told).startswith("clusters were lost in qat: apart has 16 distinct weights")
@@ -236,7 +237,7 @@ def test_clusters_lost_in_a_later_stage_are_refused_though_channels_hide_it():
 
 def test_a_file_of_another_model_is_refused():
     recipe = tiny.recipe(**TECHNIQUES["pruned"])
-    other = inspect.read(convert.float32(tiny.network(layers.Flatten(), layers.Dense(4))))
+    other = inspect.read(conversion.float32(tiny.network(layers.Flatten(), layers.Dense(4))))
     reason = refusal(other, recipe, reports(recipe))
     assert reason.startswith("the kernel of ")
     assert reason.endswith(" is not in the file")
@@ -264,8 +265,8 @@ def test_kernels_of_attention_are_found_in_another_shape(scheme):
     data = Split(inputs={tiny.INPUT: rng.random((64, 6, 8), dtype=np.float32)}, labels=rng.integers(0, 4, 64))
     parts = {"prune": Prune(sparsity=0.5, frequency=1)}
     trained, told = tiny.train(model, tiny.settings(**parts), data=[data, data])
-    file = convert.float32(trained)
-    file = convert.quantize(file, scheme, data.inputs) if scheme == "int8" else file
+    file = conversion.float32(trained)
+    file = conversion.quantize(file, scheme, data.inputs) if scheme == "int8" else file
     proof.prove(inspect.read(file), tiny.recipe(scheme, **parts), told)
     for kernel in told[0]["touched"]:
         kernel["sparsity"] = 0.9 if kernel["layer"] == "attention" else kernel["sparsity"]

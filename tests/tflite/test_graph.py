@@ -9,9 +9,9 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoopt import convert
-from autoopt.interpreter import outputs_of
-from autoopt.quantizing.graph import NONE, Graph, floating, unpacked
+from autoopt.tflite import conversion
+from autoopt.tflite.graph import NONE, Graph, floating, unpacked
+from autoopt.tflite.interpreter import outputs_of
 
 layers = tf_keras.layers
 IMAGES = tiny.split(32, 2).inputs
@@ -30,7 +30,7 @@ def branching():
     x = layers.Activation("tanh")(inputs)
     left, right = layers.Conv2D(4, 3, padding="same")(x), layers.Conv2D(4, 1, activation="relu")(x)
     x = layers.GlobalAveragePooling2D()(layers.Add()([left, right]))
-    return convert.float32(tf_keras.Model(inputs, layers.Dense(3, activation="softmax")(x)))
+    return conversion.float32(tf_keras.Model(inputs, layers.Dense(3, activation="softmax")(x)))
 
 
 def test_layers_are_told_in_the_order_in_which_they_run():

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import tiny
 
-from autoopt import convert
 from autoopt.core.recipe import Quantize
 from autoopt.errors import CandidateFailed
-from autoopt.interpreter import outputs_of
-from autoopt.quantizing.graph import Graph
-from autoopt.quantizing.sensitivity import kept, sqnr_db
+from autoopt.tflite import conversion
+from autoopt.tflite.graph import Graph
+from autoopt.tflite.interpreter import outputs_of
+from autoopt.tflite.layer_sensitivity import kept, sqnr_db
 
 IMAGES = tiny.split(128, 2).inputs
 
@@ -52,7 +52,7 @@ def test_the_last_layers_softmax_goes_along_and_ends_come_on_top():
 
 def test_a_layer_whose_one_scale_is_spoilt_is_the_one_that_stays_in_float():
     """A great weight on a dead channel changes no output, but takes the kernel's whole range."""
-    file = convert.float32(tiny.uneven())
+    file = conversion.float32(tiny.uneven())
     graph = Graph(file)
     first, second = graph.layers()[1:3]
     kernel, bias = graph.constant(first.weights), graph.constant(first.bias)
@@ -66,10 +66,10 @@ def test_a_layer_whose_one_scale_is_spoilt_is_the_one_that_stays_in_float():
     expected = outputs_of(spoilt, IMAGES, 1)
     tensor, rescued = (Quantize(keep=k, granularity="tensor") for k in (0, 1))
     noise = [
-        sqnr_db(expected, outputs_of(convert.quantize(spoilt, "int8", IMAGES, how=how), IMAGES, 1))
+        sqnr_db(expected, outputs_of(conversion.quantize(spoilt, "int8", IMAGES, how=how), IMAGES, 1))
         for how in (tensor, rescued)
     ]
-    made = Graph(convert.quantize(spoilt, "int8", IMAGES, how=rescued))
+    made = Graph(conversion.quantize(spoilt, "int8", IMAGES, how=rescued))
     stayed = [i for i, layer in enumerate(made.layers()) if made.dtype(layer.weights) == "FLOAT32"]
     assert stayed == [2]
     assert noise[1] > noise[0] + 10

@@ -14,9 +14,10 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoopt import convert, inspect
 from autoopt.core.recipe import SCHEMES, Quantize
 from autoopt.errors import CandidateFailed
+from autoopt.tflite import contents as inspect
+from autoopt.tflite import conversion
 
 layers = tf_keras.layers
 
@@ -43,7 +44,7 @@ def wide():
     """Its kernel is so large that litert-quantizer puts it behind the flatbuffer."""
     tf_keras.utils.set_random_seed(0)
     model = tiny.network(layers.Dense(600, name="wide"), shape=(600,))
-    return convert.quantize(convert.float32(model), "dynamic", {})
+    return conversion.quantize(conversion.float32(model), "dynamic", {})
 
 
 MADE = {"int4": Quantize(int4_dense=True), "kept": Quantize(keep=1), "tensor": Quantize(granularity="tensor")}

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from autoopt import convert, interpreter
 from autoopt.errors import CandidateFailed
 from autoopt.models import loading
+from autoopt.tflite import conversion, interpreter
 
 layers = tf_keras.layers
 X, Y = tiny.images(70, 9)
@@ -39,14 +39,14 @@ def test_a_graph_that_fixes_its_batch_runs_item_by_item():
 
     fixed = layers.Lambda(lambda x: tf.reshape(x, (1, 64)))
     model = tiny.network(fixed, layers.Dense(4))
-    file = convert.float32(model)
+    file = conversion.float32(model)
     expected = np.concatenate([model(X[i : i + 1]) for i in range(5)])
     np.testing.assert_allclose(interpreter.outputs_of(file, {tiny.INPUT: X[:5]}, 1), expected, atol=1e-5)
 
 
 def test_several_inputs_are_told_apart_by_name():
     first, second = tf_keras.Input((2,), name="b"), tf_keras.Input((2,), name="a")
-    file = convert.float32(tf_keras.Model([first, second], layers.Subtract()([first, second])))
+    file = conversion.float32(tf_keras.Model([first, second], layers.Subtract()([first, second])))
     one, three = np.ones((40, 2)), np.full((40, 2), 3.0)
     for inputs in ({"b": three, "a": one}, {"a": one, "b": three}):
         np.testing.assert_array_equal(interpreter.outputs_of(file, inputs, 1), np.full((40, 2), 2.0))

@@ -7,13 +7,13 @@ import pytest
 import tf_keras
 import tiny
 
-from autoopt import convert
 from autoopt.core.recipe import Quantize
-from autoopt.interpreter import outputs_of
-from autoopt.quantizing.activations import batches
-from autoopt.quantizing.bias import correct, means
-from autoopt.quantizing.graph import Graph
-from autoopt.quantizing.sensitivity import sqnr_db
+from autoopt.tflite import conversion
+from autoopt.tflite.activation_reader import batches
+from autoopt.tflite.bias_correction import correct, means
+from autoopt.tflite.graph import Graph
+from autoopt.tflite.interpreter import outputs_of
+from autoopt.tflite.layer_sensitivity import sqnr_db
 
 layers = tf_keras.layers
 IMAGES = tiny.split(40, 2).inputs
@@ -33,7 +33,7 @@ def linear():
         layers.Flatten(),
         layers.Dense(5),
     )
-    return convert.float32(model)
+    return conversion.float32(model)
 
 
 def test_the_mean_of_a_layer_follows_from_its_mean_input():
@@ -47,7 +47,7 @@ def test_the_mean_of_a_layer_follows_from_its_mean_input():
 
 @functools.cache
 def uneven():
-    file = convert.float32(tiny.uneven())
+    file = conversion.float32(tiny.uneven())
     return file, outputs_of(file, IMAGES, 1)
 
 
@@ -64,7 +64,7 @@ def shifted(quantized):
 @pytest.mark.parametrize("granularity", ["channel", "tensor"])
 def test_a_bias_that_is_off_comes_back(granularity):
     file, expected = uneven()
-    quantized = convert.quantize(file, "int8", IMAGES, how=Quantize(granularity=granularity))
+    quantized = conversion.quantize(file, "int8", IMAGES, how=Quantize(granularity=granularity))
     broken = shifted(quantized)
     noise = [
         sqnr_db(expected, outputs_of(made, IMAGES, 1)) for made in (broken, correct(file, broken, IMAGES, 1), quantized)
@@ -77,9 +77,9 @@ def test_a_bias_that_is_off_comes_back(granularity):
 @pytest.mark.parametrize("granularity", ["channel", "tensor"])
 def test_correction_does_no_harm(granularity, seed):
     """Without a limit, the file of seed 3 with one scale a tensor would be half a dB worse."""
-    file = convert.float32(tiny.uneven(seed))
+    file = conversion.float32(tiny.uneven(seed))
     items, others = (tiny.split(128, split).inputs for split in (2, 5))
-    quantized = convert.quantize(file, "int8", items, how=Quantize(granularity=granularity))
+    quantized = conversion.quantize(file, "int8", items, how=Quantize(granularity=granularity))
     corrected = correct(file, quantized, items, 1)
     for inputs, margin in ((items, 0), (others, 0.5)):
         expected = outputs_of(file, inputs, 1)
@@ -94,7 +94,7 @@ def test_a_file_that_can_not_be_bettered_is_left_as_it_is():
 
 def test_only_biases_of_integer_layers_are_touched():
     file = uneven()[0]
-    broken = shifted(convert.quantize(file, "int8", IMAGES, how=Quantize(keep_ends=True)))
+    broken = shifted(conversion.quantize(file, "int8", IMAGES, how=Quantize(keep_ends=True)))
     before, after = Graph(broken), Graph(correct(file, broken, IMAGES, 1))
     changed = []
     for number, layer in enumerate(before.layers()):
@@ -108,7 +108,7 @@ def test_layers_without_a_bias_and_in_groups_are_left():
     tf_keras.utils.set_random_seed(0)
     inputs = layers.Input((8, 8, 4), name=tiny.INPUT)
     x = layers.Conv2D(4, 3, groups=2)(inputs)
-    file = convert.float32(tf_keras.Model(inputs, layers.Dense(3, use_bias=False)(layers.Flatten()(x))))
+    file = conversion.float32(tf_keras.Model(inputs, layers.Dense(3, use_bias=False)(layers.Flatten()(x))))
     data = {tiny.INPUT: np.random.default_rng(0).normal(0, 1, (32, 8, 8, 4)).astype(np.float32)}
-    corrected = convert.quantize(file, "int8", data, how=Quantize(correct_bias=True))
+    corrected = conversion.quantize(file, "int8", data, how=Quantize(correct_bias=True))
     assert sqnr_db(outputs_of(file, data, 1), outputs_of(corrected, data, 1)) > 25

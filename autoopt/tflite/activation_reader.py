@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from autoopt.interpreter import dequantize, input_details, items_at_once, quantize
 from autoopt.models.task import Inputs
+from autoopt.tflite.interpreter import dequantize, input_details, items_at_once, quantize
 
 BATCH = 16
 """Items at once: every tensor of a batch is in memory."""
