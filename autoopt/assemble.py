@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from autoopt import benchmark
 from autoopt.core import latency_statistics
 from autoopt.core.candidate import Candidate, Confirmation
 from autoopt.core.metrics import RESIDENT, Measurement
@@ -14,6 +13,7 @@ from autoopt.errors import ResultLost
 from autoopt.pipeline import Plan, Setting
 from autoopt.process import Outcome
 from autoopt.store import Store
+from autoopt.targets import benchmark
 
 SLOWER = 0.15
 """How much slower than when the baseline was measured the machine may be before a reader is told."""

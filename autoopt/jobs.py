@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import benchmark, intake, scaling, targets
+from autoopt import intake, scaling, targets
 from autoopt.compression import layer_costs, stages
 from autoopt.compression.training import Progress, Training, outputs
 from autoopt.core.recipe import Quantize, Recipe
@@ -26,7 +26,7 @@ from autoopt.models.labels import loss_name
 from autoopt.models.opaque import ClosedModel
 from autoopt.models.task import Manifest, Split
 from autoopt.store import Store
-from autoopt.targets import Target
+from autoopt.targets import Target, benchmark
 from autoopt.tflite import contents as inspect
 from autoopt.tflite import conversion, interpreter, proof
 

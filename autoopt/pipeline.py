@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
-from autoopt import benchmark
 from autoopt.compression.weight_pruning import AT_ONCE
 from autoopt.core.recipe import AFTER_TRAINING, SCHEMES, Finetune, Quantize, Recipe, plain
 from autoopt.jobs import JOBS
-from autoopt.targets import Target
+from autoopt.targets import Target, benchmark
 
 LIBRARIES = ("ai-edge-litert", "litert-quantizer", "numpy", "tensorflow", "tensorflow-model-optimization", "tf-keras")
 

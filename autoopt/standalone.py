@@ -9,7 +9,6 @@ from typing import Any, Self
 
 import numpy as np
 
-from autoopt import benchmark
 from autoopt.core import budgets, latency_statistics
 from autoopt.core.metrics import STANDARD, Measurement, Metric
 from autoopt.core.metrics import difference as difference_of
@@ -20,7 +19,7 @@ from autoopt.models.labels import Meaning
 from autoopt.models.quality import Quality
 from autoopt.models.task import Inputs
 from autoopt.system import foreign_files, isolation
-from autoopt.targets import Rounds, Target
+from autoopt.targets import Rounds, Target, benchmark
 from autoopt.tflite import contents as inspect
 from autoopt.tflite import interpreter
 from autoopt.tflite.contents import Contents

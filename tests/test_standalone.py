@@ -16,9 +16,10 @@ import tiny
 from ai_edge_litert import schema_py_generated as schema
 from click.testing import CliRunner
 
-from autoopt import benchmark, standalone, targets
+from autoopt import standalone, targets
 from autoopt.cli import main
 from autoopt.errors import CandidateFailed, ConfigError
+from autoopt.targets import benchmark
 from autoopt.tflite import conversion, interpreter
 
 HOST = targets.find("host")

@@ -13,7 +13,7 @@ from autoopt import targets
 from autoopt.core.recipe import SCHEMES
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.targets import tflm_runner
-from autoopt.targets.tables import compress
+from autoopt.targets.micro_compression import compress
 from autoopt.tflite import conversion
 
 runtime = pytest.importorskip("tflite_micro.python.tflite_micro.runtime", reason="pip install 'autoopt[micro]'")

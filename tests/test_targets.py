@@ -14,10 +14,10 @@ import tiny
 from autoopt import targets
 from autoopt.core import latency_statistics
 from autoopt.errors import CandidateFailed, ConfigError
-from autoopt.targets import runner
+from autoopt.targets import litert_runner
 from autoopt.tflite import conversion
 
-RUNNER = Path(runner.__file__)
+RUNNER = Path(litert_runner.__file__)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from autoopt.bundle import replay
 from autoopt.bundle.ends import End
 from autoopt.errors import CandidateFailed, ConfigError, TargetUnavailable
 from autoopt.system import foreign_files
-from autoopt.targets import runner
+from autoopt.targets import litert_runner
 from autoopt.targets.host import why
 
 LIMIT_S = 300
@@ -145,7 +145,7 @@ def _run(file: bytes, asked: Mapping[str, np.ndarray], inputs: int) -> Run:
 
 def here() -> dict[str, Any]:
     """This machine and its runtime, in words."""
-    return {name: value for name, value in runner.facts().items() if name in FACTS} | {"threads": 1}
+    return {name: value for name, value in litert_runner.facts().items() if name in FACTS} | {"threads": 1}
 
 
 def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from autoopt.errors import CandidateFailed
-from autoopt.targets import runner
+from autoopt.targets import litert_runner
 from autoopt.targets.address import Address
 from autoopt.targets.protocol import LiteRT, Timing
 
-RUNNER = Path(runner.__file__)
+RUNNER = Path(litert_runner.__file__)
 
 
 class Host(LiteRT):
@@ -31,7 +31,7 @@ class Host(LiteRT):
 
     def describe(self) -> dict[str, Any]:
         """Processor, cores and runtime."""
-        return {"target": self.name, **runner.facts()}
+        return {"target": self.name, **litert_runner.facts()}
 
     def latency(self, file: bytes, reference: bytes) -> Timing:
         """Both files in turn, batch 1, in one fresh process.

@@ -12,8 +12,8 @@ from autoopt.core import units
 from autoopt.core.recipe import SCHEMES, Quantize
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.targets.address import Address
+from autoopt.targets.micro_compression import compress
 from autoopt.targets.protocol import Timing, installed
-from autoopt.targets.tables import compress
 
 RUNNER = Path(__file__).with_name("tflm_runner.py")
 LIMIT_S = 600

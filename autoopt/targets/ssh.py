@@ -10,7 +10,7 @@ from typing import Any
 
 from autoopt.errors import CandidateFailed, ConfigError, TargetLost, TargetUnavailable
 from autoopt.system.locks import private_folder
-from autoopt.targets import runner
+from autoopt.targets import litert_runner
 from autoopt.targets.address import Address
 from autoopt.targets.host import RUNNER, why
 from autoopt.targets.protocol import LiteRT, Timing, asking_again
@@ -83,7 +83,7 @@ class Ssh(LiteRT):
 
     def _run(self, what: str, file: bytes, reference: bytes) -> Any:
         script = self._copy(RUNNER.read_bytes(), "runner.py")
-        self._copy(runner.WARM.read_bytes(), "warmup.tflite")
+        self._copy(litert_runner.WARM.read_bytes(), "warmup.tflite")
         asked = {"what": what, "alone": True, **self.settings}
         asked |= {name: self._copy(data) for name, data in (("file", file), ("reference", reference)) if data}
         home, _, rest = self.python.partition("/")
@@ -96,7 +96,7 @@ class Ssh(LiteRT):
         reason = why(done.returncode, said)
         if done.returncode in (126, 127):
             raise ConfigError(f"target {self.name}: no {self.python} there ({reason}); name one by ?python=PATH")
-        if done.returncode == runner.NOT_INSTALLED:
+        if done.returncode == litert_runner.NOT_INSTALLED:
             raise ConfigError(
                 f"target {self.name}: {self.python} there has no ai-edge-litert ({reason}); "
                 "pip install ai-edge-litert on it, or name another by ?python=PATH"

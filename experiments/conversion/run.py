@@ -22,7 +22,7 @@ import tensorflow as tf
 import tf_keras
 
 from autoopt.compression import quantization_aware
-from autoopt.targets.runner import processor
+from autoopt.targets.litert_runner import processor
 from autoopt.tflite import conversion
 
 HERE = Path(__file__).parent

@@ -29,7 +29,7 @@ from autoopt.compression import training as finetune
 from autoopt.compression.wrapping import keep_skipped
 from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
 from autoopt.models.task import Manifest, Split
-from autoopt.targets.runner import processor
+from autoopt.targets.litert_runner import processor
 
 HERE = Path(__file__).parent
 BATCH = 32

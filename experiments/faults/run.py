@@ -43,7 +43,7 @@ def campaign(kind: str, count: int, ground: Any, seed: int) -> dict[str, Any]:
 
 def machine() -> str:
     """Where this ran."""
-    from autoopt.targets.runner import processor
+    from autoopt.targets.litert_runner import processor
 
     libraries = ", ".join(f"{name} {version(name)}" for name in ("tensorflow", "distributed", "optuna", "psutil"))
     return f"{processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, {libraries}"

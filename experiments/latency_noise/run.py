@@ -26,9 +26,10 @@ os.environ |= {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 import numpy as np
 from scipy import stats
 
-from autoopt import benchmark, targets
+from autoopt import targets
 from autoopt.core import latency_statistics
-from autoopt.targets.runner import processor
+from autoopt.targets import benchmark
+from autoopt.targets.litert_runner import processor
 from autoopt.tflite import conversion
 
 HERE = Path(__file__).parent

@@ -18,7 +18,7 @@ from pathlib import Path
 from autoopt import rehearsal
 from autoopt.errors import AutooptError
 from autoopt.rehearsal import Checked, Tried
-from autoopt.targets.runner import processor
+from autoopt.targets.litert_runner import processor
 
 HERE = Path(__file__).resolve().parent
 SIZE = 75

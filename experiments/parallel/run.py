@@ -23,7 +23,7 @@ from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
 from autoopt.folder import StudyFolder
 from autoopt.progress import Silent
 from autoopt.search import Search
-from autoopt.targets.runner import processor
+from autoopt.targets.litert_runner import processor
 
 HERE = Path(__file__).resolve().parent
 STUDY = HERE.parent / "search_efficiency" / "digits"

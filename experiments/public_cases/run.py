@@ -192,7 +192,7 @@ def report() -> None:
 
 def one(name: str, trials: int) -> None:
     """Examine a case in this process, and keep its row."""
-    from autoopt.targets.runner import processor
+    from autoopt.targets.litert_runner import processor
 
     warnings.simplefilter("ignore")
     try:

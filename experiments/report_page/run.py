@@ -32,7 +32,7 @@ from autoopt.core.results import Results
 from autoopt.export import load
 from autoopt.folder import StudyFolder
 from autoopt.report import write
-from autoopt.targets.runner import processor
+from autoopt.targets.litert_runner import processor
 
 HERE = Path(__file__).parent
 CHROMIUM = shutil.which("chromium") or "chromium"

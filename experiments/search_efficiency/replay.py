@@ -46,7 +46,7 @@ from autoopt.proposals import Proposals, _sampler
 from autoopt.search import Search
 from autoopt.search_options import Strategy
 from autoopt.store import Store
-from autoopt.targets.runner import processor
+from autoopt.targets.litert_runner import processor
 
 STORE = STUDY / "out" / "store"
 USUAL = Strategy()

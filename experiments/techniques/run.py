@@ -21,7 +21,7 @@ from autoopt.core.candidate import Candidate
 from autoopt.core.recipe import SCHEMES, Channels, Cluster, Finetune, Prune, Quantize, Recipe
 from autoopt.export import SavedResults
 from autoopt.progress import Plain
-from autoopt.targets.runner import processor
+from autoopt.targets.litert_runner import processor
 
 HERE = Path(__file__).resolve().parent
 NPU = "vela:ethos-u55-128"

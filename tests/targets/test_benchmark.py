@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from autoopt import benchmark
-from autoopt.targets import Timing
+from autoopt.targets import Timing, benchmark
 
 
 @pytest.mark.parametrize(("spread", "expected"), [(0.0005, 4), (0.5, 9)])
