@@ -7,12 +7,12 @@ from autoopt import foregone, strategy
 from autoopt.core.candidate import Candidate, Skipped
 from autoopt.core.recipe import SCHEMES, Finetune, Recipe
 from autoopt.errors import ConfigError
+from autoopt.execution.artifact_store import Store
+from autoopt.execution.job_graph import Setting
 from autoopt.folder import StudyConfig
 from autoopt.foresight import Foresight
 from autoopt.ledger import Ledger
-from autoopt.pipeline import Setting
 from autoopt.proposals import Proposal, Proposals
-from autoopt.store import Store
 from autoopt.strategy import Waiting
 
 

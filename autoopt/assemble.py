@@ -10,9 +10,9 @@ from autoopt.core.candidate import Candidate, Confirmation
 from autoopt.core.metrics import RESIDENT, Measurement
 from autoopt.core.recipe import Recipe
 from autoopt.errors import ResultLost
-from autoopt.pipeline import Plan, Setting
-from autoopt.process import Outcome
-from autoopt.store import Store
+from autoopt.execution.artifact_store import Store
+from autoopt.execution.job_graph import Plan, Setting
+from autoopt.execution.job_process import Outcome
 from autoopt.targets import benchmark
 
 SLOWER = 0.15

@@ -12,8 +12,8 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from autoopt.pipeline import Gate, Job, Plan
-from autoopt.process import Outcome
+from autoopt.execution.job_graph import Gate, Job, Plan
+from autoopt.execution.job_process import Outcome
 from autoopt.proposals import Proposal
 
 NOTHING = Plan(jobs=(), file="", results={})

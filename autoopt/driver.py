@@ -9,15 +9,16 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
-from autoopt import assemble, confirmation, foregone, pipeline
+from autoopt import assemble, confirmation, foregone
 from autoopt.agenda import Agenda
 from autoopt.candidate_run import CandidateRun, State
 from autoopt.core.candidate import Candidate, Skipped
 from autoopt.core.formatting import duration
 from autoopt.errors import CandidateFailed, ConfigError, TargetUnavailable
+from autoopt.execution import job_graph
+from autoopt.execution.job_graph import Gate, Job
+from autoopt.execution.job_process import Outcome
 from autoopt.ledger import Ledger
-from autoopt.pipeline import Gate, Job
-from autoopt.process import Outcome
 from autoopt.progress import View
 from autoopt.proposals import Proposal
 from autoopt.prospects import CHEAP, Verdict
@@ -221,7 +222,7 @@ class Driver:
         """Begin to train, convert and measure."""
         recipe, named = run.proposal.recipe, bool(self.agenda.recipes)
         self._release(run)
-        plan = pipeline.plan(recipe, self.setting, begin=not named and self.foresight.begins(recipe))
+        plan = job_graph.plan(recipe, self.setting, begin=not named and self.foresight.begins(recipe))
         run.begin(State.MAKING, plan, () if named else self.foresight.gates(plan))
         self._submit(run)
 
@@ -468,7 +469,7 @@ class Driver:
         self.view.note(f"confirming {what} on the test split, with more repeats")
         for candidate in chosen:
             run = self.runs[candidate.number] = CandidateRun(proposal=Proposal.again(candidate))
-            run.begin(State.CONFIRMING, pipeline.plan(candidate.recipe, self.setting, confirm=True))
+            run.begin(State.CONFIRMING, job_graph.plan(candidate.recipe, self.setting, confirm=True))
             self._submit(run)
         while self.runs:
             self._turn()

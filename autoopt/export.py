@@ -11,10 +11,10 @@ from autoopt.core.candidate import Candidate
 from autoopt.core.reprs import typed
 from autoopt.core.results import Pick, Results
 from autoopt.errors import ConfigError, TargetUnavailable
+from autoopt.execution.artifact_store import Store
 from autoopt.folder import StudyFolder
 from autoopt.models.task import Manifest
 from autoopt.records import Known
-from autoopt.store import Store
 from autoopt.system.files import write_atomically
 
 NAMED = 3

@@ -5,16 +5,16 @@ import json
 import statistics
 from collections.abc import Callable, Iterable
 
-from autoopt import pipeline
 from autoopt.compression.stages import STAGES
 from autoopt.core.candidate import Candidate, Skipped
 from autoopt.core.recipe import Recipe
+from autoopt.execution import job_graph
+from autoopt.execution.artifact_store import Store
+from autoopt.execution.job_graph import Gate, Plan, Setting
+from autoopt.execution.job_process import Outcome
 from autoopt.models import loading
-from autoopt.pipeline import Gate, Plan, Setting
-from autoopt.process import Outcome
 from autoopt.prospects import Point, Prospects, Verdict
 from autoopt.search_options import Strategy
-from autoopt.store import Store
 from autoopt.terms import Terms
 
 PROBE_PAYS = 2.0
@@ -82,11 +82,11 @@ class Foresight:
         shown = {
             "size_bytes",
             "compressed_bytes",
-            *(self._setting.target.measures if pipeline.shows_all(recipe, self._setting) else ()),
+            *(self._setting.target.measures if job_graph.shows_all(recipe, self._setting) else ()),
         }
         if not self.prospects.tells(recipe, decisive & shown):
             return None
-        plan = pipeline.probe(recipe, self._setting)
+        plan = job_graph.probe(recipe, self._setting)
         return plan if self._is_made(plan) or self.training_s(recipe) > PROBE_PAYS * self._probe_seconds() else None
 
     def probed(self, recipe: Recipe, plan: Plan, outcomes: Iterable[Outcome]) -> None:
@@ -111,7 +111,7 @@ class Foresight:
         """What a probe costs: as the last ones did, or twice what making the baseline's file took."""
         if self._probe_s:
             return statistics.median(self._probe_s)
-        jobs = pipeline.plan(self._setting.baseline, self._setting).jobs
+        jobs = job_graph.plan(self._setting.baseline, self._setting).jobs
         return 2 * next((self._store.seconds(job.key) or 0.0 for job in jobs if job.name == "float32"), 0.0)
 
     def revived(self, skipped: Iterable[Skipped]) -> Skipped | None:
@@ -131,7 +131,7 @@ class Foresight:
     def _recall(self, recipe: Recipe) -> None:
         """Take over what an earlier run's probe has shown, if the store has it."""
         if recipe.digest not in self._one_shot and recipe.compresses:
-            plan = pipeline.probe(recipe, self._setting)
+            plan = job_graph.probe(recipe, self._setting)
             if self._is_made(plan):
                 self._one_shot[recipe.digest] = self._shown(plan)
 
@@ -187,6 +187,6 @@ class Foresight:
         return sum(self._stages_left(recipe)) / total if total else 0.0
 
     def _stages_left(self, recipe: Recipe) -> list[int]:
-        jobs = pipeline.plan(recipe, self._setting).jobs
+        jobs = job_graph.plan(recipe, self._setting).jobs
         stages = [job for job in jobs if job.name in STAGES]
         return [job.settings["finetune"]["epochs"] for job in stages if self._store.seconds(job.key) is None]

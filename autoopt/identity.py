@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autoopt import pipeline, records
+from autoopt import records
 from autoopt.core import json_text
 from autoopt.errors import ConfigError
+from autoopt.execution import job_graph
+from autoopt.execution.job_graph import Setting
 from autoopt.folder import StudyFolder
-from autoopt.pipeline import Setting
 from autoopt.proposals import Proposals
 from autoopt.records import Header
 
@@ -53,7 +54,7 @@ def machine(device: Mapping[str, Any]) -> str:
 def measured_on(setting: Setting) -> dict[str, str]:
     """What latencies hang on beside the files: a target that computes them is the same on every machine."""
     machine = {} if setting.target.exact else {"machine": setting.machine}
-    return {**machine, **pipeline.library_versions()}
+    return {**machine, **job_graph.library_versions()}
 
 
 def write(path: Path, identity: Identity) -> None:

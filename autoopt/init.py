@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import criteria, fitting, intake, targets
+from autoopt import fitting, targets
 from autoopt.core import search_space as spaces
 from autoopt.core.validation import nearest
 from autoopt.errors import ConfigError
+from autoopt.execution import criteria, task_checks
+from autoopt.execution.artifact_store import Store
 from autoopt.models import labels as labels_of
 from autoopt.models import loading
 from autoopt.models import task as tasks
@@ -21,7 +23,6 @@ from autoopt.models import user_data as given
 from autoopt.models.labels import Inferred, Meaning
 from autoopt.models.scoring import BUILTIN, TOP
 from autoopt.models.task import Split
-from autoopt.store import Store
 from autoopt.system import foreign_files, isolation
 
 KEYS = ("x_train", "y_train", "x_validation", "y_validation", "x_test", "y_test", "class_names")
@@ -156,7 +157,7 @@ def create(
         )
         path = made / "task.py"
         try:
-            taken = intake.prepare(tasks.load(path), path, Store(Path(folder, "store")))
+            taken = task_checks.prepare(tasks.load(path), path, Store(Path(folder, "store")))
         except ConfigError as error:
             raise ConfigError(str(error).replace(str(path), str(data))) from error
         for warning in [*taken.warnings, *(limit.why for limit in taken.limits)]:

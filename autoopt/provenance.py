@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-from autoopt import pipeline
+from autoopt.execution import job_graph
 from autoopt.folder import StudyConfig, StudyFolder
 
 
@@ -26,7 +26,7 @@ def describe(
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "autoopt": version("autoopt"),
         "python": platform.python_version(),
-        "libraries": pipeline.library_versions(),
+        "libraries": job_graph.library_versions(),
         "target": config.target.name,
         "device": {name: value for name, value in device.items() if name != "target"},
         "threads": config.threads,

@@ -15,16 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autoopt import covering, fitting, pipeline, suspicions, terms
+from autoopt import covering, fitting, suspicions, terms
 from autoopt.core.parameters import Knob, Value
 from autoopt.core.recipe import COMPRESSING, SCHEMES, Finetune, Recipe
-from autoopt.engine import default_job_bytes, default_slots
 from autoopt.errors import ConfigError, TargetUnavailable
+from autoopt.execution import job_graph
+from autoopt.execution.artifact_store import Store
+from autoopt.execution.dask_engine import default_job_bytes, default_slots
+from autoopt.execution.job_graph import Job
+from autoopt.execution.job_process import Outcome, Workplace, run
 from autoopt.folder import StudyConfig, StudyFolder
 from autoopt.models.loading import reports_of
-from autoopt.pipeline import Job
-from autoopt.process import Outcome, Workplace, run
-from autoopt.store import Store
 
 NIGHT_H = 10.0
 """Of a study that sets no hours."""
@@ -139,7 +140,7 @@ class _Check:
     ) -> None:
         self.config, self.store, self.workplace, self.slots, self.say = config, store, workplace, slots, say
         say(f"reading {config.task}")
-        self.task = json.loads(self._expect(pipeline.job("task", {"path": str(config.task.resolve())})))
+        self.task = json.loads(self._expect(job_graph.job("task", {"path": str(config.task.resolve())})))
         terms.settle(config, self.task["metric"], f"{folder.path}/study.yaml")
         self.warnings: list[str] = [*self.task["warnings"]]
         fitted = fitting.fitted(config.space, self.task)
@@ -185,7 +186,7 @@ class _Check:
 
     def _job(self, name: str, settings: Mapping[str, Any], *parents: str) -> Job:
         given = {**settings, "task": self.setting.task}
-        return pipeline.job(name, given, parents or (self.setting.model,), salt=self.setting.fingerprint)
+        return job_graph.job(name, given, parents or (self.setting.model,), salt=self.setting.fingerprint)
 
     def _run(self, job: Job) -> Outcome:
         outcome = run(job, self.workplace, lambda: False)
@@ -217,7 +218,7 @@ class _Check:
 
     def _baseline(self) -> tuple[float, dict[str, Any]]:
         """Seconds that a file takes to be proven and measured, and the untouched model's quality."""
-        plan = pipeline.plan(self.setting.baseline, self.setting)
+        plan = job_graph.plan(self.setting.baseline, self.setting)
         seconds, reason = self._all(plan.jobs)
         if reason:
             raise ConfigError(f"{self.config.task}: the untouched model can't be measured: {reason}")
@@ -284,7 +285,7 @@ class _Check:
         if SCHEMES[name].qat and not self.quantized:
             return Tried(name=name, reason="quantization-aware training failed")
         model = self.quantized if SCHEMES[name].qat else self.setting.model
-        plan = pipeline.rehearsal(model, Recipe(scheme=name, seed=self.setting.seed), self.setting)
+        plan = job_graph.rehearsal(model, Recipe(scheme=name, seed=self.setting.seed), self.setting)
         seconds, reason = self._all(plan.jobs)
         found = json.loads(self.store.get(plan.results["proof"]) or b"{}") if not reason else {}
         return Tried(name=name, reason=reason, seconds=seconds, size_bytes=found.get("size_bytes", 0))
@@ -315,7 +316,7 @@ class _Check:
         if recipe.trains:
             jobs = [self._job("cover", {"stages": recipe.stages()})]
             model = jobs[0].key
-        seconds, reason = self._all([*jobs, *pipeline.rehearsal(model, recipe, self.setting).jobs])
+        seconds, reason = self._all([*jobs, *job_graph.rehearsal(model, recipe, self.setting).jobs])
         how = f" (with {_settings(recipe)})" if reason else ""
         return Tried(name=recipe.label(), reason=f"{reason}{how}" if reason else "", seconds=seconds)
 

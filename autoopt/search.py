@@ -14,26 +14,27 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from autoopt import fitting, foregone, identity, pipeline, provenance, records, terms
+from autoopt import fitting, foregone, identity, provenance, records, terms
 from autoopt.agenda import Agenda
 from autoopt.core.candidate import Candidate
 from autoopt.core.recipe import Finetune, Recipe
 from autoopt.driver import TICK_S, Driver
-from autoopt.engine import Engine, default_job_bytes, default_slots
 from autoopt.errors import ConfigError, TargetUnavailable
+from autoopt.execution import job_graph
+from autoopt.execution.artifact_store import Store
+from autoopt.execution.dask_engine import Engine, default_job_bytes, default_slots
+from autoopt.execution.job_graph import Setting
+from autoopt.execution.job_process import Outcome, Workplace
 from autoopt.folder import StudyConfig, StudyFolder
 from autoopt.foresight import Foresight
 from autoopt.identity import Identity
 from autoopt.interrupts import two_steps
 from autoopt.ledger import Ledger
-from autoopt.pipeline import Setting
-from autoopt.process import Outcome, Workplace
 from autoopt.progress import Snapshot, View
 from autoopt.proposals import Proposals, one_line_errors
 from autoopt.records import Header
 from autoopt.spent import Spent
 from autoopt.stopping import CONFIRMED, INTERRUPTED, Reason
-from autoopt.store import Store
 from autoopt.system.files import write_atomically
 
 ELSEWHERE = "measured on another machine or with other versions of the libraries"
@@ -136,7 +137,7 @@ class Search:
         self.view.note(f"reading {self.config.task}")
         path = self.config.task.resolve()
         nonce = f"{os.getpid()} {time.time_ns()}"  # never from the store: its data may have changed
-        job = pipeline.job("task", {"path": str(path)}, salt=nonce)
+        job = job_graph.job("task", {"path": str(path)}, salt=nonce)
         self.engine.submit(job)
         outcome = self._wait_for(job.key)
         result = self.store.get(job.key) if outcome.state == "done" else None

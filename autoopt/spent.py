@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from autoopt.process import Outcome
+from autoopt.execution.job_process import Outcome
 
 
 @dataclass

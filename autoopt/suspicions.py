@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from autoopt import scaling
+from autoopt.execution import input_scaling
 
 DEAD = 0.1
 """Share of dead weights from which a gain by pruning is no evidence."""
@@ -28,7 +28,7 @@ def about(seen: Mapping[str, Any], quality: Mapping[str, Any], task: Mapping[str
             f"{dead / weights:.0%} of the weights are dead already (|w| < 1e-6): what pruning takes of them is no gain of its "
             "own; compare with the compressed size of the untouched model"
         )
-    yield from scaling.suspicions(seen, task["metric"]["name"], task["metric"]["unit"])
+    yield from input_scaling.suspicions(seen, task["metric"]["name"], task["metric"]["unit"])
     if quality["classes"]:
         yield from _guessing(seen, quality)
         yield from _rare(seen, task)

@@ -10,8 +10,8 @@ from autoopt.core.budgets import Budget
 from autoopt.core.metrics import STANDARD, Metric
 from autoopt.core.search_space import SearchSpace
 from autoopt.errors import ConfigError
+from autoopt.execution.job_graph import Setting
 from autoopt.folder import StudyConfig
-from autoopt.pipeline import Setting
 from autoopt.targets import Target
 
 TIMED = ("latency_ms", "latency_ratio")

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from autoopt import Task, intake
+from autoopt import Task
+from autoopt.execution import task_checks
+from autoopt.execution.artifact_store import Store
 from autoopt.models import crosscheck, loading, quality
 from autoopt.models.task import Split
-from autoopt.store import Store
 from autoopt.tflite import conversion, interpreter
 
 layers = tf_keras.layers
@@ -106,7 +107,9 @@ def test_a_file_is_as_good_as_keras_and_scikit_learn_say(drawn):
     with tempfile.TemporaryDirectory() as place:
         store = Store(Path(place, "store"))
         pair = (x, y)
-        taken = intake.prepare(Task(model=model, train=pair, validation=pair, test=pair), Path(place, "task.py"), store)
+        taken = task_checks.prepare(
+            Task(model=model, train=pair, validation=pair, test=pair), Path(place, "task.py"), store
+        )
         manifest = taken.manifest
         split = Split.from_bytes(store.get(manifest.splits["validation"]))
         rebuilt, _ = loading.unpack(store.get(manifest.model))

@@ -171,7 +171,7 @@ def test_a_bundle_without_samples_says_why(split, tmp_path):
     results = tinybundle.study(tmp_path / "study", file, split)
     out = results.export(1, tmp_path / "out", samples=False)
     assert tinybundle.card(out)["samples"] == {"items": 0, "why": "they were left out"}
-    store = autoopt.store.Store(results.folder.store())
+    store = autoopt.execution.artifact_store.Store(results.folder.store())
     store.path(split.digest).unlink()
     assert "has lost the validation data" in tinybundle.card(results.export(1, tmp_path / "a"))["samples"]["why"]
     store.put(split.digest, split.to_bytes()[:5000])
@@ -206,7 +206,7 @@ def test_few_items_are_kept_and_of_as_many_classes_as_can_be():
 def test_a_few_items_are_read_without_the_others(order, dtype, tmp_path):
     x = np.asarray(np.arange(600).reshape(100, 3, 2) % 256, dtype=dtype, order=order)
     split = Split(inputs={"b": x, "a": -x[:, 0]}, labels=np.eye(10)[np.arange(100) // 10])
-    store = autoopt.store.Store(tmp_path)
+    store = autoopt.execution.artifact_store.Store(tmp_path)
     store.put(split.digest, split.to_bytes(), seconds=1.5)
     items, labels = _few(store.path(split.digest), 10, 1)
     assert labels.tolist() == list(range(8))
@@ -400,7 +400,7 @@ def test_the_card_says_what_the_model_was_fed_with(split, tmp_path):
 
 
 def test_the_calibration_data_are_what_the_model_was_fed_with(tmp_path):
-    store = autoopt.store.Store(tmp_path)
+    store = autoopt.execution.artifact_store.Store(tmp_path)
     splits = {}
     for name, low in (("calibration", 0), ("validation", 5)):
         arrays = {"b": np.arange(low, low + 200, dtype=np.uint8).reshape(100, 2), "a": np.full((100, 1), 0.5)}

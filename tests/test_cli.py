@@ -161,7 +161,7 @@ def test_space_prints_knobs_and_counts() -> None:
 def test_bad_input_gets_one_line_and_its_exit_code(
     arguments: tuple[str, ...], code: int, words: str, study: Path, monkeypatch: pytest.MonkeyPatch  # noqa: F811
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("autoopt.engine.CONNECT_S", 1)
+    monkeypatch.setattr("autoopt.execution.dask_engine.CONNECT_S", 1)
     shown = cli(*[study if a == "STUDY" else a for a in arguments])
     assert shown.exit_code == code, shown.output
     assert words in shown.stderr

@@ -24,9 +24,9 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from autoopt.dashboard import serve
 from autoopt.errors import ConfigError, TargetUnavailable
+from autoopt.execution.artifact_store import Store
 from autoopt.export import load
 from autoopt.folder import StudyFolder
-from autoopt.store import Store
 
 FILE = b"TFL3, not really"
 

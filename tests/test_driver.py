@@ -14,11 +14,11 @@ from autoopt.candidate_run import MOVES, CandidateRun, State
 from autoopt.core.recipe import Finetune, Prune, Recipe
 from autoopt.driver import KILLED_WAITS_S, MOST_KILLS, Driver
 from autoopt.errors import CandidateFailed, ConfigError, TargetUnavailable
-from autoopt.pipeline import Job
+from autoopt.execution.artifact_store import Store
+from autoopt.execution.job_graph import Job
 from autoopt.proposals import Proposal
 from autoopt.search_options import Strategy
 from autoopt.stopping import INTERRUPTED, Kind
-from autoopt.store import Store
 
 NOTHING_CLEVER = Strategy(siblings=False, corners=False, skipping=False, halving=False)
 

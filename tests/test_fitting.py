@@ -11,14 +11,15 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoopt import fitting, intake
+from autoopt import fitting
 from autoopt.compression import stages
 from autoopt.core.recipe import Channels, Finetune, plain
 from autoopt.core.search_space import SearchSpace, bundled, load, parse
 from autoopt.errors import CandidateFailed, ConfigError
+from autoopt.execution import task_checks
+from autoopt.execution.artifact_store import Store
 from autoopt.fitting import centred, fitted, takes, without_vain_ratios
 from autoopt.folder import StudyFolder
-from autoopt.store import Store
 
 layers = tf_keras.layers
 
@@ -147,7 +148,7 @@ def test_a_task_brings_the_groups_of_its_model(tmp_path: Path) -> None:
     model = tiny.network(
         layers.Conv2D(16, 3, name="conv"), layers.Flatten(), layers.Dense(8, name="hidden"), layers.Dense(4, "softmax")
     )
-    found = intake.prepare(tiny.task(model), tmp_path / "task.py", Store(tmp_path / "store"))
+    found = task_checks.prepare(tiny.task(model), tmp_path / "task.py", Store(tmp_path / "store"))
     assert found.groups == [16, 8]
     assert not found.tuned
     for ratio in (0.1, 0.2, 0.5):

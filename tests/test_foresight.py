@@ -10,17 +10,18 @@ import pytest
 import tinystudy as tiny
 
 import autoopt
-from autoopt import foresight, pipeline, prospects, records, targets, words
+from autoopt import foresight, prospects, records, targets, words
 from autoopt.core import json_text
 from autoopt.core.candidate import Candidate
 from autoopt.core.metrics import STANDARD, Measurement, Metric
 from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
+from autoopt.execution import job_graph
+from autoopt.execution.artifact_store import Store
+from autoopt.execution.job_graph import Setting
 from autoopt.export import SavedResults
 from autoopt.foresight import Foresight
-from autoopt.pipeline import Setting
 from autoopt.progress import Silent, Snapshot, Spending
 from autoopt.search_options import Strategy
-from autoopt.store import Store
 from autoopt.strategy import siblings
 from autoopt.terms import Terms
 
@@ -202,7 +203,7 @@ DONE = [done(i, 0.9, 0.85) for i in range(prospects.ENOUGH)]
 def at_first_gate(tmp_path: Path, score: float, **use: bool) -> prospects.Verdict | None:
     store = Store(tmp_path)
     found = knowing(store, *DONE, **use)
-    plan = pipeline.plan(RECIPE, SETTING, begin=True)
+    plan = job_graph.plan(RECIPE, SETTING, begin=True)
     gate = found.gates(plan)[0]
     assert gate.point == ("prune", "begun")
     store.put(gate.after, json.dumps({"epochs": [{"accuracy": score}]}).encode())
@@ -225,7 +226,7 @@ def test_a_promising_training_goes_on(tmp_path: Path) -> None:
 def test_a_training_goes_on_for_the_sake_of_a_sibling(tmp_path: Path) -> None:
     store = Store(tmp_path)
     found = knowing(store, *DONE)
-    gate = found.gates(pipeline.plan(RECIPE, SETTING, begin=True))[0]
+    gate = found.gates(job_graph.plan(RECIPE, SETTING, begin=True))[0]
     store.put(gate.after, json.dumps({"epochs": [{"accuracy": 0.5}]}).encode())
     found._one_shot[RECIPE.digest] = {"compressed_bytes": 2000.0}
     assert found.stop(RECIPE, gate) is None  # its int8 file may be the smallest of all
@@ -233,10 +234,10 @@ def test_a_training_goes_on_for_the_sake_of_a_sibling(tmp_path: Path) -> None:
 
 def test_gates_stand_after_the_first_epochs_and_after_each_stage_but_the_last(tmp_path: Path) -> None:
     found = knowing(Store(tmp_path), *DONE)
-    points = [gate.point for gate in found.gates(pipeline.plan(RECIPE, SETTING, begin=True))]
+    points = [gate.point for gate in found.gates(job_graph.plan(RECIPE, SETTING, begin=True))]
     assert points == [("prune", "begun"), ("prune", "done"), ("cluster", "begun")]
-    assert [g.point for g in found.gates(pipeline.plan(RECIPE, SETTING))] == [("prune", "done")]
-    assert knowing(Store(tmp_path), *DONE, halving=False).gates(pipeline.plan(RECIPE, SETTING)) == []
+    assert [g.point for g in found.gates(job_graph.plan(RECIPE, SETTING))] == [("prune", "done")]
+    assert knowing(Store(tmp_path), *DONE, halving=False).gates(job_graph.plan(RECIPE, SETTING)) == []
 
 
 def test_first_epochs_are_a_job_of_their_own_only_where_epochs_are_long(tmp_path: Path) -> None:
@@ -248,7 +249,7 @@ def test_first_epochs_are_a_job_of_their_own_only_where_epochs_are_long(tmp_path
 
 
 def test_beginning_makes_no_other_model() -> None:
-    at_once, in_two = pipeline.plan(RECIPE, SETTING), pipeline.plan(RECIPE, SETTING, begin=True)
+    at_once, in_two = job_graph.plan(RECIPE, SETTING), job_graph.plan(RECIPE, SETTING, begin=True)
     assert at_once.file == in_two.file
     assert {job.key for job in at_once.jobs} < {job.key for job in in_two.jobs}
     assert [job.name for job in in_two.jobs][:4] == ["begin", "prune", "begin", "cluster"]
@@ -258,7 +259,7 @@ def test_what_is_left_to_train_is_told_in_seconds(tmp_path: Path) -> None:
     store = Store(tmp_path)
     found = knowing(store, *DONE)
     assert found.training_s(RECIPE) == pytest.approx(2 * 4 * 12.5)
-    store.put(pipeline.plan(RECIPE, SETTING).jobs[0].key, b"model")
+    store.put(job_graph.plan(RECIPE, SETTING).jobs[0].key, b"model")
     assert found.training_s(RECIPE) == pytest.approx(4 * 12.5)
     assert found.training_s(Recipe()) == 0
     assert found.share_left(RECIPE) == 0.5

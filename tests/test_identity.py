@@ -9,9 +9,9 @@ import pytest
 
 from autoopt import identity, records, targets
 from autoopt.errors import ConfigError
+from autoopt.execution.job_graph import Setting
 from autoopt.folder import StudyFolder
 from autoopt.identity import Identity
-from autoopt.pipeline import Setting
 
 NOW = Identity(
     task="print", objectives=("accuracy", "size_bytes"), target="host, 1 threads", space="ab", seed=0,

@@ -9,16 +9,17 @@ import tiny
 from ai_edge_litert import schema_py_generated as schema
 from click.testing import CliRunner
 
-from autoopt import init, intake
+from autoopt import init
 from autoopt.cli import main
 from autoopt.core import budgets
 from autoopt.errors import ConfigError
+from autoopt.execution import task_checks
+from autoopt.execution.artifact_store import Store
 from autoopt.folder import StudyFolder
 from autoopt.models import loading as bring
 from autoopt.models import quality
 from autoopt.models import task as tasks
 from autoopt.models.task import Split
-from autoopt.store import Store
 from autoopt.tflite import conversion
 
 layers = tf_keras.layers
@@ -64,7 +65,7 @@ def create(models, tmp_path):
 
 def prepared(folder, store):
     path = folder / "task.py"
-    return intake.prepare(tasks.load(path), path, Store(store)).manifest
+    return task_checks.prepare(tasks.load(path), path, Store(store)).manifest
 
 
 @pytest.mark.parametrize("model", ["softmax.h5", "softmax.keras", "softmax"])

@@ -18,11 +18,11 @@ from autoopt.core import budgets, json_text
 from autoopt.core.candidate import Candidate, Skipped
 from autoopt.core.recipe import Prune, Recipe
 from autoopt.errors import ConfigError
+from autoopt.execution.artifact_store import Store
 from autoopt.export import load
 from autoopt.folder import StudyFolder
 from autoopt.ledger import Ledger
 from autoopt.records import Damage, Header
-from autoopt.store import Store
 from autoopt.terms import Terms
 from autoopt.watched import Watched
 

@@ -24,8 +24,8 @@ from autoopt.bundle.python import predict_py
 from autoopt.bundle.recording import Recording, fed, record
 from autoopt.core.candidate import Candidate
 from autoopt.core.results import Results
+from autoopt.execution.artifact_store import Store
 from autoopt.models.task import Manifest
-from autoopt.store import Store
 
 MODEL, SAMPLES, LABELS = "model.tflite", "samples.npz", "labels.txt"
 NAMES = frozenset(readme.FILES) | {"README.md", "task.py"}

@@ -15,9 +15,9 @@ import numpy as np
 from autoopt.bundle.ends import End
 from autoopt.bundle.samples import Samples, here, run
 from autoopt.errors import CandidateFailed, TargetUnavailable
+from autoopt.execution.artifact_store import Store
 from autoopt.models.labels import BINARY, CLASSES, single
 from autoopt.models.task import Inputs, Manifest
-from autoopt.store import Store
 
 MOST_ITEMS = 8
 MOST_BYTES = 1 << 20

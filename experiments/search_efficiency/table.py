@@ -12,13 +12,13 @@ import itertools
 import json
 from pathlib import Path
 
-from autoopt import process
 from autoopt.core.parameters import Choice
 from autoopt.core.recipe import Finetune, Recipe
 from autoopt.core.search_space import SearchSpace
+from autoopt.execution import job_process
+from autoopt.execution.job_graph import plan, probe
+from autoopt.execution.job_process import Workplace
 from autoopt.folder import StudyFolder
-from autoopt.pipeline import plan, probe
-from autoopt.process import Workplace
 from autoopt.progress import Plain
 from autoopt.search import Search
 
@@ -51,7 +51,7 @@ def one_shots(search: Search, recipes: list[Recipe]) -> dict[str, int]:
             if recipe.prune or recipe.cluster:
                 made = probe(recipe, search.setting)
                 for job in made.jobs:
-                    outcome = process.run(job, workplace, lambda: False)
+                    outcome = job_process.run(job, workplace, lambda: False)
                     assert outcome.state == "done", outcome.reason
                 data = search.store.get(made.results["weigh"])
                 assert data is not None

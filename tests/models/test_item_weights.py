@@ -6,14 +6,15 @@ import tensorflow as tf
 import tf_keras
 import tiny
 
-from autoopt import QualityMetric, Task, intake
+from autoopt import QualityMetric, Task
 from autoopt.compression import stages
 from autoopt.core.recipe import Finetune, Prune, Recipe
 from autoopt.errors import ConfigError
+from autoopt.execution import task_checks
+from autoopt.execution.artifact_store import Store
 from autoopt.models import task as tasks
 from autoopt.models import user_code
 from autoopt.models.task import Split
-from autoopt.store import Store
 
 layers = tf_keras.layers
 RNG = np.random.default_rng(0)
@@ -34,7 +35,7 @@ def take(tmp_path):
     def taken(**changes):
         store = Store(tmp_path / "store")
         given = {"model": dense(), "train": PLAIN, "validation": PLAIN, "test": PLAIN} | changes
-        found = intake.prepare(Task(**given), tmp_path / "task.py", store)
+        found = task_checks.prepare(Task(**given), tmp_path / "task.py", store)
         return Split.from_bytes(store.get(found.manifest.splits["train"])), found
 
     return taken
@@ -240,7 +241,7 @@ def task():
 def test_a_weighted_loss_with_a_name_at_the_top_level_is_found_by_jobs(loss, tmp_path):
     path = tmp_path / "task.py"
     path.write_text(MADE.replace("LOSS", loss))
-    manifest = intake.prepare(tasks.load(path), path, Store(tmp_path / "store")).manifest
+    manifest = task_checks.prepare(tasks.load(path), path, Store(tmp_path / "store")).manifest
     found = stages.losses.of_batch(manifest.loss_function())
     assert float(found(np.array([0, 1]), np.array([[0.5], [0.5]], np.float32))) == pytest.approx((0.5 + 4.5) / 2)
 
@@ -250,6 +251,6 @@ def test_a_loss_that_jobs_cannot_find_says_what_to_do(loss, tmp_path):
     path = tmp_path / "task.py"
     path.write_text(MADE.replace("LOSS", loss))
     with pytest.raises(ConfigError) as refused:
-        intake.prepare(tasks.load(path), path, Store(tmp_path / "store"))
+        task_checks.prepare(tasks.load(path), path, Store(tmp_path / "store"))
     assert str(refused.value).startswith(f"{path}: loss: expected ")
     assert user_code.BIND in str(refused.value)

@@ -11,12 +11,13 @@ import tensorflow as tf
 import tf_keras
 import tiny
 
-from autoopt import QualityMetric, intake
+from autoopt import QualityMetric
 from autoopt.core.recipe import Finetune
 from autoopt.errors import ConfigError
+from autoopt.execution import task_checks
+from autoopt.execution.artifact_store import Store
 from autoopt.models import task as tasks
 from autoopt.models.task import Manifest, Split
-from autoopt.store import Store
 
 layers = tf_keras.layers
 X, Y = tiny.images(40, 9)
@@ -57,7 +58,7 @@ def prepare(cnn, store, tmp_path):
     """Check a task of the tiny model and images, with changes."""
 
     def prepared(**changes):
-        taken = intake.prepare(tiny.task(**({"model": cnn} | changes)), tmp_path / "task.py", store)
+        taken = task_checks.prepare(tiny.task(**({"model": cnn} | changes)), tmp_path / "task.py", store)
         return taken.manifest, [*taken.warnings, *(limit.why for limit in taken.limits)]
 
     return prepared
@@ -267,7 +268,7 @@ def test_calibration_is_drawn_from_train_alone(prepare, store):
     manifest, _ = prepare(train=(x, y))
     drawn = split(manifest, "calibration", store)
     rows = {row.tobytes() for row in drawn.inputs["image"]}
-    assert len(rows) == intake.CALIBRATION_ITEMS
+    assert len(rows) == task_checks.CALIBRATION_ITEMS
     assert rows <= {row.tobytes() for row in x}
     for other in ("validation", "test"):
         assert not rows & {row.tobytes() for row in split(manifest, other, store).inputs["image"]}
@@ -376,13 +377,13 @@ def test_another_process_finds_the_same_fingerprint_and_the_metric(tmp_path, sto
     path = tmp_path / "task.py"
     path.write_text(TASK)
     tf_keras.backend.clear_session()  # names of layers count up within a process
-    manifest = intake.prepare(tasks.load(path), path, store).manifest
+    manifest = task_checks.prepare(tasks.load(path), path, store).manifest
     code = """
         import sys
         from pathlib import Path
         import numpy as np
-        from autoopt import intake; from autoopt.models import task
-        from autoopt.store import Store
+        from autoopt.execution import task_checks as intake; from autoopt.models import task
+        from autoopt.execution.artifact_store import Store
         given = task.Manifest.from_json(sys.stdin.read())
         print(given.quality_function()(np.array([0, 1]), np.array([[0.9, 0.1], [0.8, 0.2]]), {}))
         path = Path(sys.argv[1])
@@ -406,7 +407,7 @@ def test_the_fingerprint_does_not_follow_the_folder_but_the_metrics_source(tmp_p
         path.parent.mkdir()
         path.write_text(text)
         tf_keras.backend.clear_session()
-        return intake.prepare(tasks.load(path), path, store).manifest.fingerprint
+        return task_checks.prepare(tasks.load(path), path, store).manifest.fingerprint
 
     assert fingerprint("a", TASK) == fingerprint("b", TASK)
     assert fingerprint("c", TASK.replace("== labels", "!= labels")) != fingerprint("d", TASK)
@@ -426,7 +427,7 @@ def test_a_metric_from_a_neighbouring_file_is_refused_for_jobs_would_not_find_it
     path = tmp_path / "task.py"
     path.write_text(TASK.replace("def hits", "def other") + "\nfrom neighbour import hits\n")
     with pytest.raises(ConfigError, match=r"hits is imported from neighbour, .*; define hits in task\.py"):
-        intake.prepare(tasks.load(path), path, store)
+        task_checks.prepare(tasks.load(path), path, store)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ import autoopt
 from autoopt.core.candidate import Candidate
 from autoopt.core.metrics import Measurement
 from autoopt.core.recipe import Recipe
+from autoopt.execution.artifact_store import Store
 from autoopt.export import SavedResults
 from autoopt.folder import StudyFolder
 from autoopt.models.task import Manifest, Split
-from autoopt.store import Store
 from autoopt.tflite import contents, conversion
 
 CLASSES = ("north west", "north east", "south west", "south east")

@@ -14,16 +14,16 @@ from autoopt.core.candidate import Candidate
 from autoopt.core.recipe import Finetune, Recipe
 from autoopt.core.search_space import parse
 from autoopt.driver import Driver
+from autoopt.execution.artifact_store import Store
+from autoopt.execution.job_graph import Job, Setting
+from autoopt.execution.job_process import Outcome
 from autoopt.folder import StudyConfig, StudyFolder
 from autoopt.foresight import Foresight
 from autoopt.ledger import Ledger
-from autoopt.pipeline import Job, Setting
-from autoopt.process import Outcome
 from autoopt.progress import Silent
 from autoopt.proposals import Proposals
 from autoopt.search_options import Strategy
 from autoopt.spent import Spent
-from autoopt.store import Store
 from autoopt.terms import Terms
 
 SPACE = {"prune": {"optional": True, "sparsity": {"low": 0.1, "high": 0.9, "step": 0.1}, "frequency": 2}, "scheme": ["float32", "int8"]}  # fmt: skip

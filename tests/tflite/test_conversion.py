@@ -13,9 +13,9 @@ from ai_edge_litert.interpreter import Interpreter
 from litert_quantizer import qtyping, quantizer
 from litert_quantizer import recipe as quantizer_recipes
 
-from autoopt import jobs
 from autoopt.core.recipe import BY_RANGES, SCHEMES, Quantize, Recipe, plain
 from autoopt.errors import CandidateFailed
+from autoopt.execution import jobs
 from autoopt.models import loading
 from autoopt.tflite import contents as inspect
 from autoopt.tflite import conversion, proof

@@ -8,14 +8,15 @@ import pytest
 import tf_keras
 import tiny
 
-from autoopt import QualityMetric, Task, intake
+from autoopt import QualityMetric, Task
 from autoopt.core.recipe import Finetune
 from autoopt.core.search_space import parse
 from autoopt.errors import ConfigError
+from autoopt.execution import task_checks
+from autoopt.execution.artifact_store import Store
 from autoopt.models import loading, quality
 from autoopt.models import task as tasks
 from autoopt.models.task import Manifest, Split, apart, side_by_side
-from autoopt.store import Store
 
 layers = tf_keras.layers
 RNG = np.random.default_rng(0)
@@ -33,7 +34,7 @@ def take(store, tmp_path):
     def taken(**changes):
         data = {name: changes.pop("data", None) or (X, ROWS) for name in ("train",)}
         given = {"train": data["train"], "validation": data["train"], "test": data["train"]} | changes
-        return intake.prepare(Task(**given), tmp_path / "task.py", store)
+        return task_checks.prepare(Task(**given), tmp_path / "task.py", store)
 
     return taken
 
@@ -359,7 +360,7 @@ NEW = 'keras.Sequential([keras.layers.Input((6,)), type("Half", (keras.layers.La
 def test_layers_of_ones_own_are_found_again_in_a_job(model, tmp_path, store):
     path = tmp_path / "task.py"
     path.write_text(OWN.format(model=model))
-    taken = intake.prepare(tasks.load(path), path, store)
+    taken = task_checks.prepare(tasks.load(path), path, store)
     packed = store.get(taken.manifest.model)
     tf_keras.utils.get_custom_objects().pop("Half")
     found, _ = loading.unpack(packed)
@@ -368,7 +369,7 @@ def test_layers_of_ones_own_are_found_again_in_a_job(model, tmp_path, store):
     again, _ = loading.unpack(loading.pack(found, like=packed))
     np.testing.assert_array_equal(again.predict_on_batch(X), found.predict_on_batch(X))
     path.write_text(OWN.format(model=model).replace("* 0.5", "* 0.25"))
-    assert intake.prepare(tasks.load(path), path, store).manifest.model != taken.manifest.model
+    assert task_checks.prepare(tasks.load(path), path, store).manifest.model != taken.manifest.model
 
 
 def test_an_unknown_layer_is_named_with_what_to_do(tmp_path):

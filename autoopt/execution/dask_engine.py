@@ -19,10 +19,10 @@ from typing import Any, Self
 
 import psutil
 
-from autoopt import process
 from autoopt.errors import TargetUnavailable
-from autoopt.pipeline import Job
-from autoopt.process import Outcome, Workplace
+from autoopt.execution import job_process
+from autoopt.execution.job_graph import Job
+from autoopt.execution.job_process import Outcome, Workplace
 from autoopt.system import scratch
 from autoopt.system.locks import meeting_place
 
@@ -69,7 +69,7 @@ def supervise(
         return _closing.is_set() or (task is not None and task.state != "executing")
 
     given = Job(**{**job, "parents": tuple(job["parents"])})
-    return process.to_plain(process.run(given, Workplace(**workplace), stopped))
+    return job_process.to_plain(job_process.run(given, Workplace(**workplace), stopped))
 
 
 _closing = threading.Event()
@@ -187,8 +187,8 @@ class Engine:
             future = self._client.submit(
                 supervise,
                 task_key,
-                process.to_plain(job),
-                process.to_plain(self.workplace),
+                job_process.to_plain(job),
+                job_process.to_plain(self.workplace),
                 *[self._futures[key] for key in job.parents if key in self._futures],
                 key=task_key,
                 resources={BENCH if job.exclusive else TRAIN: 1},

@@ -13,7 +13,7 @@ from typing import Any
 
 from autoopt.compression.weight_pruning import AT_ONCE
 from autoopt.core.recipe import AFTER_TRAINING, SCHEMES, Finetune, Quantize, Recipe, plain
-from autoopt.jobs import JOBS
+from autoopt.execution.jobs import JOBS
 from autoopt.targets import Target, benchmark
 
 LIBRARIES = ("ai-edge-litert", "litert-quantizer", "numpy", "tensorflow", "tensorflow-model-optimization", "tf-keras")

@@ -24,10 +24,10 @@ from typing import Any
 
 import psutil
 
-from autoopt import machine_gate, starting, trouble
 from autoopt.errors import ResultLost, TargetUnavailable
-from autoopt.pipeline import Job
-from autoopt.store import Store
+from autoopt.execution import machine_gate, starting, trouble
+from autoopt.execution.artifact_store import Store
+from autoopt.execution.job_graph import Job
 from autoopt.system import lifeline, locks, scratch
 from autoopt.system.files import write_atomically
 
@@ -368,7 +368,7 @@ def _settle(folder: Path, meeting: str) -> None:
 
 
 def _attempt(run: _Run, clock: float) -> dict[str, Any]:
-    from autoopt.jobs import JOBS, Context
+    from autoopt.execution.jobs import JOBS, Context
 
     job, workplace = run.job, run.workplace
     store = Store(Path(workplace.store))

@@ -14,12 +14,12 @@ import pytest
 import tinystudy as tiny
 
 import autoopt
-from autoopt import pipeline
-from autoopt.engine import Engine, default_job_bytes, default_slots
 from autoopt.errors import TargetUnavailable
-from autoopt.pipeline import Job
-from autoopt.process import Workplace
-from autoopt.store import Store
+from autoopt.execution import job_graph
+from autoopt.execution.artifact_store import Store
+from autoopt.execution.dask_engine import Engine, default_job_bytes, default_slots
+from autoopt.execution.job_graph import Job
+from autoopt.execution.job_process import Workplace
 from autoopt.system import scratch
 
 
@@ -37,7 +37,7 @@ def workplace(folder: Path) -> Workplace:
     return Workplace(store=str(folder), mark="here", threads=1, job_seconds=60, job_bytes=4 << 30)
 
 
-def settle(engine: Engine, key: str) -> autoopt.process.Outcome:
+def settle(engine: Engine, key: str) -> autoopt.execution.job_process.Outcome:
     while (outcome := engine.outcome(key)) is None:
         engine.ended(timeout=0.2)
     return outcome
@@ -46,8 +46,8 @@ def settle(engine: Engine, key: str) -> autoopt.process.Outcome:
 def test_a_failure_ends_its_chain_and_is_not_stored(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.put("a" * 64, b"no model")
-    convert = pipeline.job("float32", {}, ("a" * 64,))
-    proof = pipeline.job("proof", {"recipe": autoopt.Recipe().to_dict()}, (convert.key, "a" * 64))
+    convert = job_graph.job("float32", {}, ("a" * 64,))
+    proof = job_graph.job("proof", {"recipe": autoopt.Recipe().to_dict()}, (convert.key, "a" * 64))
     with Engine(workplace(tmp_path), slots=1) as engine:
         engine.submit(convert)
         engine.submit(proof)
@@ -61,7 +61,7 @@ def test_a_failure_ends_its_chain_and_is_not_stored(tmp_path: Path) -> None:
 @pytest.mark.parametrize("log", ["/dev/full", "/no/such/folder/log"])
 def test_a_log_that_can_not_be_written_costs_nothing(tmp_path: Path, log: str) -> None:
     Store(tmp_path).put("a" * 64, b"no model")
-    job = pipeline.job("float32", {}, ("a" * 64,))
+    job = job_graph.job("float32", {}, ("a" * 64,))
     place = workplace(tmp_path)
     place.log(job.key).parent.mkdir(parents=True)
     place.log(job.key).symlink_to(log)
@@ -80,7 +80,7 @@ def test_what_was_killed_is_tried_anew_for_all_who_wait_for_it(tmp_path: Path) -
         f"import os\nfrom pathlib import Path\nfirst = not Path({str(said)!r}).exists()\nPath({str(said)!r}).touch()\n"
     )
     (tmp_path / "task.py").write_text(f"{code}if first: os.kill(os.getpid(), 9)\nraise ValueError('the second time')")
-    job = pipeline.job("task", {"path": str(tmp_path / "task.py")}, salt="")
+    job = job_graph.job("task", {"path": str(tmp_path / "task.py")}, salt="")
     with Engine(workplace(tmp_path), slots=1) as engine:
         engine.submit(job)
         engine.submit(job)
@@ -149,7 +149,7 @@ def test_defaults_fit_the_machine() -> None:
 
 
 def test_no_scheduler_says_how_to_start_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("autoopt.engine.CONNECT_S", 1)
+    monkeypatch.setattr("autoopt.execution.dask_engine.CONNECT_S", 1)
     with (
         pytest.raises(TargetUnavailable, match=r"no Dask scheduler answers at .*; start one with `dask scheduler`"),
         Engine(workplace(tmp_path), slots=1, scheduler="tcp://127.0.0.1:9"),

@@ -15,17 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import intake, scaling, targets
+from autoopt import targets
 from autoopt.compression import layer_costs, stages
 from autoopt.compression.training import Progress, Training, outputs
 from autoopt.core.recipe import Quantize, Recipe
 from autoopt.errors import ResultLost
+from autoopt.execution import input_scaling, task_checks
+from autoopt.execution.artifact_store import Store
 from autoopt.models import crosscheck, loading, quality
 from autoopt.models import task as tasks
 from autoopt.models.labels import loss_name
 from autoopt.models.opaque import ClosedModel
 from autoopt.models.task import Manifest, Split
-from autoopt.store import Store
 from autoopt.targets import Target, benchmark
 from autoopt.tflite import contents as inspect
 from autoopt.tflite import conversion, interpreter, proof
@@ -80,7 +81,7 @@ def read_task(context: Context) -> bytes:
 
     tf.config.threading.set_intra_op_parallelism_threads(context.threads)
     path = Path(context.settings["path"])
-    taken = intake.prepare(tasks.load(path), path, context.store)
+    taken = task_checks.prepare(tasks.load(path), path, context.store)
     manifest = taken.manifest
     text = manifest.to_json().encode()
     key = hashlib.sha256(text).hexdigest()
@@ -209,7 +210,7 @@ def scalings(context: Context) -> bytes:
     """
     _limit_threads(context.threads)
     model, _ = loading.unpack(context.parents[0])
-    return _json(scaling.examined(model, context.manifest(), context.split("validation"), context.threads))
+    return _json(input_scaling.examined(model, context.manifest(), context.split("validation"), context.threads))
 
 
 def _constant(item: Sequence[np.ndarray]) -> bool:

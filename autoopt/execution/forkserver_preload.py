@@ -16,7 +16,7 @@ try:
     import tensorflow_model_optimization  # noqa: F401
     import tf_keras  # noqa: F401
 
-    import autoopt.jobs  # noqa: F401
+    import autoopt.execution.jobs  # noqa: F401
 finally:
     os.dup2(_stderr, 2)
     os.close(_stderr)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoopt.errors import TargetUnavailable
-from autoopt.store import Store
+from autoopt.execution.artifact_store import Store
 from autoopt.system.files import write_atomically
 
 KEY = "ab12cd"

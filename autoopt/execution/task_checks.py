@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import criteria
 from autoopt.compression import channel_graph, layer_costs, training
 from autoopt.compression.wrapping import frozen
 from autoopt.core.recipe import COMPRESSING, SCHEMES, Finetune, plain
 from autoopt.core.validation import fail
 from autoopt.errors import ConfigError
+from autoopt.execution import criteria
+from autoopt.execution.artifact_store import Store
 from autoopt.models import item_weights, loading, user_code, user_data
 from autoopt.models import labels as labels_of
 from autoopt.models.opaque import ClosedModel
 from autoopt.models.task import SPLITS, Manifest, Output, Split, Task, side_by_side
-from autoopt.store import Store
 
 CALIBRATION_ITEMS = 256
 ONE_OUTPUT: Mapping[str, tuple[Any, ...]] = {

@@ -7,7 +7,7 @@ import pytest
 import tf_keras
 import tiny
 
-from autoopt import scaling
+from autoopt.execution import input_scaling
 from autoopt.models.task import Split
 
 layers = tf_keras.layers
@@ -43,8 +43,8 @@ def told(made, scale):
     x, y = images(200, 1)
     split = Split(inputs={tiny.INPUT: scale(x).astype(np.float32)}, labels=y)
     low, high = float(split.inputs[tiny.INPUT].min()), float(split.inputs[tiny.INPUT].max())
-    found = scaling.examined(made, tiny.manifest(), split, 1)
-    return list(scaling.suspicions(found | {"range": [low, high]}, "accuracy", "fraction"))
+    found = input_scaling.examined(made, tiny.manifest(), split, 1)
+    return list(input_scaling.suspicions(found | {"range": [low, high]}, "accuracy", "fraction"))
 
 
 @pytest.mark.parametrize(
@@ -77,9 +77,9 @@ def test_labels_that_are_wrong_are_no_matter_of_scaling():
     made = model("plain")
     x, y = images(200, 1)
     split = Split(inputs={tiny.INPUT: x}, labels=np.random.default_rng(2).permutation(y))
-    found = scaling.examined(made, tiny.manifest(), split, 1)
+    found = input_scaling.examined(made, tiny.manifest(), split, 1)
     assert not any(row["better"] for row in found["scalings"])
-    assert list(scaling.suspicions(found | {"range": [0.0, 1.0]}, "accuracy", "fraction")) == []
+    assert list(input_scaling.suspicions(found | {"range": [0.0, 1.0]}, "accuracy", "fraction")) == []
 
 
 def test_other_data_is_told_from_other_scaling():

@@ -17,20 +17,21 @@ from pathlib import Path
 import psutil
 import pytest
 
-from autoopt import machine_gate, pipeline, process
 from autoopt.errors import CandidateFailed, TargetUnavailable
-from autoopt.pipeline import Job
-from autoopt.process import Outcome, Workplace, run
+from autoopt.execution import job_graph, machine_gate
+from autoopt.execution import job_process as process
+from autoopt.execution.job_graph import Job
+from autoopt.execution.job_process import Outcome, Workplace, run
+from autoopt.execution.trouble import describe
 from autoopt.system import scratch
 from autoopt.system.locks import private_folder
-from autoopt.trouble import describe
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="jobs are forked and frozen on Linux alone")
 DRIVER = """
 import math, os, sys, threading
 from pathlib import Path
-from autoopt import machine_gate, pipeline
-from autoopt.process import Workplace, run
+from autoopt.execution import machine_gate; from autoopt.execution import job_graph as pipeline
+from autoopt.execution.job_process import Workplace, run
 
 store, task, then = sys.argv[1:]
 place = Workplace(store=store, mark="here", threads=1, job_seconds=math.inf, job_bytes=4 << 30)
@@ -61,7 +62,7 @@ def job(tmp_path: Path, code: str) -> Job:
     """A job that does this: it reads a `task.py`, whose text is run."""
     path = tmp_path / "task.py"
     path.write_text(code)
-    return pipeline.job("task", {"path": str(path)}, salt=code)
+    return job_graph.job("task", {"path": str(path)}, salt=code)
 
 
 def driver(tmp_path: Path, place: Workplace, code: str, rest: str) -> subprocess.Popen[bytes]:
@@ -362,7 +363,7 @@ time.sleep(600)
 # ---- one measurement at a time
 
 
-HOLDER = "from autoopt import machine_gate; import time\nwith machine_gate.entered(lambda: False):\n print(flush=True); time.sleep(600)"
+HOLDER = "from autoopt.execution import machine_gate; import time\nwith machine_gate.entered(lambda: False):\n print(flush=True); time.sleep(600)"
 
 
 @pytest.fixture

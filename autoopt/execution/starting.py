@@ -41,7 +41,13 @@ def process(target: Callable[..., None], *arguments: Any) -> tuple[Any, Any]:
         try:
             with _starting, _clean(scratch.place(), method):
                 if method == "forkserver":
-                    context.set_forkserver_preload(["autoopt.system.lifeline", "autoopt.preload", "autoopt.process"])
+                    context.set_forkserver_preload(
+                        [
+                            "autoopt.system.lifeline",
+                            "autoopt.execution.forkserver_preload",
+                            "autoopt.execution.job_process",
+                        ]
+                    )
                 made = context.Process(target=target, args=(answer, *arguments), daemon=False)
                 made.start()
                 made.server = _server().get("_forkserver_pid") if method == "forkserver" else None
