@@ -31,13 +31,15 @@ _HOMES = {
     "verdicts": "guard",
     "compare": "comparison",
     "verify": "verification",
-    "confirm": "study",
+    "confirm": "api.run",
     "load": "export",
-    "run": "study",
+    "run": "api.run",
 }
 __all__ = [*_HOMES, "__version__"]
 
 if TYPE_CHECKING:
+    from autoopt.api.run import confirm as confirm
+    from autoopt.api.run import run as run
     from autoopt.comparison import compare as compare
     from autoopt.core.candidate import Candidate as Candidate
     from autoopt.core.metrics import Measurement as Measurement
@@ -56,8 +58,6 @@ if TYPE_CHECKING:
     from autoopt.guard import verdicts as verdicts
     from autoopt.models.task import QualityMetric as QualityMetric
     from autoopt.models.task import Task as Task
-    from autoopt.study import confirm as confirm
-    from autoopt.study import run as run
     from autoopt.verification import verify as verify
 
 

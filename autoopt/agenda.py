@@ -9,11 +9,11 @@ from autoopt.core.recipe import SCHEMES, Finetune, Recipe
 from autoopt.errors import ConfigError
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.job_graph import Setting
-from autoopt.folder import StudyConfig
 from autoopt.foresight import Foresight
-from autoopt.ledger import Ledger
 from autoopt.proposals import Proposal, Proposals
 from autoopt.strategy import Waiting
+from autoopt.study.folder import StudyConfig
+from autoopt.study.ledger import Ledger
 
 
 @dataclass(kw_only=True)

@@ -49,7 +49,7 @@ def run(
     Ctrl-C once lets running candidates finish; twice stops at once. The same command goes on, also
     after a crash.
     """
-    from autoopt.study import run as search
+    from autoopt.api.run import run as search
 
     results = search(
         study,
@@ -73,7 +73,7 @@ def confirm(study: Path, scheduler: str | None, plain: bool) -> None:
 
     `autoopt run` does so at its end; this goes on with it where that was interrupted or switched off.
     """
-    from autoopt.study import confirm as measure_again
+    from autoopt.api.run import confirm as measure_again
 
     _end(measure_again(study, scheduler=scheduler, view=_view(plain)))
 

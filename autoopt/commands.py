@@ -24,7 +24,7 @@ class _Hours(click.ParamType[float]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Hours as a number."""
-        from autoopt.folder import hours
+        from autoopt.study.folder import hours
 
         try:
             return hours("hours", value)

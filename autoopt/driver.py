@@ -18,12 +18,12 @@ from autoopt.errors import CandidateFailed, ConfigError, TargetUnavailable
 from autoopt.execution import job_graph
 from autoopt.execution.job_graph import Gate, Job
 from autoopt.execution.job_process import Outcome
-from autoopt.ledger import Ledger
 from autoopt.progress import View
 from autoopt.proposals import Proposal
 from autoopt.prospects import CHEAP, Verdict
 from autoopt.spent import Spent
 from autoopt.stopping import ALL_DONE, CONFIRMED, EXHAUSTED, INTERRUPTED, TIME_IS_UP, Kind, Reason
+from autoopt.study.ledger import Ledger
 
 TICK_S = 0.25
 AWAY_S = 30.0

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoopt import records
 from autoopt.core.candidate import Candidate
 from autoopt.core.reprs import typed
 from autoopt.core.results import Pick, Results
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.execution.artifact_store import Store
-from autoopt.folder import StudyFolder
 from autoopt.models.task import Manifest
-from autoopt.records import Known
+from autoopt.study import records
+from autoopt.study.folder import StudyFolder
+from autoopt.study.records import Known
 from autoopt.system.files import write_atomically
 
 NAMED = 3

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from autoopt.core.candidate import Candidate
 from autoopt.core.recipe import SCHEMES, Recipe
 from autoopt.core.search_space import SearchSpace
-from autoopt.fitting import takes
+from autoopt.study.space_fitting import takes
 from autoopt.targets import Target
 
 STAGES = ("convert", "quantize", "proof", "accuracy", "memory", "latency", "micro", "vela")

@@ -14,8 +14,8 @@ from autoopt.execution.job_graph import Gate, Plan, Setting
 from autoopt.execution.job_process import Outcome
 from autoopt.models import loading
 from autoopt.prospects import Point, Prospects, Verdict
-from autoopt.search_options import Strategy
-from autoopt.terms import Terms
+from autoopt.study.objectives import Terms
+from autoopt.study.search_options import Strategy
 
 PROBE_PAYS = 2.0
 """So many times as long as a probe takes must be the training that it may save."""

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autoopt import records
 from autoopt.core import json_text
 from autoopt.errors import ConfigError
 from autoopt.execution import job_graph
 from autoopt.execution.job_graph import Setting
-from autoopt.folder import StudyFolder
 from autoopt.proposals import Proposals
-from autoopt.records import Header
+from autoopt.study import records
+from autoopt.study.folder import StudyFolder
+from autoopt.study.records import Header
 
 COMPARED = ("task", "objectives", "target", "space", "seed")
 """What may not change while a study goes on, or its results would not compare."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from autoopt import fitting, targets
+from autoopt import targets
 from autoopt.core import search_space as spaces
 from autoopt.core.validation import nearest
 from autoopt.errors import ConfigError
@@ -23,6 +23,7 @@ from autoopt.models import user_data as given
 from autoopt.models.labels import Inferred, Meaning
 from autoopt.models.scoring import BUILTIN, TOP
 from autoopt.models.task import Split
+from autoopt.study import space_fitting
 from autoopt.system import foreign_files, isolation
 
 KEYS = ("x_train", "y_train", "x_validation", "y_validation", "x_test", "y_test", "class_names")
@@ -102,7 +103,7 @@ def create(
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"{target}: exists already; give a new folder")
     known = spaces.bundled()
-    space = space or fitting.usual_space(targets.find(device or "host"))
+    space = space or space_fitting.usual_space(targets.find(device or "host"))
     if space not in known:
         raise ConfigError(f"space: no bundled space {space!r}; {nearest(space, known)}")
     arrays = read(data)

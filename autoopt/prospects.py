@@ -19,7 +19,7 @@ from autoopt.core import reference_values
 from autoopt.core.candidate import Candidate
 from autoopt.core.recipe import Recipe
 from autoopt.relatives import Relatives
-from autoopt.terms import Terms
+from autoopt.study.objectives import Terms
 
 ONE_SHOT_MARGIN = 0.2
 """How much smaller than its one-shot file, as a share, a trained file may come out after gzip.

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autoopt import covering, fitting, suspicions, terms
+from autoopt import covering, suspicions
 from autoopt.core.parameters import Knob, Value
 from autoopt.core.recipe import COMPRESSING, SCHEMES, Finetune, Recipe
 from autoopt.errors import ConfigError, TargetUnavailable
@@ -24,8 +24,9 @@ from autoopt.execution.artifact_store import Store
 from autoopt.execution.dask_engine import default_job_bytes, default_slots
 from autoopt.execution.job_graph import Job
 from autoopt.execution.job_process import Outcome, Workplace, run
-from autoopt.folder import StudyConfig, StudyFolder
 from autoopt.models.loading import reports_of
+from autoopt.study import objectives, space_fitting
+from autoopt.study.folder import StudyConfig, StudyFolder
 
 NIGHT_H = 10.0
 """Of a study that sets no hours."""
@@ -110,7 +111,7 @@ def check(path: str | os.PathLike[str], *, target: str | None = None, say: Calla
     """
     folder = StudyFolder(path)
     config = folder.config(target)
-    fitting.expect_able(config, f"{folder.path}/study.yaml")
+    space_fitting.expect_able(config, f"{folder.path}/study.yaml")
     config.target.describe()
     slots = config.slots or default_slots()
     began = time.monotonic()
@@ -141,12 +142,12 @@ class _Check:
         self.config, self.store, self.workplace, self.slots, self.say = config, store, workplace, slots, say
         say(f"reading {config.task}")
         self.task = json.loads(self._expect(job_graph.job("task", {"path": str(config.task.resolve())})))
-        terms.settle(config, self.task["metric"], f"{folder.path}/study.yaml")
+        objectives.settle(config, self.task["metric"], f"{folder.path}/study.yaml")
         self.warnings: list[str] = [*self.task["warnings"]]
-        fitted = fitting.fitted(config.space, self.task)
+        fitted = space_fitting.fitted(config.space, self.task)
         self.warnings += fitted.notes
         self.space = fitted.space
-        self.setting = terms.setting(config, self.task, "check")
+        self.setting = objectives.setting(config, self.task, "check")
         self.quantized = ""
         self.defaults = Finetune(**self.task["finetune"])
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from autoopt import fitting, foregone, identity, provenance, records, terms
+from autoopt import foregone, identity
 from autoopt.agenda import Agenda
 from autoopt.core.candidate import Candidate
 from autoopt.core.recipe import Finetune, Recipe
@@ -25,16 +25,17 @@ from autoopt.execution.artifact_store import Store
 from autoopt.execution.dask_engine import Engine, default_job_bytes, default_slots
 from autoopt.execution.job_graph import Setting
 from autoopt.execution.job_process import Outcome, Workplace
-from autoopt.folder import StudyConfig, StudyFolder
 from autoopt.foresight import Foresight
 from autoopt.identity import Identity
 from autoopt.interrupts import two_steps
-from autoopt.ledger import Ledger
 from autoopt.progress import Snapshot, View
 from autoopt.proposals import Proposals, one_line_errors
-from autoopt.records import Header
 from autoopt.spent import Spent
 from autoopt.stopping import CONFIRMED, INTERRUPTED, Reason
+from autoopt.study import objectives, provenance, records, space_fitting
+from autoopt.study.folder import StudyConfig, StudyFolder
+from autoopt.study.ledger import Ledger
+from autoopt.study.records import Header
 from autoopt.system.files import write_atomically
 
 ELSEWHERE = "measured on another machine or with other versions of the libraries"
@@ -95,7 +96,7 @@ class Search:
         ):
             try:
                 if not self.recipes:
-                    fitting.expect_able(self.config, f"{self.folder.path}/study.yaml")
+                    space_fitting.expect_able(self.config, f"{self.folder.path}/study.yaml")
                 self.device = self.config.target.describe()
                 self._read_task()
                 reason = self._drive()
@@ -150,7 +151,7 @@ class Search:
         self.task = json.loads(result)
         for warning in self.task["warnings"]:
             self.view.note(f"warning: {warning}")
-        self.setting = terms.setting(self.config, self.task, self._machine())
+        self.setting = objectives.setting(self.config, self.task, self._machine())
 
     def _machine(self) -> str:
         """What identifies the machine that measures; each of a cluster measures against the baseline anyway."""
@@ -172,8 +173,8 @@ class Search:
     def _open(self) -> tuple[Driver, Identity, Identity]:
         """Open the study's records: what drives it, what the study is now, and what it was when it began."""
         where = f"{self.folder.path}/study.yaml"
-        judged = terms.settle(self.config, self.task["metric"], where)
-        fitted = fitting.fitted(self.config.space, self.task)
+        judged = objectives.settle(self.config, self.task["metric"], where)
+        fitted = space_fitting.fitted(self.config.space, self.task)
         ledger = Ledger(self.folder, judged)
         defaults = Finetune(**self.task["finetune"])
         proposals = Proposals(

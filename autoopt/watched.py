@@ -6,8 +6,8 @@ from typing import Any
 
 from autoopt.core import json_text
 from autoopt.export import SavedResults, load_again
-from autoopt.folder import StudyFolder
-from autoopt.records import Known
+from autoopt.study.folder import StudyFolder
+from autoopt.study.records import Known
 
 
 class Watched:

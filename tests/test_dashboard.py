@@ -26,7 +26,7 @@ from autoopt.dashboard import serve
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.execution.artifact_store import Store
 from autoopt.export import load
-from autoopt.folder import StudyFolder
+from autoopt.study.folder import StudyFolder
 
 FILE = b"TFL3, not really"
 

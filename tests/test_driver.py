@@ -17,8 +17,8 @@ from autoopt.errors import CandidateFailed, ConfigError, TargetUnavailable
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.job_graph import Job
 from autoopt.proposals import Proposal
-from autoopt.search_options import Strategy
 from autoopt.stopping import INTERRUPTED, Kind
+from autoopt.study.search_options import Strategy
 
 NOTHING_CLEVER = Strategy(siblings=False, corners=False, skipping=False, halving=False)
 

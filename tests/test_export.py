@@ -17,7 +17,7 @@ from autoopt.core.metrics import Measurement, pack_outcomes
 from autoopt.core.recipe import Recipe
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.execution.artifact_store import Store
-from autoopt.folder import StudyFolder
+from autoopt.study.folder import StudyFolder
 
 
 def test_results_come_back_as_they_were(study: Path) -> None:  # noqa: F811

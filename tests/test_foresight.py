@@ -10,7 +10,7 @@ import pytest
 import tinystudy as tiny
 
 import autoopt
-from autoopt import foresight, prospects, records, targets, words
+from autoopt import foresight, prospects, targets, words
 from autoopt.core import json_text
 from autoopt.core.candidate import Candidate
 from autoopt.core.metrics import STANDARD, Measurement, Metric
@@ -21,9 +21,10 @@ from autoopt.execution.job_graph import Setting
 from autoopt.export import SavedResults
 from autoopt.foresight import Foresight
 from autoopt.progress import Silent, Snapshot, Spending
-from autoopt.search_options import Strategy
 from autoopt.strategy import siblings
-from autoopt.terms import Terms
+from autoopt.study import records
+from autoopt.study.objectives import Terms
+from autoopt.study.search_options import Strategy
 
 STUDY = """\
 space:

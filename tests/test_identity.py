@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from autoopt import identity, records, targets
+from autoopt import identity, targets
 from autoopt.errors import ConfigError
 from autoopt.execution.job_graph import Setting
-from autoopt.folder import StudyFolder
 from autoopt.identity import Identity
+from autoopt.study import records
+from autoopt.study.folder import StudyFolder
 
 NOW = Identity(
     task="print", objectives=("accuracy", "size_bytes"), target="host, 1 threads", space="ab", seed=0,

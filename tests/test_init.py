@@ -15,11 +15,11 @@ from autoopt.core import budgets
 from autoopt.errors import ConfigError
 from autoopt.execution import task_checks
 from autoopt.execution.artifact_store import Store
-from autoopt.folder import StudyFolder
 from autoopt.models import loading as bring
 from autoopt.models import quality
 from autoopt.models import task as tasks
 from autoopt.models.task import Split
+from autoopt.study.folder import StudyFolder
 from autoopt.tflite import conversion
 
 layers = tf_keras.layers

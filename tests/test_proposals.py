@@ -11,8 +11,8 @@ from autoopt.core.metrics import STANDARD
 from autoopt.core.recipe import Finetune
 from autoopt.core.search_space import SearchSpace, parse
 from autoopt.errors import ConfigError
-from autoopt.folder import SAMPLERS
 from autoopt.proposals import Proposals
+from autoopt.study.folder import SAMPLERS
 
 SPACE = {
     "prune": {"sparsity": [0.3, 0.5, 0.7], "frequency": 10},

@@ -17,7 +17,7 @@ from autoopt.core.hypervolume import non_dominated
 from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
 from autoopt.prospects import ENOUGH, ONE_SHOT_MARGIN, Prospects
 from autoopt.relatives import milder
-from autoopt.terms import Terms
+from autoopt.study.objectives import Terms
 
 TABLE = builders.ROOT / "experiments" / "search_efficiency" / "table.csv"
 OBJECTIVES = ("accuracy", "latency_ms", "compressed_bytes")

@@ -67,10 +67,10 @@ def grow(folder: Path, number: int) -> None:
     """Lay records of other recipes beside those that a study has made."""
     from autoopt.core.recipe import Finetune
     from autoopt.export import load
-    from autoopt.folder import StudyFolder
-    from autoopt.ledger import Ledger
     from autoopt.proposals import Proposals
-    from autoopt.terms import Terms
+    from autoopt.study.folder import StudyFolder
+    from autoopt.study.ledger import Ledger
+    from autoopt.study.objectives import Terms
 
     results = load(folder)
     study = StudyFolder(folder)

@@ -20,9 +20,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
-from autoopt.folder import StudyFolder
 from autoopt.progress import Silent
 from autoopt.search import Search
+from autoopt.study.folder import StudyFolder
 from autoopt.targets.litert_runner import processor
 
 HERE = Path(__file__).resolve().parent

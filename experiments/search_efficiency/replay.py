@@ -41,11 +41,11 @@ from autoopt.core.metrics import Metric
 from autoopt.core.recipe import Finetune, Recipe
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.job_process import Outcome
-from autoopt.folder import StudyFolder
 from autoopt.progress import Silent
 from autoopt.proposals import Proposals, _sampler
 from autoopt.search import Search
-from autoopt.search_options import Strategy
+from autoopt.study.folder import StudyFolder
+from autoopt.study.search_options import Strategy
 from autoopt.targets.litert_runner import processor
 
 STORE = STUDY / "out" / "store"

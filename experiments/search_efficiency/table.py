@@ -18,9 +18,9 @@ from autoopt.core.search_space import SearchSpace
 from autoopt.execution import job_process
 from autoopt.execution.job_graph import plan, probe
 from autoopt.execution.job_process import Workplace
-from autoopt.folder import StudyFolder
 from autoopt.progress import Plain
 from autoopt.search import Search
+from autoopt.study.folder import StudyFolder
 
 HERE = Path(__file__).resolve().parent
 STUDY = HERE / "digits"

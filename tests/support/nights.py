@@ -7,7 +7,7 @@ from autoopt.core.candidate import Candidate
 from autoopt.core.metrics import STANDARD, Measurement, Metric, wilson
 from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
 from autoopt.core.results import Results
-from autoopt.folder import StudyFolder
+from autoopt.study.folder import StudyFolder
 
 METRICS = {"accuracy": Metric(name="accuracy", direction="max", unit="fraction")} | dict(STANDARD)
 HOSTILE = "<script>alert(1)</script>"

@@ -10,7 +10,7 @@ from autoopt.core.candidate import Candidate
 from autoopt.core.metrics import Measurement
 from autoopt.core.recipe import Recipe
 from autoopt.execution.artifact_store import Store
-from autoopt.folder import StudyFolder
+from autoopt.study.folder import StudyFolder
 
 FILE = b"pretend this is a model"
 END = {"name": "image", "shape": [1, 8, 8, 1], "dtype": "int8", "scale": 0.5, "zero_point": -128}

@@ -13,8 +13,8 @@ from autoopt.core.metrics import Measurement
 from autoopt.core.recipe import Recipe
 from autoopt.execution.artifact_store import Store
 from autoopt.export import SavedResults
-from autoopt.folder import StudyFolder
 from autoopt.models.task import Manifest, Split
+from autoopt.study.folder import StudyFolder
 from autoopt.tflite import contents, conversion
 
 CLASSES = ("north west", "north east", "south west", "south east")

@@ -17,14 +17,14 @@ from autoopt.driver import Driver
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.job_graph import Job, Setting
 from autoopt.execution.job_process import Outcome
-from autoopt.folder import StudyConfig, StudyFolder
 from autoopt.foresight import Foresight
-from autoopt.ledger import Ledger
 from autoopt.progress import Silent
 from autoopt.proposals import Proposals
-from autoopt.search_options import Strategy
 from autoopt.spent import Spent
-from autoopt.terms import Terms
+from autoopt.study.folder import StudyConfig, StudyFolder
+from autoopt.study.ledger import Ledger
+from autoopt.study.objectives import Terms
+from autoopt.study.search_options import Strategy
 
 SPACE = {"prune": {"optional": True, "sparsity": {"low": 0.1, "high": 0.9, "step": 0.1}, "frequency": 2}, "scheme": ["float32", "int8"]}  # fmt: skip
 SETTING = Setting(task="task", fingerprint="print", model="model", target=targets.find("host", 1), machine="here")

@@ -11,7 +11,7 @@ from autoopt.core.metrics import STANDARD, Metric
 from autoopt.core.search_space import SearchSpace
 from autoopt.errors import ConfigError
 from autoopt.execution.job_graph import Setting
-from autoopt.folder import StudyConfig
+from autoopt.study.folder import StudyConfig
 from autoopt.targets import Target
 
 TIMED = ("latency_ms", "latency_ratio")

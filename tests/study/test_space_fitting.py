@@ -11,15 +11,15 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoopt import fitting
 from autoopt.compression import stages
 from autoopt.core.recipe import Channels, Finetune, plain
 from autoopt.core.search_space import SearchSpace, bundled, load, parse
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.execution import task_checks
 from autoopt.execution.artifact_store import Store
-from autoopt.fitting import centred, fitted, takes, without_vain_ratios
-from autoopt.folder import StudyFolder
+from autoopt.study import space_fitting
+from autoopt.study.folder import StudyFolder
+from autoopt.study.space_fitting import centred, fitted, takes, without_vain_ratios
 
 layers = tf_keras.layers
 
@@ -175,11 +175,11 @@ def test_a_space_that_the_target_cannot_run_is_refused_with_the_one_to_take(
     (tmp_path / "study.yaml").write_text(f"space: {given}\ntarget: {target}\n")
     config = StudyFolder(tmp_path).config()
     if not hint:
-        fitting.expect_able(config, "study.yaml")
+        space_fitting.expect_able(config, "study.yaml")
         return
     with pytest.raises(
         ConfigError, match=rf"study.yaml: space: the target {target} can run none of .*; use space: {hint}$"
     ):
-        fitting.expect_able(config, "study.yaml")
+        space_fitting.expect_able(config, "study.yaml")
     (tmp_path / "study.yaml").write_text(f"space: {hint}\ntarget: {target}\n")
-    fitting.expect_able(StudyFolder(tmp_path).config(), "study.yaml")
+    space_fitting.expect_able(StudyFolder(tmp_path).config(), "study.yaml")

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from autoopt.execution import job_graph
-from autoopt.folder import StudyConfig, StudyFolder
+from autoopt.study.folder import StudyConfig, StudyFolder
 
 
 def describe(

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 import autoopt
 from autoopt import cli
 from autoopt.errors import ConfigError, TargetUnavailable
-from autoopt.folder import StudyFolder
+from autoopt.study.folder import StudyFolder
 
 SPACE = "space: {scheme: [float32]}\n"
 

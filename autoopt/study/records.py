@@ -26,7 +26,7 @@ from autoopt.core.metrics import METRIC_SHAPE, STANDARD, Metric, expect_outcomes
 from autoopt.core.validation import Shape, expect_present, expect_shape
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.execution.artifact_store import Store
-from autoopt.folder import StudyFolder
+from autoopt.study.folder import StudyFolder
 from autoopt.system.files import write_atomically
 
 T = TypeVar("T")

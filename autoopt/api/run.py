@@ -6,13 +6,13 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from autoopt import records
 from autoopt.core.recipe import Recipe
 from autoopt.core.validation import expect_number, fail
 from autoopt.export import SavedResults, load
-from autoopt.folder import StudyFolder
-from autoopt.folder import hours as in_hours
 from autoopt.progress import Recorder, View, usual
+from autoopt.study import records
+from autoopt.study.folder import StudyFolder
+from autoopt.study.folder import hours as in_hours
 from autoopt.system.files import write_atomically
 
 

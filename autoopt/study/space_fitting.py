@@ -12,9 +12,9 @@ from autoopt.core.parameters import Choice, Knob, Range, Value
 from autoopt.core.recipe import Channels, Finetune
 from autoopt.core.search_space import SearchSpace, bundled
 from autoopt.errors import ConfigError
-from autoopt.folder import StudyConfig
+from autoopt.study.folder import StudyConfig
+from autoopt.study.objectives import narrowed
 from autoopt.targets import Target
-from autoopt.terms import narrowed
 
 GRID = 1000
 """Ratios between 0 and 1 that are looked at where a range of them is continuous."""

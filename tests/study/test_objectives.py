@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from autoopt.errors import ConfigError
-from autoopt.folder import StudyConfig, StudyFolder
-from autoopt.terms import settle
+from autoopt.study.folder import StudyConfig, StudyFolder
+from autoopt.study.objectives import settle
 
 MAE = {"name": "mae", "direction": "min", "unit": ""}
 

@@ -22,7 +22,7 @@ from autoopt.core.reprs import short, typed
 from autoopt.core.search_space import SearchSpace
 from autoopt.core.validation import expect_keys, expect_number, fail, nearest
 from autoopt.errors import ConfigError, TargetUnavailable
-from autoopt.search_options import Strategy
+from autoopt.study.search_options import Strategy
 from autoopt.system.locks import try_lock
 from autoopt.targets import Target
 

@@ -10,9 +10,9 @@ from autoopt.core import budgets, reference_values
 from autoopt.core.candidate import Skipped
 from autoopt.core.recipe import Prune, Recipe
 from autoopt.export import load
-from autoopt.folder import StudyFolder
-from autoopt.ledger import Ledger
-from autoopt.terms import Terms
+from autoopt.study.folder import StudyFolder
+from autoopt.study.ledger import Ledger
+from autoopt.study.objectives import Terms
 
 TERMS = Terms(
     quality=METRICS["accuracy"],

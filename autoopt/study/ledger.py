@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from autoopt import records
 from autoopt.core import reference_values
 from autoopt.core.candidate import Candidate, Skipped
 from autoopt.core.results import Results
-from autoopt.folder import StudyFolder
-from autoopt.records import Header
-from autoopt.terms import Terms
+from autoopt.study import records
+from autoopt.study.folder import StudyFolder
+from autoopt.study.objectives import Terms
+from autoopt.study.records import Header
 
 
 class Ledger:
