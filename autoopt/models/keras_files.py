@@ -6,18 +6,20 @@ import lzma
 import struct
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from autoopt.errors import ConfigError
 from autoopt.models import keras_config
-from autoopt.system import foreign_files
+from autoopt.system import foreign_files, isolation
 
 CODE = "if you trust the file, set allow_code=True (init: --allow-code)"
 DAMAGED = "is damaged or cut short; save or copy it anew"
 CONFIG = "config.json"
 OUTSIDE = "which no model needs: it could be any file of this machine; save the model anew"
+PATIENCE_S, SLOWEST_BYTES_A_S = 60.0, 10e6
+"""A file is damaged whose reading takes longer than this, and so much for its size."""
 FAULTS = (
     OSError, RuntimeError, KeyError, ValueError, TypeError, RecursionError, EOFError, zipfile.BadZipFile, zlib.error,
     lzma.LZMAError, struct.error,
@@ -25,40 +27,63 @@ FAULTS = (
 """What h5py, json and zipfile raise of damaged files."""
 
 
-def check(
-    path: Path, where: str, known: Collection[str] = (), *, allow_code: bool = False, imports: bool = True
-) -> None:
+def check(path: Path, where: str, known: Collection[str] = (), *, allow_code: bool = False) -> bool:
     """Check an `.h5` or `.keras` file.
+
+    It is read in a process of its own: the library that reads HDF5 crashes on some damaged files, and never ends on others.
 
     Args:
         path: of the file.
         where: for messages.
         known: names of classes and functions that the user has given.
         allow_code: what it runs while it is loaded is welcome; where it reads is checked all the same.
-        imports: whether who loads it imports any module that it names; Keras 3 does not.
+
+    Returns:
+        whether it is for Keras 3.
 
     Raises:
         ConfigError: naming what was found, and what to do.
     """
+    foreign_files.expect_regular(path, f"{where}: model", empty=True)
+    longest_s = PATIENCE_S + path.stat().st_size / SLOWEST_BYTES_A_S
+    try:
+        return isolation.call(look, path, where, tuple(known), allow_code=allow_code, longest_s=longest_s)
+    except isolation.Crashed as error:
+        raise ConfigError(f"{where}: model: {path} {DAMAGED} (reading it ended with {error})") from error
+
+
+def look(path: Path, where: str, known: Collection[str], *, allow_code: bool) -> bool:
+    """Look through a file, all of it; see `check`."""
     import h5py  # type: ignore[import-untyped]
 
     begin = f"{where}: model: {path}"
-    foreign_files.expect_regular(path, f"{where}: model", empty=True)
     try:
-        configs = list[Any]()
+        configs, version = list[Any](), ""
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 foreign_files.expect_packed(archive, begin)
                 configs += _packed(archive, begin)
+                version = _version(lambda: json.loads(archive.read("metadata.json"))["keras_version"])
         if h5py.is_hdf5(path):
             with h5py.File(path) as file:
                 _expect_inside(file, begin)
                 configs += _described(file)
+                version = version or _version(lambda: file.attrs["keras_version"])
     except FAULTS as error:
         raise ConfigError(f"{begin} {DAMAGED}") from error
-    for config in configs:
-        if not allow_code and (why := keras_config.unsafe(config, known, imports=imports)) is not None:
+    keras3 = version.startswith("3")
+    for config in configs:  # Keras 2 imports any module that a file names
+        if not allow_code and (why := keras_config.unsafe(config, known, imports=not keras3)) is not None:
             raise ConfigError(f"{begin}: it brings code with it: {why}; {advice(why)}")
+    return keras3
+
+
+def _version(read: Callable[[], Any]) -> str:
+    """The version of Keras that a file names, if it names one."""
+    try:
+        return str(read())
+    except FAULTS:
+        return ""
 
 
 def advice(why: str) -> str:
@@ -103,12 +128,14 @@ def _expect_inside(file: Any, begin: str) -> None:
         if (place := h5py.h5o.get_info(found.id).addr) in seen:
             continue
         seen.add(place)
+        dict(found.attrs)  # read here, where a crash or a loop without end costs nothing
         if isinstance(found, h5py.Dataset):
             _expect_own(found, begin)
             size += found.nbytes
+            foreign_files.expect_room(size, f"{begin} is too large")
+            found[()]
         elif isinstance(found, h5py.Group):
             rest += _children(found, begin)
-    foreign_files.expect_room(size, f"{begin} is too large")
 
 
 def _children(group: Any, begin: str) -> Iterator[Any]:

@@ -189,9 +189,7 @@ def _read(
         saved_models.check(path, where, allow_code=allow_code)
         if not allow_code and (why := saved_models.unsafe_layers(path, known)) is not None:
             return opaque.saved_model(path, f"{why}: only its graph is taken", where, signature, sizes)
-    else:
-        keras_files.check(path, where, known, allow_code=allow_code, imports=not _keras3(path))
-    if path.is_file() and _keras3(path):
+    elif keras_files.check(path, where, known, allow_code=allow_code):
         return keras3.read(str(path), where, custom_objects, allow_code)
     if signature and signature != opaque.DEFAULT:
         return opaque.saved_model(path, f"its signature {signature} is a function, not layers", where, signature, sizes)
@@ -270,21 +268,6 @@ def _expect_model(path: Path, where: str) -> None:
         if damaged:
             raise ConfigError(f"{begin} is damaged or cut short; save or copy it anew")
         raise ConfigError(f"{begin} is no Keras model; expected a .h5, .keras, SavedModel or float32 .tflite")
-
-
-def _keras3(path: Path) -> bool:
-    import h5py
-
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                version = json.loads(archive.read("metadata.json"))["keras_version"]
-        else:
-            with h5py.File(path) as file:
-                version = file.attrs["keras_version"]
-    except keras_files.FAULTS:
-        return False
-    return str(version).startswith("3")
 
 
 def fingerprint(model: Any, code: Mapping[str, Any] | None = None) -> str:

@@ -35,20 +35,27 @@ class Crashed(AutooptError):
     """The process ended without an answer; the text says how."""
 
 
-def call(function: Callable[..., T], *given: Any, say: Callable[[str], None] | None = None, **named: Any) -> T:
+def call(
+    function: Callable[..., T],
+    *given: Any,
+    say: Callable[[str], None] | None = None,
+    longest_s: float = LONGEST_S,
+    **named: Any,
+) -> T:
     """Call a function in a process of its own, whose output goes nowhere.
 
     Args:
         function: at the top level of a module of autoopt.
         given: its arguments, which are pickled, as is what it returns.
         say: told what the function says to its own argument of this name.
+        longest_s: after which it is ended.
         named: its arguments by name.
 
     Returns:
         what the function returned.
 
     Raises:
-        Crashed: if the process ended by a signal, or without an answer, or took more than `LONGEST_S` or nearly all memory.
+        Crashed: if the process ended by a signal, or without an answer, or took more than `longest_s` or nearly all memory.
         TargetUnavailable: if there is no room to start it.
         Exception: what the function raised.
     """
@@ -56,7 +63,7 @@ def call(function: Callable[..., T], *given: Any, say: Callable[[str], None] | N
         with scratch.for_job("isolated") as folder:
             asked = (function.__module__, function.__qualname__, given, named, say is not None)
             (folder / ASKED).write_bytes(pickle.dumps(asked))
-            code = _run(folder, say)
+            code = _run(folder, say, longest_s)
             answer = folder / ANSWER
             if code != 0 or not answer.exists():
                 raise Crashed(_how(code, folder / LOG))
@@ -69,7 +76,7 @@ def call(function: Callable[..., T], *given: Any, say: Callable[[str], None] | N
     return result
 
 
-def _run(folder: Path, say: Callable[[str], None] | None) -> int:
+def _run(folder: Path, say: Callable[[str], None] | None, longest_s: float) -> int:
     """Start the process and wait for it; returns its exit code.
 
     Raises:
@@ -84,7 +91,7 @@ def _run(folder: Path, say: Callable[[str], None] | None) -> int:
         ) as process,
     ):  # fmt: skip
         try:
-            with _limited(process):
+            with _limited(process, longest_s):
                 for line in process.stdout or ():
                     if say is not None:
                         say(json.loads(line))
@@ -94,10 +101,10 @@ def _run(folder: Path, say: Callable[[str], None] | None) -> int:
 
 
 @contextlib.contextmanager
-def _limited(process: subprocess.Popen[str]) -> Iterator[None]:
+def _limited(process: subprocess.Popen[str], longest_s: float) -> Iterator[None]:
     """End a process that takes too long, or so much memory that the system would end another one."""
     over, excess = threading.Event(), []
-    until = time.monotonic() + LONGEST_S
+    until = time.monotonic() + longest_s
     most = psutil.virtual_memory().available - LEFT_BYTES
 
     def watch() -> None:
@@ -107,7 +114,7 @@ def _limited(process: subprocess.Popen[str]) -> Iterator[None]:
                 if taken > most:
                     excess.append(f"more than {most / 1e6:,.0f} MB of memory, which is what is free")
                 elif time.monotonic() > until:
-                    excess.append(f"no answer after {LONGEST_S:,.0f} s")
+                    excess.append(f"no answer after {longest_s:,.0f} s")
             if excess:
                 process.kill()
                 return

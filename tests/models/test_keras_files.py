@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import shutil
+import struct
 import zipfile
 from pathlib import Path
 
@@ -258,6 +259,25 @@ def saved(tmp_path_factory):
     model.save(folder / "m.h5")
     model.save(folder / "m.keras")
     return folder
+
+
+def test_a_file_that_keeps_its_library_busy_for_ever_is_refused(saved, monkeypatch):
+    """A text in the file's heap says that it is 256 bytes longer than it is; HDF5 2.0 then never ends."""
+    content = bytearray((saved / "m.h5").read_bytes())
+    at = content.index(b"GCOL") + 16
+    while True:  # over the heap's objects: index, references, size, text
+        number, _, _, size = struct.unpack_from("<HHIQ", content, at)
+        following = at + 16 + -(-size // 8) * 8
+        if struct.unpack_from("<H", content, following)[0] == 0:
+            break
+        at = following
+    assert number > 1
+    struct.pack_into("<Q", content, at + 8, size + 256)
+    path = saved / "endless.h5"
+    path.write_bytes(content)
+    monkeypatch.setattr(keras_files, "PATIENCE_S", 3.0)
+    with pytest.raises(ConfigError, match=r"endless.h5 is damaged .*reading it ended with no answer after 3 s"):
+        keras_files.check(path, "task")
 
 
 @settings(max_examples=40, deadline=None)
