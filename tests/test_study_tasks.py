@@ -8,7 +8,7 @@ import pytest
 import autoopt
 from autoopt.core.candidate import Candidate
 from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
-from autoopt.progress import Silent
+from autoopt.search.progress import Silent
 
 pytestmark = pytest.mark.slow
 STUDY = "space: {prune: {sparsity: 0.5}, scheme: [float32, int8, qat_int8]}\nslots: 2\nconfirm: false\ntarget: %s\n"

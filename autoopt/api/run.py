@@ -9,7 +9,7 @@ from typing import Any
 from autoopt.core.recipe import Recipe
 from autoopt.core.validation import expect_number, fail
 from autoopt.export import SavedResults, load
-from autoopt.progress import Recorder, View, usual
+from autoopt.search.progress import Recorder, View, usual
 from autoopt.study import records
 from autoopt.study.folder import StudyFolder
 from autoopt.study.folder import hours as in_hours
@@ -36,7 +36,7 @@ def run(
         scheduler: address of a running Dask scheduler; by default jobs run on this machine.
         store: folder of the store in place of `out/store`; on a cluster one that all machines see.
         view: shows progress; by default it is shown in a notebook and in IPython, and nothing elsewhere. With
-            `autoopt.progress.Plain()` there is a line for everything that happens, with `Silent()` nothing anywhere.
+            `autoopt.search.progress.Plain()` there is a line for everything that happens, with `Silent()` nothing anywhere.
         recipes: make just these, even from outside the space, instead of searching.
         target: where to measure, in place of the study's own.
 
@@ -79,7 +79,7 @@ def confirm(
 def _search(study: str | os.PathLike[str], target: str | None, view: View | None, **settings: Any) -> SavedResults:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "IProgress not found")  # by what optuna brings, in a notebook without widgets
-        from autoopt.search import Search
+        from autoopt.search.search import Search
 
     _check(**settings)
     if settings["hours"] is not None:

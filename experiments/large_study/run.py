@@ -67,7 +67,7 @@ def grow(folder: Path, number: int) -> None:
     """Lay records of other recipes beside those that a study has made."""
     from autoopt.core.recipe import Finetune
     from autoopt.export import load
-    from autoopt.proposals import Proposals
+    from autoopt.search.sampler import Proposals
     from autoopt.study.folder import StudyFolder
     from autoopt.study.ledger import Ledger
     from autoopt.study.objectives import Terms

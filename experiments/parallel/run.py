@@ -20,8 +20,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
-from autoopt.progress import Silent
-from autoopt.search import Search
+from autoopt.search.progress import Silent
+from autoopt.search.search import Search
 from autoopt.study.folder import StudyFolder
 from autoopt.targets.litert_runner import processor
 

@@ -15,7 +15,7 @@ import autoopt
 from autoopt.core.candidate import Candidate
 from autoopt.core.formatting import duration
 from autoopt.export import SavedResults
-from autoopt.progress import Plain
+from autoopt.search.progress import Plain
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

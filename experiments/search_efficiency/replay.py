@@ -41,9 +41,9 @@ from autoopt.core.metrics import Metric
 from autoopt.core.recipe import Finetune, Recipe
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.job_process import Outcome
-from autoopt.progress import Silent
-from autoopt.proposals import Proposals, _sampler
-from autoopt.search import Search
+from autoopt.search.progress import Silent
+from autoopt.search.sampler import Proposals, _sampler
+from autoopt.search.search import Search
 from autoopt.study.folder import StudyFolder
 from autoopt.study.search_options import Strategy
 from autoopt.targets.litert_runner import processor

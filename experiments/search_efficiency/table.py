@@ -18,8 +18,8 @@ from autoopt.core.search_space import SearchSpace
 from autoopt.execution import job_process
 from autoopt.execution.job_graph import plan, probe
 from autoopt.execution.job_process import Workplace
-from autoopt.progress import Plain
-from autoopt.search import Search
+from autoopt.search.progress import Plain
+from autoopt.search.search import Search
 from autoopt.study.folder import StudyFolder
 
 HERE = Path(__file__).resolve().parent

@@ -20,7 +20,7 @@ import autoopt
 from autoopt.core.candidate import Candidate
 from autoopt.core.recipe import SCHEMES, Channels, Cluster, Finetune, Prune, Quantize, Recipe
 from autoopt.export import SavedResults
-from autoopt.progress import Plain
+from autoopt.search.progress import Plain
 from autoopt.targets.litert_runner import processor
 
 HERE = Path(__file__).resolve().parent

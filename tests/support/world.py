@@ -8,19 +8,19 @@ from typing import Any
 from builders import METRICS, measured
 
 from autoopt import targets
-from autoopt.agenda import Agenda
 from autoopt.core import budgets
 from autoopt.core.candidate import Candidate
 from autoopt.core.recipe import Finetune, Recipe
 from autoopt.core.search_space import parse
-from autoopt.driver import Driver
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.job_graph import Job, Setting
 from autoopt.execution.job_process import Outcome
-from autoopt.foresight import Foresight
-from autoopt.progress import Silent
-from autoopt.proposals import Proposals
-from autoopt.spent import Spent
+from autoopt.search.agenda import Agenda
+from autoopt.search.driver import Driver
+from autoopt.search.early_stopping import Foresight
+from autoopt.search.progress import Silent
+from autoopt.search.sampler import Proposals
+from autoopt.search.time_accounting import Spent
 from autoopt.study.folder import StudyConfig, StudyFolder
 from autoopt.study.ledger import Ledger
 from autoopt.study.objectives import Terms

@@ -13,7 +13,7 @@ from autoopt.execution.artifact_store import Store
 from autoopt.execution.job_graph import Gate, Plan, Setting
 from autoopt.execution.job_process import Outcome
 from autoopt.models import loading
-from autoopt.prospects import Point, Prospects, Verdict
+from autoopt.search.bounds import Point, Prospects, Verdict
 from autoopt.study.objectives import Terms
 from autoopt.study.search_options import Strategy
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from autoopt import identity, targets
+from autoopt import targets
 from autoopt.errors import ConfigError
 from autoopt.execution.job_graph import Setting
-from autoopt.identity import Identity
+from autoopt.search import identity
+from autoopt.search.identity import Identity
 from autoopt.study import records
 from autoopt.study.folder import StudyFolder
 

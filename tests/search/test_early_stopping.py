@@ -10,7 +10,7 @@ import pytest
 import tinystudy as tiny
 
 import autoopt
-from autoopt import foresight, prospects, targets, words
+from autoopt import targets, words
 from autoopt.core import json_text
 from autoopt.core.candidate import Candidate
 from autoopt.core.metrics import STANDARD, Measurement, Metric
@@ -19,9 +19,10 @@ from autoopt.execution import job_graph
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.job_graph import Setting
 from autoopt.export import SavedResults
-from autoopt.foresight import Foresight
-from autoopt.progress import Silent, Snapshot, Spending
-from autoopt.strategy import siblings
+from autoopt.search import bounds, early_stopping
+from autoopt.search.early_stopping import Foresight
+from autoopt.search.initial_design import siblings
+from autoopt.search.progress import Silent, Snapshot, Spending
 from autoopt.study import records
 from autoopt.study.objectives import Terms
 from autoopt.study.search_options import Strategy
@@ -65,7 +66,7 @@ class Told(Silent):
 def probing() -> Iterator[None]:
     """A tiny model trains faster than it is probed: have it probed all the same."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(foresight, "PROBE_PAYS", 0.0)
+        patch.setattr(early_stopping, "PROBE_PAYS", 0.0)
         yield
 
 
@@ -198,10 +199,10 @@ def done(number: int, final: float, first: float, epoch_s: float = 10.0) -> Cand
     )
 
 
-DONE = [done(i, 0.9, 0.85) for i in range(prospects.ENOUGH)]
+DONE = [done(i, 0.9, 0.85) for i in range(bounds.ENOUGH)]
 
 
-def at_first_gate(tmp_path: Path, score: float, **use: bool) -> prospects.Verdict | None:
+def at_first_gate(tmp_path: Path, score: float, **use: bool) -> bounds.Verdict | None:
     store = Store(tmp_path)
     found = knowing(store, *DONE, **use)
     plan = job_graph.plan(RECIPE, SETTING, begin=True)

@@ -11,7 +11,7 @@ from autoopt.core.metrics import STANDARD
 from autoopt.core.recipe import Finetune
 from autoopt.core.search_space import SearchSpace, parse
 from autoopt.errors import ConfigError
-from autoopt.proposals import Proposals
+from autoopt.search.sampler import Proposals
 from autoopt.study.folder import SAMPLERS
 
 SPACE = {

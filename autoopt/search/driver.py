@@ -9,20 +9,20 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
-from autoopt import assemble, confirmation, foregone
-from autoopt.agenda import Agenda
-from autoopt.candidate_run import CandidateRun, State
 from autoopt.core.candidate import Candidate, Skipped
 from autoopt.core.formatting import duration
 from autoopt.errors import CandidateFailed, ConfigError, TargetUnavailable
 from autoopt.execution import job_graph
 from autoopt.execution.job_graph import Gate, Job
 from autoopt.execution.job_process import Outcome
-from autoopt.progress import View
-from autoopt.proposals import Proposal
-from autoopt.prospects import CHEAP, Verdict
-from autoopt.spent import Spent
-from autoopt.stopping import ALL_DONE, CONFIRMED, EXHAUSTED, INTERRUPTED, TIME_IS_UP, Kind, Reason
+from autoopt.search import candidate_builder, confirmation, known_failures
+from autoopt.search.agenda import Agenda
+from autoopt.search.bounds import CHEAP, Verdict
+from autoopt.search.candidate_run import CandidateRun, State
+from autoopt.search.progress import View
+from autoopt.search.sampler import Proposal
+from autoopt.search.stopping import ALL_DONE, CONFIRMED, EXHAUSTED, INTERRUPTED, TIME_IS_UP, Kind, Reason
+from autoopt.search.time_accounting import Spent
 from autoopt.study.ledger import Ledger
 
 TICK_S = 0.25
@@ -215,7 +215,7 @@ class Driver:
         if refused := self.setting.target.refuses(recipe.scheme, recipe.quantize):
             return "target", refused
         if recipe.trains and not self.agenda.recipes:
-            return foregone.failure(recipe, self.ledger.candidates.values(), self.groups)
+            return known_failures.failure(recipe, self.ledger.candidates.values(), self.groups)
         return None
 
     def _make(self, run: CandidateRun) -> None:
@@ -289,7 +289,7 @@ class Driver:
             return
         p = run.proposal
         try:
-            candidate = assemble.candidate(
+            candidate = candidate_builder.candidate(
                 p.number,
                 recipe,
                 p.origin,
@@ -330,7 +330,7 @@ class Driver:
             self._end(run, State.LEFT)
             raise CandidateFailed(stage, f"the baseline itself ({p.recipe.label()}) can't be measured: {reason}")
         outcomes = run.outcomes.values()
-        candidate = assemble.failed(p.number, p.recipe, p.origin, outcomes, stage=stage, reason=reason)
+        candidate = candidate_builder.failed(p.number, p.recipe, p.origin, outcomes, stage=stage, reason=reason)
         self._finish(run, candidate, State.FAILED)
 
     def _finish(self, run: CandidateRun, candidate: Candidate, end: State) -> None:
@@ -490,12 +490,12 @@ class Driver:
         """
         if (reference := self.agenda.reference()) is not None:
             for candidate in self.ledger.candidates.values():
-                rescaled = assemble.rescaled(candidate, reference, flag)
+                rescaled = candidate_builder.rescaled(candidate, reference, flag)
                 self.ledger.keep(dataclasses.replace(rescaled, confirmation=None) if flag else rescaled)
             self.agenda.learnt()
 
     def _confirmed(self, run: CandidateRun) -> None:
-        candidate = assemble.confirmed(
+        candidate = candidate_builder.confirmed(
             self.ledger.candidates[run.number],
             plan=run.plan,
             store=self.store,

@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from world import SPACE, Told, World, plain, run, study, usual_accuracy
 
-from autoopt import driver as module
-from autoopt.candidate_run import MOVES, CandidateRun, State
 from autoopt.core.recipe import Finetune, Prune, Recipe
-from autoopt.driver import KILLED_WAITS_S, MOST_KILLS, Driver
 from autoopt.errors import CandidateFailed, ConfigError, TargetUnavailable
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.job_graph import Job
-from autoopt.proposals import Proposal
-from autoopt.stopping import INTERRUPTED, Kind
+from autoopt.search import driver as module
+from autoopt.search.candidate_run import MOVES, CandidateRun, State
+from autoopt.search.driver import KILLED_WAITS_S, MOST_KILLS, Driver
+from autoopt.search.sampler import Proposal
+from autoopt.search.stopping import INTERRUPTED, Kind
 from autoopt.study.search_options import Strategy
 
 NOTHING_CLEVER = Strategy(siblings=False, corners=False, skipping=False, halving=False)
@@ -131,7 +131,7 @@ def test_a_budget_that_nothing_meets_ends_the_search(folder: Path, store: Store)
     space = SPACE | {"prune": {"sparsity": {"low": 0.01, "high": 0.9, "step": 0.01}, "frequency": 2}}
     driver = study(folder, World(store), space=space, limits=["compressed_bytes <= 2 KB"], trials=300)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("autoopt.foresight.PROBE_PAYS", 0.0)
+        patch.setattr("autoopt.search.early_stopping.PROBE_PAYS", 0.0)
         found = run(driver)
     assert driver.reason is not None
     assert driver.reason.kind == Kind.HOPELESS
@@ -203,7 +203,7 @@ def test_a_failed_baseline_that_an_earlier_version_kept_is_made_again(folder: Pa
     driver.agenda.is_baseline = lambda recipe: False  # type: ignore[method-assign]
     driver.take_up()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("autoopt.driver.Driver._fill", lambda self: None)
+        patch.setattr("autoopt.search.driver.Driver._fill", lambda self: None)
         proposal = driver.agenda.proposals
         proposal.enqueue(Recipe(), "baseline")
         driver._launch(driver.agenda.next({}))  # type: ignore[arg-type]

@@ -14,24 +14,24 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from autoopt import foregone, identity
-from autoopt.agenda import Agenda
 from autoopt.core.candidate import Candidate
 from autoopt.core.recipe import Finetune, Recipe
-from autoopt.driver import TICK_S, Driver
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.execution import job_graph
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.dask_engine import Engine, default_job_bytes, default_slots
 from autoopt.execution.job_graph import Setting
 from autoopt.execution.job_process import Outcome, Workplace
-from autoopt.foresight import Foresight
-from autoopt.identity import Identity
-from autoopt.interrupts import two_steps
-from autoopt.progress import Snapshot, View
-from autoopt.proposals import Proposals, one_line_errors
-from autoopt.spent import Spent
-from autoopt.stopping import CONFIRMED, INTERRUPTED, Reason
+from autoopt.search import identity, known_failures
+from autoopt.search.agenda import Agenda
+from autoopt.search.driver import TICK_S, Driver
+from autoopt.search.early_stopping import Foresight
+from autoopt.search.identity import Identity
+from autoopt.search.interrupts import two_steps
+from autoopt.search.progress import Snapshot, View
+from autoopt.search.sampler import Proposals, one_line_errors
+from autoopt.search.stopping import CONFIRMED, INTERRUPTED, Reason
+from autoopt.search.time_accounting import Spent
 from autoopt.study import objectives, provenance, records, space_fitting
 from autoopt.study.folder import StudyConfig, StudyFolder
 from autoopt.study.ledger import Ledger
@@ -233,7 +233,7 @@ class Search:
 
     def _baseline_done(self) -> None:
         self._write_header()
-        if refused := foregone.refusal(self.config.space, self.setting.target):
+        if refused := known_failures.refusal(self.config.space, self.setting.target):
             self.view.note(refused)
 
     def _write_header(self) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from autoopt.core.candidate import Candidate
 from autoopt.core.recipe import Channels, Cluster, Finetune, Prune, Quantize, Recipe
-from autoopt.foregone import failure
+from autoopt.search.known_failures import failure
 
 REASON = "TensorFlow can't convert to int16x8: no kernel for it"
 """Of a model's graph."""

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from builders import METRICS, measured
 
-from autoopt import assemble, words
+from autoopt import words
 from autoopt.core.candidate import Candidate
 from autoopt.core.metrics import INTERVAL, RANGE, Measurement
 from autoopt.core.recipe import Recipe
+from autoopt.search import candidate_builder
 
 PROCESSES = [[[(ns // 2, ns)] * 5] for ns in (2_000_000, 2_020_000, 1_980_000, 2_010_000, 1_990_000)]
 """Of five processes, a round of pairs: a file that takes half as long as the reference, which itself is not so steady."""
@@ -30,7 +31,7 @@ def assembled(latency: list[Any], memory: list[int], reference: Candidate | None
         "store": SimpleNamespace(get=lambda key: json.dumps(recorded[key]).encode()),
         "setting": SimpleNamespace(target=target, threads=1),
     }
-    return assemble.candidate(
+    return candidate_builder.candidate(
         0 if reference is None else 1, Recipe(), "search", [], quality="accuracy", reference=reference, **values
     )
 
@@ -57,7 +58,7 @@ def test_rescaled_milliseconds_carry_it_too() -> None:
         return Candidate(number=number, recipe=Recipe(), measurements={"latency_ratio": exact, "latency_ms": ms})
 
     reference, other = at(0, 1.0, 1.8, 2.0, 2.2), at(1, 0.5, 3.9, 4.0, 4.1)
-    in_ms = assemble.rescaled(other, reference).measurements["latency_ms"]
+    in_ms = candidate_builder.rescaled(other, reference).measurements["latency_ms"]
     assert (in_ms.low, in_ms.value, in_ms.high) == pytest.approx((0.9, 1.0, 1.1))
 
 

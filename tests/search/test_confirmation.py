@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from random_studies import studies
 
-from autoopt.confirmation import EXACT_TIE, NEAR_TIES, choose, left, surely_beats
 from autoopt.core.candidate import Confirmation
 from autoopt.core.metrics import pack_outcomes
+from autoopt.search.confirmation import EXACT_TIE, NEAR_TIES, choose, left, surely_beats
 
 OBJECTIVES = ("accuracy", "latency_ms")
 

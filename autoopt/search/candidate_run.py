@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from autoopt.execution.job_graph import Gate, Job, Plan
 from autoopt.execution.job_process import Outcome
-from autoopt.proposals import Proposal
+from autoopt.search.sampler import Proposal
 
 NOTHING = Plan(jobs=(), file="", results={})
 """Plan without jobs, for recipes that are not begun."""

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoopt import strategy
 from autoopt.core.parameters import Choice, Range
 from autoopt.core.recipe import SCHEMES, Channels, Cluster, Finetune, Prune, Quantize, Recipe
 from autoopt.core.search_space import SearchSpace, parse
-from autoopt.strategy import PATIENCE, Waiting, next_of
+from autoopt.search import initial_design
+from autoopt.search.initial_design import PATIENCE, Waiting, next_of
 
 DEFAULTS = Finetune()
 FULL = {
@@ -25,40 +25,47 @@ def space(**changes: object) -> SearchSpace:
 
 def test_siblings_share_the_training_and_nothing_else_differs() -> None:
     recipe = Recipe(prune=Prune(sparsity=0.5), cluster=Cluster(number=8), scheme="qat_int8", seed=3)
-    found = strategy.siblings(recipe, ["float32", "int8"])
+    found = initial_design.siblings(recipe, ["float32", "int8"])
     assert [r.scheme for r in found] == ["float32", "int8"]
     assert {(r.prune, r.cluster, r.finetune, r.seed) for r in found} == {
         (recipe.prune, recipe.cluster, recipe.finetune, 3)
     }
-    assert [r.scheme for r in strategy.siblings(found[0], ["float32", "int8"])] == ["int8"]
+    assert [r.scheme for r in initial_design.siblings(found[0], ["float32", "int8"])] == ["int8"]
 
 
 def test_siblings_are_quantized_as_the_space_or_the_recipe_says() -> None:
     recipe = Recipe(channels=Channels(ratio=0.5))
     by_space = space(quantize={"keep": [2, 3, 4], "granularity": "tensor"}).quantize
     assert by_space == Quantize(keep=3, granularity="tensor")
-    [plain, whole] = strategy.siblings(recipe, ["dynamic", "int8"], by_space)
+    [plain, whole] = initial_design.siblings(recipe, ["dynamic", "int8"], by_space)
     assert (plain.quantize, whole.quantize) == (None, by_space)
     own = Recipe(channels=Channels(ratio=0.5), scheme="int8", quantize=Quantize(keep=1))
-    assert [r.quantize for r in strategy.siblings(own, ["float32", "int8_io"], by_space)] == [None, Quantize(keep=1)]
+    assert [r.quantize for r in initial_design.siblings(own, ["float32", "int8_io"], by_space)] == [
+        None,
+        Quantize(keep=1),
+    ]
 
 
 def test_corners_remove_channels_at_both_ends() -> None:
     wide = space(channels={"ratio": [0.25, 0.5, 0.75]})
-    centre, smallest, mildest = strategy.corners(wide, list(FULL["scheme"]), DEFAULTS)  # type: ignore[arg-type]
+    centre, smallest, mildest = initial_design.corners(wide, list(FULL["scheme"]), DEFAULTS)  # type: ignore[arg-type]
     assert (centre.channels, smallest.channels) == (Channels(ratio=0.5), Channels(ratio=0.75))
     assert (mildest.channels, mildest.prune) == (None, None)
     only = space(channels={"ratio": [0.25, 0.75]}, prune=None, cluster=None)
-    assert [r.channels.ratio for r in strategy.corners(only, ["int8"], DEFAULTS) if r.channels] == [0.75, 0.75, 0.25]
+    assert [r.channels.ratio for r in initial_design.corners(only, ["int8"], DEFAULTS) if r.channels] == [
+        0.75,
+        0.75,
+        0.25,
+    ]
 
 
 @pytest.mark.parametrize("scheme", ["float32", "int8", "qat_int8"])
 def test_what_was_trained_for_its_own_scheme_alone_has_no_siblings(scheme: str) -> None:
-    assert strategy.siblings(Recipe(scheme=scheme), ["float32", "int8"]) == []
+    assert initial_design.siblings(Recipe(scheme=scheme), ["float32", "int8"]) == []
 
 
 def test_corners_are_the_centre_and_the_ends_of_the_space() -> None:
-    centre, smallest, mildest = strategy.corners(space(), list(FULL["scheme"]), DEFAULTS, seed=5)  # type: ignore[arg-type]
+    centre, smallest, mildest = initial_design.corners(space(), list(FULL["scheme"]), DEFAULTS, seed=5)  # type: ignore[arg-type]
     assert smallest.prune is not None
     assert smallest.cluster is not None
     assert (smallest.prune.sparsity, smallest.cluster.number, smallest.scheme) == (0.8, 8, "int8")
@@ -75,24 +82,24 @@ def test_corners_are_the_centre_and_the_ends_of_the_space() -> None:
 
 
 def test_without_clusters_the_mildest_end_prunes_least() -> None:
-    _, _, mildest = strategy.corners(space(cluster=None), ["float32", "int8"], DEFAULTS)
+    _, _, mildest = initial_design.corners(space(cluster=None), ["float32", "int8"], DEFAULTS)
     assert mildest.prune is not None
     assert mildest.prune.sparsity == 0.3
 
 
 def test_corners_keep_to_what_the_target_runs() -> None:
-    assert {r.scheme for r in strategy.corners(space(), ["dynamic"], DEFAULTS)} == {"dynamic"}
-    assert strategy.corners(space(), [], DEFAULTS) == []
+    assert {r.scheme for r in initial_design.corners(space(), ["dynamic"], DEFAULTS)} == {"dynamic"}
+    assert initial_design.corners(space(), [], DEFAULTS) == []
 
 
 def test_a_space_without_training_has_no_corners() -> None:
-    assert strategy.corners(space(prune=None, cluster=None, finetune=None), ["float32", "int8"], DEFAULTS) == []
+    assert initial_design.corners(space(prune=None, cluster=None, finetune=None), ["float32", "int8"], DEFAULTS) == []
 
 
 @given(st.sampled_from([None, FULL["prune"], {"sparsity": [0.5]}]), st.sampled_from([None, FULL["cluster"]]))
 def test_corners_lie_inside_the_space(prune: object, cluster: object) -> None:
     here = space(prune=prune, cluster=cluster)
-    for recipe in strategy.corners(here, [n for n in SCHEMES if n in here.knobs["scheme"]], DEFAULTS):
+    for recipe in initial_design.corners(here, [n for n in SCHEMES if n in here.knobs["scheme"]], DEFAULTS):
         assert here.parameters(recipe, DEFAULTS) is not None
 
 

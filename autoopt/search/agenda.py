@@ -3,15 +3,15 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from autoopt import foregone, strategy
 from autoopt.core.candidate import Candidate, Skipped
 from autoopt.core.recipe import SCHEMES, Finetune, Recipe
 from autoopt.errors import ConfigError
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.job_graph import Setting
-from autoopt.foresight import Foresight
-from autoopt.proposals import Proposal, Proposals
-from autoopt.strategy import Waiting
+from autoopt.search import initial_design, known_failures
+from autoopt.search.early_stopping import Foresight
+from autoopt.search.initial_design import Waiting
+from autoopt.search.sampler import Proposal, Proposals
 from autoopt.study.folder import StudyConfig
 from autoopt.study.ledger import Ledger
 
@@ -149,7 +149,7 @@ class Agenda:
         schemes = dict.fromkeys([self.setting.target.reference, *self.schemes(post_training=True)])
         self.enqueue((Recipe(scheme=name, seed=self.config.seed) for name in schemes), "scheme")
         if self.config.search.corners:
-            found = strategy.corners(self.config.space, self.schemes(), self.defaults, self.config.seed)
+            found = initial_design.corners(self.config.space, self.schemes(), self.defaults, self.config.seed)
             self.enqueue(found, "corner")
 
     def enqueue_siblings(self, candidate: Candidate) -> None:
@@ -164,13 +164,13 @@ class Agenda:
 
     def siblings(self, recipe: Recipe) -> list[Recipe]:
         """Recipes that share all of its training."""
-        return strategy.siblings(recipe, self.schemes(post_training=True), self.config.space.quantize)
+        return initial_design.siblings(recipe, self.schemes(post_training=True), self.config.space.quantize)
 
     def schemes(self, *, post_training: bool = False) -> list[str]:
         """The space's schemes that the target runs, without those that failed on this model for good."""
         known = self.ledger.candidates
         if self._able is None or self._able[0] is not known:  # asked for each of thousands of candidates
-            self._able = known, foregone.schemes(self.config.space, self.setting.target, known.values())
+            self._able = known, known_failures.schemes(self.config.space, self.setting.target, known.values())
         return [name for name in self._able[1] if not (post_training and SCHEMES[name].qat)]
 
     def enqueue(self, recipes: Iterable[Recipe], origin: str) -> None:
@@ -202,7 +202,7 @@ class Agenda:
         idle = (s for number, s in self.ledger.skipped.items() if number not in running)
         if not self.recipes and (revived := self.foresight.revived(idle)) is not None:
             return Proposal.again(revived)
-        most = strategy.POOL if self.config.search.sharing and 0 in self.ledger.candidates else 1
+        most = initial_design.POOL if self.config.search.sharing and 0 in self.ledger.candidates else 1
         while len(self._pool) < most and self.room(len(running)) and not self._dry:
             proposal = self.proposals.ask(self.seen, self._free_number())
             if proposal is None:
@@ -214,7 +214,9 @@ class Agenda:
             self._pool.append(Waiting(proposal=proposal))
         if not self._pool:
             return None
-        chosen, self._pool = strategy.next_of(self._pool, lambda proposal: self.foresight.share_left(proposal.recipe))
+        chosen, self._pool = initial_design.next_of(
+            self._pool, lambda proposal: self.foresight.share_left(proposal.recipe)
+        )
         return chosen
 
     def _free_number(self) -> int:

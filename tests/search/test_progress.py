@@ -10,10 +10,10 @@ from builders import candidate as made
 from builders import results as made_results
 from rich.console import Console
 
-from autoopt import progress
 from autoopt.core.formatting import duration
 from autoopt.core.metrics import STANDARD, Metric
-from autoopt.progress import Live, Notebook, Plain, Recorder, Silent, Snapshot, describe, summary, usual
+from autoopt.search import progress
+from autoopt.search.progress import Live, Notebook, Plain, Recorder, Silent, Snapshot, describe, summary, usual
 
 VALUES = {"accuracy": 0.9, "latency_ms": 0.5, "compressed_bytes": 1000.0}
 METRICS = {"accuracy": Metric(name="accuracy", direction="max", unit="fraction"), **STANDARD}

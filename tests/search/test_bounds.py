@@ -15,8 +15,8 @@ from autoopt.core import budgets as budget_syntax
 from autoopt.core.candidate import Candidate
 from autoopt.core.hypervolume import non_dominated
 from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
-from autoopt.prospects import ENOUGH, ONE_SHOT_MARGIN, Prospects
-from autoopt.relatives import milder
+from autoopt.search.bounds import ENOUGH, ONE_SHOT_MARGIN, Prospects
+from autoopt.search.relatives import milder
 from autoopt.study.objectives import Terms
 
 TABLE = builders.ROOT / "experiments" / "search_efficiency" / "table.csv"

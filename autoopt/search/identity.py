@@ -14,7 +14,7 @@ from autoopt.core import json_text
 from autoopt.errors import ConfigError
 from autoopt.execution import job_graph
 from autoopt.execution.job_graph import Setting
-from autoopt.proposals import Proposals
+from autoopt.search.sampler import Proposals
 from autoopt.study import records
 from autoopt.study.folder import StudyFolder
 from autoopt.study.records import Header

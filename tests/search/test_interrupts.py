@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from autoopt.errors import TargetUnavailable
-from autoopt.interrupts import two_steps
+from autoopt.search.interrupts import two_steps
 
 
 class Run:
@@ -67,7 +67,7 @@ def test_a_signal_that_was_ignored_stays_so() -> None:
 
 def test_a_closed_terminal_is_not_written_to(tmp_path: Path) -> None:
     """A real terminal, closed: the system signals its processes, and what they say afterwards must not fail."""
-    code = "import sys, time\nfrom autoopt.interrupts import two_steps\n"
+    code = "import sys, time\nfrom autoopt.search.interrupts import two_steps\n"
     code += "try:\n  with two_steps(lambda: True):\n    print('ready', flush=True); time.sleep(30)\n"
     code += "except Exception as e:\n  print(e, file=sys.stderr, flush=True); open(sys.argv[1], 'w').write(str(e))\n"
     told = tmp_path / "told"

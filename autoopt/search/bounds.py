@@ -18,7 +18,7 @@ import numpy as np
 from autoopt.core import reference_values
 from autoopt.core.candidate import Candidate
 from autoopt.core.recipe import Recipe
-from autoopt.relatives import Relatives
+from autoopt.search.relatives import Relatives
 from autoopt.study.objectives import Terms
 
 ONE_SHOT_MARGIN = 0.2
