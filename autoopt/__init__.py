@@ -28,8 +28,8 @@ _HOMES = {
     "Results": "core.results",
     "QualityMetric": "models.task",
     "Task": "models.task",
-    "verdicts": "guard",
-    "compare": "comparison",
+    "verdicts": "reporting.ablation",
+    "compare": "reporting.comparison",
     "verify": "verification",
     "confirm": "api.run",
     "load": "export",
@@ -40,7 +40,6 @@ __all__ = [*_HOMES, "__version__"]
 if TYPE_CHECKING:
     from autoopt.api.run import confirm as confirm
     from autoopt.api.run import run as run
-    from autoopt.comparison import compare as compare
     from autoopt.core.candidate import Candidate as Candidate
     from autoopt.core.metrics import Measurement as Measurement
     from autoopt.core.metrics import Metric as Metric
@@ -55,9 +54,10 @@ if TYPE_CHECKING:
     from autoopt.errors import ConfigError as ConfigError
     from autoopt.errors import TargetUnavailable as TargetUnavailable
     from autoopt.export import load as load
-    from autoopt.guard import verdicts as verdicts
     from autoopt.models.task import QualityMetric as QualityMetric
     from autoopt.models.task import Task as Task
+    from autoopt.reporting.ablation import verdicts as verdicts
+    from autoopt.reporting.comparison import compare as compare
     from autoopt.verification import verify as verify
 
 

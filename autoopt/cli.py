@@ -117,14 +117,15 @@ def status(study: Path) -> None:
     """Say how far a study is, and what failed."""
     from collections import Counter
 
-    from autoopt import terminal, words
+    from autoopt import terminal
+    from autoopt.reporting import wording
 
     results = _load(study)
     counts, running = Counter(results.statuses().values()), results.folder.driver()
     if not wants_json():
         terminal.print_status(results, counts, running)
         return
-    failures = [{"stage": s, "reason": r, "count": len(names)} for s, r, names in words.failures(results)]
+    failures = [{"stage": s, "reason": r, "count": len(names)} for s, r, names in wording.failures(results)]
     plain = {"study": results.study, "running": running, "counts": counts, "failures": failures}
     screen.give(json.dumps(plain | {"time": results.provenance.get("time", {})}))
 
@@ -164,7 +165,8 @@ def front(
 @budget_options
 def pick(study: Path, ask: bool, budgets: tuple[str, ...], no_budget: bool, **short_forms: str | None) -> None:
     """Recommend one candidate inside the budgets (the study's own if none is given)."""
-    from autoopt import questions, words
+    from autoopt import questions
+    from autoopt.reporting import wording
 
     results = _load(study)
     if ask:
@@ -173,7 +175,7 @@ def pick(study: Path, ask: bool, budgets: tuple[str, ...], no_budget: bool, **sh
     chosen = results.pick_within(limits)
     _print_pick(results, chosen, limits)
     if ask and chosen.candidate is not None and not wants_json():
-        screen.say(f"\n{words.export_command(results, chosen.candidate)}")
+        screen.say(f"\n{wording.export_command(results, chosen.candidate)}")
     if chosen.candidate is None:
         raise SystemExit(1)
 
@@ -183,7 +185,8 @@ def pick(study: Path, ask: bool, budgets: tuple[str, ...], no_budget: bool, **sh
 @click.argument("candidates", nargs=-1, required=True, metavar="A B [C D]")
 def compare(study: Path, candidates: tuple[str, ...]) -> None:
     """Print two to four candidates side by side, each against the first (numbers, such as 3 7)."""
-    from autoopt import comparison, terminal
+    from autoopt import terminal
+    from autoopt.reporting import comparison
 
     found = comparison.compare(_load(study), candidates)
     if wants_json():
@@ -281,8 +284,8 @@ def verify(folder: Path) -> None:
 @click.option("--svg", type=PATH, help="Likewise, sharp at any size.")
 def report(study: Path, to: Path | None, png: Path | None, svg: Path | None) -> None:
     """Write the HTML report, one file that needs nothing else, or a picture of the front."""
-    from autoopt import pictures
-    from autoopt import report as reports
+    from autoopt.reporting import image_export
+    from autoopt.reporting import report as reports
 
     results = _load(study)
     written = {"png": png, "svg": svg, "report": to if to or png or svg else results.folder.report}
@@ -291,7 +294,7 @@ def report(study: Path, to: Path | None, png: Path | None, svg: Path | None) -> 
         if kind == "report":
             reports.write(results, path)
         else:
-            pictures.write(results, path, kind)
+            image_export.write(results, path, kind)
     texts = {kind: str(path) for kind, path in made.items()}
     if wants_json():
         screen.give(json.dumps(texts))

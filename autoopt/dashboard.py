@@ -23,15 +23,15 @@ import plotly.graph_objects as go
 from dash import Input, Output, State, dcc, html
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from autoopt import page, words
 from autoopt.core.budgets import SHORT_FORMS, Budget
 from autoopt.core.formatting import duration
 from autoopt.core.hypervolume import history
 from autoopt.core.metrics import STANDARD
 from autoopt.errors import AutooptError, ConfigError, TargetUnavailable
 from autoopt.export import SavedResults
-from autoopt.figures import front_figure, history_figure
-from autoopt.scale import chosen_axes
+from autoopt.reporting import report_data, wording
+from autoopt.reporting.axes import chosen_axes
+from autoopt.reporting.figures import front_figure, history_figure
 from autoopt.system import screen
 from autoopt.watched import Watched
 
@@ -206,16 +206,18 @@ def _shown(watched: Watched, study: int, given: Mapping[str, str | None]) -> dic
         nothing = dict.fromkeys(("pick", "failures", "table", "wrong"), "")
         return nothing | {"head": str(error), "front": go.Figure(), "history": go.Figure()}
     pick, budgets, wrong = _pick(results, given)
-    failures = [f"{len(names)} in {stage}: {reason}" for stage, reason, names in words.failures(results)]
-    failures += [f"{len(names)} recipes not trained, or not to the end: {kind}" for kind, names in words.skips(results)]
+    failures = [f"{len(names)} in {stage}: {reason}" for stage, reason, names in wording.failures(results)]
+    failures += [
+        f"{len(names)} recipes not trained, or not to the end: {kind}" for kind, names in wording.skips(results)
+    ]
     statuses, order = results.statuses(budgets), ("front", "dominated", "infeasible", "failed")
     rows = sorted(results.candidates, key=lambda c: (order.index(statuses[c.number]), -c.number))[:ROWS]
-    names = page.shown_metrics(results)
+    names = report_data.shown_metrics(results)
     head = ["", "status", "recipe", *(results.metrics[n].label for n in names)]
     table = [[c.name, statuses[c.number], c.recipe.label() + " ✓ confirmed" * (c.confirmation is not None),
               *(results.metrics[n].show(m.value) if (m := c.measurements.get(n)) else "–" for n in names)] for c in rows]  # fmt: skip
     return {
-        "head": words.summary(results),
+        "head": wording.summary(results),
         "wrong": wrong,
         "pick": _described(results, pick, budgets),
         "front": front_figure(results, *chosen_axes(results), budgets=budgets),
@@ -237,23 +239,23 @@ def _pick(results: SavedResults, given: Mapping[str, str | None]) -> tuple[Any, 
 
 def _described(results: SavedResults, pick: Any, budgets: Sequence[Budget]) -> Any:
     if (c := pick.candidate) is None:
-        near = [f"{c.name} {c.recipe.label()}: {', '.join(words.misses(results, c, budgets))}" for c in pick.nearest]
+        near = [f"{c.name} {c.recipe.label()}: {', '.join(wording.misses(results, c, budgets))}" for c in pick.nearest]
         return [html.P(f"None: {pick.why}."), *(html.P(f"binds: {line}") for line in pick.binding),
                 *(html.P(f"nearest: {line}") for line in near)]  # fmt: skip
     lines = [
-        [words.label(results, n), results.metrics[n].show(m.value), words.interval(results.metrics[n], m), words.change(results, c, n)]
-        for n in page.shown_metrics(results)
+        [wording.label(results, n), results.metrics[n].show(m.value), wording.interval(results.metrics[n], m), wording.change(results, c, n)]
+        for n in report_data.shown_metrics(results)
         if (m := c.measurements.get(n))
     ]  # fmt: skip
-    again = f"confirmed: {words.confirmed(results, c)}" if c.confirmation else words.unconfirmed(results, c)
-    told = [*words.lost(results, c), *((again,) if again else ())]
+    again = f"confirmed: {wording.confirmed(results, c)}" if c.confirmation else wording.unconfirmed(results, c)
+    told = [*wording.lost(results, c), *((again,) if again else ())]
     return [
         html.P(f"{c.name} {c.recipe.label()}", className="recipe"),
         html.P(f"Why: {pick.why}."),
         *(html.P(text, className="flag") for text in (pick.doubt, pick.advice) if text),
         *(html.P(text) for text in told),
         _table(["", "value", "95 % interval (or range)", "change"], lines),
-        html.Pre(words.export_command(results, c)),
+        html.Pre(wording.export_command(results, c)),
         html.P(["sha256 ", html.Code(c.sha256)], className="soft"),
     ]
 

@@ -102,7 +102,7 @@ class SavedResults(Results):
         """
         candidate, target = self._chosen(number), Path(to)
         file = self.file(candidate)
-        from autoopt import bundle  # what only reads results does without it
+        from autoopt.reporting.bundle import bundle  # what only reads results does without it
 
         ours = (force or replace) and (target / "card.json").exists()
         if target.exists() and not ours and (not target.is_dir() or any(target.iterdir())):

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autoopt import scatter, words
-from autoopt.comparison import Comparison, Difference, Reading
 from autoopt.core.budgets import Budget
 from autoopt.core.candidate import Candidate
 from autoopt.core.metrics import Metric
 from autoopt.core.results import Pick, Results
+from autoopt.reporting import text_plot, wording
+from autoopt.reporting.comparison import Comparison, Difference, Reading
 from autoopt.system import screen
 
 if TYPE_CHECKING:
@@ -107,8 +107,8 @@ def print_front(
     screen.say(f"{results.study}: {len(front)} of {len(results.candidates)} candidates on the front")
     drawn = ""
     if plot:
-        width = min(max(columns(), scatter.NARROWEST), WIDEST_PLOT)
-        drawn = scatter.draw(results, statuses, width, colour="NO_COLOR" not in os.environ)
+        width = min(max(columns(), text_plot.NARROWEST), WIDEST_PLOT)
+        drawn = text_plot.draw(results, statuses, width, colour="NO_COLOR" not in os.environ)
     if drawn:
         screen.say_coloured(f"\n{_encodable(drawn)}\n")
     if candidates:
@@ -173,12 +173,12 @@ def print_pick(results: Results, pick: Pick, budgets: Sequence[Budget]) -> None:
             _say(f"  binds: {line}", GAP * 2)
         for c in pick.nearest:
             shown = ", ".join(
-                f"{words.label(results, n)} {results.metrics[n].show(m.value)}"
+                f"{wording.label(results, n)} {results.metrics[n].show(m.value)}"
                 for n, m in c.measurements.items()
                 if n in results.objectives or n == "size_bytes"
             )
             _say(f"  nearest: {c.name} {c.recipe.label()}: {shown}", GAP * 2)
-            for line in words.misses(results, c, budgets):
+            for line in wording.misses(results, c, budgets):
                 _say(f"    {line}", GAP * 3)
         return
     c = pick.candidate
@@ -187,17 +187,17 @@ def print_pick(results: Results, pick: Pick, budgets: Sequence[Budget]) -> None:
         m = c.measurements.get(name)
         if m is None or metric.unit == "ratio":
             continue
-        change, interval = words.change(results, c, name), words.interval(metric, m)
+        change, interval = wording.change(results, c, name), wording.interval(metric, m)
         screen.say(
-            f"  {words.label(results, name):26} {metric.show(m.value):>10}"
+            f"  {wording.label(results, name):26} {metric.show(m.value):>10}"
             + f"  {change}" * bool(change)
             + f"  ({interval})" * bool(interval)
         )
     if c.confirmation is not None:
-        _say(f"  confirmed: {words.confirmed(results, c)}", GAP * 2)
-    elif text := words.unconfirmed(results, c):
+        _say(f"  confirmed: {wording.confirmed(results, c)}", GAP * 2)
+    elif text := wording.unconfirmed(results, c):
         _say(f"  {text}", GAP * 2)
-    for text in words.lost(results, c):
+    for text in wording.lost(results, c):
         _say(f"  {text}", GAP * 2)
     _say(f"  why: {pick.why}", GAP * 2)
     for text in (pick.doubt, pick.advice):
@@ -217,7 +217,7 @@ def plain_pick(results: Results, pick: Pick, budgets: Sequence[Budget]) -> dict[
 
 def print_end(results: "SavedResults") -> None:
     """What a search has come to."""
-    from autoopt.guard import verdicts
+    from autoopt.reporting.ablation import verdicts
 
     print_front(results)
     screen.say()
@@ -239,9 +239,9 @@ def print_status(results: "SavedResults", counts: Mapping[str, int], running: in
     screen.say(f"{results.study}: {len(results.candidates)} candidates, {state}")
     for name in ("front", "dominated", "infeasible", "failed"):
         screen.say(f"  {counts[name]:4d} {name}")
-    for kind, names in words.skips(results):
+    for kind, names in wording.skips(results):
         screen.say(f"  {len(names):4d} recipes not trained, or not to the end: {kind}")
-    for stage, reason, names in words.failures(results):
+    for stage, reason, names in wording.failures(results):
         screen.say(f"  failed in {stage} ({len(names)}): {reason}")
     time = results.provenance.get("time", {})
     if time:
@@ -299,7 +299,7 @@ def _reading(reading: Reading, place: int, *, change: bool) -> list[str]:
     if m is None:
         return ["-"]
     shown = reading.metric.show(m.value) + ("*" if m.flags else "")
-    interval, changed = words.interval(reading.metric, m), reading.change(place) if change else ""
+    interval, changed = wording.interval(reading.metric, m), reading.change(place) if change else ""
     return [shown, *[f"({interval})"] * bool(interval), *[changed] * bool(changed)]
 
 
@@ -323,7 +323,7 @@ def print_measured(found: "Report", model: Path, against: Path | None) -> None:
         metric = standalone.METRICS[name]
         label = metric.label if name != "latency_ratio" else f"latency against {against}"
         label = label if name != "agreement" else f"agreement with {against}"
-        interval = words.interval(metric, m)
+        interval = wording.interval(metric, m)
         screen.say(
             f"  {label:18} {metric.show(m.value):>10}{f'  ({interval})' * bool(interval)}{'*' if m.flags else ''}"
         )

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from autoopt.bundle import GUARDED, MODEL, SAMPLES
-from autoopt.bundle.card import NAME as CARD
-from autoopt.bundle.ends import End, names
-from autoopt.bundle.escaping import one_line
-from autoopt.bundle.samples import Samples, here, run
 from autoopt.core.reprs import html_text, short
 from autoopt.core.validation import fail
 from autoopt.errors import CandidateFailed, ConfigError
+from autoopt.reporting.bundle.bundle import GUARDED, MODEL, SAMPLES
+from autoopt.reporting.bundle.card import NAME as CARD
+from autoopt.reporting.bundle.ends import End, names
+from autoopt.reporting.bundle.escaping import one_line
+from autoopt.reporting.bundle.samples import Samples, here, run
 from autoopt.system import foreign_files
 
 RELATIVE = 1e-4

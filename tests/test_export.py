@@ -11,12 +11,12 @@ from builders import candidate, measured, results
 from saved_study import END, FILE, candidates, study  # noqa: F401 - the fixture
 
 import autoopt
-from autoopt.bundle.card import card_text, make_card
 from autoopt.core.candidate import Candidate, Confirmation
 from autoopt.core.metrics import Measurement, pack_outcomes
 from autoopt.core.recipe import Recipe
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.execution.artifact_store import Store
+from autoopt.reporting.bundle.card import card_text, make_card
 from autoopt.study.folder import StudyFolder
 
 

@@ -16,12 +16,13 @@ from compared import confirmed, judged
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoopt import terminal, words
-from autoopt.comparison import compare
+from autoopt import terminal
 from autoopt.core.candidate import Candidate, Confirmation
 from autoopt.core.metrics import Measurement
 from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
 from autoopt.core.results import Results
+from autoopt.reporting import wording as words
+from autoopt.reporting.comparison import compare
 
 LONG = Recipe(
     prune=Prune(sparsity=0.5, structure="2:4"),

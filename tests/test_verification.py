@@ -130,7 +130,7 @@ def test_a_model_that_can_not_be_run_is_told_in_one_line(bundle):
 def test_a_crash_of_the_runtime_is_told_in_one_line(bundle, tmp_path, monkeypatch):
     crash = tmp_path / "crash.py"
     crash.write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
-    monkeypatch.setattr("autoopt.bundle.samples.REPLAY", crash)
+    monkeypatch.setattr("autoopt.reporting.bundle.samples.REPLAY", crash)
     shown = cli(bundle)
     assert shown.exit_code == 1
     assert "outputs           DIFFERS: LiteRT can't run the file: killed by signal 11\n" in shown.stdout

@@ -112,7 +112,7 @@ def _check(trials: Any, recipes: Any, **_: Any) -> None:
 
 def write_outputs(folder: StudyFolder, results: SavedResults) -> None:
     """Write `candidates.csv`, the report, and the recommended candidate's bundle."""
-    from autoopt import report
+    from autoopt.reporting import report
 
     write_atomically(folder.out / "candidates.csv", results.to_csv().encode())
     report.write(results, folder.report)

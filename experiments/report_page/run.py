@@ -30,7 +30,7 @@ from autoopt.core.metrics import STANDARD, Measurement, Metric, pack_outcomes, w
 from autoopt.core.recipe import Cluster, Prune, Recipe
 from autoopt.core.results import Results
 from autoopt.export import load
-from autoopt.report import write
+from autoopt.reporting.report import write
 from autoopt.study.folder import StudyFolder
 from autoopt.targets.litert_runner import processor
 

@@ -10,10 +10,10 @@ import pytest
 from builders import candidate, failed, measured, results
 
 import autoopt
-from autoopt import guard
 from autoopt.core.candidate import Confirmation, Skipped
 from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
 from autoopt.core.tables import Front
+from autoopt.reporting import ablation
 from autoopt.verification import Verification
 
 EVIL = "<script>alert('x')</script>\n\x1b[31m" + "long " * 100
@@ -61,8 +61,8 @@ def test_everything_has_a_repr_of_one_short_line(study):
         dataclasses.replace(measured(0.5), how=EVIL, flags=(EVIL,)),
         study.metrics["accuracy"],
         Skipped(number=1, recipe=LONG, origin="search", kind="dominated", reason=EVIL),
-        guard.Verdict(technique="pruning", effects=()),
-        guard.Effect(
+        ablation.Verdict(technique="pruning", effects=()),
+        ablation.Effect(
             technique="pruning", candidate=front[0], without=front[0], saved={}, quality=(0.0, 0.0, 0.0), worth=False
         ),
         Verification(folder=EVIL, study=EVIL, candidate=EVIL, checks=()),

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from builders import METRICS, measured
 
-from autoopt import words
 from autoopt.core.candidate import Candidate
 from autoopt.core.metrics import INTERVAL, RANGE, Measurement
 from autoopt.core.recipe import Recipe
+from autoopt.reporting import wording
 from autoopt.search import candidate_builder
 
 PROCESSES = [[[(ns // 2, ns)] * 5] for ns in (2_000_000, 2_020_000, 1_980_000, 2_010_000, 1_990_000)]
@@ -66,4 +66,4 @@ def test_memory_says_that_its_ends_are_a_range() -> None:
     found = assembled(PROCESSES, [1_000_000, 1_200_000], None).measurements["memory_bytes"]
     assert (found.value, found.low, found.high, found.n, found.ends) == (1_100_000, 1_000_000, 1_200_000, 2, RANGE)
     assert found.how == "peak resident, load and one run, fresh process; range of 2 readings"
-    assert words.interval(METRICS["memory_bytes"], found) == "1 MB to 1.2 MB, the range of 2 readings"
+    assert wording.interval(METRICS["memory_bytes"], found) == "1 MB to 1.2 MB, the range of 2 readings"

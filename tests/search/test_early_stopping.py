@@ -10,7 +10,7 @@ import pytest
 import tinystudy as tiny
 
 import autoopt
-from autoopt import targets, words
+from autoopt import targets
 from autoopt.core import json_text
 from autoopt.core.candidate import Candidate
 from autoopt.core.metrics import STANDARD, Measurement, Metric
@@ -19,6 +19,7 @@ from autoopt.execution import job_graph
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.job_graph import Setting
 from autoopt.export import SavedResults
+from autoopt.reporting import wording
 from autoopt.search import bounds, early_stopping
 from autoopt.search.early_stopping import Foresight
 from autoopt.search.initial_design import siblings
@@ -104,7 +105,7 @@ def test_what_the_one_shot_file_shows_to_be_too_large_is_not_trained(searched: t
 def test_people_are_told_what_was_skipped(searched: tuple[SavedResults, Told]) -> None:
     results, _ = searched
     folder = results.folder.path
-    assert "1 recipe skipped untrained" in words.summary(results)
+    assert "1 recipe skipped untrained" in wording.summary(results)
     assert "1 recipes not trained, or not to the end: over budget" in tiny.autoopt("status", folder).stdout
     report = (folder / "out" / "report.html").read_text()
     assert "1 recipe not trained, or not to the end" in report
