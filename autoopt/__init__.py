@@ -30,9 +30,9 @@ _HOMES = {
     "Task": "models.task",
     "verdicts": "reporting.ablation",
     "compare": "reporting.comparison",
-    "verify": "verification",
+    "verify": "api.verification",
     "confirm": "api.run",
-    "load": "export",
+    "load": "api.saved_study",
     "run": "api.run",
 }
 __all__ = [*_HOMES, "__version__"]
@@ -40,6 +40,8 @@ __all__ = [*_HOMES, "__version__"]
 if TYPE_CHECKING:
     from autoopt.api.run import confirm as confirm
     from autoopt.api.run import run as run
+    from autoopt.api.saved_study import load as load
+    from autoopt.api.verification import verify as verify
     from autoopt.core.candidate import Candidate as Candidate
     from autoopt.core.metrics import Measurement as Measurement
     from autoopt.core.metrics import Metric as Metric
@@ -53,12 +55,10 @@ if TYPE_CHECKING:
     from autoopt.errors import CandidateFailed as CandidateFailed
     from autoopt.errors import ConfigError as ConfigError
     from autoopt.errors import TargetUnavailable as TargetUnavailable
-    from autoopt.export import load as load
     from autoopt.models.task import QualityMetric as QualityMetric
     from autoopt.models.task import Task as Task
     from autoopt.reporting.ablation import verdicts as verdicts
     from autoopt.reporting.comparison import compare as compare
-    from autoopt.verification import verify as verify
 
 
 def __getattr__(name: str) -> Any:

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 
 import click
 
+from autoopt.api.check import Checked, Tried
 from autoopt.core.formatting import duration
 from autoopt.core.metrics import show_bytes
 from autoopt.core.recipe import SCHEMES
-from autoopt.rehearsal import Checked, Tried
 from autoopt.system.screen import printable
 from autoopt.terminal import columns
 

@@ -14,9 +14,9 @@ from autoopt.system import screen
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from autoopt.api.saved_study import SavedResults
     from autoopt.core.budgets import Budget
     from autoopt.core.results import Pick, Results
-    from autoopt.export import SavedResults
 
 
 @command
@@ -266,7 +266,7 @@ def verify(folder: Path) -> None:
 
     BUNDLE is a folder that `autoopt export` wrote. The exit code is 1 where something differs.
     """
-    from autoopt.verification import verify as check
+    from autoopt.api.verification import verify as check
 
     found = check(folder)
     if wants_json():
@@ -330,7 +330,7 @@ def init(
     The data has x_train and y_train and may have x_validation, y_validation, x_test, y_test and
     class_names; what is missing is split off x_train.
     """
-    from autoopt.init import create_apart
+    from autoopt.api.init import create_apart
     from autoopt.models.input_shapes import parse
 
     create_apart(
@@ -374,13 +374,14 @@ def measure(
       vela:ethos-u55-128       Arm's NPUs, estimated; ?system-config=, ?memory-mode=
       micro:64KB               a microcontroller's arena
     """  # noqa: D301 - click's own mark for text that it must not wrap
-    from autoopt import standalone, targets, terminal
+    from autoopt import targets, terminal
+    from autoopt.api import measure_file
 
     where = targets.find(target, threads)
     if self_test:
         if against or data:
             raise ConfigError("--self-test measures the file against itself: leave --against and --data out")
-        ratios = standalone.self_test(model, where, repeats)
+        ratios = measure_file.self_test(model, where, repeats)
         held, wide = sum(m.low <= 1 <= m.high for m in ratios), sum("wide interval" in m.flags for m in ratios)
         widths = [m.high - m.low for m in ratios]
         if wants_json():
@@ -388,7 +389,7 @@ def measure(
         else:
             terminal.print_self_test(held, wide, widths)
         return
-    found = standalone.measure_file(model, where, against=against, data=data)
+    found = measure_file.measure_file(model, where, against=against, data=data)
     if wants_json():
         metrics = {name: m.to_dict() for name, m in found.measurements.items()}
         plain = {"file": str(model), "metrics": metrics, "difference": found.difference, "device": found.device}
@@ -432,7 +433,8 @@ def check(study: Path, target: str | None) -> None:
     """
     import dataclasses
 
-    from autoopt import checklist, rehearsal
+    from autoopt import checklist
+    from autoopt.api import check as rehearsal
 
     found = rehearsal.check(study, target=target, say=lambda text: screen.say_line(text, err=True))
     if wants_json():
@@ -451,8 +453,8 @@ def doctor() -> None:
     """
     import dataclasses
 
-    from autoopt import doctor as doctors
     from autoopt import terminal
+    from autoopt.api import doctor as doctors
 
     found = doctors.examine()
     if wants_json():
@@ -472,7 +474,7 @@ def _print_pick(results: "Results", chosen: "Pick", limits: "Sequence[Budget]") 
 
 
 def _load(study: Path) -> "SavedResults":
-    from autoopt.export import load
+    from autoopt.api.saved_study import load
 
     results = load(study)
     if warning := results.warning():

@@ -23,17 +23,17 @@ import plotly.graph_objects as go
 from dash import Input, Output, State, dcc, html
 from werkzeug.serving import BaseWSGIServer, make_server
 
+from autoopt.api.live_study import Watched
+from autoopt.api.saved_study import SavedResults
 from autoopt.core.budgets import SHORT_FORMS, Budget
 from autoopt.core.formatting import duration
 from autoopt.core.hypervolume import history
 from autoopt.core.metrics import STANDARD
 from autoopt.errors import AutooptError, ConfigError, TargetUnavailable
-from autoopt.export import SavedResults
 from autoopt.reporting import report_data, wording
 from autoopt.reporting.axes import chosen_axes
 from autoopt.reporting.figures import front_figure, history_figure
 from autoopt.system import screen
-from autoopt.watched import Watched
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 EVERY_MS = 2000

@@ -19,10 +19,10 @@ from autoopt.reporting.comparison import Comparison, Difference, Reading
 from autoopt.system import screen
 
 if TYPE_CHECKING:
+    from autoopt.api.doctor import Finding
+    from autoopt.api.measure_file import Report
+    from autoopt.api.saved_study import SavedResults
     from autoopt.core.search_space import SearchSpace
-    from autoopt.doctor import Finding
-    from autoopt.export import SavedResults
-    from autoopt.standalone import Report
 
 GAP = "  "
 NARROWEST = 16
@@ -312,7 +312,7 @@ def _difference(quality: Metric, difference: Difference | None) -> list[str]:
 
 def print_measured(found: "Report", model: Path, against: Path | None) -> None:
     """What was found of one `.tflite`."""
-    from autoopt import standalone
+    from autoopt.api import measure_file
 
     screen.say(f"{model}: {', '.join(f'{n} {name}' for name, n in found.contents.ops.items())}")
     for kind, ends in (("in", found.contents.inputs), ("out", found.contents.outputs)):
@@ -320,7 +320,7 @@ def print_measured(found: "Report", model: Path, against: Path | None) -> None:
             screen.say(f"  {kind:3}  {end['name']}: {end['dtype']} {' x '.join(map(str, end['shape']))}")
     flags: dict[str, None] = {}
     for name, m in found.measurements.items():
-        metric = standalone.METRICS[name]
+        metric = measure_file.METRICS[name]
         label = metric.label if name != "latency_ratio" else f"latency against {against}"
         label = label if name != "agreement" else f"agreement with {against}"
         interval = wording.interval(metric, m)
@@ -329,7 +329,7 @@ def print_measured(found: "Report", model: Path, against: Path | None) -> None:
         )
         flags |= dict.fromkeys(m.flags)
     if found.difference is not None:
-        metric = next(standalone.METRICS[name] for name in ("accuracy", "mae") if name in found.measurements)
+        metric = next(measure_file.METRICS[name] for name in ("accuracy", "mae") if name in found.measurements)
         d, low, high = (metric.show_change(x, 0) for x in found.difference)
         screen.say(f"  difference of {metric.label} against {against}: {d} ({low} to {high})")
     if flags:

@@ -42,7 +42,12 @@ def test_rooms_import_only_from_those_below_them() -> None:
 
 @pytest.mark.parametrize(
     "code",
-    ["import autoopt", "import autoopt.cli", "import autoopt.export", "from autoopt import Recipe, Results, load"],
+    [
+        "import autoopt",
+        "import autoopt.cli",
+        "import autoopt.api.saved_study",
+        "from autoopt import Recipe, Results, load",
+    ],
 )
 def test_starting_loads_nothing_heavy(code: str) -> None:
     heavy = ["tensorflow", "tf_keras", "optuna", "distributed", "dash", "pandas", "plotly", "scipy"]

@@ -22,10 +22,10 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.wait import WebDriverWait
 
+from autoopt.api.saved_study import load
 from autoopt.dashboard import serve
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.execution.artifact_store import Store
-from autoopt.export import load
 from autoopt.study.folder import StudyFolder
 
 FILE = b"TFL3, not really"

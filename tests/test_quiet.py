@@ -74,7 +74,7 @@ def test_every_command_that_loads_tensorflow_is_quiet(folder):
         assert text
         assert LIBRARIES.search(text.replace("\n  libraries ", "")) is None, f"{command}: {text}"
     (folder / "call.py").write_text(
-        "import autoopt\nfrom autoopt import rehearsal\n"
+        "import autoopt\nfrom autoopt.api import check as rehearsal\n"
         "rehearsal.check('study', say=print)\nprint(autoopt.run('study', trials=2).pick().why)\n"
     )
     assert LIBRARIES.search(said(folder, "call.py")) is None

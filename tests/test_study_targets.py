@@ -10,8 +10,8 @@ import pytest
 import tinystudy as tiny
 
 import autoopt
+from autoopt.api.saved_study import SavedResults
 from autoopt.errors import ConfigError
-from autoopt.export import SavedResults
 from autoopt.search.progress import Silent
 
 pytestmark = pytest.mark.slow

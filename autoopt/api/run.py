@@ -6,9 +6,9 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from autoopt.api.saved_study import SavedResults, load
 from autoopt.core.recipe import Recipe
 from autoopt.core.validation import expect_number, fail
-from autoopt.export import SavedResults, load
 from autoopt.search.progress import Recorder, View, usual
 from autoopt.study import records
 from autoopt.study.folder import StudyFolder

@@ -65,8 +65,8 @@ REPEATS = 3
 
 def grow(folder: Path, number: int) -> None:
     """Lay records of other recipes beside those that a study has made."""
+    from autoopt.api.saved_study import load
     from autoopt.core.recipe import Finetune
-    from autoopt.export import load
     from autoopt.search.sampler import Proposals
     from autoopt.study.folder import StudyFolder
     from autoopt.study.ledger import Ledger
@@ -138,8 +138,8 @@ def resumed(folder: Path, trials: int) -> float:
 def refreshed(folder: Path) -> float:
     """Seconds in which the page is drawn anew after one candidate more, median."""
     from autoopt import dashboard
+    from autoopt.api.live_study import Watched
     from autoopt.system.files import write_atomically
-    from autoopt.watched import Watched
 
     watched = Watched([folder])
     seconds = []

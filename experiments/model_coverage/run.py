@@ -15,9 +15,9 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from autoopt import rehearsal
+from autoopt.api import check
+from autoopt.api.check import Checked, Tried
 from autoopt.errors import AutooptError
-from autoopt.rehearsal import Checked, Tried
 from autoopt.targets.litert_runner import processor
 
 HERE = Path(__file__).resolve().parent
@@ -61,7 +61,7 @@ def look(name: str, stages: bool) -> Checked | str:
         (folder / "task.py").write_text(TASK.format(name=name, size=SIZE))
         (folder / "study.yaml").write_text(study)
         try:
-            return rehearsal.check(folder, say=lambda text: print(f"{name}: {text}", flush=True))
+            return check.check(folder, say=lambda text: print(f"{name}: {text}", flush=True))
         except AutooptError as error:
             return str(error).partition("task.py: ")[2] or str(error)
 

@@ -39,7 +39,7 @@ def examine(name: str, trials: int) -> dict[str, Any]:
     import cases
 
     import autoopt
-    from autoopt import init, rehearsal
+    from autoopt.api import check, init
     from autoopt.errors import AutooptError
 
     source, build = cases.CASES[name]
@@ -60,7 +60,7 @@ def examine(name: str, trials: int) -> dict[str, Any]:
             return found | {"right": bool(made.refused) and made.refused in str(error)}
         if made.refused:
             return found | {"refused": "", "right": False}
-        checked = rehearsal.check(folder / "study", say=lambda text: None)
+        checked = check.check(folder / "study", say=lambda text: None)
         found |= {"check_s": checked.seconds, "works": checked.works, "warnings": checked.warnings}
         started = time.monotonic()
         results = autoopt.run(folder / "study", trials=trials)

@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 import autoopt
+from autoopt.api.saved_study import SavedResults
 from autoopt.core.candidate import Candidate
 from autoopt.core.formatting import duration
-from autoopt.export import SavedResults
 from autoopt.search.progress import Plain
 
 HERE = Path(__file__).resolve().parent

@@ -25,11 +25,11 @@ import numpy as np
 import psutil
 from selenium import webdriver
 
+from autoopt.api.saved_study import load
 from autoopt.core.candidate import Candidate
 from autoopt.core.metrics import STANDARD, Measurement, Metric, pack_outcomes, wilson
 from autoopt.core.recipe import Cluster, Prune, Recipe
 from autoopt.core.results import Results
-from autoopt.export import load
 from autoopt.reporting.report import write
 from autoopt.study.folder import StudyFolder
 from autoopt.targets.litert_runner import processor

@@ -17,9 +17,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import autoopt
+from autoopt.api.saved_study import SavedResults
 from autoopt.core.candidate import Candidate
 from autoopt.core.recipe import SCHEMES, Channels, Cluster, Finetune, Prune, Quantize, Recipe
-from autoopt.export import SavedResults
 from autoopt.search.progress import Plain
 from autoopt.targets.litert_runner import processor
 

@@ -15,9 +15,9 @@ import tinystudy as tiny
 from click.testing import CliRunner
 
 import autoopt
+from autoopt.api.saved_study import SavedResults
 from autoopt.cli import main
 from autoopt.errors import ConfigError, TargetUnavailable
-from autoopt.export import SavedResults
 
 TRIALS = 5
 

@@ -10,11 +10,11 @@ import pytest
 from builders import candidate, failed, measured, results
 
 import autoopt
+from autoopt.api.verification import Verification
 from autoopt.core.candidate import Confirmation, Skipped
 from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
 from autoopt.core.tables import Front
 from autoopt.reporting import ablation
-from autoopt.verification import Verification
 
 EVIL = "<script>alert('x')</script>\n\x1b[31m" + "long " * 100
 LONG = Recipe(prune=Prune(sparsity=0.123456789), cluster=Cluster(number=16), scheme="int8", finetune=Finetune(epochs=3))

@@ -11,6 +11,7 @@ import tinystudy as tiny
 
 import autoopt
 from autoopt import targets
+from autoopt.api.saved_study import SavedResults
 from autoopt.core import json_text
 from autoopt.core.candidate import Candidate
 from autoopt.core.metrics import STANDARD, Measurement, Metric
@@ -18,7 +19,6 @@ from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
 from autoopt.execution import job_graph
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.job_graph import Setting
-from autoopt.export import SavedResults
 from autoopt.reporting import wording
 from autoopt.search import bounds, early_stopping
 from autoopt.search.early_stopping import Foresight

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from builders import METRICS, candidate, failed
 
+from autoopt.api.saved_study import load
 from autoopt.core import budgets, reference_values
 from autoopt.core.candidate import Skipped
 from autoopt.core.recipe import Prune, Recipe
-from autoopt.export import load
 from autoopt.study.folder import StudyFolder
 from autoopt.study.ledger import Ledger
 from autoopt.study.objectives import Terms

@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 from sound import candidates, skips
 
 from autoopt import cli
+from autoopt.api.live_study import Watched
+from autoopt.api.saved_study import load
 from autoopt.core import budgets, json_text
 from autoopt.core.candidate import Candidate, Skipped
 from autoopt.core.recipe import Prune, Recipe
 from autoopt.errors import ConfigError
 from autoopt.execution.artifact_store import Store
-from autoopt.export import load
 from autoopt.study import records
 from autoopt.study.folder import StudyFolder
 from autoopt.study.ledger import Ledger
 from autoopt.study.objectives import Terms
 from autoopt.study.records import Damage, Header
-from autoopt.watched import Watched
 
 FILE = b"pretend this is a model"
 TERMS = Terms(

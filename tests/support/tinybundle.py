@@ -8,11 +8,11 @@ import numpy as np
 import tf_keras
 
 import autoopt
+from autoopt.api.saved_study import SavedResults
 from autoopt.core.candidate import Candidate
 from autoopt.core.metrics import Measurement
 from autoopt.core.recipe import Recipe
 from autoopt.execution.artifact_store import Store
-from autoopt.export import SavedResults
 from autoopt.models.task import Manifest, Split
 from autoopt.study.folder import StudyFolder
 from autoopt.tflite import contents, conversion

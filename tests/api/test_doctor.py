@@ -7,7 +7,7 @@ import sys
 import psutil
 import pytest
 
-from autoopt import doctor
+from autoopt.api import doctor
 
 
 def by_topic(**changes):

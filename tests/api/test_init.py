@@ -9,7 +9,7 @@ import tiny
 from ai_edge_litert import schema_py_generated as schema
 from click.testing import CliRunner
 
-from autoopt import init
+from autoopt.api import init
 from autoopt.cli import main
 from autoopt.core import budgets
 from autoopt.errors import ConfigError

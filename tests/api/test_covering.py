@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoopt import covering
+from autoopt.api import covering
 from autoopt.core.parameters import Choice
 from autoopt.core.recipe import COMPRESSING, Finetune, Recipe
 from autoopt.core.search_space import SearchSpace, bundled, load, parse

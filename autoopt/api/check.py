@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autoopt import covering, suspicions
+from autoopt.api import covering, suspicions
 from autoopt.core.parameters import Knob, Value
 from autoopt.core.recipe import COMPRESSING, SCHEMES, Finetune, Recipe
 from autoopt.errors import ConfigError, TargetUnavailable

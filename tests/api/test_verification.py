@@ -14,10 +14,10 @@ import tinybundle
 from click.testing import CliRunner
 
 import autoopt
+from autoopt.api.verification import compare
 from autoopt.cli import main
 from autoopt.errors import ConfigError
 from autoopt.tflite import contents
-from autoopt.verification import compare
 
 
 @pytest.fixture(scope="module")

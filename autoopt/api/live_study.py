@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from autoopt.api.saved_study import SavedResults, load_again
 from autoopt.core import json_text
-from autoopt.export import SavedResults, load_again
 from autoopt.study.folder import StudyFolder
 from autoopt.study.records import Known
 

@@ -8,10 +8,11 @@ import pytest
 import tinystudy as tiny
 from click.testing import CliRunner
 
-from autoopt import checklist, rehearsal
+from autoopt import checklist
+from autoopt.api import check
+from autoopt.api.check import Checked, Tried
 from autoopt.cli import main
 from autoopt.errors import ConfigError
-from autoopt.rehearsal import Checked, Tried
 
 STUDY = """\
 space:
@@ -33,7 +34,7 @@ def baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def found(tmp_path_factory: pytest.TempPathFactory, baseline: Path) -> tuple[Checked, list[str], Path]:
     folder = tiny.write(tmp_path_factory.mktemp("check") / "study", study=STUDY, baseline=baseline)
     said: list[str] = []
-    return rehearsal.check(folder, say=said.append), said, folder
+    return check.check(folder, say=said.append), said, folder
 
 
 def test_everything_of_the_space_is_tried_and_nothing_is_left(found: tuple[Checked, list[str], Path]) -> None:
@@ -72,7 +73,7 @@ def test_a_model_that_knows_nothing_is_suspicious(tmp_path: Path, baseline: Path
     folder = tiny.write(tmp_path / "study", study="space: {scheme: [float32, int8]}\n", baseline=baseline)
     task = (folder / "task.py").read_text()
     (folder / "task.py").write_text(task.replace("return images, labels", "return images * 0 + 255.0, labels"))
-    [*warnings] = rehearsal.check(folder, say=lambda text: None).warnings
+    [*warnings] = check.check(folder, say=lambda text: None).warnings
     [guessing] = [w for w in warnings if "no better than always saying the most frequent class" in w]
     assert "scaling the inputs otherwise does not help (x / 255: " in guessing
     assert any("items of the calibration set are all one value" in warning for warning in warnings)
@@ -90,7 +91,7 @@ def test_what_the_target_cannot_run_is_told(tmp_path: Path) -> None:
     study = "space: {scheme: [int8_io, int16x8]}\ntarget: micro:64KB\n"
     folder = tiny.write(tmp_path / "study", study=study)
     softplus(folder)
-    checked = rehearsal.check(folder, say=lambda text: None)
+    checked = check.check(folder, say=lambda text: None)
     reasons = {tried.name: tried.reason for tried in checked.schemes}
     assert reasons["int8_io"] == ""
     assert "TFLM can't run the file" in reasons["int16x8"]
@@ -100,7 +101,7 @@ def test_what_the_target_cannot_run_is_told(tmp_path: Path) -> None:
 def test_a_space_of_which_the_target_runs_nothing_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text("space: mobile\ntask: missing.py\n")
     with pytest.raises(ConfigError, match=r"space: the target vela:ethos-u55-128 can run none of .*; use space: npu"):
-        rehearsal.check(tmp_path, target="vela:ethos-u55-128", say=lambda text: None)
+        check.check(tmp_path, target="vela:ethos-u55-128", say=lambda text: None)
 
 
 VALUES = """\
@@ -117,7 +118,7 @@ def test_every_value_of_the_space_is_tried_and_no_more_trials_counted_than_it_ha
 ) -> None:
     folder = tiny.write(tmp_path / "study", study=VALUES, baseline=baseline)
     said: list[str] = []
-    checked = rehearsal.check(folder, say=said.append)
+    checked = check.check(folder, say=said.append)
     assert [tried.reason for tried in (*checked.stages, *checked.schemes)] == ["", ""]
     assert not checked.works
     reasons = [tried.reason for tried in checked.recipes]
@@ -138,7 +139,7 @@ def test_data_that_is_scaled_wrongly_is_told_with_the_better_way(tmp_path: Path,
     folder = tiny.write(tmp_path / "study", study=study, baseline=baseline)
     task = (folder / "task.py").read_text()
     (folder / "task.py").write_text(task.replace("return images, labels", SCALED))
-    warnings = rehearsal.check(folder, say=lambda text: None).warnings
+    warnings = check.check(folder, say=lambda text: None).warnings
     [scaled] = [warning for warning in warnings if "scaled" in warning]
     assert re.search(
         r"where the accuracy .* is [2-4]\d\.\d% \(.*varies 0\.00\d+ times.*with x \* 255 it is \d+\.\d% ", scaled
@@ -198,7 +199,7 @@ def test_a_few_items_are_not_those_of_one_class(tmp_path: Path, baseline: Path) 
     study = "space: {prune: {sparsity: 0.5}, scheme: [float32]}\nobjectives: [both, size_bytes]\n"
     folder = tiny.write(tmp_path / "study", study=study, baseline=baseline)
     (folder / "task.py").write_text((folder / "task.py").read_text() + SORTED)
-    checked = rehearsal.check(folder, say=lambda text: None)
+    checked = check.check(folder, say=lambda text: None)
     assert checked.works, checked.warnings
 
 
@@ -206,7 +207,7 @@ def test_a_task_that_is_wrong_is_refused(tmp_path: Path, baseline: Path) -> None
     folder = tiny.write(tmp_path / "study", study=STUDY, baseline=baseline)
     (folder / "task.py").write_text("def task():\n    return 3\n")
     with pytest.raises(ConfigError, match=r"task\(\): expected an autoopt.Task, got 'int'"):
-        rehearsal.check(folder, say=lambda text: None)
+        check.check(folder, say=lambda text: None)
 
 
 def test_a_long_model_is_shown_by_its_heaviest_layers() -> None:

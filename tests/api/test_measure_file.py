@@ -16,7 +16,8 @@ import tiny
 from ai_edge_litert import schema_py_generated as schema
 from click.testing import CliRunner
 
-from autoopt import standalone, targets
+from autoopt import targets
+from autoopt.api import measure_file
 from autoopt.cli import main
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.targets import benchmark
@@ -152,7 +153,7 @@ def compared(tmp_path_factory):
         (folder / f"{scheme}.tflite").write_bytes(tiny.file(tiny.recipe(scheme)))
     x, y = tiny.images(100, 3)
     np.savez(folder / "data.npz", x_test=x, y_test=y)
-    return standalone.measure_file(
+    return measure_file.measure_file(
         folder / "float32.tflite", HOST, against=folder / "int8.tflite", data=folder / "data.npz"
     )
 
@@ -192,11 +193,11 @@ def test_against_another_gives_a_ratio_a_paired_difference_and_agreement(compare
 def test_what_was_measured_is_described(compared):
     assert compared.device["target"] == "host"
     assert compared.contents.ops["CONV_2D"] == 2
-    assert set(compared.measurements) <= set(standalone.METRICS)
+    assert set(compared.measurements) <= set(measure_file.METRICS)
 
 
 def test_a_file_against_itself_is_about_as_fast(write):
-    found = standalone.self_test(write(tiny.file(tiny.recipe())), HOST, 3)
+    found = measure_file.self_test(write(tiny.file(tiny.recipe())), HOST, 3)
     assert len(found) == 3
     assert all(m.low <= m.value <= m.high and m.value == pytest.approx(1, rel=0.1) for m in found)
 
@@ -207,7 +208,7 @@ def test_a_file_against_itself_is_about_as_fast(write):
 def test_vela_says_that_it_estimates(write):
     pytest.importorskip("ethosu.vela")
     path = write(tiny.file(tiny.recipe("int8_io")))
-    found = standalone.measure_file(path, VELA, against=path)
+    found = measure_file.measure_file(path, VELA, against=path)
     assert found.measurements["latency_ratio"].value == 1
     for name in ("latency_ms", "latency_ratio", "memory_bytes", "flash_bytes"):
         m = found.measurements[name]
@@ -221,20 +222,20 @@ def test_vela_says_that_it_estimates(write):
 def test_there_is_no_noise_to_test_where_times_are_computed(write, micro):
     path = write(tiny.file(tiny.recipe("int8_io")))
     for target in (VELA, micro):
-        said = refusal(standalone.self_test, path, target, 3)
+        said = refusal(measure_file.self_test, path, target, 3)
         assert said == f"target {target.name} times nothing, so there is no noise to test"
 
 
 def test_a_target_without_latency_gives_none(write, micro):
     path = write(product())
-    found = standalone.measure_file(path, micro, against=path)
+    found = measure_file.measure_file(path, micro, against=path)
     assert set(found.measurements) == {"memory_bytes", "size_bytes", "compressed_bytes"}
     assert found.difference is None
 
 
 def test_a_file_that_the_target_cannot_run_fails(write, micro):
     with pytest.raises(CandidateFailed, match="TFLM can't run the file"):
-        standalone.measure_file(write(tiny.file(tiny.recipe("dynamic"))), micro)
+        measure_file.measure_file(write(tiny.file(tiny.recipe("dynamic"))), micro)
 
 
 # --- quality
@@ -248,7 +249,7 @@ def test_a_file_that_autoopt_never_made_is_measured(write, arrays, micro):
     x = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
     y = scores(x).argmax(axis=1)
     y[:10] = (y[:10] + 1) % 3
-    found = standalone.measure_file(write(product()), micro, data=arrays(x=x, y=y))
+    found = measure_file.measure_file(write(product()), micro, data=arrays(x=x, y=y))
     assert found.contents.signatures == []
     accuracy = found.measurements["accuracy"]
     assert (accuracy.value, accuracy.n) == (0.8, 50)
@@ -263,13 +264,13 @@ def test_a_file_that_autoopt_never_made_is_measured(write, arrays, micro):
 def test_classes_are_classes_however_they_are_stored(stored, write, arrays, micro):
     x = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
     data = arrays(x=x, y=stored(scores(x).argmax(axis=1)))
-    assert standalone.measure_file(write(product()), micro, data=data).measurements["accuracy"].value == 1
+    assert measure_file.measure_file(write(product()), micro, data=data).measurements["accuracy"].value == 1
 
 
-@pytest.mark.parametrize("names", standalone.PAIRS, ids=" and ".join)
+@pytest.mark.parametrize("names", measure_file.PAIRS, ids=" and ".join)
 def test_inputs_and_labels_have_one_of_four_pairs_of_names(names, write, arrays, micro):
     x = np.ones((3, 4), np.float32)
-    found = standalone.measure_file(
+    found = measure_file.measure_file(
         write(product()), micro, data=arrays(**dict(zip(names, (x, [2, 2, 2]), strict=True)))
     )
     assert found.measurements["accuracy"].value == 1
@@ -278,14 +279,14 @@ def test_inputs_and_labels_have_one_of_four_pairs_of_names(names, write, arrays,
 def test_the_test_split_goes_before_the_others(write, arrays, micro):
     x = np.ones((3, 4), np.float32)
     data = arrays(x_train=x, y_train=[0, 0, 0], x_test=x, y_test=[2, 2, 2])
-    assert standalone.measure_file(write(product()), micro, data=data).measurements["accuracy"].value == 1
+    assert measure_file.measure_file(write(product()), micro, data=data).measurements["accuracy"].value == 1
 
 
 def test_images_may_lack_the_channel_axis(write, arrays, micro):
     x, y = tiny.images(60, 3)
     path = write(tiny.file(tiny.recipe()))
     with_axis, without = (
-        standalone.measure_file(path, micro, data=arrays(x_test=each, y_test=y)) for each in (x, x[..., 0])
+        measure_file.measure_file(path, micro, data=arrays(x_test=each, y_test=y)) for each in (x, x[..., 0])
     )
     assert with_axis.measurements["accuracy"] == without.measurements["accuracy"]
 
@@ -293,7 +294,7 @@ def test_images_may_lack_the_channel_axis(write, arrays, micro):
 def test_numbers_as_labels_give_the_mean_absolute_error(write, arrays, micro):
     x = np.random.default_rng(0).normal(size=(80, 4)).astype(np.float32)
     off = np.tile([0.5, -1.5], 40)
-    found = standalone.measure_file(write(total()), micro, data=arrays(x=x, y=x.sum(axis=1) + off))
+    found = measure_file.measure_file(write(total()), micro, data=arrays(x=x, y=x.sum(axis=1) + off))
     error = found.measurements["mae"]
     assert "accuracy" not in found.measurements
     assert error.value == pytest.approx(1, rel=1e-5)
@@ -304,12 +305,12 @@ def test_numbers_as_labels_give_the_mean_absolute_error(write, arrays, micro):
 def test_numbers_beyond_0_and_1_of_one_output_are_no_classes(dtype, write, arrays, micro):
     x = np.arange(40, dtype=np.float32).reshape(10, 4)
     data = arrays(x=x, y=x.sum(axis=1).astype(dtype))
-    assert standalone.measure_file(write(total()), micro, data=data).measurements["mae"].value == 0
+    assert measure_file.measure_file(write(total()), micro, data=data).measurements["mae"].value == 0
 
 
 def test_several_numbers_an_item_are_no_classes(write, arrays, micro):
     x = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
-    found = standalone.measure_file(write(product()), micro, data=arrays(x=x, y=scores(x)))
+    found = measure_file.measure_file(write(product()), micro, data=arrays(x=x, y=scores(x)))
     assert found.measurements["mae"].value == pytest.approx(0, abs=1e-5)
 
 
@@ -318,7 +319,7 @@ def test_errors_of_two_files_are_compared_on_the_same_items(write, arrays, micro
     rng = np.random.default_rng(0)
     x = rng.normal(size=(80, 4)).astype(np.float32)
     data = arrays(x=x, y=x.sum(axis=1) - rng.exponential(5, 80))
-    found = standalone.measure_file(
+    found = measure_file.measure_file(
         write(shifted(0.1), "a.tflite"), micro, against=write(total(), "b.tflite"), data=data
     )
     difference, low, high = found.difference
@@ -331,7 +332,7 @@ def test_items_in_the_integers_that_the_file_takes_are_taken_as_they_are(write, 
     file, stored = unsigned()
     pixels = np.random.default_rng(0).integers(0, 256, (60, 4, 1)).astype(np.uint8)
     expected = interpreter.outputs_of(file, {tiny.INPUT: pixels.astype(np.float32) / 255}, 1).argmax(axis=1)
-    found = standalone.measure_file(
+    found = measure_file.measure_file(
         write(stored, "a.tflite"), targets.find("micro:1MB"), data=arrays(x=pixels, y=expected)
     )
     assert found.measurements["accuracy"].value > 0.9
@@ -341,39 +342,39 @@ def test_items_in_the_integers_that_the_file_takes_are_taken_as_they_are(write, 
 
 
 def test_files_that_are_none_are_refused(write, tmp_path):
-    assert refusal(standalone.examine, tmp_path / "none.tflite").endswith("can't read it (No such file or directory)")
-    assert refusal(standalone.examine, tmp_path).endswith("can't read it (expected a file, got a folder)")
-    said = refusal(standalone.examine, write(b"PK\x03\x04 a zip archive"))
+    assert refusal(measure_file.examine, tmp_path / "none.tflite").endswith("can't read it (No such file or directory)")
+    assert refusal(measure_file.examine, tmp_path).endswith("can't read it (expected a file, got a folder)")
+    said = refusal(measure_file.examine, write(b"PK\x03\x04 a zip archive"))
     assert said == f"{tmp_path / 'model.tflite'}: not a .tflite file (its identifier is missing)"
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.99])
 def test_a_truncated_file_is_refused(share, write):
     file = tiny.file(tiny.recipe())
-    assert "the .tflite is " in refusal(standalone.examine, write(file[: int(share * len(file))]))
+    assert "the .tflite is " in refusal(measure_file.examine, write(file[: int(share * len(file))]))
 
 
 def test_custom_operators_are_refused_by_name(write):
-    assert "holds custom operators (Mine)" in refusal(standalone.examine, write(custom()))
+    assert "holds custom operators (Mine)" in refusal(measure_file.examine, write(custom()))
 
 
 def test_several_signatures_are_refused_by_name(write, tmp_path):
-    said = refusal(standalone.examine, write(two_signatures(tmp_path / "saved")))
+    said = refusal(measure_file.examine, write(two_signatures(tmp_path / "saved")))
     assert "expected one signature, got 2 (" in said
     assert "twice" in said
     assert "more" in said
 
 
 def test_an_open_axis_is_refused_and_an_open_batch_is_not(write):
-    said = refusal(standalone.examine, write(foreign(tf.nn.relu, 1, None)))
+    said = refusal(measure_file.examine, write(foreign(tf.nn.relu, 1, None)))
     assert said.endswith("input x leaves the length of axis 1 open; convert it with a fixed shape")
-    assert standalone.examine(write(foreign(tf.nn.relu, None, 4)))[1].inputs[0]["shape"] == [1, 4]
+    assert measure_file.examine(write(foreign(tf.nn.relu, None, 4)))[1].inputs[0]["shape"] == [1, 4]
 
 
 @pytest.mark.parametrize("as_other", [False, True])
 def test_both_files_are_examined_before_anything_is_measured(as_other, write, tmp_path):
     good, bad = write(product()), tmp_path / "none.tflite"
-    said = refusal(standalone.measure_file, *((good, HOST) if as_other else (bad, HOST)), against=bad)
+    said = refusal(measure_file.measure_file, *((good, HOST) if as_other else (bad, HOST)), against=bad)
     assert said.startswith(str(bad))
 
 
@@ -403,7 +404,7 @@ X, Y = np.ones((3, 4), np.float32), np.array([0, 1, 2])
 )  # fmt: skip
 def test_data_that_does_not_fit_is_refused(found, words, write, arrays, micro):
     data = arrays(**found)
-    said = refusal(standalone.measure_file, write(product()), micro, data=data)
+    said = refusal(measure_file.measure_file, write(product()), micro, data=data)
     assert said.startswith(str(data))
     assert words in said
 
@@ -422,7 +423,7 @@ def damaged(path):
 def test_what_is_no_npz_is_refused(change, write, arrays):
     data = arrays(x=X, y=Y)
     data.write_bytes(change(data))
-    assert refusal(standalone.measure_file, write(product()), HOST, data=data).startswith(
+    assert refusal(measure_file.measure_file, write(product()), HOST, data=data).startswith(
         f"{data}: not an .npz of plain arrays ("
     )
 
@@ -433,9 +434,9 @@ def test_one_array_alone_text_in_an_archive_and_nothing_are_no_npz(write, tmp_pa
     with zipfile.ZipFile(tmp_path / "text.npz", "w") as archive:
         archive.writestr("x", "hello")
         archive.writestr("y", "hello")
-    assert "not an .npz" in refusal(standalone.measure_file, path, HOST, data=tmp_path / "one.npy")
-    assert "x: expected numbers" in refusal(standalone.measure_file, path, HOST, data=tmp_path / "text.npz")
-    said = refusal(standalone.measure_file, path, HOST, data=tmp_path / "none.npz")
+    assert "not an .npz" in refusal(measure_file.measure_file, path, HOST, data=tmp_path / "one.npy")
+    assert "x: expected numbers" in refusal(measure_file.measure_file, path, HOST, data=tmp_path / "text.npz")
+    said = refusal(measure_file.measure_file, path, HOST, data=tmp_path / "none.npz")
     assert said == f"{tmp_path / 'none.npz'}: can't read it (No such file or directory)"
 
 
@@ -443,7 +444,7 @@ def test_data_for_a_file_with_two_inputs_is_refused(write, arrays):
     layers = tf_keras.layers
     ends = [layers.Input((4,), name=name) for name in ("left", "right")]
     path = write(conversion.float32(tf_keras.Model(ends, layers.Add()(ends))))
-    said = refusal(standalone.measure_file, path, HOST, data=arrays(x=X, y=Y))
+    said = refusal(measure_file.measure_file, path, HOST, data=arrays(x=X, y=Y))
     assert said == f"{path}: has 2 inputs; data can be given for files with one"
 
 
@@ -452,16 +453,16 @@ def test_data_for_a_file_with_two_outputs_is_refused(write, arrays):
     x = layers.Input((8, 8, 1))
     flat = layers.Flatten()(x)
     path = write(conversion.float32(tf_keras.Model(x, [layers.Dense(4)(flat), layers.Dense(1)(flat)])))
-    said = refusal(standalone.measure_file, path, HOST, data=arrays(x=X, y=Y))
+    said = refusal(measure_file.measure_file, path, HOST, data=arrays(x=X, y=Y))
     assert said == f"{path}: has 2 outputs; data can be given for files with one"
 
 
 def test_files_with_other_ends_are_not_compared_on_data(write, arrays, micro):
     path, data = write(product(), "a.tflite"), arrays(x=X, y=Y)
     fewer, wider = write(total(), "fewer.tflite"), write(foreign(lambda x: x[:, :3] * 2, 1, 5), "wider.tflite")
-    said = refusal(standalone.measure_file, path, micro, against=fewer, data=data)
+    said = refusal(measure_file.measure_file, path, micro, against=fewer, data=data)
     assert said == f"{fewer}: gives 1 values an item and {path} gives 3; expected as many"
-    said = refusal(standalone.measure_file, path, micro, against=wider, data=data)
+    said = refusal(measure_file.measure_file, path, micro, against=wider, data=data)
     assert said == f"{data}: x: expected shape (items, 5) as {wider} takes it, got (3, 4)"
 
 
