@@ -244,7 +244,7 @@ def dashboard(studies: tuple[Path, ...], host: str, port: int) -> None:
     """Show studies live in a browser, while they run. It only reads, and ends with Ctrl-C."""
     import os
 
-    from autoopt.dashboard import serve
+    from autoopt.server.dashboard import serve
 
     if hasattr(os, "nice"):
         os.nice(10)  # the search comes first

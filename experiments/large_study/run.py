@@ -137,8 +137,8 @@ def resumed(folder: Path, trials: int) -> float:
 
 def refreshed(folder: Path) -> float:
     """Seconds in which the page is drawn anew after one candidate more, median."""
-    from autoopt import dashboard
     from autoopt.api.live_study import Watched
+    from autoopt.server import dashboard
     from autoopt.system.files import write_atomically
 
     watched = Watched([folder])

@@ -23,9 +23,9 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.wait import WebDriverWait
 
 from autoopt.api.saved_study import load
-from autoopt.dashboard import serve
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.execution.artifact_store import Store
+from autoopt.server.dashboard import serve
 from autoopt.study.folder import StudyFolder
 
 FILE = b"TFL3, not really"
