@@ -1,6 +1,6 @@
 """`python -m autoopt`."""
 
-from autoopt.cli import main
+from autoopt.cli.commands import main
 
 if __name__ == "__main__":
     main(prog_name="autoopt")

@@ -44,7 +44,7 @@ def test_rooms_import_only_from_those_below_them() -> None:
     "code",
     [
         "import autoopt",
-        "import autoopt.cli",
+        "import autoopt.cli.commands",
         "import autoopt.api.saved_study",
         "from autoopt import Recipe, Results, load",
     ],

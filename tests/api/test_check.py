@@ -8,10 +8,10 @@ import pytest
 import tinystudy as tiny
 from click.testing import CliRunner
 
-from autoopt import checklist
 from autoopt.api import check
 from autoopt.api.check import Checked, Tried
-from autoopt.cli import main
+from autoopt.cli import checklist
+from autoopt.cli.commands import main
 from autoopt.errors import ConfigError
 
 STUDY = """\

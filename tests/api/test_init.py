@@ -10,7 +10,7 @@ from ai_edge_litert import schema_py_generated as schema
 from click.testing import CliRunner
 
 from autoopt.api import init
-from autoopt.cli import main
+from autoopt.cli.commands import main
 from autoopt.core import budgets
 from autoopt.errors import ConfigError
 from autoopt.execution import task_checks

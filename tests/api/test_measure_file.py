@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from autoopt import targets
 from autoopt.api import measure_file
-from autoopt.cli import main
+from autoopt.cli.commands import main
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.targets import benchmark
 from autoopt.tflite import conversion, interpreter
@@ -551,7 +551,7 @@ def test_the_command_ends_with_1_where_the_target_cannot_run_the_file(write, mic
 def test_the_command_needs_no_tensorflow(write):
     """As installed: in a process of its own, on a file and data that are wrong."""
     code = (
-        "import sys; from autoopt.cli import main; sys.argv = ['autoopt', 'measure', sys.argv[1], '--data', 'none.npz']\n"
+        "import sys; from autoopt.cli.commands import main; sys.argv = ['autoopt', 'measure', sys.argv[1], '--data', 'none.npz']\n"
         "try: main()\nexcept SystemExit as end: print(end.code, 'tensorflow' in sys.modules)"
     )
     path: Path = write(product())

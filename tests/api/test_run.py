@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 import autoopt
 from autoopt.api.saved_study import SavedResults
-from autoopt.cli import main
+from autoopt.cli.commands import main
 from autoopt.errors import ConfigError, TargetUnavailable
 
 TRIALS = 5

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 import autoopt
 from autoopt.api.verification import compare
-from autoopt.cli import main
+from autoopt.cli.commands import main
 from autoopt.errors import ConfigError
 from autoopt.tflite import contents
 

@@ -17,7 +17,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
-from autoopt.cli import main
+from autoopt.cli.commands import main
 from autoopt.core.candidate import Candidate, Confirmation
 from autoopt.core.metrics import STANDARD, Measurement, Metric, pack_outcomes, wilson
 from autoopt.core.recipe import Cluster, Prune, Recipe

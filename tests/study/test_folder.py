@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 import autoopt
-from autoopt import cli
+from autoopt.cli import commands
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.study.folder import StudyFolder
 
@@ -215,7 +215,7 @@ def test_whatever_stands_in_the_lock_a_driver_is_seen(tmp_path: Path, text: byte
 @pytest.mark.parametrize("given", ["soon", "-1", "nan", "1 GB", "1:30"])
 def test_hours_that_are_none_are_refused_on_the_command_line_and_in_python(tmp_path: Path, given: str) -> None:
     study(tmp_path, SPACE)
-    shown = CliRunner().invoke(cli.main, ["run", str(tmp_path), f"--hours={given}"])
+    shown = CliRunner().invoke(commands.main, ["run", str(tmp_path), f"--hours={given}"])
     assert shown.exit_code == 2
     assert "a duration such as '90 min', got" in shown.stderr
     with pytest.raises(ConfigError, match="hours: expected a number of hours of at least 0, or a duration"):

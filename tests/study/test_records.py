@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sound import candidates, skips
 
-from autoopt import cli
 from autoopt.api.live_study import Watched
 from autoopt.api.saved_study import load
+from autoopt.cli import commands
 from autoopt.core import budgets, json_text
 from autoopt.core.candidate import Candidate, Skipped
 from autoopt.core.recipe import Prune, Recipe
@@ -245,7 +245,7 @@ def test_commands_that_read_name_what_is_damaged_and_write_nothing(study: StudyF
     path.write_text(path.read_text().replace('"value": 23.0', '"value": 13.0'))
     before = everything(study)
     more = {"report": ["--to", str(study.path.parent / "r.html")], "compare": ["0", "0"]}.get(command, [])
-    shown = CliRunner().invoke(cli.main, [command, str(study.path), *more])
+    shown = CliRunner().invoke(commands.main, [command, str(study.path), *more])
     assert shown.exit_code in (0, 1, 2), shown.output
     said = [line for line in shown.stderr.splitlines() if line.startswith("warning: ")]
     assert said == [

@@ -666,7 +666,7 @@ def test_exporting_stays_quick_and_imports_no_tensorflow(split, tmp_path):
     (tmp_path / "study").mkdir()
     tinybundle.study(tmp_path / "study", tiny.file(tiny.recipe("int8_io")), split, scheme="int8_io")
     code = (
-        "import sys; from autoopt.cli import main\n"
+        "import sys; from autoopt.cli.commands import main\n"
         f"main(['export', {str(tmp_path / 'study')!r}, '1', '--to', {str(tmp_path / 'out')!r}, '--json'], "
         "standalone_mode=False)\n"
         "print([name for name in ('tensorflow', 'tf_keras', 'optuna', 'ai_edge_litert') if name in sys.modules])"

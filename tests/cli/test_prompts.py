@@ -12,7 +12,7 @@ import pytest
 from builders import candidate, results
 from click.testing import CliRunner, Result
 
-from autoopt import questions
+from autoopt.cli import prompts
 from autoopt.core.results import Results
 from autoopt.errors import ConfigError
 
@@ -32,9 +32,9 @@ def ask(
 
     @click.command()
     def main() -> None:
-        answers.update(questions.ask(study, texts, given))
+        answers.update(prompts.ask(study, texts, given))
 
-    monkeypatch.setattr(questions, "attended", lambda: True)
+    monkeypatch.setattr(prompts, "attended", lambda: True)
     shown = CliRunner().invoke(main, input=typed)
     return answers, shown
 
@@ -112,7 +112,7 @@ def test_the_studys_own_budgets_are_named(monkeypatch: pytest.MonkeyPatch) -> No
 def test_nobody_is_asked_where_nobody_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     with pytest.raises(ConfigError, match="--ask needs a terminal"):
-        questions.ask(STUDY, (), {})
+        prompts.ask(STUDY, (), {})
 
 
 ASK = """

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autoopt.commands import HOURS, PATH, STUDY, budget_options, command, wants_json
-from autoopt.commands import main as main
+from autoopt.cli.framework import HOURS, PATH, STUDY, budget_options, command, wants_json
+from autoopt.cli.framework import main as main
 from autoopt.errors import ConfigError
 from autoopt.system import screen
 
@@ -88,12 +88,12 @@ def _view(plain: bool) -> Any:
 
 
 def _end(results: "SavedResults") -> None:
-    from autoopt import terminal
+    from autoopt.cli import output
 
     if wants_json():
         screen.give(results.to_json())
     else:
-        terminal.print_end(results)
+        output.print_end(results)
     if results.budgets and results.pick().candidate is None:
         raise SystemExit(1)
 
@@ -117,13 +117,13 @@ def status(study: Path) -> None:
     """Say how far a study is, and what failed."""
     from collections import Counter
 
-    from autoopt import terminal
+    from autoopt.cli import output
     from autoopt.reporting import wording
 
     results = _load(study)
     counts, running = Counter(results.statuses().values()), results.folder.driver()
     if not wants_json():
-        terminal.print_status(results, counts, running)
+        output.print_status(results, counts, running)
         return
     failures = [{"stage": s, "reason": r, "count": len(names)} for s, r, names in wording.failures(results)]
     plain = {"study": results.study, "running": running, "counts": counts, "failures": failures}
@@ -146,7 +146,7 @@ def front(
     **short_forms: str | None,
 ) -> None:
     """Print the front: the candidates that no other beats on every objective."""
-    from autoopt import terminal
+    from autoopt.cli import output
 
     results = _load(study)
     asked = results.asked(budgets, no_budget=no_budget, **short_forms)
@@ -156,7 +156,7 @@ def front(
     elif csv:
         screen.give(results.to_csv(chosen, asked), nl=False)
     else:
-        terminal.print_front(results, asked, everything=everything, plot=not no_plot)
+        output.print_front(results, asked, everything=everything, plot=not no_plot)
 
 
 @command
@@ -165,12 +165,12 @@ def front(
 @budget_options
 def pick(study: Path, ask: bool, budgets: tuple[str, ...], no_budget: bool, **short_forms: str | None) -> None:
     """Recommend one candidate inside the budgets (the study's own if none is given)."""
-    from autoopt import questions
+    from autoopt.cli import prompts
     from autoopt.reporting import wording
 
     results = _load(study)
     if ask:
-        short_forms |= questions.ask(results, budgets, short_forms)
+        short_forms |= prompts.ask(results, budgets, short_forms)
     limits = results.asked(budgets, no_budget=no_budget, **short_forms)
     chosen = results.pick_within(limits)
     _print_pick(results, chosen, limits)
@@ -185,14 +185,14 @@ def pick(study: Path, ask: bool, budgets: tuple[str, ...], no_budget: bool, **sh
 @click.argument("candidates", nargs=-1, required=True, metavar="A B [C D]")
 def compare(study: Path, candidates: tuple[str, ...]) -> None:
     """Print two to four candidates side by side, each against the first (numbers, such as 3 7)."""
-    from autoopt import terminal
+    from autoopt.cli import output
     from autoopt.reporting import comparison
 
     found = comparison.compare(_load(study), candidates)
     if wants_json():
         screen.give(json.dumps(found.to_dict()))
     else:
-        terminal.print_comparison(found)
+        output.print_comparison(found)
 
 
 @command
@@ -374,8 +374,9 @@ def measure(
       vela:ethos-u55-128       Arm's NPUs, estimated; ?system-config=, ?memory-mode=
       micro:64KB               a microcontroller's arena
     """  # noqa: D301 - click's own mark for text that it must not wrap
-    from autoopt import targets, terminal
+    from autoopt import targets
     from autoopt.api import measure_file
+    from autoopt.cli import output
 
     where = targets.find(target, threads)
     if self_test:
@@ -387,7 +388,7 @@ def measure(
         if wants_json():
             screen.give(json.dumps({"repeats": len(ratios), "held": held, "wide": wide, "widths": widths}))
         else:
-            terminal.print_self_test(held, wide, widths)
+            output.print_self_test(held, wide, widths)
         return
     found = measure_file.measure_file(model, where, against=against, data=data)
     if wants_json():
@@ -395,7 +396,7 @@ def measure(
         plain = {"file": str(model), "metrics": metrics, "difference": found.difference, "device": found.device}
         screen.give(json.dumps(plain | {"misfit": found.misfit, "contents": found.contents.to_dict()}))
     else:
-        terminal.print_measured(found, model, against)
+        output.print_measured(found, model, against)
     if found.misfit:
         screen.say_line(f"autoopt: {found.misfit}", err=True)
         raise SystemExit(1)
@@ -410,12 +411,12 @@ def space(file: str) -> None:
     """
     import math
 
-    from autoopt import terminal
+    from autoopt.cli import output
     from autoopt.core import search_space as spaces
 
     found = spaces.find(file, Path())
     if not wants_json():
-        terminal.print_space(found)
+        output.print_space(found)
         return
     count, knobs = found.count(), {name: str(knob) for name, knob in found.knobs.items()}
     plain = {"source": found.source, "knobs": knobs, "recipes": None if math.isinf(count) else count}
@@ -433,8 +434,8 @@ def check(study: Path, target: str | None) -> None:
     """
     import dataclasses
 
-    from autoopt import checklist
     from autoopt.api import check as rehearsal
+    from autoopt.cli import checklist
 
     found = rehearsal.check(study, target=target, say=lambda text: screen.say_line(text, err=True))
     if wants_json():
@@ -453,24 +454,24 @@ def doctor() -> None:
     """
     import dataclasses
 
-    from autoopt import terminal
     from autoopt.api import doctor as doctors
+    from autoopt.cli import output
 
     found = doctors.examine()
     if wants_json():
         screen.give(json.dumps([dataclasses.asdict(finding) for finding in found]))
     else:
-        terminal.print_findings(found)
+        output.print_findings(found)
     click.get_current_context().exit(1 if any(finding.state == "bad" for finding in found) else 0)
 
 
 def _print_pick(results: "Results", chosen: "Pick", limits: "Sequence[Budget]") -> None:
-    from autoopt import terminal
+    from autoopt.cli import output
 
     if wants_json():
-        screen.give(json.dumps(terminal.plain_pick(results, chosen, limits)))
+        screen.give(json.dumps(output.plain_pick(results, chosen, limits)))
     else:
-        terminal.print_pick(results, chosen, limits)
+        output.print_pick(results, chosen, limits)
 
 
 def _load(study: Path) -> "SavedResults":

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from saved_study import study  # noqa: F401 - the fixture
 
-from autoopt.cli import main
+from autoopt.cli.commands import main
 
 README = builders.ROOT / "README.md"
 
@@ -78,7 +78,7 @@ def test_pick_asks_only_where_asked_and_attended(study: Path, monkeypatch: pytes
     assert refused.exit_code == 2
     assert refused.stderr.startswith("autoopt: --ask needs a terminal")
     assert len(refused.stderr.splitlines()) == 1
-    monkeypatch.setattr("autoopt.questions.attended", lambda: True)
+    monkeypatch.setattr("autoopt.cli.prompts.attended", lambda: True)
     shown = CliRunner().invoke(main, ["pick", str(study), "--ask"], input="\n3ms\n\n\n")
     assert shown.exit_code == 0
     assert "latency: 1 ms to 2 ms among the 2 of 2 candidates that fit so far" in shown.stderr

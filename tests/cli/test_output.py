@@ -16,7 +16,7 @@ from compared import confirmed, judged
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoopt import terminal
+from autoopt.cli import output
 from autoopt.core.candidate import Candidate, Confirmation
 from autoopt.core.metrics import Measurement
 from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
@@ -47,7 +47,7 @@ def full(number: int, recipe: Recipe = LONG, *, flags: tuple[str, ...] = (), **m
 
 
 def front(study: Results, capsys: pytest.CaptureFixture[str], **more: object) -> str:
-    terminal.print_front(study, **more)
+    output.print_front(study, **more)
     return capsys.readouterr().out
 
 
@@ -156,7 +156,7 @@ def test_a_terminal_without_box_characters_gets_ascii() -> None:
 @given(recipes, st.integers(10, 60))
 def test_wrapping_loses_nothing_and_breaks_no_number_from_its_unit(recipe: Recipe, width: int) -> None:
     text = f"{recipe.label()} (scheme): 12.5 KB or 3 ms"
-    lines = terminal.wrap(text, width, "  ")
+    lines = output.wrap(text, width, "  ")
     assert " ".join(line.strip() for line in lines) == text
     for line, after in itertools.pairwise(lines):
         assert not (re.search(r"(^|\s)[\d.]+$", line) and re.match(r"\s*[%a-zA-Z]", after))
@@ -169,7 +169,7 @@ def test_wrapping_loses_nothing_and_breaks_no_number_from_its_unit(recipe: Recip
 
 def pick(study: Results, capsys: pytest.CaptureFixture[str], *texts: str) -> list[str]:
     limits = study.parse_budgets(texts)
-    terminal.print_pick(study, study.pick_within(limits), limits)
+    output.print_pick(study, study.pick_within(limits), limits)
     return capsys.readouterr().out.splitlines()
 
 
@@ -225,7 +225,7 @@ def test_what_goes_to_a_file_is_not_wrapped(capsys: pytest.CaptureFixture[str]) 
 
 
 def shown_comparison(study: Results, numbers: list[int], capsys: pytest.CaptureFixture[str]) -> list[str]:
-    terminal.print_comparison(compare(study, numbers))
+    output.print_comparison(compare(study, numbers))
     return capsys.readouterr().out.splitlines()
 
 
@@ -262,7 +262,7 @@ def test_of_many_classes_the_worst_are_shown(capsys: pytest.CaptureFixture[str])
     lines = shown_comparison(study, [0, 1], capsys)
     begin = lines.index("right, by class")
     assert lines[begin + 1].split() == ["0", "90.0%", "60.0%"]
-    assert lines[begin + 1 + terminal.CLASSES] == "  and 20 more (see --json)"
+    assert lines[begin + 1 + output.CLASSES] == "  and 20 more (see --json)"
 
 
 def test_wide_letters_keep_the_columns_in_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -276,14 +276,14 @@ def test_anything_measured_can_be_printed(names: list[str], seed: int) -> None:
     rng = np.random.default_rng(seed)
     values = [{name: measured(rng.uniform(0, 1e7), 0.01) for name in names} for _ in range(3)]
     study = results(*(candidate(n, **v) for n, v in enumerate(values)), objectives=tuple(names) or ("accuracy",))
-    terminal.print_front(study, everything=True, plot=True)
-    terminal.print_comparison(compare(study, [0, 1, 2]))
+    output.print_front(study, everything=True, plot=True)
+    output.print_comparison(compare(study, [0, 1, 2]))
 
 
 def test_names_do_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     evil = "a\x1b[2Jb\u202ec"
     found = results(candidate(0, "baseline", accuracy=0.9, latency_ms=1.0, size_bytes=5.0), study=evil)
-    terminal.print_front(found, everything=True, plot=False)
+    output.print_front(found, everything=True, plot=False)
     shown = capsys.readouterr().out
     assert "\x1b" not in shown
     assert "\u202e" not in shown

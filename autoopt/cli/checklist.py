@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 import click
 
 from autoopt.api.check import Checked, Tried
+from autoopt.cli.output import columns
 from autoopt.core.formatting import duration
 from autoopt.core.metrics import show_bytes
 from autoopt.core.recipe import SCHEMES
 from autoopt.system.screen import printable
-from autoopt.terminal import columns
 
 MOST_LAYERS = 60
 """Of a long model only the heaviest are shown."""
