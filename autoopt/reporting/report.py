@@ -34,7 +34,7 @@ def write(results: Results, path: Path) -> None:
 def render(results: Results) -> str:
     """The report as one HTML page with plotly inside (about 5 MB)."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("autoopt", ""),
+        loader=jinja2.PackageLoader("autoopt.reporting", "assets"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -58,7 +58,7 @@ def render(results: Results) -> str:
         provenance=list(_flat({k: v for k, v in results.provenance.items() if k != "time"})),
         data=report_data.data(results),
         plotly=get_plotlyjs(),
-        script=resources.files("autoopt").joinpath("report.js").read_text(encoding="utf-8"),
+        script=resources.files("autoopt.reporting").joinpath("assets", "report.js").read_text(encoding="utf-8"),
     )
 
 

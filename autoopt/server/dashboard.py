@@ -80,7 +80,7 @@ def application(watched: Watched, token: str, *, local: bool) -> dash.Dash:
         local: whether this machine alone can ask, by one of its names for itself.
     """
     app = dash.Dash("autoopt", title="autoopt", update_title="", serve_locally=True)
-    style = resources.files("autoopt").joinpath("page.css").read_text(encoding="utf-8")
+    style = resources.files("autoopt.reporting").joinpath("assets", "page.css").read_text(encoding="utf-8")
     app.index_string = app.index_string.replace("{%css%}", f"<style>{style}</style>").replace(
         "<html>", '<html lang="en">'
     )
