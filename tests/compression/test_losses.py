@@ -9,7 +9,7 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoopt.compression import channel_importance, distillation, losses, sparsity_allocation, stages
+from autoopt.compression import channel_importance, distillation, losses, sparsity_allocation, stages, training
 from autoopt.compression.channel_graph import trace
 from autoopt.core.recipe import Channels, Finetune, Prune, Recipe
 from autoopt.models.task import Split, broadcast
@@ -161,7 +161,7 @@ MANIFEST = tiny.manifest(
 def test_labels_without_a_last_axis_are_learnt_and_chosen_by():
     model, split = regression()
     before = mean_absolute(split.labels, model.predict_on_batch(split.inputs[tiny.INPUT]))
-    taught = stages.finetune.outputs(model, split)
+    taught = training.outputs(model, split)
     start = model.get_weights()
     column = Split(inputs=split.inputs, labels=split.labels[:, None])
     both = [tiny.training(MANIFEST, (data, data), taught=taught) for data in (split, column)]
@@ -186,7 +186,7 @@ def test_labels_without_a_last_axis_are_learnt_and_chosen_by():
 def test_weights_count_in_training_distilled_or_not_and_where_channels_are_chosen():
     """Items that count nothing have labels that would spoil everything."""
     model, split = regression()
-    start, taught = model.get_weights(), stages.finetune.outputs(model, split)
+    start, taught = model.get_weights(), training.outputs(model, split)
     spoilt = split.labels.copy()
     spoilt[::2] = 1000
     weights = np.ones(len(split), np.float32)

@@ -7,7 +7,7 @@ import tf_keras
 import tiny
 
 from autoopt import QualityMetric, Task
-from autoopt.compression import stages
+from autoopt.compression import losses, stages
 from autoopt.core.recipe import Finetune, Prune, Recipe
 from autoopt.errors import ConfigError
 from autoopt.execution import task_checks
@@ -84,7 +84,7 @@ def test_weights_of_classes_are_those_of_keras(labels, take):
         "loss"
     ][0]
     model.set_weights(start)
-    assert stages.losses.of_model(model, loss, split)() == pytest.approx(wanted, rel=1e-5)
+    assert losses.of_model(model, loss, split)() == pytest.approx(wanted, rel=1e-5)
 
 
 def test_one_output_has_two_classes(take):
@@ -144,7 +144,7 @@ def test_maps_take_a_weight_an_item_or_a_place(take):
         split, _ = take(**pair, train=(x, labels, weights))
         whole = np.broadcast_to(weights.reshape(8, *weights.shape[1:], *[1] * (3 - weights.ndim)), (8, 4, 4))
         loss = tf_keras.losses.get("sparse_categorical_crossentropy")(labels, model.predict_on_batch(x)).numpy()
-        found = stages.losses.of_model(model, "sparse_categorical_crossentropy", split)()
+        found = losses.of_model(model, "sparse_categorical_crossentropy", split)()
         assert found == pytest.approx((loss * whole).mean(), rel=1e-5)
 
 
@@ -242,7 +242,7 @@ def test_a_weighted_loss_with_a_name_at_the_top_level_is_found_by_jobs(loss, tmp
     path = tmp_path / "task.py"
     path.write_text(MADE.replace("LOSS", loss))
     manifest = task_checks.prepare(tasks.load(path), path, Store(tmp_path / "store")).manifest
-    found = stages.losses.of_batch(manifest.loss_function())
+    found = losses.of_batch(manifest.loss_function())
     assert float(found(np.array([0, 1]), np.array([[0.5], [0.5]], np.float32))) == pytest.approx((0.5 + 4.5) / 2)
 
 

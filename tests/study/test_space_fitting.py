@@ -11,7 +11,8 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoopt.compression import stages
+from autoopt.compression import channel_pruning, stages
+from autoopt.compression.channel_graph import Group
 from autoopt.core.recipe import Channels, Finetune, plain
 from autoopt.core.search_space import SearchSpace, bundled, load, parse
 from autoopt.errors import CandidateFailed, ConfigError
@@ -108,14 +109,11 @@ def test_a_task_that_says_nothing_changes_nothing() -> None:
 )
 def test_what_is_foretold_is_what_the_stage_does(groups: list[int], ratio: float, multiple: int, seed: int) -> None:
     ends = np.cumsum([0, *groups])
-    found = [
-        stages.channels.Group(layers=(f"layer{i}",), channels=np.arange(ends[i], ends[i + 1]))
-        for i in range(len(groups))
-    ]
+    found = [Group(layers=(f"layer{i}",), channels=np.arange(ends[i], ends[i + 1])) for i in range(len(groups))]
     scores = np.random.default_rng(seed).random(ends[-1])
-    goes, _ = stages.channels.choose(found, scores, ratio, "layer", multiple)
+    goes, _ = channel_pruning.choose(found, scores, ratio, "layer", multiple)
     assert takes(groups, ratio, "layer", multiple) == goes.any()
-    goes, _ = stages.channels.choose(found, scores, ratio, "global", multiple)
+    goes, _ = channel_pruning.choose(found, scores, ratio, "global", multiple)
     assert takes(groups, ratio, "global", multiple) or not goes.any()
 
 
