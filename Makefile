@@ -3,6 +3,9 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
+# A file of tests goes to one of the workers as a whole, so that what its tests share is made once.
+WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
+
 .PHONY: demo test fast install clean
 
 demo: install
@@ -12,7 +15,8 @@ test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m pytest $(WORKERS) --durations 20 $(PYTEST)
 
 # What a change is tried against: without the tests that search for a minute or more.
 fast: PYTEST = -m "not slow"

@@ -1,6 +1,27 @@
-"""What must hold before TensorFlow is imported anywhere in the tests."""
+"""What must hold before TensorFlow is imported anywhere in the tests, and how two workers share them."""
 
 import os
+import shutil
+import tempfile
+
+import pytest
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # tensorflow-model-optimization knows no other Keras
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # One core each; and a temporary folder each, or a measurement of one would freeze the other's jobs.
+    os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1"
+    os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="w")
+    SLOWEST_FIRST = ("whole", "execution", "search", "api", "compression")
+
+
+def pytest_unconfigure() -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shutil.rmtree(os.environ["TMPDIR"], ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the rooms whose tests take longest, so that the workers end together."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        rooms = [*SLOWEST_FIRST, ""]
+        items.sort(key=lambda item: next(n for n, room in enumerate(rooms) if room in item.path.parts or not room))

@@ -107,6 +107,20 @@ def expect_text(where: str, value: Any) -> str:
     return value
 
 
+def expect_one_of(where: str, value: Any, known: Iterable[str]) -> str:
+    """Return `value` if it is one of the known words.
+
+    Raises:
+        ConfigError: naming the known word nearest to it.
+    """
+    known = list(known)
+    if not isinstance(value, str):
+        fail(where, f"one of {', '.join(known)}", value)
+    if value not in known:
+        raise ConfigError(f"{where}: unknown {where} {value!r}; {nearest(value, known)}")
+    return value
+
+
 def expect_list(where: str, value: Any) -> Sequence[Any]:
     """Return `value` if it is a list or a tuple.
 

@@ -83,6 +83,7 @@ class Setting:
         machine: what identifies the machine that measures; readings of another are not reused.
         threads: of the interpreter while measuring.
         seed: of the baseline's recipes.
+        measuring: how thoroughly times are read, see `benchmark.MEASURING`.
     """
 
     task: str
@@ -92,6 +93,7 @@ class Setting:
     machine: str
     threads: int = 1
     seed: int = 0
+    measuring: str = "usual"
 
     @property
     def baseline(self) -> Recipe:
@@ -276,8 +278,8 @@ class _Steps:
             results["memory"] = self.add("memory", where, file, proof, exclusive=alone)
         if "latency_ms" in target.measures:
             reference, _ = self.file(setting.reference)
-            most = (benchmark.CONFIRM_FEWEST, benchmark.CONFIRM_MOST) if confirm else (benchmark.FEWEST, benchmark.MOST)
-            where |= dict(zip(("fewest", "most"), most, strict=True))
+            searching, confirming = benchmark.MEASURING[setting.measuring]
+            where |= dict(zip(("fewest", "most"), confirming if confirm else searching, strict=True))
             results["latency"] = self.add("latency", where, file, proof, reference, exclusive=target.exclusive)
         return results
 

@@ -20,11 +20,12 @@ from autoopt.core import units, yaml_file
 from autoopt.core.recipe import MAX_SEED
 from autoopt.core.reprs import short, typed
 from autoopt.core.search_space import SearchSpace
-from autoopt.core.validation import expect_keys, expect_number, fail, nearest
+from autoopt.core.validation import expect_keys, expect_number, expect_one_of, fail
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.study.search_options import Strategy
 from autoopt.system.locks import try_lock
 from autoopt.targets import Target
+from autoopt.targets.benchmark import MEASURING
 
 LOOKING_S = 0.3
 """How long a study that seems to be held is asked for again."""
@@ -46,6 +47,7 @@ KEYS = (
     "confirm",
     "seed",
     "sampler",
+    "measuring",
     "search",
     "slots",
     "limits",
@@ -85,6 +87,7 @@ class StudyConfig:
         search: which devices the search uses beside the sampler.
         slots: training jobs at a time; None for as many as cores and memory allow.
         limits: of one job.
+        measuring: how thoroughly times are read, one of `benchmark.MEASURING`.
     """
 
     task: Path
@@ -102,6 +105,7 @@ class StudyConfig:
     search: Strategy = field(default_factory=Strategy)
     slots: int | None = None
     limits: Limits = field(default_factory=Limits)
+    measuring: str = "usual"
 
 
 class StudyFolder:
@@ -274,12 +278,9 @@ class StudyFolder:
         if values.get("hours") is not None:
             settings["hours"] = hours("hours", values["hours"])
         if "sampler" in values:
-            if not isinstance(values["sampler"], str):
-                fail("sampler", f"one of {', '.join(SAMPLERS)}", values["sampler"])
-            if values["sampler"] not in SAMPLERS:
-                known = nearest(values["sampler"], SAMPLERS)
-                raise ConfigError(f"sampler: unknown sampler {values['sampler']!r}; {known}")
-            settings["sampler"] = values["sampler"]
+            settings["sampler"] = expect_one_of("sampler", values["sampler"], SAMPLERS)
+        if "measuring" in values:
+            settings["measuring"] = expect_one_of("measuring", values["measuring"], MEASURING)
         if "search" in values:
             settings["search"] = _strategy(values["search"])
         if "confirm" in values:

@@ -65,6 +65,7 @@ def setting(config: StudyConfig, task: Mapping[str, Any], machine: str) -> Setti
         machine=machine,
         threads=config.threads,
         seed=config.seed,
+        measuring=config.measuring,
     )
 
 

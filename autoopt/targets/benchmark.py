@@ -11,6 +11,11 @@ FEWEST, MOST = 5, 14
 """Fresh processes while searching."""
 CONFIRM_FEWEST, CONFIRM_MOST = 8, 30
 """Fresh processes for a confirmed figure."""
+MEASURING = {
+    "usual": ((FEWEST, MOST), (CONFIRM_FEWEST, CONFIRM_MOST)),
+    "quick": ((1, 1), (1, 1)),  # the interval of one process says next to nothing, and is flagged
+}
+"""How thoroughly times are read, by the name that `study.yaml` has for it: fewest and most processes, searching and confirming."""
 
 
 def steady(once: Callable[[], Timing], *, fewest: int, most: int, width: float = WIDE) -> list[Timing]:

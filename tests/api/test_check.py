@@ -22,17 +22,13 @@ space:
   scheme: [float32, int8, qat_int8]
 trials: 7
 hours: 2
+measuring: quick
 """
 
 
 @pytest.fixture(scope="module")
-def baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.train_baseline(tmp_path_factory.mktemp("baseline"))
-
-
-@pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory, baseline: Path) -> tuple[Checked, list[str], Path]:
-    folder = tiny.write(tmp_path_factory.mktemp("check") / "study", study=STUDY, baseline=baseline)
+def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checked, list[str], Path]:
+    folder = tiny.write(tmp_path_factory.mktemp("check") / "study", study=STUDY)
     said: list[str] = []
     return check.check(folder, say=said.append), said, folder
 
@@ -69,8 +65,8 @@ def test_the_text_has_a_row_a_layer(found: tuple[Checked, list[str], Path]) -> N
     assert "all of the space works" in text
 
 
-def test_a_model_that_knows_nothing_is_suspicious(tmp_path: Path, baseline: Path) -> None:
-    folder = tiny.write(tmp_path / "study", study="space: {scheme: [float32, int8]}\n", baseline=baseline)
+def test_a_model_that_knows_nothing_is_suspicious(tmp_path: Path) -> None:
+    folder = tiny.write(tmp_path / "study", study="space: {scheme: [float32, int8]}\n")
     task = (folder / "task.py").read_text()
     (folder / "task.py").write_text(task.replace("return images, labels", "return images * 0 + 255.0, labels"))
     [*warnings] = check.check(folder, say=lambda text: None).warnings
@@ -110,13 +106,12 @@ space:
   scheme: [float32]
   finetune: {epochs: 1, distillation: [0, 0.5]}
 trials: 50
+measuring: quick
 """
 
 
-def test_every_value_of_the_space_is_tried_and_no_more_trials_counted_than_it_has(
-    tmp_path: Path, baseline: Path
-) -> None:
-    folder = tiny.write(tmp_path / "study", study=VALUES, baseline=baseline)
+def test_every_value_of_the_space_is_tried_and_no_more_trials_counted_than_it_has(tmp_path: Path) -> None:
+    folder = tiny.write(tmp_path / "study", study=VALUES)
     said: list[str] = []
     checked = check.check(folder, say=said.append)
     assert [tried.reason for tried in (*checked.stages, *checked.schemes)] == ["", ""]
@@ -134,9 +129,9 @@ def test_every_value_of_the_space_is_tried_and_no_more_trials_counted_than_it_ha
 SCALED = "return images / 255, labels"
 
 
-def test_data_that_is_scaled_wrongly_is_told_with_the_better_way(tmp_path: Path, baseline: Path) -> None:
+def test_data_that_is_scaled_wrongly_is_told_with_the_better_way(tmp_path: Path) -> None:
     study = "space: {scheme: [float32]}\n"
-    folder = tiny.write(tmp_path / "study", study=study, baseline=baseline)
+    folder = tiny.write(tmp_path / "study", study=study)
     task = (folder / "task.py").read_text()
     (folder / "task.py").write_text(task.replace("return images, labels", SCALED))
     warnings = check.check(folder, say=lambda text: None).warnings
@@ -162,9 +157,9 @@ def task():
 """
 
 
-def test_what_does_not_work_is_said_and_costs_the_exit_code(tmp_path: Path, baseline: Path) -> None:
+def test_what_does_not_work_is_said_and_costs_the_exit_code(tmp_path: Path) -> None:
     study = "space: {prune: {sparsity: 0.5, structure: 64x64}, scheme: [float32]}\n"
-    folder = tiny.write(tmp_path / "study", study=study, baseline=baseline)
+    folder = tiny.write(tmp_path / "study", study=study)
     (folder / "task.py").write_text((folder / "task.py").read_text() + DEAD)
     done = CliRunner().invoke(main, ["check", str(folder)])
     assert done.exit_code == 1, done.output
@@ -195,16 +190,16 @@ def task():
 """
 
 
-def test_a_few_items_are_not_those_of_one_class(tmp_path: Path, baseline: Path) -> None:
+def test_a_few_items_are_not_those_of_one_class(tmp_path: Path) -> None:
     study = "space: {prune: {sparsity: 0.5}, scheme: [float32]}\nobjectives: [both, size_bytes]\n"
-    folder = tiny.write(tmp_path / "study", study=study, baseline=baseline)
+    folder = tiny.write(tmp_path / "study", study=study)
     (folder / "task.py").write_text((folder / "task.py").read_text() + SORTED)
     checked = check.check(folder, say=lambda text: None)
     assert checked.works, checked.warnings
 
 
-def test_a_task_that_is_wrong_is_refused(tmp_path: Path, baseline: Path) -> None:
-    folder = tiny.write(tmp_path / "study", study=STUDY, baseline=baseline)
+def test_a_task_that_is_wrong_is_refused(tmp_path: Path) -> None:
+    folder = tiny.write(tmp_path / "study", study=STUDY)
     (folder / "task.py").write_text("def task():\n    return 3\n")
     with pytest.raises(ConfigError, match=r"task\(\): expected an autoopt.Task, got 'int'"):
         check.check(folder, say=lambda text: None)

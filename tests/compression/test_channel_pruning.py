@@ -9,7 +9,7 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoopt.compression import channel_pruning, stages
+from autoopt.compression import channel_importance, channel_pruning, stages
 from autoopt.compression.channel_graph import Group, rounded, trace
 from autoopt.core.recipe import Channels, Finetune, Recipe
 from autoopt.errors import CandidateFailed
@@ -251,7 +251,7 @@ def test_channels_without_effect_go_first(importance):
     before = whole.predict_on_batch(tiny.split(64, 2).inputs[tiny.INPUT])
     settings = {"ratio": 0.375, "importance": importance, "scope": "layer", "multiple": 1}
     found = trace(whole)
-    scores = stages.salience.scores(whole, found, importance, tiny.training())
+    scores = channel_importance.scores(whole, found, importance, tiny.training())
     group = next(group for group in found.groups if group.layers == ("conv",))
     goes, _ = channel_pruning.choose([group], scores, **{k: v for k, v in settings.items() if k != "importance"})
     smaller = channel_pruning.rebuild(whole, found, goes)
@@ -274,7 +274,7 @@ def test_taylor_finds_what_matters_better_than_weights_do():
     group = next(group for group in found.groups if group.layers == ("pointwise",))
     ranks = {
         importance: int(
-            np.argsort(stages.salience.scores(whole, found, importance, tiny.training())[group.channels])[0]
+            np.argsort(channel_importance.scores(whole, found, importance, tiny.training())[group.channels])[0]
         )
         for importance in ("l2", "taylor")
     }

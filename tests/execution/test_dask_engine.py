@@ -210,11 +210,6 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     made.stop()
 
 
-@pytest.fixture(scope="module")
-def baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.train_baseline(tmp_path_factory.mktemp("baseline"))
-
-
 def files(folder: Path) -> dict[str, str]:
     return {c.recipe.digest: c.sha256 for c in autoopt.load(folder).candidates}
 
@@ -234,13 +229,11 @@ def test_workers_without_resources_are_named(cluster: Cluster, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_a_cluster_gives_the_same_results_and_survives_its_workers(
-    cluster: Cluster, tmp_path: Path, baseline: Path
-) -> None:
+def test_a_cluster_gives_the_same_results_and_survives_its_workers(cluster: Cluster, tmp_path: Path) -> None:
     """Two workers; one is killed while it trains, and its jobs move to the other."""
-    alone = tiny.write(tmp_path / "alone", baseline=baseline)
+    alone = tiny.write(tmp_path / "alone")
     assert tiny.autoopt("run", alone).returncode == 0
-    together = tiny.write(tmp_path / "together", baseline=baseline)
+    together = tiny.write(tmp_path / "together")
     victim, _ = cluster.worker(), cluster.worker()
     command = [*tiny.COMMAND, "run", str(together), "--scheduler", cluster.address, "--store", str(tmp_path / "shared")]
     driver = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=tiny.ENVIRONMENT)
@@ -253,8 +246,8 @@ def test_a_cluster_gives_the_same_results_and_survives_its_workers(
 
 
 @pytest.mark.slow
-def test_a_lost_scheduler_ends_the_driver_and_loses_nothing(cluster: Cluster, tmp_path: Path, baseline: Path) -> None:
-    folder = tiny.write(tmp_path / "study", baseline=baseline)
+def test_a_lost_scheduler_ends_the_driver_and_loses_nothing(cluster: Cluster, tmp_path: Path) -> None:
+    folder = tiny.write(tmp_path / "study")
     cluster.worker("train=2 bench=1")
     command = [*tiny.COMMAND, "run", str(folder), "--scheduler", cluster.address]
     driver = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=tiny.ENVIRONMENT)

@@ -37,6 +37,7 @@ trials: 8
 slots: 1
 confirm: false
 search: {corners: false, sharing: false}
+measuring: quick
 """
 ACCURACY = Metric(name="accuracy", direction="max", unit="fraction")
 TERMS = Terms(
@@ -72,17 +73,12 @@ def probing() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.train_baseline(tmp_path_factory.mktemp("baseline"))
-
-
-@pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory, baseline: Path) -> tuple[SavedResults, Told]:
+def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[SavedResults, Told]:
     """A study whose budget only the sparse half of the space can meet."""
     folder = tmp_path_factory.mktemp("searched") / "study"
     study = STUDY + 'budgets: ["compressed_bytes <= 0.5 * baseline"]\n'
     told = Told()
-    return autoopt.run(tiny.write(folder, study=study, baseline=baseline), view=told), told
+    return autoopt.run(tiny.write(folder, study=study), view=told), told
 
 
 def trained(results: SavedResults) -> set[float]:
@@ -134,19 +130,19 @@ def test_a_damaged_note_of_what_was_skipped_is_made_again(searched: tuple[SavedR
     assert [s.recipe for s in again.skipped] == [s.recipe for s in results.skipped]
 
 
-def test_without_the_device_all_is_trained(tmp_path: Path, searched: tuple[SavedResults, Told], baseline: Path) -> None:
+def test_without_the_device_all_is_trained(tmp_path: Path, searched: tuple[SavedResults, Told]) -> None:
     study = STUDY.replace("sharing: false", "sharing: false, skipping: false")
     study += 'budgets: ["compressed_bytes <= 0.5 * baseline"]\n'
     store = searched[0].folder.store()
-    results = autoopt.run(tiny.write(tmp_path / "study", study=study, baseline=baseline), store=store)
+    results = autoopt.run(tiny.write(tmp_path / "study", study=study), store=store)
     assert results.skipped == ()
     assert trained(results) == {0.1, 0.9}
 
 
-def test_budgets_that_nothing_meets_end_the_search_early(tmp_path: Path, baseline: Path) -> None:
+def test_budgets_that_nothing_meets_end_the_search_early(tmp_path: Path) -> None:
     study = STUDY.replace("[0.1, 0.9]", "{low: 0.1, high: 0.9}").replace("trials: 8", "trials: 400")
     study += 'budgets: ["size_bytes <= 10 B"]\n'
-    folder = tiny.write(tmp_path / "study", study=study, baseline=baseline)
+    folder = tiny.write(tmp_path / "study", study=study)
     done = tiny.autoopt("run", folder, timeout=240)
     assert "nothing seems to meet size_bytes <= 10 B: 40 recipes from all over the space can't" in done.stderr
     assert done.returncode == 1

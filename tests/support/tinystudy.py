@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 TASK = '''
@@ -48,15 +49,25 @@ def training():
     return False
 
 
+def taken():
+    """The fault of a folder of them that no other training has taken."""
+    for place in sorted((HERE / "faults").glob("*")):
+        try:
+            place.rename(HERE / f"taken-{place.name}")
+        except FileNotFoundError:
+            continue
+        return place.name
+    return ""
+
+
 def accuracy(labels, outputs):
     fault = HERE / "fault"
-    what = fault.read_text().strip() if fault.exists() and training() else ""
+    what = (fault.read_text().strip() if fault.exists() else taken()) if training() else ""
     if what == "segfault":
         os.kill(os.getpid(), signal.SIGSEGV)
     if what == "abort":
         os.abort()
-    if what == "oom-kill":  # once
-        fault.unlink()
+    if what == "oom-kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "hang":
         (HERE / "hangs").write_text(str(os.getpid()))
@@ -83,7 +94,7 @@ def task():
         model = network()
         model.compile(tf_keras.optimizers.Adam(0.005), "sparse_categorical_crossentropy")
         model.fit(*data(400, 0), epochs=4, batch_size=32, verbose=0)
-        model.save(baseline)
+        model.save(baseline, include_optimizer=False)
     return autoopt.Task(
         model=baseline,
         train=data(400, 0),
@@ -104,30 +115,33 @@ objectives: [quality, latency_ms, compressed_bytes]
 trials: 5
 slots: 2
 confirm: false
+measuring: quick
 """
+BASELINE = Path(__file__).with_name("baseline.h5")
+"""What `task` trains, kept so that no test has to: `python tests/support/tinystudy.py` makes it anew."""
 COMMAND = [sys.executable, "-m", "autoopt"]
 ENVIRONMENT = {**os.environ, "TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "COLUMNS": "120"}
 
 
-def write(folder: Path, *, own_metric: bool = False, study: str = STUDY, baseline: Path | None = None) -> Path:
-    """A study in `folder`; with a trained baseline if one is given."""
+def write(folder: Path, *, own_metric: bool = False, study: str = STUDY, trained: bool = True) -> Path:
+    """A study in `folder`; with the trained network beside this file, unless the task is to train its own."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "task.py").write_text(TASK + "\n\n" + (OWN if own_metric else PLAIN))
     (folder / "study.yaml").write_text(study)
-    if baseline is not None:
-        shutil.copyfile(baseline, folder / "baseline.h5")
+    if trained:
+        shutil.copyfile(BASELINE, folder / "baseline.h5")
     return folder
-
-
-def train_baseline(folder: Path) -> Path:
-    """Train the tiny network once, in a process of its own."""
-    write(folder)
-    code = "import runpy; runpy.run_path('task.py')['task']()"
-    subprocess.run([sys.executable, "-c", code], cwd=folder, env=ENVIRONMENT, check=True, capture_output=True)
-    return folder / "baseline.h5"
 
 
 def autoopt(*arguments: str | Path | int, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     """Run the command line as a user does."""
     command = [*COMMAND, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=ENVIRONMENT, check=False)
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as place:
+        made = write(Path(place), trained=False)
+        code = "import runpy; runpy.run_path('task.py')['task']()"
+        subprocess.run([sys.executable, "-c", code], cwd=made, env=ENVIRONMENT, check=True)
+        shutil.copyfile(made / "baseline.h5", BASELINE)

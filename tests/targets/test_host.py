@@ -107,7 +107,7 @@ def test_the_runner_works_away_from_the_package(file, tmp_path):
     (tmp_path / "model.tflite").write_bytes(file)
     code = """
 import runpy, sys
-runpy.run_path("runner.py", run_name="__main__")
+runpy.run_path("litert_runner.py", run_name="__main__")
 print(sorted({"autoopt", "tensorflow"} & set(sys.modules)))
 """
     asked = {"what": "memory", "file": "model.tflite", "reference": "", "threads": 1, "xnnpack": True}

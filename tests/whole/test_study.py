@@ -23,14 +23,9 @@ TRIALS = 5
 
 
 @pytest.fixture(scope="module")
-def baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.train_baseline(tmp_path_factory.mktemp("baseline"))
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, baseline: Path) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study that ran to its end."""
-    folder = tiny.write(tmp_path_factory.mktemp("finished") / "study", baseline=baseline)
+    folder = tiny.write(tmp_path_factory.mktemp("finished") / "study")
     autoopt.run(folder, trials=TRIALS)
     return folder
 
@@ -128,9 +123,9 @@ def test_more_trials_go_on_from_where_it_stopped(copy: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("when", ["in the baseline", "while training", "late"])
 def test_kill_9_loses_nothing_finished(
-    when: str, tmp_path: Path, baseline: Path, finished: Path, started: list[subprocess.Popen[str]]
+    when: str, tmp_path: Path, finished: Path, started: list[subprocess.Popen[str]]
 ) -> None:
-    folder = tiny.write(tmp_path / "study", baseline=baseline)
+    folder = tiny.write(tmp_path / "study")
     driver = launch(started, "run", folder, "--trials", TRIALS)
     logs, candidates = folder / "out" / "store" / "logs", folder / "out" / "candidates"
     done = {"in the baseline": 0, "while training": 3, "late": 4}[when]
@@ -176,32 +171,30 @@ FAULTS = {
 
 
 @pytest.mark.slow
-def test_a_job_that_goes_wrong_costs_its_candidate_alone(tmp_path: Path, baseline: Path) -> None:
-    """Each fault for real, one after the other in one study: fails with stage and reason, the search goes on."""
+def test_a_job_that_goes_wrong_costs_its_candidate_alone(tmp_path: Path) -> None:
+    """Each fault for real, in one study: fails with stage and reason, the search goes on."""
     study = tiny.STUDY.replace("sparsity: [0.5, 0.7]", "optional: true, sparsity: {low: 0.1, high: 0.9, step: 0.02}")
     limits = "limits: {job_time: 20 s, job_memory: 1.5 GB}\n"
-    folder = tiny.write(tmp_path / "study", own_metric=True, baseline=baseline, study=study + limits)
-    results = autoopt.run(folder, trials=3)
-    for count, (fault, words) in enumerate(FAULTS.items(), start=4):
-        (folder / "fault").write_text(fault)
-        sparsity = 0.1 + 0.02 * count
-        recipe = autoopt.Recipe(prune=autoopt.Prune(sparsity=sparsity, frequency=2), scheme="int8", finetune=_tuning())
-        results = autoopt.run(folder, recipes=[recipe])
-        failed = results.candidates[-1]
-        assert failed.recipe == recipe
-        assert failed.failed_stage == "prune", (fault, failed)
-        assert words in failed.reason, (fault, failed.reason)
-    (folder / "fault").write_text("oom-kill")  # not its fault: it is tried again
-    recipe = autoopt.Recipe(prune=autoopt.Prune(sparsity=0.5, frequency=2), scheme="int8", finetune=_tuning())
-    results = autoopt.run(folder, recipes=[recipe])
-    assert not results.candidates[-1].failed
+    folder = tiny.write(tmp_path / "study", own_metric=True, study=study + limits)
+    (folder / "faults").mkdir()
+    for fault in (*FAULTS, "oom-kill"):  # the last is not its candidate's fault: that is tried again
+        (folder / "faults" / fault).touch()
+    sparsities = [round(0.1 + 0.02 * count, 2) for count in range(len(FAULTS) + 1)]
+    parts = {"scheme": "int8", "finetune": _tuning()}
+    recipes = [autoopt.Recipe(prune=autoopt.Prune(sparsity=s, frequency=2), **parts) for s in sparsities]
+    results = autoopt.run(folder, recipes=[autoopt.Recipe(), *recipes])
+    failed = [candidate for candidate in results.candidates if candidate.failed]
+    assert [candidate.failed_stage for candidate in failed] == ["prune"] * len(FAULTS)
+    for fault, words in FAULTS.items():
+        assert sum(words in candidate.reason for candidate in failed) == 1, (fault, failed)
+    assert len(results.candidates) == len(recipes) + 1
     states = optuna_states(folder)
     assert "RUNNING" not in states
     assert states.count("PRUNED") == len(FAULTS)
 
 
-def test_recipes_asked_for_by_name_are_made_and_no_others(tmp_path: Path, baseline: Path) -> None:
-    folder = tiny.write(tmp_path / "study", baseline=baseline)
+def test_recipes_asked_for_by_name_are_made_and_no_others(tmp_path: Path) -> None:
+    folder = tiny.write(tmp_path / "study")
     named = [autoopt.Recipe(), autoopt.Recipe(scheme="int8")]
     results = autoopt.run(folder, recipes=named)
     assert [c.recipe for c in results.candidates] == named
@@ -224,8 +217,8 @@ def test_a_failure_is_not_kept_in_the_store(copy: Path) -> None:
     assert all(c.file in stored for c in results.candidates)
 
 
-def test_a_second_driver_is_refused(tmp_path: Path, baseline: Path, started: list[subprocess.Popen[str]]) -> None:
-    folder = tiny.write(tmp_path / "study", baseline=baseline)
+def test_a_second_driver_is_refused(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
+    folder = tiny.write(tmp_path / "study")
     first = launch(started, "run", folder)
     wait_for(lambda: (folder / "out" / "driver.lock").exists() and (folder / "out" / "driver.lock").read_text())
     second = tiny.autoopt("run", folder)
@@ -277,9 +270,9 @@ def test_a_changed_task_or_space_is_refused(copy: Path) -> None:
 
 
 @pytest.mark.slow
-def test_budgets_reach_the_sampler_and_the_results(tmp_path: Path, baseline: Path) -> None:
+def test_budgets_reach_the_sampler_and_the_results(tmp_path: Path) -> None:
     study = tiny.STUDY + 'budgets: ["size_bytes <= 0.5 * baseline"]\n'
-    folder = tiny.write(tmp_path / "study", baseline=baseline, study=study)
+    folder = tiny.write(tmp_path / "study", study=study)
     results = autoopt.run(folder, trials=3)
     assert results.statuses()[0] == "infeasible"
     assert {results.statuses()[1], results.statuses()[2]} <= {"front", "dominated"}
@@ -291,9 +284,9 @@ def test_budgets_reach_the_sampler_and_the_results(tmp_path: Path, baseline: Pat
 
 
 @pytest.mark.slow
-def test_a_space_that_is_exhausted_ends_the_search(tmp_path: Path, baseline: Path) -> None:
+def test_a_space_that_is_exhausted_ends_the_search(tmp_path: Path) -> None:
     study = tiny.STUDY.replace("  prune: {sparsity: [0.5, 0.7], frequency: 2}\n", "").replace("trials: 5", "trials: 9")
-    folder = tiny.write(tmp_path / "study", baseline=baseline, study=study)
+    folder = tiny.write(tmp_path / "study", study=study)
     done = tiny.autoopt("run", folder)
     assert done.returncode == 0
     assert "the space is exhausted" in done.stderr
@@ -302,9 +295,9 @@ def test_a_space_that_is_exhausted_ends_the_search(tmp_path: Path, baseline: Pat
 
 @pytest.mark.slow
 def test_ctrl_c_once_finishes_what_runs_and_the_same_command_goes_on(
-    tmp_path: Path, baseline: Path, started: list[subprocess.Popen[str]]
+    tmp_path: Path, started: list[subprocess.Popen[str]]
 ) -> None:
-    folder = tiny.write(tmp_path / "study", baseline=baseline)
+    folder = tiny.write(tmp_path / "study")
     driver = launch(started, "run", folder)
     wait_for(lambda: (folder / "out" / "candidates" / "00000.json").exists())
     driver.send_signal(signal.SIGINT)
@@ -318,10 +311,8 @@ def test_ctrl_c_once_finishes_what_runs_and_the_same_command_goes_on(
 
 
 @pytest.mark.slow
-def test_ctrl_c_twice_stops_at_once_and_leaves_no_process(
-    tmp_path: Path, baseline: Path, started: list[subprocess.Popen[str]]
-) -> None:
-    folder = tiny.write(tmp_path / "study", own_metric=True, baseline=baseline)
+def test_ctrl_c_twice_stops_at_once_and_leaves_no_process(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
+    folder = tiny.write(tmp_path / "study", own_metric=True)
     driver = launch(started, "run", folder)
     (folder / "fault").write_text("hang")
     wait_for(lambda: (folder / "hangs").exists())
@@ -342,8 +333,8 @@ def test_ctrl_c_twice_stops_at_once_and_leaves_no_process(
 
 
 @pytest.mark.slow
-def test_kill_9_ends_hanging_jobs_too(tmp_path: Path, baseline: Path, started: list[subprocess.Popen[str]]) -> None:
-    folder = tiny.write(tmp_path / "study", own_metric=True, baseline=baseline)
+def test_kill_9_ends_hanging_jobs_too(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
+    folder = tiny.write(tmp_path / "study", own_metric=True)
     driver = launch(started, "run", folder)
     (folder / "fault").write_text("hang")
     wait_for(lambda: (folder / "hangs").exists())
@@ -353,7 +344,7 @@ def test_kill_9_ends_hanging_jobs_too(tmp_path: Path, baseline: Path, started: l
 
 
 @pytest.mark.slow
-def test_a_full_disk_stops_the_study_and_loses_nothing(tmp_path: Path, baseline: Path, finished: Path) -> None:
+def test_a_full_disk_stops_the_study_and_loses_nothing(tmp_path: Path, finished: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
@@ -362,7 +353,7 @@ def test_a_full_disk_stops_the_study_and_loses_nothing(tmp_path: Path, baseline:
     if mounted.returncode != 0:
         pytest.skip("mounting a small disk needs root")
     try:
-        folder = tiny.write(tmp_path / "study", baseline=baseline)
+        folder = tiny.write(tmp_path / "study")
         full = tiny.autoopt("run", folder, "--store", disk / "store")
         assert full.returncode == 1, full.stderr
         assert "No space left on device" in full.stderr
@@ -376,8 +367,8 @@ def test_a_full_disk_stops_the_study_and_loses_nothing(tmp_path: Path, baseline:
 
 
 @pytest.mark.slow
-def test_without_a_forkserver_jobs_still_run(tmp_path: Path, baseline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tiny.write(tmp_path / "study", baseline=baseline)
+def test_without_a_forkserver_jobs_still_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tiny.write(tmp_path / "study")
     monkeypatch.setitem(tiny.ENVIRONMENT, "AUTOOPT_START", "spawn")
     done = tiny.autoopt("run", folder, "--trials", "1", timeout=240)
     assert done.returncode == 0, done.stderr
@@ -395,8 +386,8 @@ def test_without_a_forkserver_jobs_still_run(tmp_path: Path, baseline: Path, mon
         (lambda f: (f / "study.yaml").write_text(tiny.STUDY.replace("latency_ms", "speed")), "unknown metric 'speed'"),
     ],
 )  # fmt: skip
-def test_bad_input_gets_one_line_and_exit_code_2(spoil: object, words: str, tmp_path: Path, baseline: Path) -> None:
-    folder = tiny.write(tmp_path / "study", baseline=baseline)
+def test_bad_input_gets_one_line_and_exit_code_2(spoil: object, words: str, tmp_path: Path) -> None:
+    folder = tiny.write(tmp_path / "study")
     spoil(folder)  # type: ignore[operator]
     done = CliRunner().invoke(main, ["run", str(folder)])
     assert done.exit_code == 2, done.stderr

@@ -16,6 +16,7 @@ objectives: [quality, latency_ms, compressed_bytes]
 trials: 2
 slots: 1
 confirm: false
+measuring: quick
 """
 
 
@@ -23,8 +24,7 @@ confirm: false
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder above a study that ran to its end; only a real run comes by every place that takes the name."""
     above = tmp_path_factory.mktemp("names")
-    baseline = tiny.train_baseline(tmp_path_factory.mktemp("baseline"))
-    tiny.write(above / NAME, study=STUDY, baseline=baseline)
+    tiny.write(above / NAME, study=STUDY)
     done = tiny.autoopt("run", "--plain", above / NAME)
     assert done.returncode == 0, done.stderr
     return above

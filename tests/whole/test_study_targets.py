@@ -22,6 +22,7 @@ space:
   scheme: [{schemes}]
 target: {target}
 trials: {trials}
+measuring: quick
 """
 TRANSCRIPT = """\
 INFO: Loaded model {model}
@@ -43,19 +44,14 @@ case "$4" in *'; echo autoopt-ended:$?') echo autoopt-ended:0 ;; esac
 """
 
 
-@pytest.fixture(scope="module")
-def baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.train_baseline(tmp_path_factory.mktemp("baseline"))
-
-
-def study(folder: Path, baseline: Path, target: str, schemes: str, trials: int, *, optional: str = "true") -> Path:
+def study(folder: Path, target: str, schemes: str, trials: int, *, optional: str = "true") -> Path:
     text = SPACE.format(target=target, schemes=schemes, trials=trials, optional=optional)
-    return tiny.write(folder / "study", baseline=baseline, study=text)
+    return tiny.write(folder / "study", study=text)
 
 
 @pytest.fixture(scope="module")
-def on_npu(tmp_path_factory: pytest.TempPathFactory, baseline: Path) -> SavedResults:
-    folder = study(tmp_path_factory.mktemp("npu"), baseline, "vela:ethos-u55-128", "dynamic, int8_io", 5)
+def on_npu(tmp_path_factory: pytest.TempPathFactory) -> SavedResults:
+    folder = study(tmp_path_factory.mktemp("npu"), "vela:ethos-u55-128", "dynamic, int8_io", 5)
     return autoopt.run(folder)
 
 
@@ -87,8 +83,8 @@ def test_what_the_target_cannot_run_fails_before_any_training(on_npu: SavedResul
         assert "Ethos-U" in c.reason
 
 
-def test_on_a_microcontroller_the_arena_is_exact_and_a_budget(tmp_path: Path, baseline: Path) -> None:
-    results = autoopt.run(study(tmp_path, baseline, "micro:4KB", "float32, int8_io", 3))
+def test_on_a_microcontroller_the_arena_is_exact_and_a_budget(tmp_path: Path) -> None:
+    results = autoopt.run(study(tmp_path, "micro:4KB", "float32, int8_io", 3))
     arenas = {c.recipe.scheme: c.measurements["memory_bytes"] for c in results.candidates if not c.recipe.trains}
     assert arenas["int8_io"].value < arenas["float32"].value
     assert arenas["int8_io"].low == arenas["int8_io"].high
@@ -128,13 +124,13 @@ def test_what_a_scheme_failed_of_alone_is_not_trained_for_and_the_task_sets_the_
     assert any("epochs 1 in place of the space's 3" in note for note in view.said)
 
 
-def test_a_space_of_which_the_target_runs_nothing_is_refused_before_anything(tmp_path: Path, baseline: Path) -> None:
-    folder = study(tmp_path, baseline, "vela:ethos-u55-128", "float32, dynamic", 5)
+def test_a_space_of_which_the_target_runs_nothing_is_refused_before_anything(tmp_path: Path) -> None:
+    folder = study(tmp_path, "vela:ethos-u55-128", "float32, dynamic", 5)
     with pytest.raises(ConfigError, match=r"space: the target vela:ethos-u55-128 can run none of .*; use space: npu"):
         autoopt.run(folder)
 
 
-def test_a_phone_that_goes_away_is_waited_for(tmp_path: Path, baseline: Path) -> None:
+def test_a_phone_that_goes_away_is_waited_for(tmp_path: Path) -> None:
     tools = tmp_path / "tools"
     tools.mkdir()
     (tools / "transcript").write_text(TRANSCRIPT)
@@ -142,7 +138,7 @@ def test_a_phone_that_goes_away_is_waited_for(tmp_path: Path, baseline: Path) ->
     (tools / "adb").write_text(ADB)
     (tools / "adb").chmod(0o755)
     target = f"adb:PHONE?benchmark_model={tools / 'benchmark_model'}"
-    folder = study(tmp_path, baseline, target, "float32, dynamic, int8", 4)
+    folder = study(tmp_path, target, "float32, dynamic, int8", 4)
     code = "import autoopt.search.search as s; s.AWAY_S = 0.5; from autoopt.cli.commands import main; main()"
     environment = {**tiny.ENVIRONMENT, "PATH": f"{tools}:{os.environ['PATH']}"}
     said = tmp_path / "stderr"
@@ -172,8 +168,8 @@ def wait_for(condition: object, process: subprocess.Popen[bytes], seconds: float
         time.sleep(0.05)
 
 
-def test_confirming_later_is_the_same_as_at_the_end(tmp_path: Path, baseline: Path) -> None:
-    folder = study(tmp_path, baseline, "micro:64KB", "float32, int8", 3)
+def test_confirming_later_is_the_same_as_at_the_end(tmp_path: Path) -> None:
+    folder = study(tmp_path, "micro:64KB", "float32, int8", 3)
     (folder / "study.yaml").write_text((folder / "study.yaml").read_text() + "confirm: false\n")
     before = autoopt.run(folder)
     assert not any(c.confirmation for c in before.candidates)
@@ -189,15 +185,15 @@ def test_confirming_later_is_the_same_as_at_the_end(tmp_path: Path, baseline: Pa
     assert "confirmed" in (folder / "out" / "report.html").read_text()
 
 
-def test_confirming_what_was_never_run_is_refused(tmp_path: Path, baseline: Path) -> None:
-    done = tiny.autoopt("confirm", study(tmp_path, baseline, "host", "float32", 1))
+def test_confirming_what_was_never_run_is_refused(tmp_path: Path) -> None:
+    done = tiny.autoopt("confirm", study(tmp_path, "host", "float32", 1))
     assert done.returncode == 2
     assert "no results yet" in done.stderr
 
 
-def test_a_recipe_by_name_has_something_to_be_read_against(tmp_path: Path, baseline: Path) -> None:
+def test_a_recipe_by_name_has_something_to_be_read_against(tmp_path: Path) -> None:
     """On a target that can't run the float baseline, the reference is made before it."""
-    folder = study(tmp_path, baseline, "vela:ethos-u55-128", "int8_io", 5)
+    folder = study(tmp_path, "vela:ethos-u55-128", "int8_io", 5)
     tuning = autoopt.Finetune(epochs=1, learning_rate=0.002, batch_size=32)
     named = autoopt.Recipe(prune=autoopt.Prune(sparsity=0.5, frequency=2), scheme="int8_io", finetune=tuning)
     results = autoopt.run(folder, recipes=[named])

@@ -11,7 +11,7 @@ from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
 from autoopt.search.progress import Silent
 
 pytestmark = pytest.mark.slow
-STUDY = "space: {prune: {sparsity: 0.5}, scheme: [float32, int8, qat_int8]}\nslots: 2\nconfirm: false\ntarget: %s\n"
+STUDY = "space: {prune: {sparsity: 0.5}, scheme: [float32, int8, qat_int8]}\nslots: 2\nconfirm: false\nmeasuring: quick\ntarget: %s\n"
 HEAD = """
 import numpy as np
 import tf_keras
