@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test fast install clean
+.PHONY: demo test fast docs install clean
 
 demo: install
 	$(BIN)/autoopt run studies/digits
@@ -18,6 +18,14 @@ test: install
 fast: PYTEST = -m "not slow"
 fast: test
 
+# The pages of docs/, as a folder that any browser opens: site/index.html.
+docs: .venv/documented
+	$(BIN)/mkdocs build --strict --clean
+
+.venv/documented: .venv/installed
+	$(PIP) --editable '.[docs]'
+	@touch $@
+
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
@@ -27,4 +35,4 @@ install: .venv/installed
 	@touch $@
 
 clean:
-	rm -rf .venv studies/*/out
+	rm -rf .venv site studies/*/out
