@@ -88,7 +88,9 @@ def schemes() -> str:
         (f"`{name}`", scheme.label, _mark(scheme.integer), _mark(scheme.integer_io), _mark(scheme.qat))
         for name, scheme in recipe.SCHEMES.items()
     ]
-    return _table(("scheme", "shown as", "computes in integers", "takes and gives int8", "trained with quantization"), rows)
+    return _table(
+        ("scheme", "shown as", "computes in integers", "takes and gives int8", "trained with quantization"), rows
+    )
 
 
 def modules() -> str:
@@ -103,7 +105,9 @@ def modules() -> str:
 
 def rooms() -> list[str]:
     """The rooms in their order, as the contract that holds it has them."""
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
     layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
     return [room.strip() for layer in layers for room in layer.split("|")]
 
