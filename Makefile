@@ -20,7 +20,7 @@ fast: test
 
 # The pages of docs/, as a folder that any browser opens: site/index.html.
 docs: .venv/documented
-	$(BIN)/mkdocs build --strict --clean
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --clean
 
 .venv/documented: .venv/installed
 	$(PIP) --editable '.[docs]'
