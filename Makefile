@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # A file of tests goes to one of the workers as a whole, so that what its tests share is made once.
 WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test fast install clean
+.PHONY: demo test fast docs install clean
 
 demo: install
 	$(BIN)/autoopt run studies/digits
@@ -22,6 +22,14 @@ test: install
 fast: PYTEST = -m "not slow"
 fast: test
 
+# The pages of docs/, as a folder that any browser opens: site/index.html.
+docs: .venv/documented
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --clean
+
+.venv/documented: .venv/installed
+	$(PIP) --editable '.[docs]'
+	@touch $@
+
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
@@ -31,4 +39,4 @@ install: .venv/installed
 	@touch $@
 
 clean:
-	rm -rf .venv studies/*/out
+	rm -rf .venv site studies/*/out

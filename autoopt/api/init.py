@@ -35,7 +35,7 @@ STUDY = """\
 task: task.py
 space: {space}                     # one of autoopt's own ({known}), or a .yaml file beside this one
 # objectives: [{quality}, latency_ms, compressed_bytes]   # what to trade; by default what the target is about
-{target:<34} # {other}a board, a phone, an NPU, a microcontroller: see the README
+{target:<34} # {other}a board, a phone, an NPU, a microcontroller: see docs/targets.md
 budgets: []                        # such as "size_bytes <= 300 KB" or "{budget}"
 # equivalence: {margin}               # candidates whose {quality} differs by no more count as as good
 trials: {trials}
@@ -111,7 +111,7 @@ def create(
     if len(loaded.inputs) > 1 or len(loaded.outputs) > 1:
         ends = f"{len(loaded.inputs)} inputs and {len(loaded.outputs)} outputs"
         raise ConfigError(
-            f"{model}: has {ends}; init writes tasks for one of each: write task.py by hand, see the README"
+            f"{model}: has {ends}; init writes tasks for one of each: write task.py by hand, see docs/guide.md"
         )
     split(arrays, say)
     kept = f"model{model.suffix}" if model.is_file() else "model"

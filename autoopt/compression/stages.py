@@ -1,6 +1,6 @@
 """Training stages: each turns a Keras model into another one, fine-tuned, with a report of what it did.
 
-To add one: write a module with a function like `prune.wrap`, and list it in `STAGES`.
+To add one: write a module with a function like `weight_pruning.wrap`, and list it in `STAGES`.
 """
 
 import time

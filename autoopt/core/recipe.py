@@ -158,7 +158,7 @@ class Prune:
         end: when the final sparsity is reached, as a share of the fine-tuning steps; a constant
             schedule has no use for it and any value given is replaced by 1.
         frequency: steps between two updates of the mask.
-        structure: see `parse_structure`.
+        structure: `unstructured`, `M:N` (at most M nonzero of every N, such as `2:4`) or `RxC` (blocks, such as `1x4`).
         allocation: how zeros are shared out among layers: each has the same share (`uniform`), one threshold of
             magnitude holds for all (`global`), or layers whose zeros cost less have more (`sensitivity`). Patterns
             have the same everywhere, and any value given is replaced.

@@ -1,6 +1,6 @@
 """A content-addressed store: key -> bytes, written whole or not at all, checked on reading.
 
-A key is the SHA-256 of everything that a job's result follows from (see `pipeline`), so an entry never
+A key is the SHA-256 of everything that a job's result follows from (see `job_graph`), so an entry never
 goes stale. Each file carries the SHA-256 of its content: what was cut short or has rotted is dropped
 and made again. Failures are never stored.
 """

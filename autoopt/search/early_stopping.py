@@ -1,4 +1,4 @@
-"""Decides which of a recipe's jobs are worth doing, with what the study knows so far (see `prospects`)."""
+"""Decides which of a recipe's jobs are worth doing, with what the study knows so far (see `bounds`)."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""What every target offers. Targets bring back raw readings; statistics are made of them in `measure`."""
+"""What every target offers. Targets bring back raw readings; `core.latency_statistics` makes estimates of them."""
 
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version

@@ -14,7 +14,8 @@ from saved_study import study  # noqa: F401 - the fixture
 
 from autoopt.cli.commands import main
 
-README = builders.ROOT / "README.md"
+PAGES = (builders.ROOT / "README.md", *sorted((builders.ROOT / "docs").glob("*.md")))
+"""What documents the commands."""
 
 
 def cli(*arguments: object) -> Result:
@@ -22,15 +23,15 @@ def cli(*arguments: object) -> Result:
 
 
 @pytest.mark.parametrize("name", sorted(main.commands))
-def test_every_command_has_help_and_stands_in_the_readme(name: str) -> None:
+def test_every_command_has_help_and_is_documented(name: str) -> None:
     shown = cli(name, "--help")
     assert shown.exit_code == 0
     assert "--json" in shown.stdout
     assert "--debug" in shown.stdout
-    text = README.read_text()
+    text = "\n".join(page.read_text() for page in PAGES)
     assert f"autoopt {name}" in text
     for option in re.findall(r"^  (?:-\w, )?(--[a-z-]+)", shown.stdout, re.MULTILINE):
-        assert option in text, f"README does not name {option}"
+        assert option in text, f"README and docs do not name {option}"
 
 
 def test_front_is_a_table_csv_or_json(study: Path) -> None:  # noqa: F811
