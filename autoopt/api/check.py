@@ -17,7 +17,9 @@ from typing import Any
 
 from autoopt.api import covering, suspicions
 from autoopt.core.parameters import Knob, Value
-from autoopt.core.recipe import COMPRESSING, SCHEMES, Finetune, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.schemes import SCHEMES
+from autoopt.core.stage_settings import COMPRESSING, Finetune
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.execution import job_graph
 from autoopt.execution.artifact_store import Store

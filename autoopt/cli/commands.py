@@ -412,7 +412,7 @@ def space(file: str) -> None:
     import math
 
     from autoopt.cli import output
-    from autoopt.core import search_space as spaces
+    from autoopt.core import search_space_yaml as spaces
 
     found = spaces.find(file, Path())
     if not wants_json():

@@ -18,7 +18,8 @@ import numpy as np
 from autoopt import targets
 from autoopt.compression import layer_costs, stages
 from autoopt.compression.training import Progress, Training, outputs
-from autoopt.core.recipe import Quantize, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.stage_settings import Quantize
 from autoopt.errors import ResultLost
 from autoopt.execution import input_scaling, task_checks
 from autoopt.execution.artifact_store import Store

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from autoopt.core.candidate import Candidate
-from autoopt.core.recipe import Finetune, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.stage_settings import Finetune
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.execution import job_graph
 from autoopt.execution.artifact_store import Store

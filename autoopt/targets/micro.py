@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from autoopt.core import units
-from autoopt.core.recipe import SCHEMES, Quantize
+from autoopt.core.schemes import SCHEMES
+from autoopt.core.stage_settings import Quantize
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.targets.address import Address
 from autoopt.targets.micro_compression import compress

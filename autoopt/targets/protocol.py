@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import tenacity
 
 from autoopt.core.latency_statistics import Rounds
-from autoopt.core.recipe import Quantize
+from autoopt.core.stage_settings import Quantize
 from autoopt.errors import ConfigError, TargetLost
 
 ATTEMPTS = 3

@@ -10,7 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from autoopt.core.recipe import SCHEMES, Quantize
+from autoopt.core.schemes import SCHEMES
+from autoopt.core.stage_settings import Quantize
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.targets.address import Address
 from autoopt.targets.protocol import Timing, installed

@@ -19,7 +19,9 @@ from pathlib import Path
 import autoopt
 from autoopt.api.saved_study import SavedResults
 from autoopt.core.candidate import Candidate
-from autoopt.core.recipe import SCHEMES, Channels, Cluster, Finetune, Prune, Quantize, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.schemes import SCHEMES
+from autoopt.core.stage_settings import Channels, Cluster, Finetune, Prune, Quantize
 from autoopt.search.progress import Plain
 from autoopt.targets.litert_runner import processor
 

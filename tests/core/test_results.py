@@ -13,8 +13,9 @@ from random_studies import studies
 
 from autoopt.core.candidate import Confirmation
 from autoopt.core.metrics import Measurement, pack_outcomes, wilson
-from autoopt.core.recipe import Prune, Recipe
+from autoopt.core.recipe import Recipe
 from autoopt.core.results import Results, non_dominated
+from autoopt.core.stage_settings import Prune
 from autoopt.errors import ConfigError
 
 ITEMS = 40

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from world import SPACE, Told, World, plain, run, study, usual_accuracy
 
-from autoopt.core.recipe import Finetune, Prune, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.stage_settings import Finetune, Prune
 from autoopt.errors import CandidateFailed, ConfigError, TargetUnavailable
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.job_graph import Job

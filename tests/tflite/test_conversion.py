@@ -13,7 +13,9 @@ from ai_edge_litert.interpreter import Interpreter
 from litert_quantizer import qtyping, quantizer
 from litert_quantizer import recipe as quantizer_recipes
 
-from autoopt.core.recipe import BY_RANGES, SCHEMES, Quantize, Recipe, plain
+from autoopt.core.recipe import Recipe
+from autoopt.core.schemes import BY_RANGES, SCHEMES
+from autoopt.core.stage_settings import Quantize, plain
 from autoopt.errors import CandidateFailed
 from autoopt.execution import jobs
 from autoopt.models import loading
