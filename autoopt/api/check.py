@@ -25,7 +25,8 @@ from autoopt.execution import job_graph
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.dask_engine import default_job_bytes, default_slots
 from autoopt.execution.job_graph import Job
-from autoopt.execution.job_process import Outcome, Workplace, run
+from autoopt.execution.job_process import Outcome, run
+from autoopt.execution.workplace import Workplace
 from autoopt.models.loading import reports_of
 from autoopt.study import objectives, space_fitting
 from autoopt.study.folder import StudyConfig, StudyFolder

@@ -22,7 +22,8 @@ from autoopt.execution import job_graph
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.dask_engine import Engine, default_job_bytes, default_slots
 from autoopt.execution.job_graph import Setting
-from autoopt.execution.job_process import Outcome, Workplace
+from autoopt.execution.job_process import Outcome
+from autoopt.execution.workplace import Workplace
 from autoopt.search import identity, known_failures
 from autoopt.search.agenda import Agenda
 from autoopt.search.driver import TICK_S, Driver

@@ -18,7 +18,7 @@ from autoopt.core.search_space import SearchSpace
 from autoopt.core.stage_settings import Finetune
 from autoopt.execution import job_process
 from autoopt.execution.job_graph import plan, probe
-from autoopt.execution.job_process import Workplace
+from autoopt.execution.workplace import Workplace
 from autoopt.search.progress import Plain
 from autoopt.search.search import Search
 from autoopt.study.folder import StudyFolder

@@ -19,7 +19,7 @@ from autoopt.execution import job_graph
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.dask_engine import Engine, default_job_bytes, default_slots
 from autoopt.execution.job_graph import Job
-from autoopt.execution.job_process import Workplace
+from autoopt.execution.workplace import Workplace
 from autoopt.system import scratch
 
 
