@@ -24,7 +24,7 @@ from autoopt.execution.dask_engine import Engine, default_job_bytes, default_slo
 from autoopt.execution.job_graph import Setting
 from autoopt.execution.job_process import Outcome
 from autoopt.execution.workplace import Workplace
-from autoopt.search import identity, known_failures
+from autoopt.search import confirmation, identity, known_failures
 from autoopt.search.agenda import Agenda
 from autoopt.search.driver import TICK_S, Driver
 from autoopt.search.early_stopping import Foresight
@@ -117,11 +117,11 @@ class Search:
         if written.measured_on and written.measured_on != known.measured_on and driver.agenda.reference() is not None:
             self.view.note(f"the baseline is measured again: what is done so far was {ELSEWHERE}")
             driver.measure_again()
-            driver.rescale(ELSEWHERE)
+            confirmation.rescale(driver.agenda, ELSEWHERE)
         identity.write(self.folder.identity, dataclasses.replace(known, study=written.study))
         reason = CONFIRMED if self.confirm_only else driver.search(unfinished)
         if self.confirm_only or (self.config.confirm and not self.recipes and reason != INTERRUPTED):
-            driver.confirm()
+            confirmation.confirm(driver)
         return reason
 
     def _stop(self) -> bool:
