@@ -81,7 +81,7 @@ def confirm(study: Path, scheduler: str | None, plain: bool) -> None:
 def _view(plain: bool) -> Any:
     from rich.console import Console
 
-    from autoopt.search.progress import Live, Plain
+    from autoopt.search.views import Live, Plain
 
     console = Console(stderr=True)
     return Live(console) if console.is_terminal and not plain else Plain()

@@ -19,8 +19,8 @@ from autoopt.core.stage_settings import Finetune
 from autoopt.execution import job_process
 from autoopt.execution.job_graph import plan, probe
 from autoopt.execution.workplace import Workplace
-from autoopt.search.progress import Plain
 from autoopt.search.search import Search
+from autoopt.search.views import Plain
 from autoopt.study.folder import StudyFolder
 
 HERE = Path(__file__).resolve().parent

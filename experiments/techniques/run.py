@@ -22,7 +22,7 @@ from autoopt.core.candidate import Candidate
 from autoopt.core.recipe import Recipe
 from autoopt.core.schemes import SCHEMES
 from autoopt.core.stage_settings import Channels, Cluster, Finetune, Prune, Quantize
-from autoopt.search.progress import Plain
+from autoopt.search.views import Plain
 from autoopt.targets.litert_runner import processor
 
 HERE = Path(__file__).resolve().parent
