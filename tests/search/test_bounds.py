@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from autoopt.core import budgets as budget_syntax
 from autoopt.core.candidate import Candidate
-from autoopt.core.hypervolume import non_dominated
+from autoopt.core.ranking import non_dominated
 from autoopt.core.recipe import Recipe
 from autoopt.core.stage_settings import Cluster, Finetune, Prune
 from autoopt.search.bounds import ENOUGH, ONE_SHOT_MARGIN, Prospects
