@@ -237,7 +237,7 @@ def non_dominated(points: np.ndarray) -> np.ndarray:
     """Which points no other point beats.
 
     Args:
-        points: shape (n, objectives), dtype float, smaller is better.
+        points: shape (n, objectives), dtype float, smaller is better; finite, as measurements are (moocore errs on infinity).
 
     Returns:
         shape (n,), dtype bool. Of equal points, all stay or none.

@@ -74,7 +74,7 @@ def test_front_within_other_budgets(study):
 
 @given(st.integers(0, 6), st.data())
 def test_non_dominated_points(width, data):
-    values = st.sampled_from([-1, 0, 0.5, 1, 2, float("inf")])
+    values = st.sampled_from([-1, 0, 0.5, 1, 2])
     points = data.draw(st.lists(st.tuples(*[values] * width), max_size=25))
     expected = [not any(all(x <= y for x, y in zip(q, p, strict=True)) and q != p for q in points) for p in points]
     assert non_dominated(np.array(points, dtype=float).reshape(len(points), width)).tolist() == expected
