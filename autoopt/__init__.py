@@ -17,9 +17,9 @@ _HOMES = {
     "CandidateFailed": "errors",
     "ConfigError": "errors",
     "TargetUnavailable": "errors",
-    "Cluster": "core.recipe",
-    "Finetune": "core.recipe",
-    "Prune": "core.recipe",
+    "Cluster": "core.stage_settings",
+    "Finetune": "core.stage_settings",
+    "Prune": "core.stage_settings",
     "Recipe": "core.recipe",
     "Measurement": "core.metrics",
     "Metric": "core.metrics",
@@ -45,12 +45,12 @@ if TYPE_CHECKING:
     from autoopt.core.candidate import Candidate as Candidate
     from autoopt.core.metrics import Measurement as Measurement
     from autoopt.core.metrics import Metric as Metric
-    from autoopt.core.recipe import Cluster as Cluster
-    from autoopt.core.recipe import Finetune as Finetune
-    from autoopt.core.recipe import Prune as Prune
     from autoopt.core.recipe import Recipe as Recipe
     from autoopt.core.results import Pick as Pick
     from autoopt.core.results import Results as Results
+    from autoopt.core.stage_settings import Cluster as Cluster
+    from autoopt.core.stage_settings import Finetune as Finetune
+    from autoopt.core.stage_settings import Prune as Prune
     from autoopt.errors import AutooptError as AutooptError
     from autoopt.errors import CandidateFailed as CandidateFailed
     from autoopt.errors import ConfigError as ConfigError

@@ -17,13 +17,16 @@ from typing import Any
 
 from autoopt.api import covering, suspicions
 from autoopt.core.parameters import Knob, Value
-from autoopt.core.recipe import COMPRESSING, SCHEMES, Finetune, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.schemes import SCHEMES
+from autoopt.core.stage_settings import COMPRESSING, Finetune
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.execution import job_graph
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.dask_engine import default_job_bytes, default_slots
 from autoopt.execution.job_graph import Job
-from autoopt.execution.job_process import Outcome, Workplace, run
+from autoopt.execution.job_process import Outcome, run
+from autoopt.execution.workplace import Workplace
 from autoopt.models.loading import reports_of
 from autoopt.study import objectives, space_fitting
 from autoopt.study.folder import StudyConfig, StudyFolder

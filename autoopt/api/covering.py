@@ -4,8 +4,9 @@ import random
 from collections.abc import Mapping
 
 from autoopt.core.parameters import Choice, Knob, Value
-from autoopt.core.recipe import COMPRESSING, Finetune, Recipe
+from autoopt.core.recipe import Recipe
 from autoopt.core.search_space import SearchSpace
+from autoopt.core.stage_settings import COMPRESSING, Finetune
 
 DRAWS = 100
 """Recipes of which the one with the most values not tried yet is taken."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from autoopt import targets
-from autoopt.core import search_space as spaces
+from autoopt.core import search_space_yaml as spaces
 from autoopt.core.validation import nearest
 from autoopt.errors import ConfigError
 from autoopt.execution import criteria, task_checks

@@ -9,7 +9,8 @@ from typing import Any
 from autoopt.api.saved_study import SavedResults, load
 from autoopt.core.recipe import Recipe
 from autoopt.core.validation import expect_number, fail
-from autoopt.search.progress import Recorder, View, usual
+from autoopt.search.progress import Recorder, View
+from autoopt.search.views import usual
 from autoopt.study import records
 from autoopt.study.folder import StudyFolder
 from autoopt.study.folder import hours as in_hours

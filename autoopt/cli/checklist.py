@@ -9,7 +9,7 @@ from autoopt.api.check import Checked, Tried
 from autoopt.cli.output import columns
 from autoopt.core.formatting import duration
 from autoopt.core.metrics import show_bytes
-from autoopt.core.recipe import SCHEMES
+from autoopt.core.schemes import SCHEMES
 from autoopt.system.screen import printable
 
 MOST_LAYERS = 60

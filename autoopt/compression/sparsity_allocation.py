@@ -8,7 +8,7 @@ import numpy as np
 
 from autoopt.compression import losses
 from autoopt.compression.training import Training
-from autoopt.core.recipe import MOST_SPARSE
+from autoopt.core.stage_settings import MOST_SPARSE
 
 LEVELS = (0.5, 0.7, 0.85, MOST_SPARSE)
 """Sparsities at which a layer's sensitivity is measured."""

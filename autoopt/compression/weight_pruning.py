@@ -5,7 +5,7 @@ from typing import Any
 from autoopt.compression.sparsity_allocation import shares
 from autoopt.compression.training import Training
 from autoopt.compression.wrapping import KEPT, Wrapped, clone, kept, kernels
-from autoopt.core.recipe import parse_structure
+from autoopt.core.stage_settings import parse_structure
 
 AT_ONCE = {"schedule": "constant", "begin": 0.0, "end": 1.0, "frequency": 1}
 """Settings that make the whole mask at the first step."""

@@ -237,15 +237,13 @@ def non_dominated(points: np.ndarray) -> np.ndarray:
     """Which points no other point beats.
 
     Args:
-        points: shape (n, objectives), dtype float, smaller is better.
+        points: shape (n, objectives), dtype float, smaller is better; finite, as measurements are (moocore errs on infinity).
 
     Returns:
-        shape (n,), dtype bool.
+        shape (n,), dtype bool. Of equal points, all stay or none.
     """
-    # By its sum no point comes before one that beats it, so that nearly only those that stay are compared with all.
-    kept = np.ones(len(points), dtype=bool)
-    for index in np.argsort(points.sum(axis=1), kind="stable"):
-        if kept[index]:
-            point = points[index]
-            kept &= ~((point <= points).all(axis=1) & (point < points).any(axis=1))
-    return kept
+    import moocore  # takes a while to load, and most commands draw no front
+
+    if points.shape[1] == 0:  # nothing to be better in
+        return np.ones(len(points), dtype=bool)
+    return np.asarray(moocore.is_nondominated(points, keep_weakly=True))

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autoopt.core import budgets as budget_syntax
+from autoopt.core import class_changes, interchange, reference_values, selection
 from autoopt.core import equivalence as equivalences
-from autoopt.core import interchange, reference_values, selection
 from autoopt.core.budgets import SHORT_FORMS, Budget, Limit
 from autoopt.core.candidate import Candidate, Skipped
+from autoopt.core.class_changes import ClassChange
 from autoopt.core.metrics import Metric, difference
 from autoopt.core.ranking import Ranking, non_dominated
 from autoopt.core.recipe import Recipe
@@ -31,32 +32,8 @@ if TYPE_CHECKING:
 
 COUNTED = {"front": "on the front", "infeasible": "outside the budgets", "failed": "failed"}
 """What is said of how many candidates have a status."""
-ALIVE, DEAD = 0.5, 0.1
-"""A class is lost if the baseline gets at least the first share of its items right, and a candidate less than the second."""
 SPLITS = ("validation", "test")
 """The splits that a confirmed candidate's quality was measured on."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassChange:
-    """What became of one class.
-
-    Attributes:
-        name: of the class.
-        items: of the class in the split.
-        share: of them that the candidate gets right.
-        baseline: of them that the baseline gets right.
-    """
-
-    name: str
-    items: int
-    share: float
-    baseline: float
-
-    @property
-    def dead(self) -> bool:
-        """Whether the class is lost: under a tenth right of what was half right or more."""
-        return self.baseline >= ALIVE and self.share < DEAD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,16 +206,7 @@ class Results:
 
     def class_changes(self, candidate: Candidate) -> list[ClassChange]:
         """For accuracy, what became of each class on the validation split, the worst first; else empty."""
-        if self.baseline is None:
-            return []
-        changes = []
-        pairs = zip(candidate.classes, self.baseline.classes, strict=False)
-        for label, ((right, n), (baseline_right, _)) in enumerate(pairs):
-            if n:
-                changes.append(
-                    ClassChange(name=self.class_name(label), items=n, share=right / n, baseline=baseline_right / n)
-                )
-        return sorted(changes, key=lambda change: change.share - change.baseline)
+        return [] if self.baseline is None else class_changes.between(candidate, self.baseline, self.class_name)
 
     def class_name(self, label: int) -> str:
         """A class's name, or its label where the task names none."""

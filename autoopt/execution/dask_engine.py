@@ -22,7 +22,8 @@ import psutil
 from autoopt.errors import TargetUnavailable
 from autoopt.execution import job_process
 from autoopt.execution.job_graph import Job
-from autoopt.execution.job_process import Outcome, Workplace
+from autoopt.execution.job_process import Outcome
+from autoopt.execution.workplace import Workplace
 from autoopt.system import scratch
 from autoopt.system.locks import meeting_place
 

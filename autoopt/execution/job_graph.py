@@ -12,7 +12,9 @@ from importlib.metadata import version
 from typing import Any
 
 from autoopt.compression.weight_pruning import AT_ONCE
-from autoopt.core.recipe import AFTER_TRAINING, SCHEMES, Finetune, Quantize, Recipe, plain
+from autoopt.core.recipe import Recipe
+from autoopt.core.schemes import AFTER_TRAINING, SCHEMES
+from autoopt.core.stage_settings import Finetune, Quantize, plain
 from autoopt.execution.jobs import JOBS
 from autoopt.targets import Target, benchmark
 

@@ -12,10 +12,7 @@ import json
 import math
 import os
 import signal
-import sys
-import tempfile
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import connection
@@ -24,12 +21,13 @@ from typing import Any
 
 import psutil
 
-from autoopt.errors import ResultLost, TargetUnavailable
-from autoopt.execution import machine_gate, starting, trouble
+from autoopt.errors import TargetUnavailable
+from autoopt.execution import job_child, machine_gate, starting, trouble
 from autoopt.execution.artifact_store import Store
+from autoopt.execution.job_child import BEGUN, Assignment
 from autoopt.execution.job_graph import Job
-from autoopt.system import lifeline, locks, scratch
-from autoopt.system.files import write_atomically
+from autoopt.execution.workplace import Workplace
+from autoopt.system import locks, scratch
 
 POLL_S = 0.2
 UNFORETOLD_S, FORETOLD_S = 6 * 3600.0, 3600.0
@@ -40,64 +38,12 @@ LONGEST_TICK_S = 5.0
 """More than that between two looks at a job was not its time: this process was stopped, or the machine asleep."""
 LONGEST_BEGINNING_S = 60.0
 """Within which a process has been started, whatever that takes."""
-BEGUN = b"begun"
-"""What a job says when it can be frozen."""
 CRASHES = tuple(
     int(number)
     for name in ("SIGSEGV", "SIGABRT", "SIGILL", "SIGBUS", "SIGFPE", "SIGTRAP", "SIGSYS")
     if (number := getattr(signal, name, None))
 )
 """Signals that a process gets for what it did itself; all others come from outside."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workplace:
-    """Where jobs run and what they may take; plain values, so that it travels.
-
-    Attributes:
-        store: the store's folder.
-        mark: name of a file that the driver left in the store's folder; tells a shared folder from a namesake.
-        threads: that a job may use.
-        job_seconds: after which a job is ended; infinite, if that follows from what the job
-            foretells. Time in which it is frozen doesn't count.
-        job_bytes: resident memory, with its children's, over which it is ended.
-    """
-
-    store: str
-    mark: str
-    threads: int
-    job_seconds: float
-    job_bytes: int
-
-    @contextlib.contextmanager
-    def claimed(self) -> Iterator[None]:
-        """Leave the mark in the store, for workers to see, as long as this lasts."""
-        mark = self._mark()
-        write_atomically(mark, b"")
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                mark.unlink(missing_ok=True)
-
-    def is_here(self) -> bool:
-        """Whether the store of this name is the driver's."""
-        return self._mark().exists()
-
-    def _mark(self) -> Path:
-        return Path(self.store, "marks", self.mark)
-
-    def log(self, key: str) -> Path:
-        """Where a job's output goes."""
-        return Path(self.store, "logs", f"{key}.log")
-
-    def foretold(self, key: str) -> Path:
-        """Where a running job says how many seconds it will take in all."""
-        return Path(self.store, "logs", f"{key}.seconds")
-
-    def progress(self, key: str) -> Path:
-        """Where a running job says what it is at."""
-        return Path(self.store, "logs", f"{key}.progress")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +96,7 @@ def run(job: Job, workplace: Workplace, stopped: Callable[[], bool]) -> Outcome:
         with scratch.for_job(job.key) as folder:
             with contextlib.suppress(OSError):  # only for people who watch, and told by the job if it matters
                 workplace.log(job.key).parent.mkdir(parents=True, exist_ok=True)
-            return _supervised(_Run(job, workplace, folder), stopped)
+            return _supervised(Assignment(job, workplace, folder), stopped)
     except TargetUnavailable as error:
         return Outcome(**plain, state="blocked", reason=str(error))
     except OSError as error:
@@ -161,18 +107,6 @@ def run(job: Job, workplace: Workplace, stopped: Callable[[], bool]) -> Outcome:
         with contextlib.suppress(OSError):
             for note in (workplace.progress(job.key), workplace.foretold(job.key)):
                 note.unlink(missing_ok=True)
-
-
-# ---- the supervisor's side
-
-
-@dataclass(frozen=True)
-class _Run:
-    """A job with where it works: what its process is told."""
-
-    job: Job
-    workplace: Workplace
-    folder: Path
 
 
 @dataclass(frozen=True)
@@ -189,44 +123,44 @@ class _Ended:
 STOPPED = ("unavailable", "stopped")
 
 
-def _supervised(run: _Run, stopped: Callable[[], bool]) -> Outcome:
+def _supervised(given: Assignment, stopped: Callable[[], bool]) -> Outcome:
     """Start the process when its turn comes, wait for it, and say how it went."""
     with contextlib.ExitStack() as held:
-        if run.job.exclusive == "device":
-            device = hashlib.sha256(run.job.settings["target"].encode()).hexdigest()[:16]
+        if given.job.exclusive == "device":
+            device = hashlib.sha256(given.job.settings["target"].encode()).hexdigest()[:16]
             if held.enter_context(machine_gate.entered(stopped, f"device-{device}")) is None:
-                return _outcome(run.job, None)
-        return _outcome(run.job, (_alone if run.job.exclusive == "machine" else _beside_others)(run, stopped))
+                return _outcome(given.job, None)
+        return _outcome(given.job, (_alone if given.job.exclusive == "machine" else _beside_others)(given, stopped))
 
 
-def _alone(run: _Run, stopped: Callable[[], bool]) -> _Ended | None:
+def _alone(given: Assignment, stopped: Callable[[], bool]) -> _Ended | None:
     """Run it with all other jobs frozen; None if stopped before."""
     with machine_gate.entered(stopped) as gate:
         if gate is None:
             return None
         frozen = machine_gate.freeze()
         try:
-            with _started(run) as (process, hear):
-                return _watched(process, hear, run, stopped)
+            with _started(given) as (process, hear):
+                return _watched(process, hear, given, stopped)
         finally:
             machine_gate.thaw(frozen)
 
 
-def _beside_others(run: _Run, stopped: Callable[[], bool]) -> _Ended | None:
+def _beside_others(given: Assignment, stopped: Callable[[], bool]) -> _Ended | None:
     """Run it, to be frozen while another is measured; None if stopped before."""
     with contextlib.ExitStack() as held:
         with machine_gate.entered(stopped) as gate:
             if gate is None:
                 return None
-            process, hear = held.enter_context(_started(run))
+            process, hear = held.enter_context(_started(given))
             held.enter_context(machine_gate.listed(process.pid))
-        return _watched(process, hear, run, stopped)
+        return _watched(process, hear, given, stopped)
 
 
 @contextlib.contextmanager
-def _started(run: _Run) -> Iterator[tuple[Any, Any]]:
+def _started(given: Assignment) -> Iterator[tuple[Any, Any]]:
     """The job's process and what it will tell; whatever happens, neither is left behind."""
-    process, hear = starting.process(_child, run, str(locks.meeting_place()))
+    process, hear = starting.process(job_child.do, given, str(locks.meeting_place()))
     try:
         # Frozen before, it would outlive its server, and hold what whoever starts the next job waits for.
         connection.wait([hear, process.sentinel], timeout=LONGEST_BEGINNING_S)
@@ -237,17 +171,17 @@ def _started(run: _Run) -> Iterator[tuple[Any, Any]]:
         hear.close()
 
 
-def _watched(process: Any, hear: Any, run: _Run, stopped: Callable[[], bool]) -> _Ended:
+def _watched(process: Any, hear: Any, given: Assignment, stopped: Callable[[], bool]) -> _Ended:
     """Wait for the end; end it over a limit or when stopped."""
     began, clock = time.time(), time.monotonic()
-    why = _watch(process, run, stopped)
+    why = _watch(process, given, stopped)
     if why is not None:
         machine_gate.end(process.pid, alive=True)
     process.join()
     return _Ended(process, _told(hear), why, began, time.monotonic() - clock)
 
 
-def _watch(process: Any, run: _Run, stopped: Callable[[], bool]) -> tuple[str, str] | None:
+def _watch(process: Any, given: Assignment, stopped: Callable[[], bool]) -> tuple[str, str] | None:
     """Wait for the end, or for why it has to be ended: a state and a reason."""
     spent, last = 0.0, time.monotonic()
     while not connection.wait([process.sentinel], timeout=POLL_S):
@@ -260,22 +194,22 @@ def _watch(process: Any, run: _Run, stopped: Callable[[], bool]) -> tuple[str, s
         last = now
         if stopped():
             return STOPPED
-        if resident > run.workplace.job_bytes:
-            limit = f"{run.workplace.job_bytes / 1e6:,.0f} MB"
+        if resident > given.workplace.job_bytes:
+            limit = f"{given.workplace.job_bytes / 1e6:,.0f} MB"
             return "failed", f"memory limit: it used {resident / 1e6:,.0f} MB of {limit} (limits.job_memory)"
-        if spent > min(run.workplace.job_seconds, FORETOLD_S):
-            most_seconds, why = _limit(run)
+        if spent > min(given.workplace.job_seconds, FORETOLD_S):
+            most_seconds, why = _limit(given)
             if spent > most_seconds:
                 return "failed", f"time limit: not done after {most_seconds:,.0f} s ({why})"
     return None
 
 
-def _limit(run: _Run) -> tuple[float, str]:
+def _limit(given: Assignment) -> tuple[float, str]:
     """Seconds that a job may take, and where that comes from."""
-    if math.isfinite(run.workplace.job_seconds):
-        return run.workplace.job_seconds, "limits.job_time"
+    if math.isfinite(given.workplace.job_seconds):
+        return given.workplace.job_seconds, "limits.job_time"
     try:
-        foretold = float(run.workplace.foretold(run.job.key).read_text(encoding="utf-8"))
+        foretold = float(given.workplace.foretold(given.job.key).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return UNFORETOLD_S, "it said nothing of how long it takes; limits.job_time sets another limit"
     if PATIENCE * foretold < FORETOLD_S:
@@ -328,82 +262,6 @@ def _silent_end(process: Any) -> tuple[str, str]:
     hint = ", perhaps by the system, for lack of memory" if -code == signal.SIGKILL else ""
     state = "failed" if -code in CRASHES else "killed"
     return state, f"its process was killed by signal {-code} ({name}){hint}"
-
-
-# ---- the job's side
-
-
-def _child(answer: Any, run: _Run, meeting: str) -> None:
-    """Do the job, leave its result in the store and say in `answer` how it went."""
-    if hasattr(os, "setpgrp"):
-        os.setpgrp()
-    lifeline.end_with_supervisor()
-    answer.send_bytes(BEGUN)
-    _settle(run.folder, meeting)
-    lifeline.die_first()
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if (number := getattr(signal, name, None)) is not None:
-            signal.signal(number, signal.SIG_DFL)
-    try:
-        log = os.open(run.workplace.log(run.job.key), os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o666)
-    except OSError:  # a full disk must be told by the result, which a log can't be
-        log = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    started, clock = time.time(), time.monotonic()
-    ended = _attempt(run, clock)
-    ended |= {"started": started, "ended": time.time(), "seconds": time.monotonic() - clock}
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):
-            stream.flush()
-    answer.send_bytes(json.dumps(ended).encode())  # through a pipe, for there may be no room for a file
-
-
-def _settle(folder: Path, meeting: str) -> None:
-    """Have everything temporary go to the job's own folder, and locks stay where all processes meet."""
-    for name in ("PYTHONSAFEPATH", lifeline.VARIABLE):
-        os.environ.pop(name, None)
-    os.environ |= {"TMPDIR": str(folder), locks.MEETING: meeting}
-    tempfile.tempdir = str(folder)
-
-
-def _attempt(run: _Run, clock: float) -> dict[str, Any]:
-    from autoopt.execution.jobs import JOBS, Context
-
-    job, workplace = run.job, run.workplace
-    store = Store(Path(workplace.store))
-
-    def progress(text: str) -> None:
-        with contextlib.suppress(OSError):  # only for people who watch
-            workplace.progress(job.key).write_text(text, encoding="utf-8")
-
-    def foretell(seconds: float) -> None:
-        with contextlib.suppress(OSError):  # without it, the limit is another
-            workplace.foretold(job.key).write_text(f"{seconds:.0f}", encoding="utf-8")
-
-    try:
-        progress("")
-        parents = []
-        for key in job.parents:
-            data = store.get(key)
-            if data is None:
-                raise ResultLost(f"the store lost a result that {job.name} needs; run the same command again")
-            parents.append(data)
-        context = Context(
-            store=store,
-            parents=parents,
-            settings=job.settings,
-            threads=workplace.threads,
-            progress=progress,
-            foretell=foretell,
-        )
-        result = JOBS[job.name].body(context)
-        store.put(job.key, result, seconds=time.monotonic() - clock)
-    except Exception as error:  # the one broad net: whatever a job raises becomes its outcome
-        with contextlib.suppress(OSError):  # as above
-            traceback.print_exc()
-        return trouble.describe(error, folders=[store.root, run.folder], most_bytes=workplace.job_bytes)
-    return {"state": "done"}
 
 
 def to_plain(value: Job | Workplace | Outcome) -> dict[str, Any]:

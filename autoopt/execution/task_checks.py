@@ -11,7 +11,8 @@ import numpy as np
 
 from autoopt.compression import channel_graph, layer_costs, training
 from autoopt.compression.wrapping import frozen
-from autoopt.core.recipe import COMPRESSING, SCHEMES, Finetune, plain
+from autoopt.core.schemes import SCHEMES
+from autoopt.core.stage_settings import COMPRESSING, Finetune, plain
 from autoopt.core.validation import fail
 from autoopt.errors import ConfigError
 from autoopt.execution import criteria

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from autoopt.core.metrics import Metric
-from autoopt.core.recipe import Finetune
 from autoopt.core.reprs import short
+from autoopt.core.stage_settings import Finetune
 from autoopt.core.validation import fail
 from autoopt.errors import ConfigError
 from autoopt.models import user_code

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from autoopt.core import ranking
 from autoopt.core.candidate import Candidate
-from autoopt.core.recipe import SCHEMES, Recipe
+from autoopt.core.recipe import Recipe
 from autoopt.core.reprs import short
 from autoopt.core.results import Results
+from autoopt.core.schemes import SCHEMES
 
 GAIN = 0.02
 """What a technique must save, as a share of what the recipe takes without it."""

@@ -10,9 +10,11 @@ import numpy as np
 from autoopt.core import equivalence
 from autoopt.core.candidate import Candidate
 from autoopt.core.metrics import Measurement, Metric
-from autoopt.core.recipe import SCHEMES, Channels, Cluster, Finetune, Prune, Quantize, Recipe
+from autoopt.core.recipe import Recipe
 from autoopt.core.reprs import html_table, short
 from autoopt.core.results import Results
+from autoopt.core.schemes import SCHEMES
+from autoopt.core.stage_settings import Channels, Cluster, Finetune, Prune, Quantize
 from autoopt.errors import ConfigError
 from autoopt.reporting import wording
 

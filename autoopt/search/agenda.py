@@ -4,7 +4,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from autoopt.core.candidate import Candidate, Skipped
-from autoopt.core.recipe import SCHEMES, Finetune, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.schemes import SCHEMES
+from autoopt.core.stage_settings import Finetune
 from autoopt.errors import ConfigError
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.job_graph import Setting

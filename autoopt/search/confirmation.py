@@ -1,10 +1,16 @@
-"""Which candidates are measured again when the search has ended."""
+"""Measuring again when the search has ended: which candidates, and how their numbers are read then."""
 
-from collections.abc import Collection
+import dataclasses
+from collections.abc import Collection, Sequence
 
 from autoopt.core.candidate import Candidate
 from autoopt.core.ranking import readings
 from autoopt.core.results import Results
+from autoopt.errors import TargetUnavailable
+from autoopt.search import candidate_builder
+from autoopt.search.agenda import Agenda
+from autoopt.search.driver import Driver
+from autoopt.search.stopping import CONFIRMED
 
 NEAR_TIES = 4
 """At most so many beside the front."""
@@ -69,3 +75,50 @@ def surely_beats(results: Results, a: Candidate, b: Candidate) -> bool:
         else:
             sure |= ma.high < mb.low or mb.high < ma.low
     return sure
+
+
+def confirm(driver: Driver) -> None:
+    """Measure front and near-ties again: more repeats, and the test split, which the search never saw.
+
+    Where that changes front or pick, what takes their place is measured again too.
+
+    Raises:
+        TargetUnavailable: if it was interrupted.
+    """
+    before, driver.reason = driver.reason, None
+    tried: set[int] = set()
+    while chosen := left(driver.ledger.results(), tried):
+        tried |= {candidate.number for candidate in chosen}
+        _confirm_some(driver, chosen)
+    driver.reason = before or CONFIRMED
+
+
+def _confirm_some(driver: Driver, chosen: Sequence[Candidate]) -> None:
+    what = "a candidate" if len(chosen) == 1 else f"{len(chosen)} candidates"
+    driver.view.note(f"confirming {what} on the test split, with more repeats")
+    for candidate in chosen:
+        driver.confirm(candidate)
+    while driver.runs:
+        driver.turn()
+        if driver.reason is not None:
+            raise TargetUnavailable(
+                "stopped while confirming; ",
+                call="autoopt.confirm goes on with it",
+                command="`autoopt confirm` goes on with it",
+            )
+    rescale(driver.agenda)
+
+
+def rescale(agenda: Agenda, flag: str = "") -> None:
+    """Read all milliseconds off the reference's, which was measured anew.
+
+    Args:
+        agenda: of the study, whose ledger has the candidates.
+        flag: what to say beside those latencies, if they were measured otherwise than the reference was; then
+            nothing counts as confirmed.
+    """
+    if (reference := agenda.reference()) is not None:
+        for candidate in agenda.ledger.candidates.values():
+            rescaled = candidate_builder.rescaled(candidate, reference, flag)
+            agenda.ledger.keep(dataclasses.replace(rescaled, confirmation=None) if flag else rescaled)
+        agenda.learnt()

@@ -7,57 +7,27 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Protocol
 
 from autoopt.core.candidate import Candidate, Skipped
-from autoopt.core.formatting import duration
 from autoopt.errors import CandidateFailed, ConfigError, TargetUnavailable
 from autoopt.execution import job_graph
-from autoopt.execution.job_graph import Gate, Job
+from autoopt.execution.job_graph import Gate
 from autoopt.execution.job_process import Outcome
-from autoopt.search import candidate_builder, confirmation, known_failures
+from autoopt.search import candidate_builder, known_failures, stopping
 from autoopt.search.agenda import Agenda
-from autoopt.search.bounds import CHEAP, Verdict
+from autoopt.search.bounds import Verdict
 from autoopt.search.candidate_run import CandidateRun, State
+from autoopt.search.jobs import Jobs
 from autoopt.search.progress import View
 from autoopt.search.sampler import Proposal
-from autoopt.search.stopping import ALL_DONE, CONFIRMED, EXHAUSTED, INTERRUPTED, TIME_IS_UP, Kind, Reason
+from autoopt.search.setbacks import OUTSIDE, GiveUp, Setbacks, Wait
+from autoopt.search.stopping import ALL_DONE, EXHAUSTED, INTERRUPTED, TIME_IS_UP, Reason
 from autoopt.search.time_accounting import Spent
 from autoopt.study.ledger import Ledger
 
 TICK_S = 0.25
-AWAY_S = 30.0
-"""How long to wait for a target that does not answer before trying again."""
-KILLED_WAITS_S = (5.0, 60.0, 600.0)
-"""How long to wait before a candidate that was ended from outside is tried again; then it is left for the next run."""
-MOST_KILLS = 10
-"""A candidate that was ended from outside so often, in all runs, counts as failed."""
-ROOM_WAITS_S = (5.0, 15.0, 60.0)
-"""How long to wait for this machine to have room again: the first times, then always the last."""
 MEASURING = ("latency", "memory")
 """Jobs that the target does."""
-FAIR_SHARE = 40
-"""Recipes of a space that are all over a budget before it counts as one that nothing can meet."""
-IN_A_ROW = 100
-"""Proposals that could not pay, one after the other, after which nothing better is expected."""
-
-
-class Jobs(Protocol):
-    """Does jobs; `engine.Engine` is one."""
-
-    slots: int
-
-    def submit(self, job: Job) -> None:
-        """Have a job done after its parents."""
-
-    def ended(self, timeout: float) -> str | None:
-        """Wait until a job has ended, for `timeout` seconds at most."""
-
-    def outcome(self, key: str) -> Outcome | None:
-        """How a job ended; None while it has not."""
-
-    def release(self, key: str) -> None:
-        """Say that a submitted job is not needed any more."""
 
 
 class Driver:
@@ -97,8 +67,7 @@ class Driver:
         self.reason: Reason | None = None
         self._skipped_in_a_row = 0
         self._counted: set[str] = set()
-        self._away_since: float | None = None
-        self._saying: set[str] = set()
+        self._setbacks = Setbacks(view.note, clock, agenda.setting.target.name)
 
     # ---- the search
 
@@ -117,13 +86,19 @@ class Driver:
             )
         return unfinished
 
+    def confirm(self, candidate: Candidate) -> None:
+        """Begin to measure a candidate again: more repeats, and the test split."""
+        run = self.runs[candidate.number] = CandidateRun(proposal=Proposal.again(candidate))
+        run.begin(State.CONFIRMING, job_graph.plan(candidate.recipe, self.setting, confirm=True))
+        self._submit(run)
+
     def measure_again(self) -> None:
         """Measure what latencies are relative to anew, on this machine, before anything else."""
         again = [c for c in self.ledger.candidates.values() if self.agenda.is_baseline(c.recipe)]
         for candidate in again:
             self._launch(Proposal.again(candidate))
         while self.runs:
-            self._turn()
+            self.turn()
 
     def search(self, unfinished: Sequence[Proposal] = ()) -> Reason:
         """Search until there is a reason to stop, and nothing runs any more.
@@ -146,12 +121,12 @@ class Driver:
             self._fill()
             if not self.runs:
                 break
-            self._turn()
+            self.turn()
         if self.reason is None:
             self.reason = EXHAUSTED if self.agenda.room(0) else ALL_DONE
         return self.reason
 
-    def _turn(self) -> None:
+    def turn(self) -> None:
         """Wait a moment, then see what has become of everything that runs."""
         self.turned()
         self.engine.ended(timeout=TICK_S)
@@ -163,7 +138,7 @@ class Driver:
 
     def _look_at_waiting(self, run: CandidateRun) -> None:
         """Try again when it is time; give up waiting, not the candidate, when the run is to end."""
-        late = self.clock() >= self.deadline and (not run.confirming or self._away_since is not None)
+        late = self.clock() >= self.deadline and (not run.confirming or self._setbacks.target_is_away)
         if late or self.reason is not None:
             self._end(run, State.LEFT)
         elif self.clock() >= run.again_at:
@@ -245,7 +220,7 @@ class Driver:
                 self._went_wrong(run, outcome)
                 return
             if outcome.name in MEASURING and not outcome.cached:
-                self._back()
+                self._setbacks.answered()
         if run.gates and run.gates[0].after in run.outcomes:
             self._judge(run, run.gates.pop(0))
         elif all(job.key in run.outcomes for job in run.plan.jobs):
@@ -257,14 +232,30 @@ class Driver:
             raise TargetUnavailable(outcome.reason)
         if outcome.state == "config" and outcome.name in MEASURING:
             raise ConfigError(outcome.reason)  # about the target, not about this candidate
-        if outcome.state == "away":
-            self._away(run, outcome)
-        elif outcome.state == "waiting":
-            self._wait_for_room(run, outcome)
-        elif outcome.state in ("killed", "unavailable"):
-            self._ended_from_outside(run, outcome)
+        if outcome.state in OUTSIDE:
+            self._set_back(run, outcome)
         else:
             self._give_up(run, outcome.stage or outcome.name, outcome.reason)
+
+    def _set_back(self, run: CandidateRun, outcome: Outcome) -> None:
+        """Wait for what lies outside of the candidate, or leave the candidate for the next run.
+
+        Raises:
+            TargetUnavailable: for a baseline that can't be waited for any longer.
+        """
+        stage, baseline = outcome.stage or outcome.name, self.agenda.is_baseline(run.proposal.recipe)
+        step = self._setbacks.step(run, outcome, needed=baseline)
+        if isinstance(step, Wait):
+            self._release(run)
+            run.wait(self.clock() + step.seconds, step.why)
+        elif isinstance(step, GiveUp):
+            self._give_up(run, stage, step.reason)
+        elif baseline and not run.confirming:
+            self._end(run, State.LEFT)
+            raise TargetUnavailable(f"the baseline: {stage}: {outcome.reason}; run the same command again to go on")
+        else:
+            self.view.note(f"#{run.number}: {outcome.reason}; left for the next run")
+            self._end(run, State.LEFT)
 
     def _judge(self, run: CandidateRun, gate: Gate) -> None:
         """Stop a training that can't pay any more; else go on to the next gate."""
@@ -362,21 +353,8 @@ class Driver:
             f"{skipped.name} {p.recipe.label()}: not trained{' to the end' * bool(verdict.point)}: {verdict.reason}"
         )
         self.agenda.enqueue_paying_siblings(skipped)
-        self._give_up_hope()
-
-    def _give_up_hope(self) -> None:
-        """End early where budgets can't be met, or nothing more can reach the front."""
-        if self.reason is not None:
-            return
-        results = self.ledger.results()
-        over = sum(skipped.kind == "over budget" for skipped in results.skipped)
-        cheap = [budget for budget in results.budgets if budget.metric in CHEAP]
-        if over >= FAIR_SHARE and not any(results.fits(c, cheap) for c in results.candidates):
-            limits = ", ".join(budget.text for budget in cheap)
-            text = f"nothing seems to meet {limits}: {over} recipes from all over the space can't"
-            self.reason = Reason(Kind.HOPELESS, text)
-        elif self._skipped_in_a_row >= IN_A_ROW:
-            self.reason = Reason(Kind.HOPELESS, f"the last {IN_A_ROW} proposals could not reach the front")
+        if self.reason is None:
+            self.reason = stopping.hopeless(self.ledger.results(), self._skipped_in_a_row)
 
     def _count(self, outcome: Outcome) -> Outcome:
         """Count an outcome once; for a second candidate that shares the job it is saved time."""
@@ -395,104 +373,6 @@ class Driver:
         for key in run.submitted:
             self.engine.release(key)
         run.submitted = []
-
-    # ---- what lies outside of a candidate
-
-    def _ended_from_outside(self, run: CandidateRun, outcome: Outcome) -> None:
-        """Try again over time what a kill or a lost machine has ended: it is no verdict on the candidate."""
-        run.attempts += 1
-        run.proposal.lost(run.attempts)
-        stage = outcome.stage or outcome.name
-        baseline = self.agenda.is_baseline(run.proposal.recipe)
-        run.kills += 1
-        if run.kills > len(KILLED_WAITS_S):
-            if baseline and not run.confirming:
-                self._end(run, State.LEFT)
-                raise TargetUnavailable(f"the baseline: {stage}: {outcome.reason}; run the same command again to go on")
-            self.view.note(f"#{run.number}: {outcome.reason}; left for the next run")
-            self._end(run, State.LEFT)
-        elif run.attempts >= MOST_KILLS and not baseline:
-            self._give_up(run, stage, f"it was ended from outside {run.attempts} times (last: {outcome.reason})")
-        else:
-            seconds = KILLED_WAITS_S[run.kills - 1]
-            self.view.note(f"#{run.number}: {outcome.reason}; trying again in {seconds:.0f} s")
-            self._wait(run, seconds, "to be tried again")
-
-    def _wait_for_room(self, run: CandidateRun, outcome: Outcome) -> None:
-        """Wait until this machine has room again, however long that takes."""
-        if outcome.reason not in self._saying:
-            self._saying.add(outcome.reason)
-            self.view.note(f"#{run.number} waits: {outcome.reason}")
-        seconds = ROOM_WAITS_S[min(run.waits, len(ROOM_WAITS_S) - 1)]
-        run.waits += 1
-        self._wait(run, seconds, "for room on this machine")
-
-    def _away(self, run: CandidateRun, outcome: Outcome) -> None:
-        """Say once that the target does not answer, wait for it, and count nothing against the candidate."""
-        if self._away_since is None:
-            self._away_since = self.clock()
-            self.view.note(f"#{run.number} waits: {outcome.reason}; trying again every {AWAY_S:.0f} s")
-        self._wait(run, AWAY_S, "for the target")
-
-    def _back(self) -> None:
-        """The target answers."""
-        self._saying.clear()
-        if self._away_since is not None:
-            self.view.note(
-                f"{self.setting.target.name} answers again, after {duration(self.clock() - self._away_since)}"
-            )
-            self._away_since = None
-
-    def _wait(self, run: CandidateRun, seconds: float, why: str) -> None:
-        self._release(run)
-        run.wait(self.clock() + seconds, why)
-
-    # ---- measuring the front again
-
-    def confirm(self) -> None:
-        """Measure front and near-ties again: more repeats, and the test split, which the search never saw.
-
-        Where that changes front or pick, what takes their place is measured again too.
-
-        Raises:
-            TargetUnavailable: if it was interrupted.
-        """
-        before, self.reason = self.reason, None
-        tried: set[int] = set()
-        while chosen := confirmation.left(self.ledger.results(), tried):
-            tried |= {candidate.number for candidate in chosen}
-            self._confirm_some(chosen)
-        self.reason = before or CONFIRMED
-
-    def _confirm_some(self, chosen: Sequence[Candidate]) -> None:
-        what = "a candidate" if len(chosen) == 1 else f"{len(chosen)} candidates"
-        self.view.note(f"confirming {what} on the test split, with more repeats")
-        for candidate in chosen:
-            run = self.runs[candidate.number] = CandidateRun(proposal=Proposal.again(candidate))
-            run.begin(State.CONFIRMING, job_graph.plan(candidate.recipe, self.setting, confirm=True))
-            self._submit(run)
-        while self.runs:
-            self._turn()
-            if self.reason is not None:
-                raise TargetUnavailable(
-                    "stopped while confirming; ",
-                    call="autoopt.confirm goes on with it",
-                    command="`autoopt confirm` goes on with it",
-                )
-        self.rescale()
-
-    def rescale(self, flag: str = "") -> None:
-        """Read all milliseconds off the reference's, which was measured anew.
-
-        Args:
-            flag: what to say beside those latencies, if they were measured otherwise than the reference was; then
-                nothing counts as confirmed.
-        """
-        if (reference := self.agenda.reference()) is not None:
-            for candidate in self.ledger.candidates.values():
-                rescaled = candidate_builder.rescaled(candidate, reference, flag)
-                self.ledger.keep(dataclasses.replace(rescaled, confirmation=None) if flag else rescaled)
-            self.agenda.learnt()
 
     def _confirmed(self, run: CandidateRun) -> None:
         candidate = candidate_builder.confirmed(

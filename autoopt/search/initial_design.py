@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from autoopt.core.parameters import Knob, Value
-from autoopt.core.recipe import COMPRESSING, SCHEMES, Finetune, Quantize, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.schemes import SCHEMES
 from autoopt.core.search_space import Choose, SearchSpace
+from autoopt.core.stage_settings import COMPRESSING, Finetune, Quantize
 
 T = TypeVar("T")
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 from autoopt.core.candidate import Candidate
-from autoopt.core.recipe import SCHEMES, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.schemes import SCHEMES
 from autoopt.core.search_space import SearchSpace
 from autoopt.study.space_fitting import takes
 from autoopt.targets import Target

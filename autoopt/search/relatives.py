@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from autoopt.core.recipe import SCHEMES, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.schemes import SCHEMES
 
 PRECISION = {"float32": 0, "float16": 0, "int16x8": 1, "dynamic": 1, "int8": 2, "int8_io": 2}
 """Post-training schemes, the mildest first."""

@@ -23,8 +23,9 @@ from optuna.trial import TrialState
 
 from autoopt.core.candidate import Candidate, Skipped
 from autoopt.core.metrics import Metric
-from autoopt.core.recipe import Finetune, Recipe
+from autoopt.core.recipe import Recipe
 from autoopt.core.search_space import SearchSpace
+from autoopt.core.stage_settings import Finetune
 from autoopt.errors import ConfigError, TargetUnavailable
 
 RANDOM_DRAWS = 2000

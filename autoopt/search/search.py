@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from autoopt.core.candidate import Candidate
-from autoopt.core.recipe import Finetune, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.stage_settings import Finetune
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.execution import job_graph
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.dask_engine import Engine, default_job_bytes, default_slots
 from autoopt.execution.job_graph import Setting
-from autoopt.execution.job_process import Outcome, Workplace
-from autoopt.search import identity, known_failures
+from autoopt.execution.job_process import Outcome
+from autoopt.execution.workplace import Workplace
+from autoopt.search import confirmation, identity, known_failures
 from autoopt.search.agenda import Agenda
 from autoopt.search.driver import TICK_S, Driver
 from autoopt.search.early_stopping import Foresight
@@ -115,11 +117,11 @@ class Search:
         if written.measured_on and written.measured_on != known.measured_on and driver.agenda.reference() is not None:
             self.view.note(f"the baseline is measured again: what is done so far was {ELSEWHERE}")
             driver.measure_again()
-            driver.rescale(ELSEWHERE)
+            confirmation.rescale(driver.agenda, ELSEWHERE)
         identity.write(self.folder.identity, dataclasses.replace(known, study=written.study))
         reason = CONFIRMED if self.confirm_only else driver.search(unfinished)
         if self.confirm_only or (self.config.confirm and not self.recipes and reason != INTERRUPTED):
-            driver.confirm()
+            confirmation.confirm(driver)
         return reason
 
     def _stop(self) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from autoopt import targets
-from autoopt.core import search_space as spaces
+from autoopt.core import search_space_yaml as spaces
 from autoopt.core import units, yaml_file
 from autoopt.core.recipe import MAX_SEED
 from autoopt.core.reprs import short, typed

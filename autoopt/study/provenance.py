@@ -18,7 +18,7 @@ def describe(
     Args:
         folder: of the study.
         config: of the study.
-        task: what the job that read it reported (see `jobs.read_task`).
+        task: what the job that read it reported (see `jobs.task.read_task`).
         device: what the target says of itself.
     """
     return {

@@ -9,8 +9,9 @@ from typing import Any
 from autoopt.compression.channel_graph import rounded
 from autoopt.compression.channel_pruning import LEAST
 from autoopt.core.parameters import Choice, Knob, Range, Value
-from autoopt.core.recipe import Channels, Finetune
-from autoopt.core.search_space import SearchSpace, bundled
+from autoopt.core.search_space import SearchSpace
+from autoopt.core.search_space_yaml import bundled
+from autoopt.core.stage_settings import Channels, Finetune
 from autoopt.errors import ConfigError
 from autoopt.study.folder import StudyConfig
 from autoopt.study.objectives import narrowed

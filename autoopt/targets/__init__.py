@@ -9,11 +9,11 @@ from autoopt.targets.adb import Adb
 from autoopt.targets.address import Address
 from autoopt.targets.host import Host
 from autoopt.targets.micro import Micro
-from autoopt.targets.protocol import Target, Timing
+from autoopt.targets.protocol import Deployable, Target, Timing
 from autoopt.targets.ssh import Ssh
 from autoopt.targets.vela import Vela
 
-__all__ = ["TARGETS", "Rounds", "Target", "Timing", "find"]
+__all__ = ["TARGETS", "Deployable", "Rounds", "Target", "Timing", "find"]
 
 TARGETS: Mapping[str, Callable[[Address, int], Target]] = {
     "host": Host,

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from autoopt.core import units
-from autoopt.core.recipe import SCHEMES, Quantize
-from autoopt.errors import CandidateFailed, ConfigError
+from autoopt.core.schemes import SCHEMES
+from autoopt.core.stage_settings import Quantize
+from autoopt.errors import AutooptError, CandidateFailed, ConfigError
 from autoopt.targets.address import Address
 from autoopt.targets.micro_compression import compress
-from autoopt.targets.protocol import Timing, installed
+from autoopt.targets.protocol import Deployable, Timing, installed
 
 RUNNER = Path(__file__).with_name("tflm_runner.py")
 LIMIT_S = 600
@@ -101,6 +102,17 @@ class Micro:
         """
         _ = self._version
         return compress(file) if self.tables else file
+
+    def deployable(self, file: bytes) -> Deployable:
+        """The file, or that with look-up tables if it has them."""
+        try:
+            flashed = self.flashed(file) if self.tables else file
+        except AutooptError as error:
+            return Deployable(file=file, notes=(f"No look-up tables: {error}.",))
+        if flashed == file:
+            return Deployable(file=file)
+        sizes = f"{len(flashed)} bytes in place of {len(file)}"
+        return Deployable(file=flashed, notes=(f"Weights are indices into tables ({sizes}), which only TFLM decodes.",))
 
     def _arena(self, file: bytes, flashed: bytes) -> int:
         _ = self._version

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import tenacity
 
 from autoopt.core.latency_statistics import Rounds
-from autoopt.core.recipe import Quantize
+from autoopt.core.stage_settings import Quantize
 from autoopt.errors import ConfigError, TargetLost
 
 ATTEMPTS = 3
@@ -48,6 +48,21 @@ class Timing:
 
     rounds: Rounds
     flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployable:
+    """What is built into the firmware of a target that runs no files.
+
+    Attributes:
+        file: the model as the target runs it.
+        notes: what must be known of it, a line each.
+        name: of a file of its own in a bundle, for what is no plain `.tflite` any more; `` for none.
+    """
+
+    file: bytes
+    notes: tuple[str, ...] = ()
+    name: str = ""
 
 
 class Target(Protocol):
@@ -96,6 +111,12 @@ class Target(Protocol):
     def refuses(self, scheme: str, how: Quantize | None = None) -> str:
         """Why it can't run files of that scheme, made so, or `` if it can."""
 
+    def deployable(self, file: bytes) -> Deployable | None:
+        """What is built into its firmware; None if it runs files.
+
+        What it is made of may be missing on this machine: then that is the file as it is, and a note says so.
+        """
+
     def describe(self) -> dict[str, Any]:
         """What a reader must know of device and runtime, plain values; `processor` and `runtime` among them.
 
@@ -135,3 +156,7 @@ class LiteRT:
     def refuses(self, scheme: str, how: Quantize | None = None) -> str:
         """LiteRT runs them all."""
         return ""
+
+    def deployable(self, file: bytes) -> Deployable | None:
+        """LiteRT runs files."""
+        return None

@@ -10,10 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from autoopt.core.recipe import SCHEMES, Quantize
-from autoopt.errors import CandidateFailed, ConfigError
+from autoopt.core.schemes import SCHEMES
+from autoopt.core.stage_settings import Quantize
+from autoopt.errors import AutooptError, CandidateFailed, ConfigError
 from autoopt.targets.address import Address
-from autoopt.targets.protocol import Timing, installed
+from autoopt.targets.protocol import Deployable, Timing, installed
 
 ACCELERATORS = (
     *(f"ethos-u55-{macs}" for macs in (32, 64, 128, 256)),
@@ -28,6 +29,8 @@ FAMILIES = {
 """System configuration and memory mode by family, of those in Vela's `Arm/vela.ini`. Vela's own defaults
 differ from release to release, so they are always given."""
 LIMIT_S = 600
+COMPILED = "model_vela.tflite"
+"""Name of what Vela makes, as Vela itself would give it."""
 _CPU = re.compile(r"CPU operators = (\d+)")
 _NPU = re.compile(r"NPU operators = (\d+)")
 
@@ -117,6 +120,16 @@ class Vela:
             ConfigError: if Vela is not installed.
         """
         return self._compile(file)[2]
+
+    def deployable(self, file: bytes) -> Deployable:
+        """What Vela makes of the file; the file itself where that can't be had here."""
+        try:
+            compiled, facts = self.compiled(file), self.describe()
+        except AutooptError as error:
+            note = f"Not compiled for {self.name}: {error}. The array is model.tflite, which runs on the CPU alone."
+            return Deployable(file=file, notes=(note,))
+        note = f"{COMPILED}, compiled by {facts['runtime']} for {facts['processor']}, {facts['system']}."
+        return Deployable(file=compiled, notes=(note,), name=COMPILED)
 
     def _compile(self, file: bytes) -> tuple[dict[str, str], tuple[str, ...], bytes]:
         """Vela's summary of a file, what it left to the CPU, and what it made of it.

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from autoopt.core.recipe import SCHEMES, Quantize
+from autoopt.core.schemes import SCHEMES
+from autoopt.core.stage_settings import Quantize
 from autoopt.errors import CandidateFailed
 from autoopt.models.opaque import ClosedModel
 from autoopt.models.task import Inputs, side_by_side

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from autoopt.core.recipe import Quantize
+from autoopt.core.stage_settings import Quantize
 from autoopt.errors import CandidateFailed
 from autoopt.models.task import Inputs
 from autoopt.tflite.graph import Graph, Layer, floating

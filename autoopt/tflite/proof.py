@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from autoopt.core.recipe import MOST_SPARSE, SCHEMES, Prune, Quantize, Recipe, parse_structure
+from autoopt.core.recipe import Recipe
+from autoopt.core.schemes import SCHEMES
+from autoopt.core.stage_settings import MOST_SPARSE, Prune, Quantize, parse_structure
 from autoopt.errors import CandidateFailed
 from autoopt.tflite.contents import Contents, Weight
 from autoopt.tflite.graph import KINDS

@@ -27,7 +27,8 @@ import tf_keras
 from autoopt.compression import stages
 from autoopt.compression import training as finetune
 from autoopt.compression.wrapping import keep_skipped
-from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.stage_settings import Cluster, Finetune, Prune
 from autoopt.models.task import Manifest, Split
 from autoopt.targets.litert_runner import processor
 

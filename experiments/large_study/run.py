@@ -66,7 +66,7 @@ REPEATS = 3
 def grow(folder: Path, number: int) -> None:
     """Lay records of other recipes beside those that a study has made."""
     from autoopt.api.saved_study import load
-    from autoopt.core.recipe import Finetune
+    from autoopt.core.stage_settings import Finetune
     from autoopt.search.sampler import Proposals
     from autoopt.study.folder import StudyFolder
     from autoopt.study.ledger import Ledger

@@ -19,7 +19,8 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.stage_settings import Cluster, Finetune, Prune
 from autoopt.search.progress import Silent
 from autoopt.search.search import Search
 from autoopt.study.folder import StudyFolder

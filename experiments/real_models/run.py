@@ -15,7 +15,7 @@ import autoopt
 from autoopt.api.saved_study import SavedResults
 from autoopt.core.candidate import Candidate
 from autoopt.core.formatting import duration
-from autoopt.search.progress import Plain
+from autoopt.search.views import Plain
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

@@ -28,8 +28,9 @@ from selenium import webdriver
 from autoopt.api.saved_study import load
 from autoopt.core.candidate import Candidate
 from autoopt.core.metrics import STANDARD, Measurement, Metric, pack_outcomes, wilson
-from autoopt.core.recipe import Cluster, Prune, Recipe
+from autoopt.core.recipe import Recipe
 from autoopt.core.results import Results
+from autoopt.core.stage_settings import Cluster, Prune
 from autoopt.reporting.report import write
 from autoopt.study.folder import StudyFolder
 from autoopt.targets.litert_runner import processor

@@ -38,7 +38,8 @@ from table import HERE, STUDY
 
 from autoopt.core.candidate import Candidate
 from autoopt.core.metrics import Metric
-from autoopt.core.recipe import Finetune, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.stage_settings import Finetune
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.job_process import Outcome
 from autoopt.search.progress import Silent

@@ -13,13 +13,14 @@ import json
 from pathlib import Path
 
 from autoopt.core.parameters import Choice
-from autoopt.core.recipe import Finetune, Recipe
+from autoopt.core.recipe import Recipe
 from autoopt.core.search_space import SearchSpace
+from autoopt.core.stage_settings import Finetune
 from autoopt.execution import job_process
 from autoopt.execution.job_graph import plan, probe
-from autoopt.execution.job_process import Workplace
-from autoopt.search.progress import Plain
+from autoopt.execution.workplace import Workplace
 from autoopt.search.search import Search
+from autoopt.search.views import Plain
 from autoopt.study.folder import StudyFolder
 
 HERE = Path(__file__).resolve().parent

@@ -19,8 +19,10 @@ from pathlib import Path
 import autoopt
 from autoopt.api.saved_study import SavedResults
 from autoopt.core.candidate import Candidate
-from autoopt.core.recipe import SCHEMES, Channels, Cluster, Finetune, Prune, Quantize, Recipe
-from autoopt.search.progress import Plain
+from autoopt.core.recipe import Recipe
+from autoopt.core.schemes import SCHEMES
+from autoopt.core.stage_settings import Channels, Cluster, Finetune, Prune, Quantize
+from autoopt.search.views import Plain
 from autoopt.targets.litert_runner import processor
 
 HERE = Path(__file__).resolve().parent

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from autoopt.api import covering
 from autoopt.core.parameters import Choice
-from autoopt.core.recipe import COMPRESSING, Finetune, Recipe
-from autoopt.core.search_space import SearchSpace, bundled, load, parse
+from autoopt.core.recipe import Recipe
+from autoopt.core.search_space import SearchSpace
+from autoopt.core.search_space_yaml import bundled, load, parse
+from autoopt.core.stage_settings import COMPRESSING, Finetune
 
 
 def held(space: SearchSpace, recipes: list[Recipe]) -> set[tuple[str, Any]]:

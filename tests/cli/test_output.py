@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from autoopt.cli import output
 from autoopt.core.candidate import Candidate, Confirmation
 from autoopt.core.metrics import Measurement
-from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
+from autoopt.core.recipe import Recipe
 from autoopt.core.results import Results
+from autoopt.core.stage_settings import Cluster, Finetune, Prune
 from autoopt.reporting import wording as words
 from autoopt.reporting.comparison import compare
 

@@ -6,7 +6,8 @@ import tf_keras
 import tiny
 
 from autoopt.compression import batchnorm_folding
-from autoopt.core.recipe import Cluster, Finetune, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.stage_settings import Cluster, Finetune
 from autoopt.models import loading
 from autoopt.tflite import contents as inspect
 from autoopt.tflite import conversion, proof

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from autoopt.compression import channel_importance, channel_pruning, stages
 from autoopt.compression.channel_graph import Group, rounded, trace
-from autoopt.core.recipe import Channels, Finetune, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.stage_settings import Channels, Finetune
 from autoopt.errors import CandidateFailed
 from autoopt.models import loading
 from autoopt.tflite import contents, conversion, proof

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from autoopt.compression import channel_importance, distillation, losses, sparsity_allocation, stages, training
 from autoopt.compression.channel_graph import trace
-from autoopt.core.recipe import Channels, Finetune, Prune, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.stage_settings import Channels, Finetune, Prune
 from autoopt.models.task import Split, broadcast
 
 layers = tf_keras.layers

@@ -6,7 +6,7 @@ import tf_keras
 import tiny
 
 from autoopt.compression.separable_layers import taken_apart
-from autoopt.core.recipe import Prune
+from autoopt.core.stage_settings import Prune
 from autoopt.models import loading
 from autoopt.models.task import Split
 from autoopt.tflite import contents as inspect

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoopt.compression import sparsity_allocation
-from autoopt.core.recipe import MOST_SPARSE, Finetune, Prune, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.stage_settings import MOST_SPARSE, Finetune, Prune
 from autoopt.models import loading
 from autoopt.tflite import contents, conversion, proof
 

@@ -8,7 +8,8 @@ import tiny
 
 from autoopt.compression import stages
 from autoopt.compression.training import Progress, batches
-from autoopt.core.recipe import INITIALISATIONS, Channels, Cluster, Finetune, Prune, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.stage_settings import INITIALISATIONS, Channels, Cluster, Finetune, Prune
 from autoopt.errors import CandidateFailed
 from autoopt.models import loading
 from autoopt.tflite import conversion, interpreter

@@ -10,7 +10,8 @@ import tiny
 
 from autoopt.compression import batchnorm_recalibration, distillation, stages
 from autoopt.compression.training import Progress, outputs
-from autoopt.core.recipe import Channels, Cluster, Finetune, Prune, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.stage_settings import Channels, Cluster, Finetune, Prune
 from autoopt.models import loading
 from autoopt.models.task import Split
 

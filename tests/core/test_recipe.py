@@ -8,7 +8,9 @@ from builders import recipes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoopt.core.recipe import SCHEMES, Channels, Cluster, Finetune, Prune, Quantize, Recipe, parse_structure
+from autoopt.core.recipe import Recipe
+from autoopt.core.schemes import SCHEMES
+from autoopt.core.stage_settings import Channels, Cluster, Finetune, Prune, Quantize, parse_structure
 from autoopt.errors import ConfigError
 
 

@@ -13,8 +13,10 @@ from random_studies import studies
 
 from autoopt.core.candidate import Confirmation
 from autoopt.core.metrics import Measurement, pack_outcomes, wilson
-from autoopt.core.recipe import Prune, Recipe
-from autoopt.core.results import Results, non_dominated
+from autoopt.core.ranking import non_dominated
+from autoopt.core.recipe import Recipe
+from autoopt.core.results import Results
+from autoopt.core.stage_settings import Prune
 from autoopt.errors import ConfigError
 
 ITEMS = 40
@@ -70,10 +72,12 @@ def test_front_within_other_budgets(study):
     assert study.front(iter(budgets)) == dataclasses.replace(study, budgets=budgets).front()
 
 
-@given(st.lists(st.tuples(*[st.integers(0, 3)] * 3), max_size=25))
-def test_non_dominated_points(points):
+@given(st.integers(0, 6), st.data())
+def test_non_dominated_points(width, data):
+    values = st.sampled_from([-1, 0, 0.5, 1, 2])
+    points = data.draw(st.lists(st.tuples(*[values] * width), max_size=25))
     expected = [not any(all(x <= y for x, y in zip(q, p, strict=True)) and q != p for q in points) for p in points]
-    assert non_dominated(np.array(points, dtype=float).reshape(-1, 3)).tolist() == expected
+    assert non_dominated(np.array(points, dtype=float).reshape(len(points), width)).tolist() == expected
 
 
 def test_equal_candidates_all_stay_on_the_front():

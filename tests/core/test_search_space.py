@@ -9,8 +9,10 @@ from builders import finetunings, recipes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoopt.core.recipe import SCHEMES, Cluster, Finetune, Prune, Quantize, Recipe
-from autoopt.core.search_space import bundled, find, load, parse
+from autoopt.core.recipe import Recipe
+from autoopt.core.schemes import SCHEMES
+from autoopt.core.search_space_yaml import bundled, find, load, parse
+from autoopt.core.stage_settings import Cluster, Finetune, Prune, Quantize
 from autoopt.errors import ConfigError
 
 DEFAULTS = Finetune()

@@ -12,7 +12,8 @@ from builders import candidate, failed, measured, results
 import autoopt
 from autoopt.api.verification import Verification
 from autoopt.core.candidate import Confirmation, Skipped
-from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.stage_settings import Cluster, Finetune, Prune
 from autoopt.core.tables import Front
 from autoopt.reporting import ablation
 

@@ -1,5 +1,6 @@
 """Jobs through Dask: on this machine, and on a cluster of separate processes that lose their workers."""
 
+import contextlib
 import os
 import re
 import signal
@@ -19,7 +20,7 @@ from autoopt.execution import job_graph
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.dask_engine import Engine, default_job_bytes, default_slots
 from autoopt.execution.job_graph import Job
-from autoopt.execution.job_process import Workplace
+from autoopt.execution.workplace import Workplace
 from autoopt.system import scratch
 
 
@@ -215,7 +216,7 @@ def files(folder: Path) -> dict[str, str]:
 
 
 def states(folder: Path) -> set[str]:
-    with sqlite3.connect(folder / "out" / "study.db") as database:
+    with contextlib.closing(sqlite3.connect(folder / "out" / "study.db")) as database:
         return {state for (state,) in database.execute("select state from trials")}
 
 

@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoopt import targets
-from autoopt.core.recipe import SCHEMES, Channels, Cluster, Finetune, Prune, Quantize, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.schemes import SCHEMES
+from autoopt.core.stage_settings import Channels, Cluster, Finetune, Prune, Quantize
 from autoopt.execution import job_graph
 from autoopt.execution.job_graph import Setting
 from autoopt.execution.jobs import JOBS

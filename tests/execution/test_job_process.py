@@ -21,8 +21,9 @@ from autoopt.errors import CandidateFailed, TargetUnavailable
 from autoopt.execution import job_graph, machine_gate
 from autoopt.execution import job_process as process
 from autoopt.execution.job_graph import Job
-from autoopt.execution.job_process import Outcome, Workplace, run
+from autoopt.execution.job_process import Outcome, run
 from autoopt.execution.trouble import describe
+from autoopt.execution.workplace import Workplace
 from autoopt.system import scratch
 from autoopt.system.locks import private_folder
 

@@ -9,8 +9,8 @@ import tf_keras
 import tiny
 
 from autoopt import QualityMetric, Task
-from autoopt.core.recipe import Finetune
-from autoopt.core.search_space import parse
+from autoopt.core.search_space_yaml import parse
+from autoopt.core.stage_settings import Finetune
 from autoopt.errors import ConfigError
 from autoopt.execution import task_checks
 from autoopt.execution.artifact_store import Store

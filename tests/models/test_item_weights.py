@@ -8,7 +8,8 @@ import tiny
 
 from autoopt import QualityMetric, Task
 from autoopt.compression import losses, stages
-from autoopt.core.recipe import Finetune, Prune, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.stage_settings import Finetune, Prune
 from autoopt.errors import ConfigError
 from autoopt.execution import task_checks
 from autoopt.execution.artifact_store import Store

@@ -12,7 +12,7 @@ import tf_keras
 import tiny
 
 from autoopt import QualityMetric
-from autoopt.core.recipe import Finetune
+from autoopt.core.stage_settings import Finetune
 from autoopt.errors import ConfigError
 from autoopt.execution import task_checks
 from autoopt.execution.artifact_store import Store

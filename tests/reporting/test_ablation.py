@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoopt.core.metrics import pack_outcomes
-from autoopt.core.recipe import SCHEMES, Cluster, Finetune, Prune, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.schemes import SCHEMES
+from autoopt.core.stage_settings import Cluster, Finetune, Prune
 from autoopt.reporting.ablation import GAIN, effects, verdicts
 
 OBJECTIVES = ("accuracy", "latency_ms", "compressed_bytes")

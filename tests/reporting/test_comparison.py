@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import autoopt
-from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.stage_settings import Cluster, Finetune, Prune
 from autoopt.errors import ConfigError
 from autoopt.reporting.comparison import ABSENT, compare, settings
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from autoopt.core.candidate import Candidate
 from autoopt.core.metrics import Measurement
-from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.stage_settings import Cluster, Finetune, Prune
 from autoopt.reporting import importance
 
 

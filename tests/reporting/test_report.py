@@ -20,7 +20,8 @@ from selenium.webdriver.support.wait import WebDriverWait
 from autoopt.cli.commands import main
 from autoopt.core.candidate import Candidate, Confirmation
 from autoopt.core.metrics import STANDARD, Measurement, Metric, pack_outcomes, wilson
-from autoopt.core.recipe import Cluster, Prune, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.stage_settings import Cluster, Prune
 from autoopt.reporting.report import render, write
 
 

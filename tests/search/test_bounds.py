@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from autoopt.core import budgets as budget_syntax
 from autoopt.core.candidate import Candidate
-from autoopt.core.hypervolume import non_dominated
-from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
+from autoopt.core.ranking import non_dominated
+from autoopt.core.recipe import Recipe
+from autoopt.core.stage_settings import Cluster, Finetune, Prune
 from autoopt.search.bounds import ENOUGH, ONE_SHOT_MARGIN, Prospects
 from autoopt.search.relatives import milder
 from autoopt.study.objectives import Terms

@@ -9,14 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from world import SPACE, Told, World, plain, run, study, usual_accuracy
 
-from autoopt.core.recipe import Finetune, Prune, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.stage_settings import Finetune, Prune
 from autoopt.errors import CandidateFailed, ConfigError, TargetUnavailable
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.job_graph import Job
+from autoopt.search import confirmation
 from autoopt.search import driver as module
 from autoopt.search.candidate_run import MOVES, CandidateRun, State
-from autoopt.search.driver import KILLED_WAITS_S, MOST_KILLS, Driver
+from autoopt.search.driver import Driver
 from autoopt.search.sampler import Proposal
+from autoopt.search.setbacks import KILLED_WAITS_S, MOST_KILLS
 from autoopt.search.stopping import INTERRUPTED, Kind
 from autoopt.study.search_options import Strategy
 
@@ -367,7 +370,7 @@ def test_confirming_alone_trains_nothing_that_was_left(folder: Path, store: Stor
     world = World(store)
     again = study(folder, world)
     again.take_up()
-    again.confirm()
+    confirmation.confirm(again)
     assert not any(job.name == "prune" for job in world.made)
     assert all(c.confirmation for c in again.ledger.results().front())
 
@@ -417,7 +420,7 @@ def test_records_of_another_study_are_refused(folder: Path, store: Store) -> Non
 def test_on_another_machine_the_baseline_is_measured_again(folder: Path, store: Store) -> None:
     there = study(folder, World(store), trials=6, search=NOTHING_CLEVER)
     before = run(there)
-    there.confirm()
+    confirmation.confirm(there)
     here = World(store, machine_ms=8.0)
     driver = study(folder, here, trials=8, search=NOTHING_CLEVER)
     unfinished = driver.take_up()
@@ -425,7 +428,7 @@ def test_on_another_machine_the_baseline_is_measured_again(folder: Path, store: 
         if b"processes" in path.read_bytes():
             path.unlink()
     driver.measure_again()
-    driver.rescale("elsewhere")
+    confirmation.rescale(driver.agenda, "elsewhere")
     driver.search(unfinished)
     found = driver.ledger.candidates
     assert found[0].measurements["latency_ms"].value == pytest.approx(8.0)
@@ -434,7 +437,7 @@ def test_on_another_machine_the_baseline_is_measured_again(folder: Path, store: 
         assert found[number].measurements["latency_ms"].value == pytest.approx(8.0 * ratio)
         assert "elsewhere" in found[number].measurements["latency_ms"].flags
     assert "elsewhere" not in found[7].measurements["latency_ms"].flags
-    driver.confirm()
+    confirmation.confirm(driver)
     for candidate in driver.ledger.results().front():
         assert candidate.confirmation is not None
         assert "elsewhere" not in candidate.measurements["latency_ms"].flags
@@ -479,7 +482,7 @@ def test_all_of_front_and_pick_are_confirmed_in_the_end(folder: Path, store: Sto
         folder, World(store, accuracy), trials=18, limits=["accuracy >= baseline - 4 %"], search=NOTHING_CLEVER
     )
     run(driver)
-    driver.confirm()
+    confirmation.confirm(driver)
     results = driver.ledger.results()
     pick = results.pick().candidate
     assert pick is not None
@@ -492,5 +495,5 @@ def test_confirming_waits_for_a_kill_too(folder: Path, store: Store) -> None:
     driver = study(folder, world, trials=6)
     run(driver)
     world.fault = lambda job, n: "killed" if n == 1 else None
-    driver.confirm()
+    confirmation.confirm(driver)
     assert all(c.confirmation is not None for c in driver.ledger.results().front())

@@ -15,7 +15,8 @@ from autoopt.api.saved_study import SavedResults
 from autoopt.core import json_text
 from autoopt.core.candidate import Candidate
 from autoopt.core.metrics import STANDARD, Measurement, Metric
-from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.stage_settings import Cluster, Finetune, Prune
 from autoopt.execution import job_graph
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.job_graph import Setting

@@ -5,8 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autoopt.core.parameters import Choice, Range
-from autoopt.core.recipe import SCHEMES, Channels, Cluster, Finetune, Prune, Quantize, Recipe
-from autoopt.core.search_space import SearchSpace, parse
+from autoopt.core.recipe import Recipe
+from autoopt.core.schemes import SCHEMES
+from autoopt.core.search_space import SearchSpace
+from autoopt.core.search_space_yaml import parse
+from autoopt.core.stage_settings import Channels, Cluster, Finetune, Prune, Quantize
 from autoopt.search import initial_design
 from autoopt.search.initial_design import PATIENCE, Waiting, next_of
 

@@ -3,7 +3,8 @@
 import pytest
 
 from autoopt.core.candidate import Candidate
-from autoopt.core.recipe import Channels, Cluster, Finetune, Prune, Quantize, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.stage_settings import Channels, Cluster, Finetune, Prune, Quantize
 from autoopt.search.known_failures import failure
 
 REASON = "TensorFlow can't convert to int16x8: no kernel for it"

@@ -8,8 +8,9 @@ import optuna
 import pytest
 
 from autoopt.core.metrics import STANDARD
-from autoopt.core.recipe import Finetune
-from autoopt.core.search_space import SearchSpace, parse
+from autoopt.core.search_space import SearchSpace
+from autoopt.core.search_space_yaml import parse
+from autoopt.core.stage_settings import Finetune
 from autoopt.errors import ConfigError
 from autoopt.search.sampler import Proposals
 from autoopt.study.folder import SAMPLERS

@@ -9,7 +9,8 @@ from builders import METRICS, candidate, failed
 from autoopt.api.saved_study import load
 from autoopt.core import budgets, reference_values
 from autoopt.core.candidate import Skipped
-from autoopt.core.recipe import Prune, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.stage_settings import Prune
 from autoopt.study.folder import StudyFolder
 from autoopt.study.ledger import Ledger
 from autoopt.study.objectives import Terms

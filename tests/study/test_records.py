@@ -18,7 +18,8 @@ from autoopt.api.saved_study import load
 from autoopt.cli import commands
 from autoopt.core import budgets, json_text
 from autoopt.core.candidate import Candidate, Skipped
-from autoopt.core.recipe import Prune, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.stage_settings import Prune
 from autoopt.errors import ConfigError
 from autoopt.execution.artifact_store import Store
 from autoopt.study import records

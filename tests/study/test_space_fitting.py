@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from autoopt.compression import channel_pruning, stages
 from autoopt.compression.channel_graph import Group
-from autoopt.core.recipe import Channels, Finetune, plain
-from autoopt.core.search_space import SearchSpace, bundled, load, parse
+from autoopt.core.search_space import SearchSpace
+from autoopt.core.search_space_yaml import bundled, load, parse
+from autoopt.core.stage_settings import Channels, Finetune, plain
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.execution import task_checks
 from autoopt.execution.artifact_store import Store

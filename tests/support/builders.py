@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from autoopt.core.budgets import parse
 from autoopt.core.candidate import Candidate
 from autoopt.core.metrics import STANDARD, Measurement, Metric
-from autoopt.core.recipe import (
+from autoopt.core.recipe import Recipe
+from autoopt.core.results import Results
+from autoopt.core.schemes import SCHEMES
+from autoopt.core.stage_settings import (
     ALLOCATIONS,
     FROZEN,
     GRANULARITIES,
@@ -17,16 +20,13 @@ from autoopt.core.recipe import (
     INITIALISATIONS,
     RANGES,
     SCHEDULES,
-    SCHEMES,
     SCOPES,
     Channels,
     Cluster,
     Finetune,
     Prune,
     Quantize,
-    Recipe,
 )
-from autoopt.core.results import Results
 
 # A shared machine makes time limits per example meaningless, and a failing example is printed anyway.
 settings.register_profile("autoopt", deadline=None, database=None, max_examples=50)

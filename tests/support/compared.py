@@ -7,7 +7,8 @@ from builders import candidate, failed, measured, results
 
 from autoopt.core.candidate import Candidate, Confirmation
 from autoopt.core.metrics import pack_outcomes
-from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.stage_settings import Cluster, Finetune, Prune
 
 TUNED = Finetune(epochs=3)
 BASELINE = Recipe()

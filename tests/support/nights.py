@@ -5,8 +5,9 @@ import json
 from autoopt.core.budgets import parse
 from autoopt.core.candidate import Candidate
 from autoopt.core.metrics import STANDARD, Measurement, Metric, wilson
-from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
+from autoopt.core.recipe import Recipe
 from autoopt.core.results import Results
+from autoopt.core.stage_settings import Cluster, Finetune, Prune
 from autoopt.study.folder import StudyFolder
 
 METRICS = {"accuracy": Metric(name="accuracy", direction="max", unit="fraction")} | dict(STANDARD)

@@ -9,7 +9,9 @@ import tf_keras
 from autoopt import Task
 from autoopt.compression import stages
 from autoopt.compression.training import Training
-from autoopt.core.recipe import SCHEMES, Cluster, Finetune, Quantize, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.schemes import SCHEMES
+from autoopt.core.stage_settings import Cluster, Finetune, Quantize
 from autoopt.models import loading
 from autoopt.models.task import Manifest, Split
 from autoopt.tflite import conversion

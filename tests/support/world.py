@@ -10,8 +10,9 @@ from builders import METRICS, measured
 from autoopt import targets
 from autoopt.core import budgets
 from autoopt.core.candidate import Candidate
-from autoopt.core.recipe import Finetune, Recipe
-from autoopt.core.search_space import parse
+from autoopt.core.recipe import Recipe
+from autoopt.core.search_space_yaml import parse
+from autoopt.core.stage_settings import Finetune
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.job_graph import Job, Setting
 from autoopt.execution.job_process import Outcome

@@ -10,7 +10,8 @@ from rich.console import Console
 from autoopt.core.candidate import Candidate
 from autoopt.core.metrics import Metric
 from autoopt.core.recipe import Recipe
-from autoopt.search.progress import Live, Plain, Snapshot, draw
+from autoopt.search.progress import Snapshot
+from autoopt.search.views import Live, Plain, draw
 from autoopt.system import screen
 
 EVIL = "a\x1b]0;title\x07b\x1b[2J\x9b31m\u202ec\r\b[red]d[/red][link=http://x]e[/link]"

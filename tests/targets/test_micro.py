@@ -10,7 +10,7 @@ import tiny
 from ai_edge_litert.interpreter import Interpreter
 
 from autoopt import targets
-from autoopt.core.recipe import SCHEMES
+from autoopt.core.schemes import SCHEMES
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.targets import tflm_runner
 from autoopt.targets.micro_compression import compress

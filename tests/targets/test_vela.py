@@ -7,7 +7,7 @@ import tf_keras
 import tiny
 
 from autoopt import targets
-from autoopt.core.recipe import SCHEMES
+from autoopt.core.schemes import SCHEMES
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.tflite import conversion
 

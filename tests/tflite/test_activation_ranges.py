@@ -7,7 +7,7 @@ from ai_edge_litert.interpreter import Interpreter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoopt.core.recipe import Quantize
+from autoopt.core.stage_settings import Quantize
 from autoopt.tflite import conversion
 from autoopt.tflite.activation_ranges import BINS, OUTSIDE, mse, percentile
 from autoopt.tflite.interpreter import outputs_of

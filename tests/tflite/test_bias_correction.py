@@ -7,7 +7,7 @@ import pytest
 import tf_keras
 import tiny
 
-from autoopt.core.recipe import Quantize
+from autoopt.core.stage_settings import Quantize
 from autoopt.tflite import conversion
 from autoopt.tflite.activation_reader import batches
 from autoopt.tflite.bias_correction import correct, means

@@ -14,7 +14,8 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoopt.core.recipe import SCHEMES, Quantize
+from autoopt.core.schemes import SCHEMES
+from autoopt.core.stage_settings import Quantize
 from autoopt.errors import CandidateFailed
 from autoopt.tflite import contents as inspect
 from autoopt.tflite import conversion

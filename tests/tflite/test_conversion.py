@@ -13,9 +13,11 @@ from ai_edge_litert.interpreter import Interpreter
 from litert_quantizer import qtyping, quantizer
 from litert_quantizer import recipe as quantizer_recipes
 
-from autoopt.core.recipe import BY_RANGES, SCHEMES, Quantize, Recipe, plain
+from autoopt.core.recipe import Recipe
+from autoopt.core.schemes import BY_RANGES, SCHEMES
+from autoopt.core.stage_settings import Quantize, plain
 from autoopt.errors import CandidateFailed
-from autoopt.execution import jobs
+from autoopt.execution.jobs import JOBS
 from autoopt.models import loading
 from autoopt.tflite import contents as inspect
 from autoopt.tflite import conversion, proof
@@ -255,9 +257,9 @@ def test_the_job_makes_what_its_settings_say():
     context = SimpleNamespace(
         split={"calibration": tiny.split(128, 2)}.get, settings=settings, parents=[uneven()[0]], threads=1
     )
-    assert jobs.quantize(context) == made(Quantize(granularity="tensor", keep=1), "int8_io")
+    assert JOBS["quantize"].body(context) == made(Quantize(granularity="tensor", keep=1), "int8_io")
     context.settings = {"scheme": "int8_io", "task": "a key"}
-    assert jobs.quantize(context) == made(None, "int8_io")
+    assert JOBS["quantize"].body(context) == made(None, "int8_io")
 
 
 def two_inputs(*names):

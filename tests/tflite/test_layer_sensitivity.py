@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tiny
 
-from autoopt.core.recipe import Quantize
+from autoopt.core.stage_settings import Quantize
 from autoopt.errors import CandidateFailed
 from autoopt.tflite import conversion
 from autoopt.tflite.graph import Graph

@@ -5,7 +5,8 @@ import pytest
 import tf_keras
 import tiny
 
-from autoopt.core.recipe import SCHEMES, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.schemes import SCHEMES
 from autoopt.errors import CandidateFailed
 from autoopt.tflite import contents as inspect
 from autoopt.tflite import conversion, proof

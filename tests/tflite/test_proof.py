@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from autoopt.core.recipe import BY_RANGES, SCHEMES, Cluster, Prune, Quantize
+from autoopt.core.schemes import BY_RANGES, SCHEMES
+from autoopt.core.stage_settings import Cluster, Prune, Quantize
 from autoopt.errors import CandidateFailed
 from autoopt.models import loading
 from autoopt.models.task import Split

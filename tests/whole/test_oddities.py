@@ -8,7 +8,9 @@ import tensorflow as tf
 import tf_keras
 import tiny
 
-from autoopt.core.recipe import SCHEMES, Quantize, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.schemes import SCHEMES
+from autoopt.core.stage_settings import Quantize
 from autoopt.errors import CandidateFailed
 from autoopt.tflite import contents as inspect
 from autoopt.tflite import conversion, proof

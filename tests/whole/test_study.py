@@ -1,5 +1,6 @@
 """The search as a user runs it: kill -9, crashes, full disks, second drivers; on a tiny real model."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -37,7 +38,7 @@ def copy(finished: Path, tmp_path: Path) -> Path:
 
 
 def optuna_states(folder: Path) -> list[str]:
-    with sqlite3.connect(folder / "out" / "study.db") as database:
+    with contextlib.closing(sqlite3.connect(folder / "out" / "study.db")) as database:
         return [state for (state,) in database.execute("select state from trials")]
 
 
@@ -276,7 +277,7 @@ def test_budgets_reach_the_sampler_and_the_results(tmp_path: Path) -> None:
     results = autoopt.run(folder, trials=3)
     assert results.statuses()[0] == "infeasible"
     assert {results.statuses()[1], results.statuses()[2]} <= {"front", "dominated"}
-    with sqlite3.connect(folder / "out" / "study.db") as database:
+    with contextlib.closing(sqlite3.connect(folder / "out" / "study.db")) as database:
         query = "select value_json from trial_system_attributes where key like 'constraints%'"
         margins = [json.loads(value) for (value,) in database.execute(query)]
     assert len(margins) == 3

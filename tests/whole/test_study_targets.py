@@ -139,7 +139,7 @@ def test_a_phone_that_goes_away_is_waited_for(tmp_path: Path) -> None:
     (tools / "adb").chmod(0o755)
     target = f"adb:PHONE?benchmark_model={tools / 'benchmark_model'}"
     folder = study(tmp_path, target, "float32, dynamic, int8", 4)
-    code = "import autoopt.search.search as s; s.AWAY_S = 0.5; from autoopt.cli.commands import main; main()"
+    code = "import autoopt.search.setbacks as s; s.AWAY_S = 0.5; from autoopt.cli.commands import main; main()"
     environment = {**tiny.ENVIRONMENT, "PATH": f"{tools}:{os.environ['PATH']}"}
     said = tmp_path / "stderr"
     with said.open("w") as stderr, subprocess.Popen(

@@ -7,7 +7,8 @@ import pytest
 
 import autoopt
 from autoopt.core.candidate import Candidate
-from autoopt.core.recipe import Cluster, Finetune, Prune, Recipe
+from autoopt.core.recipe import Recipe
+from autoopt.core.stage_settings import Cluster, Finetune, Prune
 from autoopt.search.progress import Silent
 
 pytestmark = pytest.mark.slow

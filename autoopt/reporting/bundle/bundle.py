@@ -26,11 +26,12 @@ from autoopt.reporting.bundle.meaning import of_outputs
 from autoopt.reporting.bundle.python import NAME as PREDICT
 from autoopt.reporting.bundle.python import predict_py
 from autoopt.reporting.bundle.recording import Recording, fed, record
+from autoopt.targets.vela import COMPILED
 
 MODEL, SAMPLES, LABELS = "model.tflite", "samples.npz", "labels.txt"
 NAMES = frozenset(readme.FILES) | {"README.md", "task.py"}
 """All that a bundle may hold; those of before held the study's `task.py`."""
-GUARDED = (MODEL, SAMPLES, LABELS, firmware.SOURCE, firmware.HEADER, firmware.COMPILED)
+GUARDED = (MODEL, SAMPLES, LABELS, firmware.SOURCE, firmware.HEADER, COMPILED)
 """Files whose sha256 the card holds: what is data, and not meant to be edited."""
 
 

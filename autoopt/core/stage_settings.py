@@ -1,0 +1,298 @@
+"""The settings of each part of a recipe: what they mean, which values they take, and their words for people."""
+
+import dataclasses
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from autoopt.core.validation import expect_number, fail
+
+SCHEDULES = ("constant", "polynomial")
+IMPORTANCES = ("l2", "bn_scale", "taylor")
+SCOPES = ("layer", "global")
+ALLOCATIONS = ("uniform", "global", "sensitivity")
+GRANULARITIES = ("channel", "tensor")
+RANGES = ("minmax", "percentile", "mse")
+FROZEN = ("train", "keep")
+INITIALISATIONS = ("linear", "density", "kmeans++", "random")
+_M_BY_N = re.compile(r"([1-9]\d*):([1-9]\d*)")
+_BLOCK = re.compile(r"([1-9]\d*)x([1-9]\d*)")
+
+COMPRESSING = ("channels", "prune", "cluster")
+"""Parts that change the model; a recipe has each or has it not."""
+MOST_SPARSE = 0.98
+"""Where layers may differ, none loses more of its weights than this: one without any passes nothing on."""
+QUIET = {"quiet": True}
+"""Marks a setting that canonical JSON leaves out at its default, so that older recipes keep their digests."""
+
+
+def plain(part: Any) -> dict[str, Any]:
+    """A part's settings as plain values, without `QUIET` ones at their defaults."""
+    return {
+        f.name: getattr(part, f.name)
+        for f in dataclasses.fields(part)
+        if not (f.metadata == QUIET and getattr(part, f.name) == f.default)
+    }
+
+
+def parse_structure(text: str) -> tuple[str, int, int]:
+    """Split a sparsity pattern's name.
+
+    Args:
+        text: `unstructured`, `M:N` (at most M nonzero of every N, such as `2:4`) or `RxC` (blocks).
+
+    Returns:
+        `("unstructured", 1, 1)`, `("m_by_n", M, N)` or `("block", R, C)`.
+
+    Raises:
+        ValueError: for any other text.
+    """
+    if text == "unstructured":
+        return "unstructured", 1, 1
+    if (found := _M_BY_N.fullmatch(text)) and int(found[1]) < int(found[2]):
+        return "m_by_n", int(found[1]), int(found[2])
+    if found := _BLOCK.fullmatch(text):
+        return "block", int(found[1]), int(found[2])
+    raise ValueError(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channels:
+    """Structured pruning: whole filters and units are removed, and the model is a smaller one from then on.
+
+    Attributes:
+        ratio: share of the channels to remove, in (0, 1).
+        importance: which channels go first: those with the smallest weights (`l2`, Li et al. 2017), the smallest
+            batch-normalization scale (`bn_scale`, Liu et al. 2017), or the least first-order effect on the loss
+            (`taylor`, Molchanov et al. 2019).
+        scope: the share holds in each `layer`, or of all channels together (`global`).
+        multiple: channel counts are rounded to a multiple of this, which kernels like.
+    """
+
+    ratio: float
+    importance: str = "l2"
+    scope: str = "layer"
+    multiple: int = 8
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ratio", round(_number("channels.ratio", self.ratio), 10))
+        if not 0 < self.ratio < 1:
+            fail("channels.ratio", "a number in (0, 1)", self.ratio)
+        _expect_one_of("channels.importance", self.importance, IMPORTANCES)
+        _expect_one_of("channels.scope", self.scope, SCOPES)
+        expect_number("channels.multiple", self.multiple, minimum=1, whole=True)
+
+    def label(self) -> str:
+        """Words for people, such as `50 % fewer channels`."""
+        return f"{self.ratio * 100:g} % fewer channels"
+
+
+def _number(where: str, value: Any) -> float:
+    """A setting as a float; numpy's numbers count, texts and truth values don't."""
+    if isinstance(value, bool | str | bytes):
+        fail(where, "a number", value)
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        fail(where, "a number", value)
+
+
+def _expect_one_of(where: str, value: object, known: tuple[str, ...]) -> None:
+    if value not in known:
+        fail(where, f"one of {', '.join(known)}", value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prune:
+    """Magnitude pruning (Zhu and Gupta 2017), by tensorflow-model-optimization.
+
+    Attributes:
+        sparsity: share of weights that become zero, in [0, 1). With an M:N structure it follows
+            from the structure and any value given is replaced.
+        schedule: `constant` or `polynomial` (from 0 to `sparsity` with exponent 3).
+        begin: when pruning starts, as a share of the fine-tuning steps.
+        end: when the final sparsity is reached, as a share of the fine-tuning steps; a constant
+            schedule has no use for it and any value given is replaced by 1.
+        frequency: steps between two updates of the mask.
+        structure: `unstructured`, `M:N` (at most M nonzero of every N, such as `2:4`) or `RxC` (blocks, such as `1x4`).
+        allocation: how zeros are shared out among layers: each has the same share (`uniform`), one threshold of
+            magnitude holds for all (`global`), or layers whose zeros cost less have more (`sensitivity`). Patterns
+            have the same everywhere, and any value given is replaced.
+    """
+
+    sparsity: float
+    schedule: str = "polynomial"
+    begin: float = 0.0
+    end: float = 0.5
+    frequency: int = 10
+    structure: str = "unstructured"
+    allocation: str = field(default="uniform", metadata=QUIET)
+
+    def __post_init__(self) -> None:
+        try:
+            kind, m, n = parse_structure(self.structure)
+        except ValueError:
+            fail("prune.structure", "'unstructured', 'M:N' such as '2:4', or 'RxC' such as '1x4'", self.structure)
+        if kind == "m_by_n":
+            object.__setattr__(self, "sparsity", 1 - m / n)
+        if self.schedule == "constant":
+            object.__setattr__(self, "end", 1.0)
+        for name in ("sparsity", "begin", "end"):  # + 0.0 turns -0.0 into 0.0: equal, so of one digest
+            object.__setattr__(self, name, round(_number(f"prune.{name}", getattr(self, name)), 10) + 0.0)
+        if not 0 <= self.sparsity < 1:
+            fail("prune.sparsity", "a number in [0, 1)", self.sparsity)
+        _expect_one_of("prune.schedule", self.schedule, SCHEDULES)
+        _expect_one_of("prune.allocation", self.allocation, ALLOCATIONS)
+        if kind != "unstructured":
+            object.__setattr__(self, "allocation", "uniform")
+        if not 0 <= self.begin < 1:
+            fail("prune.begin", "a share of the training in [0, 1)", self.begin)
+        if not self.begin < self.end <= 1:
+            fail("prune.end", f"a share of the training over begin ({self.begin:g}) and at most 1", self.end)
+        expect_number("prune.frequency", self.frequency, minimum=1, whole=True)
+
+    def label(self) -> str:
+        """Words for people, such as `70 % pruned`."""
+        how = "" if self.structure == "unstructured" else f" ({self.structure})"
+        how = how if self.allocation == "uniform" else f" (by {self.allocation})"
+        return f"{self.sparsity * 100:g} % pruned{how}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """Weight clustering (Han et al. 2016), by tensorflow-model-optimization.
+
+    Attributes:
+        number: distinct weights per tensor (per output channel with `per_channel`), 2 or more.
+        initialisation: how centroids start: `linear`, `density`, `kmeans++` or `random`.
+        per_channel: separate centroids for each output channel of a convolution.
+        fold: batch normalization is folded into the kernels before, as the converter would do after: so the file has
+            `number` distinct weights in a whole kernel, where its scales are per tensor too (see `Quantize`).
+    """
+
+    number: int
+    initialisation: str = "kmeans++"
+    per_channel: bool = False
+    fold: bool = field(default=False, metadata=QUIET)
+
+    def __post_init__(self) -> None:
+        expect_number("cluster.number", self.number, minimum=2, whole=True)
+        _expect_one_of("cluster.initialisation", self.initialisation, INITIALISATIONS)
+        for name in ("per_channel", "fold"):
+            if not isinstance(getattr(self, name), bool):
+                fail(f"cluster.{name}", "true or false", getattr(self, name))
+
+    def label(self) -> str:
+        """Words for people, such as `16 clusters`."""
+        folded = " in folded kernels" if self.fold else ""
+        return f"{self.number} clusters{' per channel' if self.per_channel else ''}{folded}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finetune:
+    """How each stage trains.
+
+    Attributes:
+        epochs: passes over the training data, 1 or more.
+        learning_rate: the peak; it decays to zero along a cosine.
+        batch_size: items per step.
+        distillation: weight, in [0, 1], of being like the untouched model beside being right (Hinton et al. 2015).
+        temperature: softens what is compared then, over 0; without distillation any value given is replaced.
+        averaging: decay, in [0, 1), of the moving average of weights that the stage ends with (Polyak); 0 for none.
+        recalibrate: batch normalization's statistics are estimated anew, with the weights that the stage ends with.
+        frozen: layers that the user froze (`trainable=False`) are compressed and trained like any other, but for batch
+            normalization, which stays as it is (`train`); or neither compressed, other than quantized, nor trained (`keep`).
+    """
+
+    epochs: int = 2
+    learning_rate: float = 1e-3
+    batch_size: int = 32
+    distillation: float = field(default=0.0, metadata=QUIET)
+    temperature: float = field(default=4.0, metadata=QUIET)
+    averaging: float = field(default=0.0, metadata=QUIET)
+    recalibrate: bool = field(default=False, metadata=QUIET)
+    frozen: str = field(default="train", metadata=QUIET)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "learning_rate", float(f"{_number('finetune.learning_rate', self.learning_rate):.6g}"))
+        expect_number("finetune.epochs", self.epochs, minimum=1, whole=True)
+        if not 0 < self.learning_rate < 100:
+            fail("finetune.learning_rate", "a number over 0", self.learning_rate)
+        expect_number("finetune.batch_size", self.batch_size, minimum=1, whole=True)
+        for name in ("distillation", "averaging", "temperature"):
+            object.__setattr__(self, name, round(_number(f"finetune.{name}", getattr(self, name)), 10) + 0.0)
+        if not 0 <= self.distillation <= 1:
+            fail("finetune.distillation", "a weight in [0, 1]", self.distillation)
+        if not self.distillation:
+            object.__setattr__(self, "temperature", 4.0)
+        if not 0 < self.temperature <= 100:
+            fail("finetune.temperature", "a number over 0, up to 100", self.temperature)
+        if not 0 <= self.averaging < 1:
+            fail("finetune.averaging", "a decay in [0, 1)", self.averaging)
+        if not isinstance(self.recalibrate, bool):
+            fail("finetune.recalibrate", "true or false", self.recalibrate)
+        _expect_one_of("finetune.frozen", self.frozen, FROZEN)
+
+    def label(self) -> str:
+        """Words for people, such as `2 epochs at 0.001`."""
+        epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+        taught = " distilled" if self.distillation else ""
+        return f"{epochs}{taught} at {self.learning_rate:g}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantize:
+    """How a post-training integer scheme is made (see `BY_RANGES`).
+
+    Attributes:
+        keep: so many layers, those whose quantization costs most, stay in float.
+        keep_ends: the first and the last layer stay in float.
+        granularity: weights have a scale for each output `channel`, or one for the whole `tensor`: coarser, but
+            equal weights stay equal, so that clusters survive.
+        ranges: of activations: the extremes of the calibration set (`minmax`), without the outermost of its values
+            (`percentile`), or with the least squared error (`mse`).
+        equalize: weights are rescaled between layers before (cross-layer equalization, Nagel et al. 2019). That would
+            break clusters, so with them any value given is replaced.
+        correct_bias: biases make up for the mean error of quantized weights (Nagel et al. 2019).
+        int4_dense: weights of fully connected layers have 4 bits.
+    """
+
+    keep: int = 0
+    keep_ends: bool = False
+    granularity: str = "channel"
+    ranges: str = "minmax"
+    equalize: bool = False
+    correct_bias: bool = False
+    int4_dense: bool = False
+
+    def __post_init__(self) -> None:
+        expect_number("quantize.keep", self.keep, minimum=0, whole=True)
+        _expect_one_of("quantize.granularity", self.granularity, GRANULARITIES)
+        _expect_one_of("quantize.ranges", self.ranges, RANGES)
+        for name in ("keep_ends", "equalize", "correct_bias", "int4_dense"):
+            if not isinstance(getattr(self, name), bool):
+                fail(f"quantize.{name}", "true or false", getattr(self, name))
+
+    def label(self) -> str:
+        """Words for people, such as `2 layers in float, scale per tensor`."""
+        words = {
+            f"{self.keep} layer{'s' if self.keep > 1 else ''} in float": self.keep,
+            "ends in float": self.keep_ends,
+            "one scale per tensor": self.granularity == "tensor",
+            f"{self.ranges} ranges": self.ranges != "minmax",
+            "equalized": self.equalize,
+            "bias corrected": self.correct_bias,
+            "int4 dense": self.int4_dense,
+        }
+        return ", ".join(word for word, applies in words.items() if applies)
+
+
+Part = Channels | Prune | Cluster | Quantize | Finetune
+PARTS: dict[str, type[Part]] = {
+    "channels": Channels,
+    "prune": Prune,
+    "cluster": Cluster,
+    "quantize": Quantize,
+    "finetune": Finetune,
+}
+"""A recipe's parts with settings of their own, in the order of the pipeline."""

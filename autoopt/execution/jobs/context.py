@@ -1,0 +1,58 @@
+"""What a job may see, and the small things that several kinds of jobs do."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from autoopt.errors import ResultLost
+from autoopt.execution.artifact_store import Store
+from autoopt.models.task import Manifest, Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What a job may see beside its settings.
+
+    Attributes:
+        store: for the task's model and data.
+        parents: results of the jobs before it.
+        settings: its own.
+        threads: that it may use.
+        progress: tells people what it is at, in a few words.
+        foretell: says how many seconds the job will take in all, once that is known.
+    """
+
+    store: Store
+    parents: Sequence[bytes]
+    settings: Mapping[str, Any]
+    threads: int
+    progress: Callable[[str], None]
+    foretell: Callable[[float], None] = lambda _: None
+
+    def manifest(self) -> Manifest:
+        """The task, named by the setting `task`."""
+        return Manifest.from_json(self._get(self.settings["task"]))
+
+    def split(self, name: str) -> Split:
+        """One of the task's splits."""
+        return Split.from_bytes(self._get(self.manifest().splits[name]))
+
+    def _get(self, key: str) -> bytes:
+        data = self.store.get(key)
+        if data is None:
+            raise ResultLost(f"the store lost the task's data ({key[:12]}); run the same command again")
+        return data
+
+
+def limit_threads(threads: int) -> None:
+    """Have TensorFlow take so many threads in this process; before its first operation, or it has no effect."""
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+def to_json(values: Mapping[str, Any]) -> bytes:
+    """A job's result as JSON: equal values give equal bytes."""
+    return json.dumps(values, sort_keys=True, allow_nan=False).encode()

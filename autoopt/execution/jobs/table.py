@@ -1,0 +1,49 @@
+"""The kinds of jobs: each is a pure function of bytes and settings, run in a process of its own.
+
+To add one: write a function in a module beside this one and list it in `JOBS`; raise its version when its result changes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from autoopt.compression import stages
+from autoopt.execution.jobs import conversion, evaluation, looking, measuring, task, training
+from autoopt.execution.jobs.context import Context
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of job.
+
+    Attributes:
+        body: what it does.
+        version: part of its key; raise it when the result changes.
+        cached: whether its result follows from its key, and may be kept.
+    """
+
+    body: Callable[[Context], bytes]
+    version: int = 1
+    cached: bool = True
+
+
+JOBS: dict[str, Kind] = {
+    "task": Kind(body=task.read_task, cached=False),
+    "survey": Kind(body=looking.survey),
+    "scalings": Kind(body=looking.scalings),
+    "cover": Kind(body=training.cover),
+    "rehearse": Kind(body=training.rehearse, version=2),
+    "teach": Kind(body=training.teach),
+    "one_shot": Kind(body=training.one_shot, version=2),
+    "weigh": Kind(body=conversion.weigh),
+    "begin": Kind(body=training.begin_stage, version=2),
+    **{stage: Kind(body=training.train_stage, version=3) for stage in stages.STAGES},
+    "qat": Kind(body=training.train_stage, version=5),
+    "float32": Kind(body=conversion.to_float32),
+    "convert": Kind(body=conversion.to_scheme, version=2),
+    "quantize": Kind(body=conversion.quantize, version=3),
+    "proof": Kind(body=conversion.prove, version=4),
+    "accuracy": Kind(body=evaluation.accuracy, version=3),
+    "crosscheck": Kind(body=evaluation.compare_baseline),
+    "memory": Kind(body=measuring.memory, version=3),
+    "latency": Kind(body=measuring.latency, version=2),
+}

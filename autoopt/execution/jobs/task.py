@@ -1,0 +1,42 @@
+"""The job that takes a user's task in: model and data are checked and put into the store."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+from autoopt.execution import task_checks
+from autoopt.execution.jobs.context import Context, to_json
+from autoopt.models import task as tasks
+
+
+def read_task(context: Context) -> bytes:
+    """Run the user's `task.py`, check it, put model and data into the store.
+
+    Returns:
+        JSON: `manifest` (its key), `fingerprint`, `warnings`, `limits`, `groups`, `tuned` (see `intake.Intake`), and the
+        manifest's facts for the driver.
+    """
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(context.threads)
+    path = Path(context.settings["path"])
+    taken = task_checks.prepare(tasks.load(path), path, context.store)
+    manifest = taken.manifest
+    text = manifest.to_json().encode()
+    key = hashlib.sha256(text).hexdigest()
+    context.store.put(key, text)
+    return to_json(
+        {
+            "manifest": key,
+            "fingerprint": manifest.fingerprint,
+            "model": manifest.model,
+            "warnings": taken.warnings,
+            "limits": [dataclasses.asdict(limit) for limit in taken.limits],
+            "groups": taken.groups,
+            "tuned": taken.tuned,
+            "items": dict(manifest.items),
+            "metric": dict(manifest.metric),
+            "finetune": dict(manifest.finetune),
+            "class_names": list(manifest.class_names),
+        }
+    )

@@ -1,0 +1,126 @@
+"""Jobs that train: stages in whole or in part, a few steps to try them, and what a teacher says."""
+
+import dataclasses
+import io
+import sys
+from typing import Any
+
+import numpy as np
+
+from autoopt.compression import stages
+from autoopt.compression.training import Progress, Training, outputs
+from autoopt.execution.jobs.context import Context, limit_threads, to_json
+from autoopt.models import loading
+
+REHEARSED_STEPS, REHEARSED_ITEMS = 6, 64
+COVERED_STEPS = 2
+
+
+def begin_stage(context: Context) -> bytes:
+    """The first epochs of the training stage named by the setting `stage`; what it takes to go on is kept beside.
+
+    Returns:
+        JSON: `epochs`, the loss and quality of each.
+    """
+    name, state, model, _, settings = _stage(context)
+    begun = stages.begin(name, model, settings, _training(context))
+    context.store.put(state, begun.to_bytes())
+    return to_json({"epochs": begun.history})
+
+
+def train_stage(context: Context) -> bytes:
+    """Run the training stage named by the setting `stage`: packed model -> packed model.
+
+    It goes on from what `begin_stage` kept, if that is there; the result is the same.
+    """
+    name, state, model, reports, settings = _stage(context)
+    kept = context.store.get(state)
+    begun = None if kept is None else Progress.from_bytes(kept)
+    trained, report = stages.run(name, model, settings, _training(context), begun)
+    packed = loading.pack(trained, [*reports, report], like=context.parents[0])
+    context.store.path(state).unlink(missing_ok=True)  # as large as several models, and of no more use
+    return packed
+
+
+def rehearse(context: Context) -> bytes:
+    """A few steps of the training stage named by the setting `stage`: packed model -> packed model.
+
+    Its report says too how many `steps` an epoch had, and how much memory it took (`peak_bytes`).
+    """
+    name, _, model, _, settings = _stage(context)
+    settings["finetune"] = {**settings["finetune"], "epochs": 2}
+    whole = _training(context)
+    train = whole.train.some(REHEARSED_STEPS * settings["finetune"]["batch_size"])
+    few = dataclasses.replace(whole, train=train, validation=whole.validation.some(REHEARSED_ITEMS))
+    trained, report = stages.run(name, model, settings, few)
+    report |= {"steps": few.steps(settings["finetune"]), "peak_bytes": _peak_bytes()}
+    return loading.pack(trained, [report], like=context.parents[0])
+
+
+def cover(context: Context) -> bytes:
+    """A step or two of each of the training stages named by the setting `stages`: packed model -> packed model."""
+    limit_threads(context.threads)
+    model, reports = loading.unpack(context.parents[0])
+    whole, taught = _training(context), None
+    size = max((settings["finetune"]["batch_size"] for _, settings in context.settings["stages"]), default=1)
+    train = whole.train.some(COVERED_STEPS * size)
+    if any(settings["finetune"].get("distillation") for _, settings in context.settings["stages"]):
+        taught = outputs(model, train)
+    few = dataclasses.replace(whole, train=train, validation=whole.validation.some(REHEARSED_ITEMS), taught=taught)
+    for name, given in context.settings["stages"]:
+        settings = {**given, "finetune": {**given["finetune"], "epochs": 1}}
+        model, report = stages.run(name, model, settings, few)
+        reports.append(report)
+    return loading.pack(model, reports, like=context.parents[0])
+
+
+def one_shot(context: Context) -> bytes:
+    """Packed model -> packed model with what the setting `stages` does to it, not trained."""
+    model, reports = loading.unpack(context.parents[0])
+    training = _training(context) if "task" in context.settings else None
+    for name, settings in context.settings["stages"]:
+        model = stages.one_shot(name, model, dict(settings), training)
+    return loading.pack(model, reports, like=context.parents[0])
+
+
+def teach(context: Context) -> bytes:
+    """What the packed model says to the training data, for distillation.
+
+    Returns:
+        `.npy`, shape (items, ...).
+    """
+    limit_threads(context.threads)
+    model, _ = loading.unpack(context.parents[0])
+    out = io.BytesIO()
+    np.save(out, outputs(model, context.split("train")), allow_pickle=False)
+    return out.getvalue()
+
+
+def _peak_bytes() -> int:
+    """The most memory that this process had resident."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _stage(context: Context) -> tuple[str, str, Any, list[dict[str, Any]], dict[str, Any]]:
+    """A stage's name, the key of its state, its model with the reports so far, its settings."""
+    settings = dict(context.settings)
+    name, state = settings.pop("stage"), settings.pop("state")
+    limit_threads(context.threads)
+    model, reports = loading.unpack(context.parents[0])
+    return name, state, model, reports, settings
+
+
+def _training(context: Context) -> Training:
+    """What a stage trains with; with distillation what was taught is the second parent."""
+    taught = np.load(io.BytesIO(context.parents[1]), allow_pickle=False) if len(context.parents) > 1 else None
+    return Training(
+        manifest=context.manifest(),
+        train=context.split("train"),
+        validation=context.split("validation"),
+        progress=context.progress,
+        foretell=context.foretell,
+        taught=taught,
+    )
