@@ -1,4 +1,4 @@
-# `make demo` and `make test` need Python 3.11, git and make; everything else is installed into .venv.
+# `make demo` and `make test` need Python 3.11, 3.12 or 3.13, git and make; everything else is installed into .venv.
 PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # A file of tests goes to one of the workers as a whole, so that what its tests share is made once.
 WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test fast docs install clean
+.PHONY: demo test fast docs constraints install clean
 
 demo: install
 	$(BIN)/autoopt run studies/digits
@@ -33,10 +33,14 @@ docs: .venv/documented
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
-	@command -v $(PYTHON) >/dev/null || { echo "autoopt needs Python 3.11; name yours: make PYTHON=..."; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "autoopt needs Python 3.11, 3.12 or 3.13; name yours: make PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(PIP) --editable '.[dev,micro,npu,pictures]'
 	@touch $@
+
+# Whether the pinned versions still are to be had and fit together.
+constraints:
+	$(PYTHON) -m pip install --quiet --dry-run --ignore-installed --disable-pip-version-check --constraint constraints.txt '.[dev,micro,npu,pictures,docs]'
 
 clean:
 	rm -rf .venv site studies/*/out

@@ -18,7 +18,8 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from autoopt.core import recipe
+from autoopt.core import stage_settings
+from autoopt.core.schemes import SCHEMES
 
 ROOT = Path(__file__).resolve().parents[1]
 """Of the checkout."""
@@ -26,14 +27,14 @@ SHOWN = ("*.md", "*.png")
 """Files of experiments that pages show or link to."""
 _MARK = re.compile(r"^<!-- (\w+)(?: (\w+))? -->$", re.MULTILINE)
 CHOICES: dict[str, tuple[str, ...]] = {
-    "channels.importance": recipe.IMPORTANCES,
-    "channels.scope": recipe.SCOPES,
-    "prune.schedule": recipe.SCHEDULES,
-    "prune.allocation": recipe.ALLOCATIONS,
-    "cluster.initialisation": recipe.INITIALISATIONS,
-    "quantize.granularity": recipe.GRANULARITIES,
-    "quantize.ranges": recipe.RANGES,
-    "finetune.frozen": recipe.FROZEN,
+    "channels.importance": stage_settings.IMPORTANCES,
+    "channels.scope": stage_settings.SCOPES,
+    "prune.schedule": stage_settings.SCHEDULES,
+    "prune.allocation": stage_settings.ALLOCATIONS,
+    "cluster.initialisation": stage_settings.INITIALISATIONS,
+    "quantize.granularity": stage_settings.GRANULARITIES,
+    "quantize.ranges": stage_settings.RANGES,
+    "finetune.frozen": stage_settings.FROZEN,
 }
 """The words that a setting takes, where those are all."""
 KINDS = {int: "whole number", float: "number", bool: "`true` or `false`", str: "text"}
@@ -55,13 +56,13 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 def _made(mark: re.Match[str]) -> str:
     kind, of = mark[1], mark[2]
-    if kind == "knobs" and of in recipe.PARTS:
+    if kind == "knobs" and of in stage_settings.PARTS:
         return knobs(of)
     if kind == "schemes":
         return schemes()
     if kind == "modules":
         return modules()
-    raise PluginError(f"docs: {mark[0]}: expected knobs of {', '.join(recipe.PARTS)}, schemes or modules")
+    raise PluginError(f"docs: {mark[0]}: expected knobs of {', '.join(stage_settings.PARTS)}, schemes or modules")
 
 
 def knobs(part: str) -> str:
@@ -70,9 +71,9 @@ def knobs(part: str) -> str:
     Raises:
         PluginError: for a setting whose meaning stands nowhere.
     """
-    known = _meanings(recipe.PARTS[part])
+    known = _meanings(stage_settings.PARTS[part])
     rows = []
-    for field in dataclasses.fields(recipe.PARTS[part]):
+    for field in dataclasses.fields(stage_settings.PARTS[part]):
         if field.name not in known:
             raise PluginError(f"docs: {part}.{field.name} has no meaning in its class's docstring")
         path = f"{part}.{field.name}"
@@ -86,7 +87,7 @@ def schemes() -> str:
     """The table of schemes."""
     rows = [
         (f"`{name}`", scheme.label, _mark(scheme.integer), _mark(scheme.integer_io), _mark(scheme.qat))
-        for name, scheme in recipe.SCHEMES.items()
+        for name, scheme in SCHEMES.items()
     ]
     return _table(
         ("scheme", "shown as", "computes in integers", "takes and gives int8", "trained with quantization"), rows

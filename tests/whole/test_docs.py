@@ -24,7 +24,7 @@ import autoopt
 from autoopt import targets
 from autoopt.api.saved_study import SavedResults
 from autoopt.cli.commands import main
-from autoopt.core import budgets, search_space
+from autoopt.core import budgets, search_space_yaml
 from autoopt.core.metrics import STANDARD
 from autoopt.core.recipe import PARTS, SCHEMES
 from autoopt.models.scoring import BUILTIN
@@ -99,7 +99,7 @@ def test_lines_of_a_shell_are_such(text: str) -> None:
 def test_yaml_is_a_space_or_a_study_or_dasks(text: str, tmp_path: Path) -> None:
     values = yaml.safe_load(text)
     if values.keys() <= {*PARTS, "scheme"}:
-        search_space.parse(values, "docs")
+        search_space_yaml.parse(values, "docs")
     elif values.keys() <= set(KEYS):
         (tmp_path / "study.yaml").write_text(text)
         StudyFolder(tmp_path).config()
@@ -189,7 +189,7 @@ def test_code_that_developers_are_sent_to_is_there() -> None:
             assert (builders.ROOT / path).exists() or (package / path).exists(), path
     rooms = "|".join(path.name for path in package.iterdir() if path.is_dir())
     for room, module in re.findall(rf"`(?:autoopt\.)?({rooms})\.(\w+)", text):
-        assert f"{room}.{module}" in OUTPUTS or (package / room / f"{module}.py").exists(), f"{room}.{module}"
+        assert f"{room}.{module}" in OUTPUTS or list((package / room).glob(f"{module}*")), f"{room}.{module}"
 
 
 def test_the_site_is_built(tmp_path: Path) -> None:

@@ -618,7 +618,7 @@ def test_no_text_leaves_a_comment_a_line_or_a_code_span(text):
 def test_hostile_names_break_out_of_nothing(split, tmp_path):
     file = tiny.file(tiny.recipe("int8_io"))
     bundle = tinybundle.bundle(
-        tmp_path, file, split, scheme="int8_io", name=HOSTILE, classes=(HOSTILE,) * 4, target=f"micro:{HOSTILE}"
+        tmp_path, file, split, scheme="int8_io", name=HOSTILE, classes=(HOSTILE,) * 4, target="micro:64KB"
     )
     labels = (bundle / "labels.txt").read_text(encoding="utf-8")
     assert len(labels.splitlines()) == labels.count("\n") == 4
