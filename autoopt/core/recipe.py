@@ -4,18 +4,22 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Self
 
 from autoopt.core import json_text
 from autoopt.core.reprs import short
 from autoopt.core.schemes import BY_RANGES, SCHEMES
-from autoopt.core.stage_settings import COMPRESSING, PARTS, QUIET, Channels, Cluster, Finetune, Prune, Quantize, plain
+from autoopt.core.stage_settings import COMPRESSING, PARTS, Channels, Cluster, Finetune, Prune, Quantize, plain
 from autoopt.core.validation import expect_keys, expect_number, fail
 from autoopt.errors import ConfigError
 
 MAX_SEED = 2**32 - 1
 """The largest seed that every library takes."""
+
+
+QUIET = ("channels", "quantize")
+"""Parts that canonical JSON leaves out where a recipe has none, so that older recipes keep their digests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +36,11 @@ class Recipe:
         seed: of every random choice while the candidate is made.
     """
 
-    channels: Channels | None = field(default=None, metadata=QUIET)
+    channels: Channels | None = None
     prune: Prune | None = None
     cluster: Cluster | None = None
     scheme: str = "float32"
-    quantize: Quantize | None = field(default=None, metadata=QUIET)
+    quantize: Quantize | None = None
     finetune: Finetune | None = None
     seed: int = 0
 
@@ -83,7 +87,12 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; `from_dict` is its inverse."""
-        return {name: plain(v) if dataclasses.is_dataclass(v) else v for name, v in plain(self).items()}
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {
+            name: plain(value) if name in PARTS and value is not None else value
+            for name, value in values.items()
+            if not (name in QUIET and value is None)
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

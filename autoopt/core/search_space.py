@@ -19,7 +19,7 @@ from autoopt.core.stage_settings import (
     Finetune,
     Prune,
     Quantize,
-    parse_structure,
+    applies,
 )
 from autoopt.errors import ConfigError
 
@@ -152,7 +152,7 @@ class SearchSpace:
         names = [name for name in fields if f"{part}.{name}" in self.knobs]
         settings: dict[str, Any] = {"sparsity": 0.5} if part == "prune" else {}
         for name in sorted(names, key=lambda n: n not in first):
-            if not applies(f"{part}.{name}", settings):
+            if not applies(part, name, settings):
                 continue
             settings[name] = choose(f"{part}.{name}", self.knobs[f"{part}.{name}"])
         return settings
@@ -196,8 +196,8 @@ class SearchSpace:
             self._values("prune.structure", "unstructured"), self._values("prune.schedule", "polynomial")
         ):
             chosen = {"structure": structure, "schedule": schedule}
-            shared = [f"prune.{n}" for n in dependent]
-            total += free * math.prod(self.knobs[n].count for n in shared if n in self.knobs and applies(n, chosen))
+            knobs = {name: self.knobs.get(f"prune.{name}") for name in dependent if applies("prune", name, chosen)}
+            total += free * math.prod(knob.count for knob in knobs.values() if knob is not None)
         return total
 
     def _values(self, path: str, default: str) -> tuple[Value, ...]:
@@ -216,17 +216,3 @@ def _values(knob: Knob) -> tuple[Value, ...]:
     """Of a knob that is a list, as schemes are."""
     assert isinstance(knob, Choice)  # its YAML is refused with a range
     return knob.values
-
-
-def applies(path: str, chosen: Mapping[str, Any]) -> bool:
-    """Whether a knob means anything under what was chosen of its part before it."""
-    kind = parse_structure(str(chosen.get("structure", "unstructured")))[0]
-    if path == "prune.sparsity":
-        return kind != "m_by_n"
-    if path == "prune.allocation":
-        return kind == "unstructured"
-    if path == "prune.end":
-        return bool(chosen.get("schedule", "polynomial") == "polynomial")
-    if path == "finetune.temperature":
-        return bool(chosen["distillation"])
-    return True

@@ -2,9 +2,12 @@
 
 import dataclasses
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from autoopt.core import meaning
+from autoopt.core.meaning import Milder, percent, setting, yes_or_no
 from autoopt.core.validation import expect_number, fail
 
 SCHEDULES = ("constant", "polynomial")
@@ -22,16 +25,14 @@ COMPRESSING = ("channels", "prune", "cluster")
 """Parts that change the model; a recipe has each or has it not."""
 MOST_SPARSE = 0.98
 """Where layers may differ, none loses more of its weights than this: one without any passes nothing on."""
-QUIET = {"quiet": True}
-"""Marks a setting that canonical JSON leaves out at its default, so that older recipes keep their digests."""
 
 
 def plain(part: Any) -> dict[str, Any]:
-    """A part's settings as plain values, without `QUIET` ones at their defaults."""
+    """A part's settings as plain values, without quiet ones at their defaults."""
     return {
         f.name: getattr(part, f.name)
         for f in dataclasses.fields(part)
-        if not (f.metadata == QUIET and getattr(part, f.name) == f.default)
+        if not (meaning.of(f).quiet and getattr(part, f.name) == f.default)
     }
 
 
@@ -56,6 +57,33 @@ def parse_structure(text: str) -> tuple[str, int, int]:
     raise ValueError(text)
 
 
+def applies(part: str, name: str, chosen: Mapping[str, Any]) -> bool:
+    """Whether a setting means anything beside others of its part.
+
+    Args:
+        part: one of `PARTS`.
+        name: of the setting.
+        chosen: the others by name; those that are not there are at their defaults.
+    """
+    fields = {field.name: field for field in dataclasses.fields(PARTS[part])}
+    return meaning.of(fields[name]).applies(lambda other: chosen.get(other, fields[other].default))
+
+
+def told(part: Any) -> dict[str, str]:
+    """What the settings of a part are called and have for values, in words; without what does not apply or is as usual."""
+    found = {}
+    for field in dataclasses.fields(part):
+        means, value = meaning.of(field), getattr(part, field.name)
+        about = means.follows or means.applies(lambda name: getattr(part, name))
+        if about and not (means.rare and value == field.default):
+            found[means.label] = means.words(value)
+    return found
+
+
+def _of_training(share: float) -> str:
+    return f"{percent(share)} of the training"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channels:
     """Structured pruning: whole filters and units are removed, and the model is a smaller one from then on.
@@ -69,10 +97,10 @@ class Channels:
         multiple: channel counts are rounded to a multiple of this, which kernels like.
     """
 
-    ratio: float
-    importance: str = "l2"
-    scope: str = "layer"
-    multiple: int = 8
+    ratio: float = setting(label="channels removed", words=percent, milder=Milder.LESS)
+    importance: str = setting("l2", label="channel importance", milder=Milder.SAME)
+    scope: str = setting("layer", label="channel scope", milder=Milder.SAME)
+    multiple: int = setting(8, label="channel multiple", milder=Milder.SAME)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ratio", round(_number("channels.ratio", self.ratio), 10))
@@ -120,13 +148,30 @@ class Prune:
             have the same everywhere, and any value given is replaced.
     """
 
-    sparsity: float
-    schedule: str = "polynomial"
-    begin: float = 0.0
-    end: float = 0.5
-    frequency: int = 10
-    structure: str = "unstructured"
-    allocation: str = field(default="uniform", metadata=QUIET)
+    sparsity: float = setting(
+        label="prune sparsity",
+        words=percent,
+        milder=Milder.LESS,
+        applies=lambda get: parse_structure(get("structure"))[0] != "m_by_n",
+        follows=True,
+    )
+    schedule: str = setting("polynomial", label="prune schedule")
+    begin: float = setting(0.0, label="prune begin", words=_of_training)
+    end: float = setting(
+        0.5, label="prune end", words=_of_training, applies=lambda get: bool(get("schedule") == "polynomial")
+    )  # a constant schedule has its sparsity from the beginning on
+    frequency: int = setting(
+        10, label="prune frequency", words=lambda n: "every step" if n == 1 else f"every {n} steps"
+    )
+    structure: str = setting("unstructured", label="prune structure", milder=Milder.SAME)
+    allocation: str = setting(
+        "uniform",
+        label="prune allocation",
+        milder=Milder.SAME,
+        applies=lambda get: parse_structure(get("structure"))[0] == "unstructured",
+        rare=True,
+        quiet=True,
+    )
 
     def __post_init__(self) -> None:
         try:
@@ -170,10 +215,10 @@ class Cluster:
             `number` distinct weights in a whole kernel, where its scales are per tensor too (see `Quantize`).
     """
 
-    number: int
-    initialisation: str = "kmeans++"
-    per_channel: bool = False
-    fold: bool = field(default=False, metadata=QUIET)
+    number: int = setting(label="clusters", milder=Milder.MORE)
+    initialisation: str = setting("kmeans++", label="cluster initialisation")
+    per_channel: bool = setting(False, label="clusters per channel", words=yes_or_no, milder=Milder.MORE)
+    fold: bool = setting(False, label="clusters in folded kernels", words=yes_or_no, rare=True, quiet=True)
 
     def __post_init__(self) -> None:
         expect_number("cluster.number", self.number, minimum=2, whole=True)
@@ -204,14 +249,16 @@ class Finetune:
             normalization, which stays as it is (`train`); or neither compressed, other than quantized, nor trained (`keep`).
     """
 
-    epochs: int = 2
-    learning_rate: float = 1e-3
-    batch_size: int = 32
-    distillation: float = field(default=0.0, metadata=QUIET)
-    temperature: float = field(default=4.0, metadata=QUIET)
-    averaging: float = field(default=0.0, metadata=QUIET)
-    recalibrate: bool = field(default=False, metadata=QUIET)
-    frozen: str = field(default="train", metadata=QUIET)
+    epochs: int = setting(2, label="epochs", milder=Milder.MORE)
+    learning_rate: float = setting(1e-3, label="learning rate", words="{:g}".format)
+    batch_size: int = setting(32, label="batch size")
+    distillation: float = setting(0.0, label="distillation", words=percent, milder=Milder.MORE, rare=True, quiet=True)
+    temperature: float = setting(
+        4.0, label="temperature", words="{:g}".format, applies=lambda get: bool(get("distillation")), quiet=True
+    )
+    averaging: float = setting(0.0, label="weight averaging", words="{:g}".format, rare=True, quiet=True)
+    recalibrate: bool = setting(False, label="batch norm recalibrated", words=yes_or_no, rare=True, quiet=True)
+    frozen: str = setting("train", label="frozen layers", words=lambda _: "kept", rare=True, quiet=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "learning_rate", float(f"{_number('finetune.learning_rate', self.learning_rate):.6g}"))
@@ -257,13 +304,13 @@ class Quantize:
         int4_dense: weights of fully connected layers have 4 bits.
     """
 
-    keep: int = 0
-    keep_ends: bool = False
-    granularity: str = "channel"
-    ranges: str = "minmax"
-    equalize: bool = False
-    correct_bias: bool = False
-    int4_dense: bool = False
+    keep: int = setting(0, label="layers in float", rare=True)
+    keep_ends: bool = setting(False, label="ends in float", words=yes_or_no, rare=True)
+    granularity: str = setting("channel", label="weight scales", words="per {}".format, rare=True)
+    ranges: str = setting("minmax", label="ranges", rare=True)
+    equalize: bool = setting(False, label="equalized", words=yes_or_no, rare=True)
+    correct_bias: bool = setting(False, label="bias corrected", words=yes_or_no, rare=True)
+    int4_dense: bool = setting(False, label="int4 dense", words=yes_or_no, rare=True)
 
     def __post_init__(self) -> None:
         expect_number("quantize.keep", self.keep, minimum=0, whole=True)

@@ -14,7 +14,7 @@ from autoopt.core.recipe import Recipe
 from autoopt.core.reprs import html_table, short
 from autoopt.core.results import Results
 from autoopt.core.schemes import SCHEMES
-from autoopt.core.stage_settings import Channels, Cluster, Finetune, Prune, Quantize
+from autoopt.core.stage_settings import Channels, Cluster, Finetune, Prune, Quantize, told
 from autoopt.errors import ConfigError
 from autoopt.reporting import wording
 
@@ -268,63 +268,14 @@ def settings(recipe: Recipe) -> dict[str, str]:
     Two recipes differ exactly if these do.
     """
     found: dict[str, str] = {}
-    if recipe.channels is not None:
-        found |= {
-            "channels removed": _percent(recipe.channels.ratio),
-            "channel importance": recipe.channels.importance,
-            "channel scope": recipe.channels.scope,
-            "channel multiple": str(recipe.channels.multiple),
-        }
-    if recipe.prune is not None:
-        p = recipe.prune
-        found |= {
-            "prune sparsity": _percent(p.sparsity),
-            "prune structure": p.structure,
-            "prune schedule": p.schedule,
-            "prune begin": f"{_percent(p.begin)} of the training",
-        }
-        if p.schedule != "constant":  # which has its sparsity from the beginning on
-            found["prune end"] = f"{_percent(p.end)} of the training"
-        found["prune frequency"] = "every step" if p.frequency == 1 else f"every {p.frequency} steps"
-        if p.allocation != "uniform":
-            found["prune allocation"] = p.allocation
-    if recipe.cluster is not None:
-        found |= {
-            "clusters": str(recipe.cluster.number),
-            "cluster initialisation": recipe.cluster.initialisation,
-            "clusters per channel": "yes" if recipe.cluster.per_channel else "no",
-        }
-        if recipe.cluster.fold:
-            found["clusters in folded kernels"] = "yes"
-    found["scheme"] = SCHEMES[recipe.scheme].label
-    if recipe.quantize is not None:
-        q = recipe.quantize
-        unusual = {
-            "layers in float": (str(q.keep), q.keep),
-            "ends in float": ("yes", q.keep_ends),
-            "weight scales": (f"per {q.granularity}", q.granularity != "channel"),
-            "ranges": (q.ranges, q.ranges != "minmax"),
-            "equalized": ("yes", q.equalize),
-            "bias corrected": ("yes", q.correct_bias),
-            "int4 dense": ("yes", q.int4_dense),
-        }
-        found |= {name: text for name, (text, shown) in unusual.items() if shown}
-    if recipe.finetune is not None:
-        f = recipe.finetune
-        found |= {"epochs": str(f.epochs), "learning rate": f"{f.learning_rate:g}", "batch size": str(f.batch_size)}
-        if f.distillation:
-            found |= {"distillation": _percent(f.distillation), "temperature": f"{f.temperature:g}"}
-        if f.averaging:
-            found["weight averaging"] = f"{f.averaging:g}"
-        if f.recalibrate:
-            found["batch norm recalibrated"] = "yes"
-        if f.frozen != "train":
-            found["frozen layers"] = "kept"
-    return found | {"seed": str(recipe.seed)}
-
-
-def _percent(share: float) -> str:
-    return f"{share * 100:.10g} %"  # as many digits as a recipe keeps
+    for name, value in ((field.name, getattr(recipe, field.name)) for field in dataclasses.fields(recipe)):
+        if name == "scheme":
+            found[name] = SCHEMES[value].label
+        elif name == "seed":
+            found[name] = str(value)
+        elif value is not None:
+            found |= told(value)
+    return found
 
 
 _FULL = Recipe(

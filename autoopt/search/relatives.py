@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from autoopt.core import meaning
+from autoopt.core.meaning import Milder
 from autoopt.core.recipe import Recipe
 from autoopt.core.schemes import SCHEMES
+from autoopt.core.stage_settings import PARTS
 
 PRECISION = {"float32": 0, "float16": 0, "int16x8": 1, "dynamic": 1, "int8": 2, "int8_io": 2}
 """Post-training schemes, the mildest first."""
@@ -18,6 +21,19 @@ INTEGER = 2
 """Precision of schemes whose quality hangs on how their ranges are found."""
 NEVER = -1
 """Stands for a part that a recipe does not have."""
+
+ORDERED = ("channels", "prune", "cluster", "finetune")
+"""Parts of which a recipe that has none takes nothing; else which takes less follows from the meaning of their settings."""
+
+
+def _named(part: str, *kinds: Milder) -> dict[str, Milder]:
+    """Settings of a part that are compared in such a way."""
+    found = {field.name: meaning.of(field).milder for field in dataclasses.fields(PARTS[part])}
+    return {name: milder for name, milder in found.items() if milder in kinds}
+
+
+ORDERS = {part: _named(part, Milder.LESS, Milder.MORE) for part in ORDERED}
+"""By part the settings whose higher or lower values take less."""
 
 
 def milder(a: Recipe, b: Recipe) -> bool:
@@ -58,23 +74,22 @@ class Relatives:
         return dict(zip(COLUMNS, self._rows[: self._number].T, strict=True))
 
     def _row(self, recipe: Recipe) -> list[float]:
-        cut, prune, cluster, tuning = recipe.channels, recipe.prune, recipe.cluster, recipe.finetune
-        return [
+        row: list[float] = [
             self._code(recipe),
-            NEVER if cut is None else self._code(dataclasses.replace(cut, ratio=0.5)),
-            0.0 if cut is None else cut.ratio,
-            NEVER if prune is None else self._code((prune.structure, prune.allocation)),
-            0.0 if prune is None else prune.sparsity,
-            NEVER if cluster is None else cluster.number,
-            0.0 if cluster is None else cluster.per_channel,
             self._code(recipe.scheme),
             SCHEMES[recipe.scheme].qat,
             PRECISION.get(recipe.scheme, NEVER),
             self._code(recipe.quantize),
             recipe.trains,
-            NEVER if tuning is None else tuning.epochs,
-            0.0 if tuning is None else tuning.distillation,
         ]
+        for part in ORDERED:
+            settings = getattr(recipe, part)
+            if settings is None:
+                row += [NEVER, *(0.0 for _ in ORDERS[part])]
+            else:
+                row.append(self._code((part, *(getattr(settings, name) for name in _named(part, Milder.SAME)))))
+                row += [getattr(settings, name) for name in ORDERS[part]]
+        return row
 
     def _code(self, value: Hashable) -> int:
         """A number for a value, the same one for equal values."""
@@ -82,18 +97,13 @@ class Relatives:
 
 
 COLUMNS = (
-    "recipe", "channels", "ratio", "prune", "sparsity", "clusters", "per_channel",
-    "scheme", "qat", "precision", "quantize", "trains", "epochs", "distillation",
+    "recipe", "scheme", "qat", "precision", "quantize", "trains",
+    *(f"{part}{name}" for part in ORDERED for name in ("", *(f".{name}" for name in ORDERS[part]))),
 )  # fmt: skip
 
 
 def _takes_less(a: dict[str, Any], b: dict[str, Any]) -> Any:
     """Whether `a` is milder than `b`; one of both holds arrays."""
-    cuts_less = (a["channels"] == NEVER) | ((a["channels"] == b["channels"]) & (a["ratio"] <= b["ratio"]))
-    prunes_less = (a["prune"] == NEVER) | ((a["prune"] == b["prune"]) & (a["sparsity"] <= b["sparsity"]))
-    both_cluster = (a["clusters"] != NEVER) & (b["clusters"] != NEVER)
-    finer = (a["clusters"] >= b["clusters"]) & (a["per_channel"] >= b["per_channel"])
-    clusters_less = (a["clusters"] == NEVER) | (both_cluster & finer)
     untouched = (a["trains"] == 0) & (a["precision"] == 0)
     aware = (a["qat"] == 1) | (b["qat"] == 1)
     integers = (a["precision"] == INTEGER) & (b["precision"] == INTEGER)
@@ -102,7 +112,11 @@ def _takes_less(a: dict[str, Any], b: dict[str, Any]) -> Any:
         (a["scheme"] == b["scheme"]) | untouched,
         np.where(integers, a["quantize"] == b["quantize"], a["precision"] <= b["precision"]),
     )
-    both_train = (a["epochs"] != NEVER) & (b["epochs"] != NEVER)
-    longer = (a["epochs"] >= b["epochs"]) & (a["distillation"] >= b["distillation"])
-    trains_more = (a["epochs"] == NEVER) | (both_train & longer)
-    return (a["recipe"] != b["recipe"]) & cuts_less & prunes_less & clusters_less & stores_more & trains_more
+    found = (a["recipe"] != b["recipe"]) & stores_more
+    for part in ORDERED:
+        both = a[part] == b[part]
+        for name, milder in ORDERS[part].items():
+            one, other = a[f"{part}.{name}"], b[f"{part}.{name}"]
+            both = both & (one <= other if milder == Milder.LESS else one >= other)
+        found = found & ((a[part] == NEVER) | both)
+    return found
