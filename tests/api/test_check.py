@@ -85,7 +85,7 @@ def softplus(folder: Path) -> None:
 def test_what_the_target_cannot_run_is_told(tmp_path: Path) -> None:
     pytest.importorskip("tflite_micro")
     study = "space: {scheme: [int8_io, int16x8]}\ntarget: micro:64KB\n"
-    folder = tiny.write(tmp_path / "study", study=study)
+    folder = tiny.write(tmp_path / "study", study=study, trained=False)
     softplus(folder)
     checked = check.check(folder, say=lambda text: None)
     reasons = {tried.name: tried.reason for tried in checked.schemes}
