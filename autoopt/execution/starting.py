@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import site
 import sys
+import tempfile
 import threading
 import time
 import types
@@ -23,6 +24,8 @@ TRIES = 3
 """A server that is lost while it is asked is started again so often."""
 LONGEST_FOLDER = 80
 """Longer than that, no socket has room in a folder: names of sockets are short."""
+OWN_FOLDER = "pymp-01234567"
+"""What Python calls a folder of its own, in which it puts sockets where it is given none."""
 DYING_S = 5.0
 """A server that is killed closes its pipes and sockets a moment before it counts as dead."""
 _starting = threading.Lock()
@@ -34,7 +37,7 @@ def process(target: Callable[..., None], *arguments: Any) -> tuple[Any, Any]:
     Raises:
         OSError: if that is not possible now.
     """
-    method = _METHOD if _METHOD in multiprocessing.get_all_start_methods() else "spawn"
+    method = _method()
     context: Any = multiprocessing.get_context(method)
     for left in reversed(range(TRIES)):
         hear, answer = context.Pipe(duplex=False)
@@ -96,6 +99,14 @@ def _forget_lost_server() -> None:
     with contextlib.suppress(OSError):
         os.close(known["_forkserver_alive_fd"])
     known.update(_forkserver_pid=None, _forkserver_alive_fd=None, _forkserver_address=None)
+
+
+def _method() -> str:
+    """How processes are started: from a server, unless there is none here, or no path is short enough for its socket."""
+    paths = (str(scratch.place()), os.path.join(tempfile.gettempdir(), OWN_FOLDER))
+    short = min(map(len, paths)) <= LONGEST_FOLDER
+    served = _METHOD != "forkserver" or short
+    return _METHOD if served and _METHOD in multiprocessing.get_all_start_methods() else "spawn"
 
 
 @contextlib.contextmanager

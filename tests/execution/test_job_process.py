@@ -190,6 +190,16 @@ print(run(job, place, lambda: False).reason, flush=True)
         assert "all is well" in second, (when, done.stdout, done.stderr)
 
 
+def test_a_temporary_folder_whose_path_is_too_long_for_a_socket_is_worked_in(tmp_path: Path, place: Workplace) -> None:
+    """A server's socket finds no room there; jobs are started one by one then."""
+    (tmp_path / "task.py").write_text("raise ValueError('all is well')")
+    (tmp_path / "driver.py").write_text(DRIVER + "print(run(job, place, lambda: False).reason)")
+    (deep := tmp_path / ("a" * 100)).mkdir()
+    line = [sys.executable, str(tmp_path / "driver.py"), place.store, str(tmp_path / "task.py"), ""]
+    done = subprocess.run(line, capture_output=True, text=True, env=os.environ | {"TMPDIR": str(deep)}, check=False)
+    assert "all is well" in done.stdout, done.stderr
+
+
 # ---- where a job works
 
 
