@@ -22,7 +22,7 @@ from autoopt.core import stage_settings
 from autoopt.core.schemes import SCHEMES
 
 ROOT = Path(__file__).resolve().parents[1]
-"""Of the checkout."""
+"""The folder of the checkout."""
 SHOWN = ("*.md", "*.png")
 """Files of experiments that pages show or link to."""
 _MARK = re.compile(r"^<!-- (\w+)(?: (\w+))? -->$", re.MULTILINE)

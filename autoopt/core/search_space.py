@@ -213,6 +213,6 @@ _ONE = Choice(values=(0,))
 
 
 def _values(knob: Knob) -> tuple[Value, ...]:
-    """Of a knob that is a list, as schemes are."""
+    """The values of a knob that is a list, as schemes are."""
     assert isinstance(knob, Choice)  # its YAML is refused with a range
     return knob.values

@@ -27,7 +27,7 @@ from autoopt.core import yaml_file
 from autoopt.core.parameters import Choice, Knob, Range, Value
 from autoopt.core.schemes import SCHEMES
 from autoopt.core.search_space import SearchSpace
-from autoopt.core.stage_settings import COMPRESSING, PARTS
+from autoopt.core.stage_settings import COMPRESSING, FIELDS, PARTS
 from autoopt.core.validation import expect_keys, expect_number, fail, nearest
 from autoopt.errors import ConfigError
 
@@ -108,7 +108,7 @@ def _scheme(values: object) -> Choice:
 
 
 def _part(part: str, settings: object) -> dict[str, Knob]:
-    fields = {f.name: f for f in dataclasses.fields(PARTS[part])}
+    fields = FIELDS[part]
     switch = ["optional"] if part in COMPRESSING else []
     expect_keys(part, settings, [*fields, *switch])
     assert isinstance(settings, Mapping)

@@ -65,7 +65,7 @@ def applies(part: str, name: str, chosen: Mapping[str, Any]) -> bool:
         name: of the setting.
         chosen: the others by name; those that are not there are at their defaults.
     """
-    fields = {field.name: field for field in dataclasses.fields(PARTS[part])}
+    fields = FIELDS[part]
     return meaning.of(fields[name]).applies(lambda other: chosen.get(other, fields[other].default))
 
 
@@ -343,3 +343,5 @@ PARTS: dict[str, type[Part]] = {
     "finetune": Finetune,
 }
 """A recipe's parts with settings of their own, in the order of the pipeline."""
+FIELDS = {part: {field.name: field for field in dataclasses.fields(kind)} for part, kind in PARTS.items()}
+"""By part its settings' fields, by name; see `meaning.of`."""

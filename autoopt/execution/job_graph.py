@@ -85,7 +85,7 @@ class Setting:
         machine: what identifies the machine that measures; readings of another are not reused.
         threads: of the interpreter while measuring.
         seed: of the baseline's recipes.
-        measuring: how thoroughly times are read, see `benchmark.MEASURING`.
+        measuring: how thoroughly times are read, see `benchmark.REPEATS`.
     """
 
     task: str
@@ -280,7 +280,7 @@ class _Steps:
             results["memory"] = self.add("memory", where, file, proof, exclusive=alone)
         if "latency_ms" in target.measures:
             reference, _ = self.file(setting.reference)
-            searching, confirming = benchmark.MEASURING[setting.measuring]
+            searching, confirming = benchmark.REPEATS[setting.measuring]
             where |= dict(zip(("fewest", "most"), confirming if confirm else searching, strict=True))
             results["latency"] = self.add("latency", where, file, proof, reference, exclusive=target.exclusive)
         return results

@@ -1,4 +1,4 @@
-"""What is told of a search while it runs, and to whom."""
+"""Says what a search is doing while it runs, to whoever wants to know."""
 
 import contextlib
 import json

@@ -3,7 +3,6 @@
 A night has thousands of recipes and millions of pairs of them, so one is compared with all others at once.
 """
 
-import dataclasses
 from collections.abc import Hashable
 from typing import Any
 
@@ -13,7 +12,7 @@ from autoopt.core import meaning
 from autoopt.core.meaning import Milder
 from autoopt.core.recipe import Recipe
 from autoopt.core.schemes import SCHEMES
-from autoopt.core.stage_settings import PARTS
+from autoopt.core.stage_settings import FIELDS
 
 PRECISION = {"float32": 0, "float16": 0, "int16x8": 1, "dynamic": 1, "int8": 2, "int8_io": 2}
 """Post-training schemes, the mildest first."""
@@ -28,12 +27,14 @@ ORDERED = ("channels", "prune", "cluster", "finetune")
 
 def _named(part: str, *kinds: Milder) -> dict[str, Milder]:
     """Settings of a part that are compared in such a way."""
-    found = {field.name: meaning.of(field).milder for field in dataclasses.fields(PARTS[part])}
+    found = {name: meaning.of(field).milder for name, field in FIELDS[part].items()}
     return {name: milder for name, milder in found.items() if milder in kinds}
 
 
 ORDERS = {part: _named(part, Milder.LESS, Milder.MORE) for part in ORDERED}
 """By part the settings whose higher or lower values take less."""
+ALIKE = {part: tuple(_named(part, Milder.SAME)) for part in ORDERED}
+"""By part the settings that must be equal for two recipes to be compared."""
 
 
 def milder(a: Recipe, b: Recipe) -> bool:
@@ -87,7 +88,7 @@ class Relatives:
             if settings is None:
                 row += [NEVER, *(0.0 for _ in ORDERS[part])]
             else:
-                row.append(self._code((part, *(getattr(settings, name) for name in _named(part, Milder.SAME)))))
+                row.append(self._code((part, *(getattr(settings, name) for name in ALIKE[part]))))
                 row += [getattr(settings, name) for name in ORDERS[part]]
         return row
 

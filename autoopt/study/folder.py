@@ -25,7 +25,7 @@ from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.study.search_options import Strategy
 from autoopt.system.locks import try_lock
 from autoopt.targets import Target
-from autoopt.targets.benchmark import MEASURING
+from autoopt.targets.benchmark import REPEATS
 
 LOOKING_S = 0.3
 """How long a study that seems to be held is asked for again."""
@@ -87,7 +87,7 @@ class StudyConfig:
         search: which devices the search uses beside the sampler.
         slots: training jobs at a time; None for as many as cores and memory allow.
         limits: of one job.
-        measuring: how thoroughly times are read, one of `benchmark.MEASURING`.
+        measuring: how thoroughly times are read, one of `benchmark.REPEATS`.
     """
 
     task: Path
@@ -280,7 +280,7 @@ class StudyFolder:
         if "sampler" in values:
             settings["sampler"] = expect_one_of("sampler", values["sampler"], SAMPLERS)
         if "measuring" in values:
-            settings["measuring"] = expect_one_of("measuring", values["measuring"], MEASURING)
+            settings["measuring"] = expect_one_of("measuring", values["measuring"], REPEATS)
         if "search" in values:
             settings["search"] = _strategy(values["search"])
         if "confirm" in values:

@@ -202,7 +202,7 @@ class Unknown(Known):
     """Stands for no earlier reading where there will be no later one."""
 
     def get(self, path: Path, basis: object, read: Callable[[], T]) -> T:
-        """What is read now."""
+        """Read the file, whatever was read before."""
         return read()
 
 
@@ -224,10 +224,10 @@ def _read_all(folder: StudyFolder, known: Known) -> Records:
     quality = None if head is None else head.quality
     store = _store(folder)
     place = folder.candidates
+    paths = {n: place / folder.record(n) for n in numbers(place)}
     candidates = [
         known.get(path, quality, functools.partial(_read_candidate, path, n, quality, store))
-        for n in numbers(place)
-        if (path := place / folder.record(n))
+        for n, path in paths.items()
     ]
     skipped = [
         known.get(folder.skipped_file(n), None, functools.partial(read_skipped, folder, n))

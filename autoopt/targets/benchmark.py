@@ -11,7 +11,7 @@ FEWEST, MOST = 5, 14
 """Fresh processes while searching."""
 CONFIRM_FEWEST, CONFIRM_MOST = 8, 30
 """Fresh processes for a confirmed figure."""
-MEASURING = {
+REPEATS = {
     "usual": ((FEWEST, MOST), (CONFIRM_FEWEST, CONFIRM_MOST)),
     "quick": ((1, 1), (1, 1)),  # the interval of one process says next to nothing, and is flagged
 }

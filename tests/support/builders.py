@@ -33,7 +33,7 @@ settings.register_profile("autoopt", deadline=None, database=None, max_examples=
 settings.load_profile("autoopt")
 
 ROOT = Path(__file__).parents[2]
-"""Of the checkout."""
+"""The folder of the checkout."""
 METRICS = {
     "accuracy": Metric(name="accuracy", direction="max", unit="fraction"),
     "mae": Metric(name="mae", direction="min"),

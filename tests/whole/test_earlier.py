@@ -6,7 +6,7 @@ import autoopt
 
 EARLIER = builders.ROOT / "tests" / "support" / "earlier"
 DIGESTS = ["4ab7f0f9556d8dd3", "e8880e68fda4613c", "473ab2878887835e", "fc26e75b545fd1a0", "eb664046d335c985"]
-"""Of its recipes, as the version that wrote them computed them."""
+"""The digests of its recipes, as the version that wrote them computed them."""
 
 
 def test_a_study_of_before_is_read_as_it_was() -> None:
