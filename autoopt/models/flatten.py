@@ -183,9 +183,9 @@ def _in_float(config: Any) -> Any:
 
 
 def taken(layer: Any, named: dict[str, Any]) -> dict[str, Any]:
-    """Arguments as far as a tf_keras layer takes them: not all have a mode for training."""
-    takes = getattr(layer, "_expects_training_arg", False)
-    return {name: value for name, value in named.items() if name != "training" or takes}
+    """Arguments as far as a tf_keras layer takes them: not all have a mode for training, or look at masks."""
+    takes = {name: getattr(layer, f"_expects_{name}_arg", False) for name in ("training", "mask")}
+    return {name: value for name, value in named.items() if takes.get(name, True)}
 
 
 def adapted_to(layer: Any) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from autoopt.models.graph_replay import (
     reason,
 )
 from autoopt.models.input_shapes import expect_fixed, expect_numbers, filled
+from autoopt.models.keras3_masks import attention, masked, unmasks, without_masks
 from autoopt.models.keras3_settings import settings_for
 from autoopt.models.placeholders import placeholder
 
@@ -180,8 +181,8 @@ class _Calls(Calls):
         layer = self.layer(node.operation)
         if layer is None:
             return [arguments[0]]
-        outputs = _flat(layer(*arguments, **taken(layer, _without_masks(layer, arguments, named))))
-        return [self._unmasked(made) if _masked(made) and _unmasks(node, i) else made for i, made in enumerate(outputs)]
+        outputs = _flat(layer(*arguments, **taken(layer, without_masks(layer, arguments, named))))
+        return [self._unmasked(made) if masked(made) and unmasks(node, i) else made for i, made in enumerate(outputs)]
 
     def _unmasked(self, tensor: Any) -> Any:
         from autoopt.models import stand_ins
@@ -225,7 +226,7 @@ class _Calls(Calls):
             return self._hard_silu
         try:
             # Its own way back asks for shapes that Keras 3 does not keep.
-            made = known(**config) if kind == "MultiHeadAttention" else known.from_config(config)
+            made = attention(layer, known)(**config) if kind == "MultiHeadAttention" else known.from_config(config)
         except (TypeError, ValueError, KeyError) as error:
             raise NotRebuilt(f"the layer {layer.name} ({kind}) can't be rebuilt in Keras 2: {reason(error)}") from error
         self.layers[id(layer)] = (layer, made)
@@ -266,7 +267,7 @@ class _Calls(Calls):
         if not type(operation).__module__.startswith("keras."):
             raise NotRebuilt(f"the operator {operation.name} is a {kind} of your own")
         # Operators of Keras 3 give unmasked tensors; layers of Keras 2 pass masks on.
-        known = None if named or any(map(_masked, arguments)) else _known_operator(kind, arguments, name)
+        known = None if named or any(map(masked, arguments)) else _known_operator(kind, arguments, name)
         if known is not None:
             return [known]
         try:
@@ -320,16 +321,6 @@ def _flat(outputs: Any) -> Sequence[Any]:
     return flat
 
 
-def _masked(tensor: Any) -> bool:
-    return getattr(tensor, "_keras_mask", None) is not None
-
-
-def _unmasks(node: Any, index: int) -> bool:
-    """Whether nothing is masked in an output of a call of Keras 3: joined with what is not masked, nothing is."""
-    joined = type(node.operation).__name__ == "Concatenate" and not all(map(_masked, node.input_tensors))
-    return joined or not _masked(node.outputs[index])
-
-
 def _usual_mode(operation: Any) -> Any:
     """The mode for training that a layer of Keras 3 has where nobody asks for one."""
     given = inspect.signature(operation.call).parameters.get("training")
@@ -344,17 +335,6 @@ def _augments(layer: Any) -> bool:
     for_images = any(base.__name__ == "BaseImagePreprocessingLayer" for base in type(layer).__mro__)
     same = kind in SAME_AUGMENTATION and config.get("data_format") in (None, "channels_last")
     return for_images and kind not in ALWAYS_SETTLED and not same
-
-
-def _without_masks(layer: Any, arguments: Any, named: dict[str, Any]) -> dict[str, Any]:
-    """Arguments without masks that the tensors of Keras 2 carry by themselves, or that its layer does not take."""
-    takes = inspect.signature(getattr(layer, "call", layer)).parameters
-    carried = bool(arguments) and getattr(arguments[0], "_keras_mask", None) is not None
-
-    def left_out(name: str) -> bool:
-        return (name == "mask" and carried) or (name.endswith("_mask") and name not in takes)
-
-    return {name: value for name, value in named.items() if not left_out(name)}
 
 
 def _known_operator(kind: str, arguments: Sequence[Any], name: str) -> Any:

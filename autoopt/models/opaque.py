@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -181,18 +181,38 @@ def close_keras3(model: Any, why: str, where: str, input_size: Sequence[int] = (
     import tensorflow as tf
     from keras.src.export.export_utils import get_input_signature  # type: ignore[import-untyped]
 
+    def fixed(spec: Any) -> Any:
+        return tf.TensorSpec(filled(spec.shape, input_size, where), spec.dtype, spec.name)
+
     def make() -> Any:
         # `model.export` would leave augmentation on, whose mode is training where nobody says otherwise.
         archive = keras.export.ExportArchive()
         archive.track(model)
-        archive.add_endpoint("serve", lambda *inputs: model(*inputs, training=False), get_input_signature(model))
+        given = keras.tree.map_structure(fixed, get_input_signature(model))
+        serve = tf.function(lambda *inputs: model(*inputs, training=False), given, autograph=False)
+        with _unrolled(model):
+            serve.get_concrete_function()
+        archive.add_endpoint("serve", serve)
         archive.write_out(folder, verbose=False)
-        if input_size:
-            return _at_size(folder, DEFAULT, input_size, where)
         return tf.lite.TFLiteConverter.from_saved_model(folder).convert()
 
     with tempfile.TemporaryDirectory() as folder:
         return _converted(make, why, where, CALLED)
+
+
+@contextlib.contextmanager
+def _unrolled(model: Any) -> Iterator[None]:
+    """Have the recurrent layers inside a model of Keras 3 take their steps one by one: the converter can't take their loops."""
+    import keras
+
+    loops = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.RNN) and not layer.unroll]
+    for layer in loops:
+        layer.unroll = True
+    try:
+        yield
+    finally:
+        for layer in loops:
+            layer.unroll = False
 
 
 def saved_model(path: Path, why: str, where: str, signature: str = "", input_size: Sequence[int] = ()) -> ClosedModel:

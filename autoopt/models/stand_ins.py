@@ -101,7 +101,23 @@ class RandomlyCropped(tf_keras.layers.RandomCrop):  # type: ignore[misc]
         return tf.cast(images, self.compute_dtype)
 
 
-LAYERS = {layer.__name__: layer for layer in (Keras3Operator, Keras3Augmentation, Unmasked, RandomlyCropped)}
+@tf_keras.utils.register_keras_serializable(package=PACKAGE)
+class BlindAttention(tf_keras.layers.MultiHeadAttention):  # type: ignore[misc]
+    """Attention that gives zeros to a step which may look at none, where Keras 2 gives the mean over all steps."""
+
+    def _masked_softmax(self, scores: Any, attention_mask: Any = None) -> Any:
+        shares = super()._masked_softmax(scores, attention_mask)
+        if attention_mask is None:
+            return shares
+        shown = tf.cast(attention_mask, tf.bool)
+        for _ in range(len(scores.shape) - len(shown.shape)):
+            shown = tf.expand_dims(shown, -len(self._attention_axes) * 2 - 1)
+        return tf.where(shown, shares, tf.zeros_like(shares))
+
+
+LAYERS = {
+    layer.__name__: layer for layer in (Keras3Operator, Keras3Augmentation, Unmasked, RandomlyCropped, BlindAttention)
+}
 """By the names that tfmot writes down."""
 
 

@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 import tf_keras
+import tiny
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -16,13 +17,6 @@ from autoopt.tflite import conversion, interpreter
 # Keras 3 copies its own variables in a way that numpy 2 will give up.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 layers = keras.layers
-
-
-def unlike(model, seed=0):
-    """The model with weights that are not what it began with."""
-    rng = np.random.default_rng(seed)
-    model.set_weights([w + rng.uniform(0.05, 0.2, w.shape).astype(w.dtype) for w in model.get_weights()])
-    return model
 
 
 def series(layer):
@@ -46,7 +40,7 @@ WRAPPED = {
 
 @pytest.mark.parametrize("name", list(WRAPPED))
 def test_layers_in_layers_are_rebuilt(name):
-    model = unlike(WRAPPED[name]())
+    model = tiny.unlike(WRAPPED[name]())
     rng = np.random.default_rng(0)
     x = rng.integers(0, 5, (4, 6)) if name == "words" else rng.normal(size=(4, 6, 4)).astype(np.float32)
     wanted = np.asarray(model(x, training=False))
@@ -55,7 +49,7 @@ def test_layers_in_layers_are_rebuilt(name):
 
 def test_outputs_by_name_are_rebuilt():
     x = layers.Input((4,))
-    model = unlike(keras.Model(x, {"zz": layers.Dense(2)(x), "aa": layers.Dense(3)(x)}))
+    model = tiny.unlike(keras.Model(x, {"zz": layers.Dense(2)(x), "aa": layers.Dense(3)(x)}))
     made = loading.load(model)
     assert [tuple(output.shape) for output in made.outputs] == [(None, 3), (None, 2)]
     assert made.output_names == ["aa", "zz"]
@@ -63,7 +57,7 @@ def test_outputs_by_name_are_rebuilt():
 
 def test_inputs_by_name_are_rebuilt():
     a, b = layers.Input((4,), name="z"), layers.Input((3,), name="y")
-    model = unlike(keras.Model({"z": a, "y": b}, layers.Concatenate()([layers.Dense(2)(a), layers.Dense(3)(b)])))
+    model = tiny.unlike(keras.Model({"z": a, "y": b}, layers.Concatenate()([layers.Dense(2)(a), layers.Dense(3)(b)])))
     x = {"z": np.ones((5, 4), np.float32), "y": np.full((5, 3), 2, np.float32)}
     found = loading.load(model).predict_on_batch(x)
     np.testing.assert_allclose(found, model(x), atol=1e-5)
@@ -72,7 +66,7 @@ def test_inputs_by_name_are_rebuilt():
 def test_a_model_may_be_called_by_the_name_of_its_argument():
     inner = keras.Sequential([layers.Input((4,)), layers.Dense(3)])
     x = layers.Input((4,))
-    model = unlike(keras.Model(x, layers.Dense(2)(inner(inputs=x))))
+    model = tiny.unlike(keras.Model(x, layers.Dense(2)(inner(inputs=x))))
     np.testing.assert_allclose(loading.load(model).predict_on_batch(np.ones((2, 4))), model(np.ones((2, 4))), atol=1e-5)
 
 
@@ -89,7 +83,7 @@ def test_half_precision_was_for_the_training_alone():
     y = layers.Conv2D(8, 3, activation="relu", dtype="mixed_float16")(x)
     y = layers.BatchNormalization(dtype="mixed_float16")(y)
     y = layers.Bidirectional(layers.LSTM(3, dtype="mixed_float16"), dtype="mixed_float16")(layers.Reshape((16, 8))(y))
-    made = loading.load(unlike(keras.Model(x, layers.Dense(2, dtype="float32")(y))))
+    made = loading.load(tiny.unlike(keras.Model(x, layers.Dense(2, dtype="float32")(y))))
     assert {str(tensor.dtype.name) for layer in made.layers for tensor in [layer.output]} == {"float32"}
     assert conversion.float32(made)
 
@@ -112,7 +106,7 @@ def test_a_subclassed_model_inside_closes_it():
 
 def image(build):
     x = inputs = layers.Input((8, 8, 3), name="image")
-    return unlike(keras.Model(inputs, build(x)))
+    return tiny.unlike(keras.Model(inputs, build(x)))
 
 
 def many_kinds(x):
@@ -163,7 +157,7 @@ def test_the_rebuilt_model_computes_the_same_and_can_be_converted(build):
 
 def test_several_inputs_keep_their_order():
     a, b = layers.Input((4,), name="b"), layers.Input((3,), name="a")
-    model = unlike(keras.Model([a, b], layers.Dense(2)(layers.Concatenate()([layers.Dense(3)(a), b]))))
+    model = tiny.unlike(keras.Model([a, b], layers.Dense(2)(layers.Concatenate()([layers.Dense(3)(a), b]))))
     made = loading.load(model)
     assert [tuple(i.shape) for i in made.inputs] == [(None, 4), (None, 3)]
     rng = np.random.default_rng(0)
@@ -245,7 +239,7 @@ DROPPED = {
 @pytest.mark.parametrize("name", list(DROPPED))
 @pytest.mark.parametrize("saved", [False, True])
 def test_dropout_is_on_in_training(name, saved, tmp_path):
-    model = unlike(DROPPED[name]())
+    model = tiny.unlike(DROPPED[name]())
     if saved:
         model.save(tmp_path / "model.keras")
     made = loading.load(tmp_path / "model.keras" if saved else model)
@@ -273,7 +267,7 @@ def test_a_mode_that_was_asked_for_stays():
 
 def test_dropout_that_is_always_on_stays_so():
     x = layers.Input((40,))
-    model = unlike(keras.Model(x, layers.Dense(3)(layers.Dropout(0.5, name="drop")(x, training=True))))
+    model = tiny.unlike(keras.Model(x, layers.Dense(3)(layers.Dropout(0.5, name="drop")(x, training=True))))
     notes = []
     made = loading.load(model, notes=notes)
     first, second = answers(made, np.ones((4, 40), np.float32), False, 2)
@@ -380,26 +374,6 @@ def test_operators_are_rebuilt(name):
     np.testing.assert_allclose(interpreter.outputs_of(file, {made.input_names[0]: photos()}, 1), wanted, atol=1e-4)
 
 
-def half_masked(x):
-    return [layers.Conv1D(3, 3, padding="same")(x), x]  # a convolution gives unmasked steps
-
-
-@pytest.mark.filterwarnings("ignore:Layer '.*was passed an input with a mask attached to it:UserWarning")
-@pytest.mark.parametrize("name", ["product", "scaled", "sigmoid", "convolution", "beside", "plus"])
-def test_what_unmasks_in_keras_3_does_so_in_keras_2(name):
-    operator = {
-        "product": lambda x: layers.Dense(3)(x) * x, "scaled": lambda x: x * 2.0, "sigmoid": keras.ops.sigmoid,
-        "convolution": layers.Conv1D(3, 3, padding="same"), "beside": lambda x: layers.Concatenate()(half_masked(x)),
-        "plus": lambda x: layers.Add()(half_masked(x)),
-    }  # fmt: skip
-    x = layers.Input((6, 3))
-    model = unlike(keras.Model(x, layers.LSTM(2)(operator[name](layers.Masking(0.25)(x)))))
-    series = np.random.default_rng(0).normal(size=(4, 6, 3)).astype(np.float32)
-    series[1, 3:] = 0.25
-    made, _ = loading.unpack(loading.pack(loading.load(model)))
-    np.testing.assert_allclose(made(series), model.predict(series, verbose=0), atol=1e-5)
-
-
 def test_a_subclassed_model_is_refused():
     class Mine(keras.Model):
         def call(self, inputs):
@@ -428,7 +402,7 @@ def test_the_first_layer_that_differs_is_named(monkeypatch):
 
     monkeypatch.setattr(keras3._Calls, "copy_weights", wrong)
     stack = [layers.Input((4,)), *(layers.Dense(3, name=name) for name in ("first", "second", "third"))]
-    assert "computes something else, from the layer second on" in closed(unlike(keras.Sequential(stack))).why
+    assert "computes something else, from the layer second on" in closed(tiny.unlike(keras.Sequential(stack))).why
 
 
 @pytest.mark.slow
@@ -507,7 +481,7 @@ def test_models_of_many_layers_are_rebuilt(beginning, stack, last, seed):
         tensors.append(layer(tensors[-1]))
         if join:
             tensors.append(joining(tensors[-1], tensors[-2]))
-    model = unlike(keras.Model(inputs, last()(tensors[-1])), seed)
+    model = tiny.unlike(keras.Model(inputs, last()(tensors[-1])), seed)
     made = loading.load(model)
     wanted = model.predict(x, verbose=0)
     if isinstance(made, ClosedModel):

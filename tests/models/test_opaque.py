@@ -6,11 +6,12 @@ import pytest
 import tensorflow as tf
 import tf_keras
 import tiny
+from ai_edge_litert.interpreter import Interpreter
 
 from autoopt.compression import stages
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.models import loading
-from autoopt.models.opaque import ClosedModel
+from autoopt.models.opaque import ClosedModel, close_keras3
 from autoopt.tflite import conversion, interpreter
 
 X = np.random.default_rng(0).random((5, 4), dtype=np.float32)
@@ -284,3 +285,32 @@ def test_a_tflite_of_several_signatures_is_refused_by_name(tmp_path):
     (tmp_path / "model.tflite").write_bytes(both)
     with pytest.raises(ConfigError, match=r"has 2 signatures \(classify, embed\); convert one of them to a file"):
         loading.load(tmp_path / "model.tflite")
+
+
+class Steps(keras.Model):
+    def __init__(self, recurrent):
+        super().__init__()
+        self.masked = keras.layers.Masking(0.25)
+        self.recurrent = recurrent
+
+    def call(self, inputs):
+        return self.recurrent(self.masked(inputs))
+
+
+def series_of_any_length(recurrent):
+    x = keras.layers.Input((None, 3))
+    return keras.Model(x, recurrent(keras.layers.Masking(0.25)(x)))
+
+
+@pytest.mark.parametrize(("make", "size"), [(Steps, ()), (series_of_any_length, (6,))])
+@pytest.mark.parametrize("recurrent", [keras.layers.LSTM, lambda n: keras.layers.Bidirectional(keras.layers.GRU(n))])
+def test_recurrent_layers_of_keras_3_are_taken_step_by_step(make, size, recurrent):
+    model = make(recurrent(2))
+    series = np.random.default_rng(0).normal(size=(4, 6, 3)).astype(np.float32)
+    series[1, 3:] = 0.25
+    model(series)
+    runner = Interpreter(model_content=close_keras3(model, "", "task", size).file).get_signature_runner()
+    [given] = runner.get_input_details()
+    found = [next(iter(runner(**{given: one[None]}).values()))[0] for one in series]
+    np.testing.assert_allclose(found, model.predict(series, verbose=0), atol=1e-5)
+    assert not any(layer.unroll for layer in model._flatten_layers() if isinstance(layer, keras.layers.RNN))

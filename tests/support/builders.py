@@ -1,6 +1,7 @@
 """Short ways to the values that several tests need."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 from hypothesis import settings
@@ -29,7 +30,10 @@ from autoopt.core.stage_settings import (
 )
 
 # A shared machine makes time limits per example meaningless, and a failing example is printed anyway.
-settings.register_profile("autoopt", deadline=None, database=None, max_examples=50)
+# The same examples each time, so that what a change is judged by does not hang on luck; AUTOOPT_RANDOM=1 draws others.
+settings.register_profile(
+    "autoopt", deadline=None, database=None, max_examples=50, derandomize="AUTOOPT_RANDOM" not in os.environ
+)
 settings.load_profile("autoopt")
 
 ROOT = Path(__file__).parents[2]

@@ -182,3 +182,10 @@ def clustered(scheme="int8_io", fold=True, granularity="tensor"):
     made_by = recipe(scheme, cluster=Cluster(number=6, fold=fold), quantize=Quantize(granularity=granularity))
     model, _ = loading.unpack(packed(dataclasses.replace(made_by, scheme="float32")))
     return conversion.quantize(conversion.float32(model), scheme, split(128, 2).inputs, how=made_by.quantize)
+
+
+def unlike(model, seed=0):
+    """The model with weights that are not what it began with."""
+    rng = np.random.default_rng(seed)
+    model.set_weights([w + rng.uniform(0.05, 0.2, w.shape).astype(w.dtype) for w in model.get_weights()])
+    return model
