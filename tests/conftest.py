@@ -1,8 +1,10 @@
 """What must hold before TensorFlow is imported anywhere in the tests, and how two workers share them."""
 
+import fcntl
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -25,3 +27,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
         rooms = [*SLOWEST_FIRST, ""]
         items.sort(key=lambda item: next(n for n, room in enumerate(rooms) if room in item.path.parts or not room))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study that ran to its end, with its store; made once, whichever worker asks first. Tests copy it."""
+    import tinystudy
+
+    import autoopt
+
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "finished" / "study"
+    with (shared / "finished.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "finished" / "whole").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            autoopt.run(tinystudy.write(folder), trials=tinystudy.TRIALS)
+            (shared / "finished" / "whole").touch()
+    return folder

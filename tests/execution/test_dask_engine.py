@@ -230,10 +230,10 @@ def test_workers_without_resources_are_named(cluster: Cluster, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_a_cluster_gives_the_same_results_and_survives_its_workers(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_cluster_gives_the_same_results_and_survives_its_workers(
+    cluster: Cluster, tmp_path: Path, finished: Path
+) -> None:
     """Two workers; one is killed while it trains, and its jobs move to the other."""
-    alone = tiny.write(tmp_path / "alone")
-    assert tiny.autoopt("run", alone).returncode == 0
     together = tiny.write(tmp_path / "together")
     victim, _ = cluster.worker(), cluster.worker()
     command = [*tiny.COMMAND, "run", str(together), "--scheduler", cluster.address, "--store", str(tmp_path / "shared")]
@@ -242,7 +242,7 @@ def test_a_cluster_gives_the_same_results_and_survives_its_workers(cluster: Clus
     os.killpg(victim.pid, signal.SIGKILL)
     _, err = driver.communicate(timeout=200)
     assert driver.returncode == 0, err
-    assert files(together) == files(alone)
+    assert files(together) == files(finished)
     assert states(together) <= {"COMPLETE", "FAIL", "WAITING"}
 
 
@@ -259,7 +259,7 @@ def test_a_lost_scheduler_ends_the_driver_and_loses_nothing(cluster: Cluster, tm
     assert "run the same command again" in err
     assert "Traceback" not in err
     kept = files(folder)
-    again = tiny.autoopt("run", folder)
+    again = tiny.invoke("run", folder)
     assert again.returncode == 0, again.stderr
     now = files(folder)
     assert len(now) == 5

@@ -190,14 +190,17 @@ print(run(job, place, lambda: False).reason, flush=True)
         assert "all is well" in second, (when, done.stdout, done.stderr)
 
 
-def test_a_temporary_folder_whose_path_is_too_long_for_a_socket_is_worked_in(tmp_path: Path, place: Workplace) -> None:
-    """A server's socket finds no room there; jobs are started one by one then."""
-    (tmp_path / "task.py").write_text("raise ValueError('all is well')")
+@pytest.mark.parametrize("asked", [False, True])
+def test_jobs_start_one_by_one_where_there_is_no_server(tmp_path: Path, place: Workplace, asked: bool) -> None:
+    """Where that is asked for, and where a temporary folder's path is too long for a server's socket."""
+    code = "import tensorflow as tf\nraise ValueError(f'all is well: {tf.add(1, 2)}')"
+    (tmp_path / "task.py").write_text(code)
     (tmp_path / "driver.py").write_text(DRIVER + "print(run(job, place, lambda: False).reason)")
     (deep := tmp_path / ("a" * 100)).mkdir()
+    changed = {"AUTOOPT_START": "spawn"} if asked else {"TMPDIR": str(deep)}
     line = [sys.executable, str(tmp_path / "driver.py"), place.store, str(tmp_path / "task.py"), ""]
-    done = subprocess.run(line, capture_output=True, text=True, env=os.environ | {"TMPDIR": str(deep)}, check=False)
-    assert "all is well" in done.stdout, done.stderr
+    done = subprocess.run(line, capture_output=True, text=True, env=os.environ | changed, check=False)
+    assert "all is well: 3" in done.stdout, done.stderr
 
 
 # ---- where a job works

@@ -103,7 +103,7 @@ def test_people_are_told_what_was_skipped(searched: tuple[SavedResults, Told]) -
     results, _ = searched
     folder = results.folder.path
     assert "1 recipe skipped untrained" in wording.summary(results)
-    assert "1 recipes not trained, or not to the end: over budget" in tiny.autoopt("status", folder).stdout
+    assert "1 recipes not trained, or not to the end: over budget" in tiny.invoke("status", folder).stdout
     report = (folder / "out" / "report.html").read_text()
     assert "1 recipe not trained, or not to the end" in report
     assert results.skipped[0].reason.replace("<", "&lt;") in report
@@ -144,7 +144,7 @@ def test_budgets_that_nothing_meets_end_the_search_early(tmp_path: Path) -> None
     study = STUDY.replace("[0.1, 0.9]", "{low: 0.1, high: 0.9}").replace("trials: 8", "trials: 400")
     study += 'budgets: ["size_bytes <= 10 B"]\n'
     folder = tiny.write(tmp_path / "study", study=study)
-    done = tiny.autoopt("run", folder, timeout=240)
+    done = tiny.invoke("run", folder)
     assert "nothing seems to meet size_bytes <= 10 B: 40 recipes from all over the space can't" in done.stderr
     assert done.returncode == 1
     assert "nearest" in done.stdout

@@ -7,6 +7,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from click.testing import CliRunner
+
+from autoopt.cli.commands import main
+
 TASK = '''
 import os, signal, sys, time
 from pathlib import Path
@@ -117,6 +121,8 @@ slots: 2
 confirm: false
 measuring: quick
 """
+TRIALS = 5
+"""Of `STUDY`: baseline, two schemes, and two that are trained."""
 BASELINE = Path(__file__).with_name("baseline.h5")
 """What `task` trains, kept so that no test has to: `python tests/support/tinystudy.py` makes it anew."""
 COMMAND = [sys.executable, "-m", "autoopt"]
@@ -133,8 +139,16 @@ def write(folder: Path, *, own_metric: bool = False, study: str = STUDY, trained
     return folder
 
 
+def invoke(*arguments: str | Path | int) -> subprocess.CompletedProcess[str]:
+    """Run the command line in this process, where libraries are loaded already: output and exit code are the same."""
+    done = CliRunner(env={"COLUMNS": "120"}).invoke(main, [str(argument) for argument in arguments])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
+
+
 def autoopt(*arguments: str | Path | int, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a user does."""
+    """Run the command line as a user does, in a process of its own: for signals, and for what is said of libraries."""
     command = [*COMMAND, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=ENVIRONMENT, check=False)
 

@@ -20,16 +20,6 @@ from autoopt.api.saved_study import SavedResults
 from autoopt.cli.commands import main
 from autoopt.errors import ConfigError, TargetUnavailable
 
-TRIALS = 5
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study that ran to its end."""
-    folder = tiny.write(tmp_path_factory.mktemp("finished") / "study")
-    autoopt.run(folder, trials=TRIALS)
-    return folder
-
 
 @pytest.fixture
 def copy(finished: Path, tmp_path: Path) -> Path:
@@ -76,7 +66,7 @@ def launch(started: list[subprocess.Popen[str]], *arguments: str | Path) -> subp
 
 def test_a_finished_study_has_a_baseline_schemes_and_a_front(finished: Path) -> None:
     results = autoopt.load(finished)
-    assert [c.number for c in results.candidates] == list(range(TRIALS))
+    assert [c.number for c in results.candidates] == list(range(tiny.TRIALS))
     assert [c.origin for c in results.candidates[:3]] == ["baseline", "scheme", "scheme"]
     assert not any(c.failed for c in results.candidates)
     assert results.baseline is not None
@@ -92,17 +82,17 @@ def test_a_finished_study_has_a_baseline_schemes_and_a_front(finished: Path) -> 
 
 
 def test_running_again_does_nothing_and_says_so(copy: Path) -> None:
-    done = tiny.autoopt("run", copy, "--trials", TRIALS)
+    done = tiny.invoke("run", copy, "--trials", tiny.TRIALS)
     assert done.returncode == 0, done.stderr
     assert "all trials are done" in done.stderr
-    assert len(autoopt.load(copy).candidates) == TRIALS
+    assert len(autoopt.load(copy).candidates) == tiny.TRIALS
 
 
 def test_a_warm_store_repeats_nothing(copy: Path) -> None:
     before = autoopt.load(copy)
     for path in (copy / "out" / "study.db", copy / "out" / "candidates"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    after = autoopt.run(copy, trials=TRIALS)
+    after = autoopt.run(copy, trials=tiny.TRIALS)
     assert values(after) == values(before)
     assert sum(c.seconds for c in after.candidates) == 0
     assert sum(c.seconds_saved for c in after.candidates) > 1
@@ -110,10 +100,10 @@ def test_a_warm_store_repeats_nothing(copy: Path) -> None:
 
 def test_more_trials_go_on_from_where_it_stopped(copy: Path) -> None:
     before = autoopt.load(copy)
-    after = autoopt.run(copy, trials=TRIALS + 2)
-    assert len(after.candidates) == TRIALS + 2
-    assert after.candidates[:TRIALS] == before.candidates
-    assert len({c.recipe.digest for c in after.candidates}) == TRIALS + 2
+    after = autoopt.run(copy, trials=tiny.TRIALS + 2)
+    assert len(after.candidates) == tiny.TRIALS + 2
+    assert after.candidates[: tiny.TRIALS] == before.candidates
+    assert len({c.recipe.digest for c in after.candidates}) == tiny.TRIALS + 2
     shared = after.candidates[-1]
     assert shared.origin == "sibling"
     trained = [c for c in before.candidates if c.report and c.report == shared.report]
@@ -122,27 +112,27 @@ def test_more_trials_go_on_from_where_it_stopped(copy: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("when", ["in the baseline", "while training", "late"])
-def test_kill_9_loses_nothing_finished(
-    when: str, tmp_path: Path, finished: Path, started: list[subprocess.Popen[str]]
-) -> None:
+def test_kill_9_loses_nothing_finished(tmp_path: Path, finished: Path, started: list[subprocess.Popen[str]]) -> None:
+    """One study is killed in its baseline, while it trains, and late; each time it goes on from what it had."""
     folder = tiny.write(tmp_path / "study")
-    driver = launch(started, "run", folder, "--trials", TRIALS)
     logs, candidates = folder / "out" / "store" / "logs", folder / "out" / "candidates"
-    done = {"in the baseline": 0, "while training": 3, "late": 4}[when]
-    # What runs late may run too shortly to be caught at it.
-    caught = lambda: when == "late" or any(logs.glob("*.progress"))  # noqa: E731
-    wait_for(lambda: len(list(candidates.glob("*.json"))) >= done and caught())
-    driver.kill()
-    driver.wait()
-    before = {path.name: path.stat().st_mtime_ns for path in candidates.glob("*.json")}
-    wait_for(lambda: not _jobs_of(folder), seconds=10)
+    kept: dict[str, int] = {}
+    for done, training in ((0, True), (3, True), (4, False)):  # what runs late may run too shortly to be caught at it
+        driver = launch(started, "run", folder, "--trials", tiny.TRIALS)
+        wait_for(lambda least=done: len(list(candidates.glob("*.json"))) >= least)
+        wait_for(lambda need=training: not need or any(logs.glob("*.progress")))
+        driver.kill()
+        driver.wait()
+        now = {path.name: path.stat().st_mtime_ns for path in candidates.glob("*.json")}
+        assert now.items() >= kept.items()
+        kept = now
+        wait_for(lambda: not _jobs_of(folder), seconds=10)
 
-    again = tiny.autoopt("run", folder, "--trials", TRIALS)
+    again = tiny.invoke("run", folder, "--trials", tiny.TRIALS)
     assert again.returncode == 0, again.stderr
     results = autoopt.load(folder)
     assert values(results) == values(autoopt.load(finished))
-    assert {name: (candidates / name).stat().st_mtime_ns for name in before} == before
+    assert {name: (candidates / name).stat().st_mtime_ns for name in kept} == kept
     assert "RUNNING" not in optuna_states(folder)
 
 
@@ -222,7 +212,7 @@ def test_a_second_driver_is_refused(tmp_path: Path, started: list[subprocess.Pop
     folder = tiny.write(tmp_path / "study")
     first = launch(started, "run", folder)
     wait_for(lambda: (folder / "out" / "driver.lock").exists() and (folder / "out" / "driver.lock").read_text())
-    second = tiny.autoopt("run", folder)
+    second = tiny.invoke("run", folder)
     assert second.returncode == 1
     assert f"another autoopt (process {first.pid}) is running this study" in second.stderr
     assert len(second.stderr.splitlines()) == 1
@@ -236,19 +226,19 @@ def test_a_damaged_store_entry_is_made_again(copy: Path, finished: Path) -> None
     with pytest.raises(TargetUnavailable, match="has lost the file of #1"):
         results.export(1, copy / "bundle")
     shutil.rmtree(copy / "out" / "candidates")
-    assert values(autoopt.run(copy, trials=TRIALS)) == values(autoopt.load(finished))
+    assert values(autoopt.run(copy, trials=tiny.TRIALS)) == values(autoopt.load(finished))
     autoopt.load(copy).export(1, copy / "bundle")
 
 
 def test_a_damaged_candidate_file_is_left_out_then_restored(copy: Path, finished: Path) -> None:
     path = copy / "out" / "candidates" / "00001.json"
     path.write_text(path.read_text()[:-40])
-    shown = tiny.autoopt("front", copy)
+    shown = tiny.invoke("front", copy)
     assert shown.returncode == 0
     assert "00001.json is damaged and left out" in shown.stderr
     header = copy / "out" / "study.json"
     header.write_text(header.read_text().replace("accuracy", "accuracu", 1))
-    restored = tiny.autoopt("run", copy, "--trials", TRIALS, "--plain")
+    restored = tiny.invoke("run", copy, "--trials", tiny.TRIALS, "--plain")
     for spoilt in (path, header):
         assert f"warning: {spoilt} is damaged (" in restored.stderr
         assert f"set aside as {spoilt.name}.damaged" in restored.stderr
@@ -262,12 +252,12 @@ def test_a_changed_task_or_space_is_refused(copy: Path) -> None:
     study = (copy / "study.yaml").read_text()
     (copy / "study.yaml").write_text(study.replace("[0.5, 0.7]", "[0.5, 0.8]"))
     with pytest.raises(ConfigError, match="its space changed since the study began"):
-        autoopt.run(copy, trials=TRIALS)
+        autoopt.run(copy, trials=tiny.TRIALS)
     (copy / "study.yaml").write_text(study)
     task = (copy / "task.py").read_text()
     (copy / "task.py").write_text(task.replace("validation=data(200, 1)", "validation=data(200, 3)"))
     with pytest.raises(ConfigError, match="its task changed since the study began"):
-        autoopt.run(copy, trials=TRIALS)
+        autoopt.run(copy, trials=tiny.TRIALS)
 
 
 @pytest.mark.slow
@@ -288,7 +278,7 @@ def test_budgets_reach_the_sampler_and_the_results(tmp_path: Path) -> None:
 def test_a_space_that_is_exhausted_ends_the_search(tmp_path: Path) -> None:
     study = tiny.STUDY.replace("  prune: {sparsity: [0.5, 0.7], frequency: 2}\n", "").replace("trials: 5", "trials: 9")
     folder = tiny.write(tmp_path / "study", study=study)
-    done = tiny.autoopt("run", folder)
+    done = tiny.invoke("run", folder)
     assert done.returncode == 0
     assert "the space is exhausted" in done.stderr
     assert len(autoopt.load(folder).candidates) == 3
@@ -327,7 +317,7 @@ def test_ctrl_c_twice_stops_at_once_and_leaves_no_process(tmp_path: Path, starte
     assert "Traceback" not in err
     wait_for(lambda: not Path(f"/proc/{hanging}").exists(), seconds=10)
     (folder / "fault").unlink()
-    again = tiny.autoopt("run", folder)
+    again = tiny.invoke("run", folder)
     assert again.returncode == 0, again.stderr
     assert len(autoopt.load(folder).candidates) == 5
     assert "RUNNING" not in optuna_states(folder)
@@ -355,24 +345,16 @@ def test_a_full_disk_stops_the_study_and_loses_nothing(tmp_path: Path, finished:
         pytest.skip("mounting a small disk needs root")
     try:
         folder = tiny.write(tmp_path / "study")
-        full = tiny.autoopt("run", folder, "--store", disk / "store")
+        full = tiny.invoke("run", folder, "--store", disk / "store")
         assert full.returncode == 1, full.stderr
         assert "No space left on device" in full.stderr
         assert "Traceback" not in full.stderr
         subprocess.run(["mount", "-o", "remount,size=100m", str(disk)], check=True)
-        again = tiny.autoopt("run", folder)
+        again = tiny.invoke("run", folder)
         assert again.returncode == 0, again.stderr
         assert values(autoopt.load(folder)) == values(autoopt.load(finished))
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
-@pytest.mark.slow
-def test_without_a_forkserver_jobs_still_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tiny.write(tmp_path / "study")
-    monkeypatch.setitem(tiny.ENVIRONMENT, "AUTOOPT_START", "spawn")
-    done = tiny.autoopt("run", folder, "--trials", "1", timeout=240)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
@@ -421,7 +403,7 @@ def test_the_driver_stays_small_and_free_of_tensorflow(finished: Path, tmp_path:
     folder = shutil.copytree(finished, tmp_path / "study")
     code = (
         "import autoopt, pathlib, re, sys\n"
-        f"autoopt.run({str(folder)!r}, trials={TRIALS})\n"
+        f"autoopt.run({str(folder)!r}, trials={tiny.TRIALS})\n"
         "assert 'tensorflow' not in sys.modules and 'tf_keras' not in sys.modules\n"
         # Not getrusage: it remembers the size of the process that this one was started from.
         "print(re.search(r'VmHWM:\\s+(\\d+)', pathlib.Path('/proc/self/status').read_text())[1])\n"

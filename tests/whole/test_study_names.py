@@ -25,7 +25,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder above a study that ran to its end; only a real run comes by every place that takes the name."""
     above = tmp_path_factory.mktemp("names")
     tiny.write(above / NAME, study=STUDY)
-    done = tiny.autoopt("run", "--plain", above / NAME)
+    done = tiny.invoke("run", "--plain", above / NAME)
     assert done.returncode == 0, done.stderr
     return above
 
@@ -40,17 +40,17 @@ def test_the_study_lies_in_its_folder_alone(place: Path) -> None:
 @pytest.mark.parametrize("command", ["front", "pick", "status", "report"])
 def test_commands_take_the_name_from_where_it_lies(place: Path, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
-    shown = tiny.autoopt(command, "--json", "--", NAME)
+    shown = tiny.invoke(command, "--json", "--", NAME)
     assert shown.returncode == 0, shown.stderr
     json.loads(shown.stdout)
 
 
 def test_a_bundle_is_written_and_holds(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert tiny.autoopt("export", place / NAME, 1).returncode == 0
+    assert tiny.invoke("export", place / NAME, 1).returncode == 0
     (made,) = os.listdir()
     assert made == f"{NAME}-1"
-    assert tiny.autoopt("verify", "--", made).returncode == 0
+    assert tiny.invoke("verify", "--", made).returncode == 0
 
 
 def test_the_page_holds_the_name_as_text(place: Path) -> None:

@@ -174,7 +174,7 @@ def test_confirming_later_is_the_same_as_at_the_end(tmp_path: Path) -> None:
     (folder / "study.yaml").write_text((folder / "study.yaml").read_text() + "confirm: false\n")
     before = autoopt.run(folder)
     assert not any(c.confirmation for c in before.candidates)
-    done = tiny.autoopt("confirm", folder)
+    done = tiny.invoke("confirm", folder)
     assert done.returncode == 0, done.stderr
     assert "confirming" in done.stderr
     after = autoopt.load(folder)
@@ -187,7 +187,7 @@ def test_confirming_later_is_the_same_as_at_the_end(tmp_path: Path) -> None:
 
 
 def test_confirming_what_was_never_run_is_refused(tmp_path: Path) -> None:
-    done = tiny.autoopt("confirm", study(tmp_path, "host", "float32", 1))
+    done = tiny.invoke("confirm", study(tmp_path, "host", "float32", 1))
     assert done.returncode == 2
     assert "no results yet" in done.stderr
 

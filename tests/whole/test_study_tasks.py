@@ -14,6 +14,8 @@ from autoopt.search.progress import Silent
 pytestmark = pytest.mark.slow
 STUDY = "space: {prune: {sparsity: 0.5}, scheme: [float32, int8, qat_int8]}\nslots: 2\nconfirm: false\nmeasuring: quick\ntarget: %s\n"
 HEAD = """
+from pathlib import Path
+
 import numpy as np
 import tf_keras
 
@@ -23,9 +25,15 @@ layers = tf_keras.layers
 
 
 def trained(model, x, y, loss, epochs=8):
+    kept = Path(__file__).with_name("weights.npz")  # each job reads this file
+    if kept.exists():
+        model(x[:1] if not isinstance(x, dict) else {name: values[:1] for name, values in x.items()})
+        model.set_weights([values for values in np.load(kept).values()])
+        return model
     tf_keras.utils.set_random_seed(0)
     model.compile(tf_keras.optimizers.Adam(0.01), loss)
     model.fit(x, y, epochs=epochs, batch_size=32, verbose=0)
+    np.savez(kept, *model.get_weights())
     return model
 
 
