@@ -61,7 +61,7 @@ def evaluated(loss, labels, outputs, weights, batch_size=ITEMS):
     return model.evaluate(outputs, labels, sample_weight=weights, batch_size=batch_size, verbose=0)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(batches())
 def test_every_loss_is_that_of_evaluate(batch):
     loss, labels, outputs, weights = batch
