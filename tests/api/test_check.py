@@ -66,7 +66,7 @@ def test_the_text_has_a_row_a_layer(found: tuple[Checked, list[str], Path]) -> N
 
 
 def test_a_model_that_knows_nothing_is_suspicious(tmp_path: Path) -> None:
-    folder = tiny.write(tmp_path / "study", study="space: {scheme: [float32, int8]}\n")
+    folder = tiny.write(tmp_path / "study", study="space: {scheme: [float32, int8]}\nmeasuring: quick\n")
     task = (folder / "task.py").read_text()
     (folder / "task.py").write_text(task.replace("return images, labels", "return images * 0 + 255.0, labels"))
     [*warnings] = check.check(folder, say=lambda text: None).warnings
@@ -130,7 +130,7 @@ SCALED = "return images / 255, labels"
 
 
 def test_data_that_is_scaled_wrongly_is_told_with_the_better_way(tmp_path: Path) -> None:
-    study = "space: {scheme: [float32]}\n"
+    study = "space: {scheme: [float32]}\nmeasuring: quick\n"
     folder = tiny.write(tmp_path / "study", study=study)
     task = (folder / "task.py").read_text()
     (folder / "task.py").write_text(task.replace("return images, labels", SCALED))
@@ -158,7 +158,7 @@ def task():
 
 
 def test_what_does_not_work_is_said_and_costs_the_exit_code(tmp_path: Path) -> None:
-    study = "space: {prune: {sparsity: 0.5, structure: 64x64}, scheme: [float32]}\n"
+    study = "space: {prune: {sparsity: 0.5, structure: 64x64}, scheme: [float32]}\nmeasuring: quick\n"
     folder = tiny.write(tmp_path / "study", study=study)
     (folder / "task.py").write_text((folder / "task.py").read_text() + DEAD)
     done = CliRunner().invoke(main, ["check", str(folder)])
@@ -191,7 +191,7 @@ def task():
 
 
 def test_a_few_items_are_not_those_of_one_class(tmp_path: Path) -> None:
-    study = "space: {prune: {sparsity: 0.5}, scheme: [float32]}\nobjectives: [both, size_bytes]\n"
+    study = "space: {prune: {sparsity: 0.5}, scheme: [float32]}\nobjectives: [both, size_bytes]\nmeasuring: quick\n"
     folder = tiny.write(tmp_path / "study", study=study)
     (folder / "task.py").write_text((folder / "task.py").read_text() + SORTED)
     checked = check.check(folder, say=lambda text: None)
