@@ -145,7 +145,9 @@ def fit(
     average = {"use_ema": True, "ema_momentum": averaging, "ema_overwrite_frequency": None} if averaging else {}
     loss, targets = _goal(stage, training, tuning)
     model.compile(optimizer=tf_keras.optimizers.Adam(rate, **average), loss=loss)
-    model.optimizer.build(model.trainable_variables)  # else the first step makes variables, and its graph is built twice
+    model.optimizer.build(
+        model.trainable_variables
+    )  # else the first step makes variables, and its graph is built twice
     now = begun or Progress()
     first, last = len(now.history), epochs if until is None else min(until, epochs)
     if now.weights is not None and first < last:
