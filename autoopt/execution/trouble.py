@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from autoopt.errors import AutooptError, CandidateFailed, ConfigError, ResultLost, TargetLost
+from autoopt.errors import AutooptError, CandidateFailed, ConfigError, ResultLost, TargetLost, one_line
 
 MAY_PASS = (
     errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO, errno.ESTALE,
@@ -30,7 +30,7 @@ def describe(error: BaseException, *, folders: Sequence[Path], most_bytes: int) 
         folders: where the job works and keeps results; what is missing there is not the candidate's fault.
         most_bytes: the job's memory limit; a single piece of memory over it will never be had.
     """
-    text = " ".join(str(error).split())[:500]
+    text = one_line(error, 500)
     if isinstance(error, ConfigError) and not _of_machine(error, folders, most_bytes):
         return {"state": "config", "reason": text}
     if isinstance(error, ResultLost):
@@ -70,7 +70,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _one(error: BaseException, folders: Sequence[Path], most_bytes: int) -> dict[str, Any] | None:
-    text = " ".join(str(error).split())
+    text = one_line(error)
     if isinstance(error, AutooptError) and not isinstance(error, CandidateFailed | ConfigError):
         return None
     if isinstance(error, OSError) and error.errno is not None:

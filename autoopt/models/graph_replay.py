@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from autoopt.errors import ConfigError
+from autoopt.errors import ConfigError, one_line, retold
 
 TOLERANCE = 1e-5
 """By which outputs may differ, as a share of the largest."""
@@ -38,7 +38,7 @@ class NotRebuilt(ConfigError):
 def reason(error: Exception) -> str:
     """What went wrong, in one line: Keras wraps it in what was called and with what."""
     inner = re.findall(r"\x1b\[1m(.*?)\x1b\[0m", str(error), re.DOTALL)
-    return " ".join((inner[-1] if inner else str(error)).split())[:MOST]
+    return one_line(inner[-1] if inner else error, MOST)
 
 
 class Call(Protocol):
@@ -105,14 +105,10 @@ class Replay:
             self.passed.append((operation.name, tensor, output))
 
     def _again(self, node: Any, arguments: Any, named: dict[str, Any]) -> Sequence[Any]:
-        try:
+        operation = self.call.operation(node)
+        begin = f"the layer {operation.name} ({type(operation).__name__}) can't be called in Keras 2"
+        with retold(lambda error: NotRebuilt(f"{begin}: {reason(error)}")):
             return self.call.again(node, arguments, named)
-        except ConfigError:
-            raise
-        except Exception as error:  # a layer may raise any kind for arguments that it does not take
-            operation = self.call.operation(node)
-            why = f"the layer {operation.name} ({type(operation).__name__}) can't be called in Keras 2: {reason(error)}"
-            raise NotRebuilt(why) from error
 
     def _enter(self, model: Any, given: Any) -> list[Any]:
         """A nested model's own calls, on these inputs."""

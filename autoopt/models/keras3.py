@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from autoopt.errors import ConfigError
+from autoopt.errors import ConfigError, one_line, retold
 from autoopt.models.flatten import Calls, adapted_to, mixed, taken
 from autoopt.models.graph_replay import (
     MIXED_TOLERANCE,
@@ -78,15 +78,15 @@ def read(path: str, where: str, custom_objects: Mapping[str, Any], allow_code: b
     def load(given: Mapping[str, Any]) -> Any:
         return keras.saving.load_model(path, custom_objects=dict(given), compile=False, safe_mode=not allow_code)
 
-    try:
+    with retold(
+        lambda error: ConfigError(f"{where}: model: {path} can't be read as a Keras 3 model: {_unread(error)}")
+    ):
         try:
             return load(own)
         except TypeError:  # a class is not known to Keras 3
             if not held:
                 raise
             return load(own | held)
-    except Exception as error:
-        raise ConfigError(f"{where}: model: {path} can't be read as a Keras 3 model: {_unread(error)}") from error
 
 
 def _of_keras2(made: Any) -> bool:
@@ -97,7 +97,7 @@ def _of_keras2(made: Any) -> bool:
 
 def _unread(error: Exception) -> str:
     """Why Keras 3 can't read a file, and what to do."""
-    text = " ".join(str(error).split())
+    text = one_line(error)
     if found := re.search(r"Could not (?:locate|find) (?:class|object|function) '?([\w>.]+)'?", text):
         name = found[1].split(">")[-1]
         return (
@@ -240,12 +240,13 @@ class _Calls(Calls):
 
         shape = (2, *tuple(layer._inbound_nodes[0].input_tensors[0].shape)[1:])
         try:
-            told = json.dumps(keras.saving.serialize_keras_object(layer))
-            made = stand_ins.Keras3Augmentation(told, name=self.name(layer.name))
-            made(np.full(shape, 0.5, np.float32), training=True)
-        except Exception as error:  # Keras 3 says in many ways that a layer can't run in a graph of Keras 2
+            with retold(lambda error: NotRebuilt(reason(error))):
+                told = json.dumps(keras.saving.serialize_keras_object(layer))
+                made = stand_ins.Keras3Augmentation(told, name=self.name(layer.name))
+                made(np.full(shape, 0.5, np.float32), training=True)
+        except NotRebuilt as why:
             self.notes.append(
-                f"the augmentation {layer.name} ({type(layer).__name__}) is left out of fine-tuning, for it can't be run: {reason(error)}"
+                f"the augmentation {layer.name} ({type(layer).__name__}) is left out of fine-tuning, for it can't be run: {why}"
             )
             made = None
         self.layers[id(layer)] = (layer, made)
@@ -270,13 +271,10 @@ class _Calls(Calls):
         known = None if named or any(map(masked, arguments)) else _known_operator(kind, arguments, name)
         if known is not None:
             return [known]
-        try:
+        begin = f"the operator {operation.name} ({kind}) can't be called in Keras 2"
+        with retold(lambda error: NotRebuilt(f"{begin}: {reason(error)}")):
             told, tensors = stand_ins.written(operation, arguments, named)
             return _flat(stand_ins.Keras3Operator(told, name=name)(tensors))
-        except Exception as error:  # TensorFlow says in many ways that it has no such operator
-            raise NotRebuilt(
-                f"the operator {operation.name} ({kind}) can't be called in Keras 2: {reason(error)}"
-            ) from error
 
     def _hard_silu(self, inputs: Any) -> Any:
         """X * relu6(x + 3) / 6, of layers that all techniques know (Howard et al. 2019)."""
