@@ -1,11 +1,14 @@
 """Whose fault an error is: the candidate's, the user's, or the machine's, which counts against neither."""
 
 import errno
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from autoopt.errors import AutooptError, CandidateFailed, ConfigError, ResultLost, TargetLost, one_line
 
@@ -109,9 +112,9 @@ def _told(code: int, path: str, said: str) -> dict[str, Any]:
 
 def _asked_bytes(error: BaseException, text: str) -> float:
     """At least how much memory was asked for at once; 0 where that is not told."""
-    asked = getattr(error, "_total_size", 0)  # of numpy's errors
-    if isinstance(asked, int | float) and asked:
-        return float(asked)
+    kind, sizes = getattr(error, "dtype", None), getattr(error, "shape", None)  # as numpy's errors have them
+    if isinstance(kind, np.dtype) and isinstance(sizes, tuple):
+        return float(math.prod(sizes) * kind.itemsize)
     shape = _SHAPE.search(text)
     count = 1.0
     for size in shape[1].split(",") if shape else ():

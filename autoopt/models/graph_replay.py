@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from autoopt.errors import ConfigError, one_line, retold
+from autoopt.models.keras_internals import calls_in_order, within_sequential
 
 TOLERANCE = 1e-5
 """By which outputs may differ, as a share of the largest."""
@@ -127,14 +128,13 @@ class Replay:
 
 def functional(model: Any) -> Any:
     """The graph of calls behind a functional or sequential model; None where there is none."""
-    inside = getattr(model, "_functional", model)  # Keras 3 keeps a functional one inside a sequential one
-    return inside if getattr(inside, "_nodes_by_depth", None) else None
+    inside = within_sequential(model)
+    return inside if calls_in_order(inside) else None
 
 
 def nodes(model: Any) -> Iterator[Any]:
     """Calls inside a functional model, in an order in which they can be made."""
-    for depth in sorted(model._nodes_by_depth, reverse=True):
-        yield from (node for node in model._nodes_by_depth[depth] if not node.is_input)
+    yield from (node for node in calls_in_order(model) if not node.is_input)
 
 
 class Names:
@@ -230,7 +230,7 @@ def _reproducible(model: Any) -> Iterator[None]:
 
 def draws_always(layer: Any) -> bool:
     """Whether a tf_keras layer is called with `training=True` in a model's graph, whatever the model is at."""
-    calls = (getattr(node, "call_kwargs", {}) for node in getattr(layer, "_inbound_nodes", ()))
+    calls = (getattr(node, "call_kwargs", {}) for node in getattr(layer, "inbound_nodes", ()))
     return any(named.get("training") is True for named in calls)
 
 
@@ -258,9 +258,8 @@ def _random(rng: np.random.Generator, tensor: Any, sizes: Sequence[int | None], 
 def _run(model: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
     import tensorflow as tf
 
-    structure = getattr(model, "_inputs_struct", getattr(model, "_nested_inputs", None))  # Keras 3 and 2
     packed = list(inputs) if len(inputs) > 1 else inputs[0]
-    given = tf.nest.pack_sequence_as(structure, list(inputs)) if isinstance(structure, dict) else packed
+    given = tf.nest.pack_sequence_as(model.input, list(inputs)) if isinstance(model.input, dict) else packed
     outputs = model(given, training=False)
     return [np.asarray(output) for output in tf.nest.flatten(outputs)]  # a dict by its sorted names, as in `outputs`
 

@@ -28,6 +28,7 @@ from autoopt.models.graph_replay import (
 from autoopt.models.input_shapes import expect_fixed, expect_numbers, filled
 from autoopt.models.keras3_masks import attention, masked, unmasks, without_masks
 from autoopt.models.keras3_settings import settings_for
+from autoopt.models.keras_internals import calls_of, in_graph
 from autoopt.models.placeholders import placeholder
 
 MERGES = ("Add", "Subtract", "Multiply", "Maximum", "Minimum")
@@ -140,8 +141,7 @@ def rebuild(model: Any, where: str, input_size: Sequence[int] = (), notes: list[
         replay.tensors[id(tensor)] = inputs[-1]
     replay.follow(flat)
     made = tf_keras.Model(inputs, [replay.tensors[id(tensor)] for tensor in flat.outputs], name=model.name)
-    by_name = getattr(flat, "_outputs_struct", None)
-    made.output_names = sorted(by_name) if isinstance(by_name, dict) else made.output_names
+    made.output_names = sorted(flat.output) if isinstance(flat.output, dict) else made.output_names
     calls.copy_weights()
     half = any(mixed(layer) for layer, _ in calls.layers.values())
     expect_same(flat, made, replay, (keras.Model, tf_keras.Model), MIXED_TOLERANCE if half else TOLERANCE)
@@ -238,7 +238,7 @@ class _Calls(Calls):
 
         from autoopt.models import stand_ins
 
-        shape = (2, *tuple(layer._inbound_nodes[0].input_tensors[0].shape)[1:])
+        shape = (2, *tuple(calls_of(layer)[0].input_tensors[0].shape)[1:])
         try:
             with retold(lambda error: NotRebuilt(reason(error))):
                 told = json.dumps(keras.saving.serialize_keras_object(layer))
@@ -339,7 +339,7 @@ def _known_operator(kind: str, arguments: Sequence[Any], name: str) -> Any:
     """What comes out of a layer of Keras 2 that stands for an operator; None if none does."""
     import tf_keras
 
-    tensors = [value for value in arguments if hasattr(value, "_keras_history")]
+    tensors = [value for value in arguments if in_graph(value)]
     numbers = [float(value) for value in arguments if isinstance(value, int | float) and not isinstance(value, bool)]
     if kind in ACTIVATIONS and len(tensors) == len(arguments) == 1:
         return tf_keras.layers.Activation(ACTIVATIONS[kind], name=name)(tensors[0])

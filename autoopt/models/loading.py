@@ -18,6 +18,7 @@ from autoopt.models import keras3, keras_files, opaque, saved_models, user_code
 from autoopt.models.flatten import flatten
 from autoopt.models.graph_replay import NotRebuilt, reason
 from autoopt.models.input_shapes import expect_fixed, expect_numbers, expect_sizes
+from autoopt.models.keras_internals import all_layers
 from autoopt.models.opaque import ClosedModel
 from autoopt.system import foreign_files
 
@@ -207,7 +208,7 @@ def _read(
         why = f"{inside} is subclassed: its layers can't be rebuilt one by one"
         return opaque.saved_model(path, why, where, input_size=sizes)
     # A SavedModel brings layers along as graphs, and a Lambda's code, which nothing has looked at.
-    revived = [layer for layer in model._flatten_layers() if type(layer).__module__.endswith("saved_model.load")]
+    revived = [layer for layer in all_layers(model) if type(layer).__module__.endswith("saved_model.load")]
     strange = [layer for layer in revived if type(layer).__name__ not in (*FLAT_KINDS, "InputLayer")]
     if strange and not (allow_code and all(type(layer).__name__ == "Lambda" for layer in strange)):
         kind = type(strange[0]).__name__

@@ -14,6 +14,7 @@ import numpy as np
 from autoopt.errors import ConfigError, retold
 from autoopt.models.graph_replay import reason
 from autoopt.models.input_shapes import filled, text_advice
+from autoopt.models.keras_internals import all_layers
 from autoopt.system import foreign_files, isolation
 
 DEFAULT = "serving_default"
@@ -205,7 +206,7 @@ def _unrolled(model: Any) -> Iterator[None]:
     """Have the recurrent layers inside a model of Keras 3 take their steps one by one: the converter can't take their loops."""
     import keras
 
-    loops = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.RNN) and not layer.unroll]
+    loops = [layer for layer in all_layers(model) if isinstance(layer, keras.layers.RNN) and not layer.unroll]
     for layer in loops:
         layer.unroll = True
     try:
