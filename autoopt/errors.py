@@ -4,7 +4,12 @@
 - `CandidateFailed`: one candidate can't be made or measured; the search goes on.
 - `TargetUnavailable`: the world is not ready (engine gone, disk full, study busy); the same command
   may succeed later, so nothing is recorded against any candidate (exit code 1).
+
+What libraries and the user's own code raise becomes one of these by `retold`.
 """
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 class AutooptError(Exception):
@@ -62,3 +67,35 @@ class ResultLost(TargetUnavailable):
 
 class TargetLost(TargetUnavailable):
     """The device that measures does not answer any more; waiting for it may help."""
+
+
+@contextmanager
+def retold(
+    tell: Callable[[Exception], AutooptError],
+    passing: tuple[type[Exception], ...] = (AutooptError, MemoryError),
+) -> Iterator[None]:
+    """Raise one of our errors in place of whatever foreign code raises within: libraries raise kinds that nobody can list.
+
+    The foreign error stays the cause of ours, for some are the machine's fault.
+
+    Args:
+        tell: makes our error of the foreign one.
+        passing: kinds that pass as they are. By default those are our own, which say already what is wrong, and a lack
+            of memory, which says nothing of what was worked on. The user's own code may be to blame for these too.
+    """
+    try:
+        yield
+    except passing:
+        raise
+    except Exception as error:  # the one broad net for foreign code
+        raise tell(error) from error
+
+
+def one_line(error: object, most: int | None = None) -> str:
+    """The text of an error on one line.
+
+    Args:
+        error: the error, or a part of its text.
+        most: characters, after which it is cut; None for all of it.
+    """
+    return " ".join(str(error).split())[:most]

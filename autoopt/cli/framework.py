@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 import autoopt
-from autoopt.errors import AutooptError, ConfigError
+from autoopt.errors import AutooptError, ConfigError, one_line
 from autoopt.system import screen
 
 PATH = click.Path(path_type=Path)
@@ -50,6 +50,13 @@ class Commands(click.Group):
                 screen.say(traceback.format_exc(), err=True, nl=False)
             screen.say_line(f"autoopt: {error.command_line}", err=True)
             ctx.exit(2 if isinstance(error, ConfigError) else 1)
+        except MemoryError as error:  # it passes `errors.retold`, and nothing is wrong with what was given
+            if _state["debug"]:
+                screen.say(traceback.format_exc(), err=True, nl=False)
+            said = f" ({one_line(error, 200)})" if str(error) else ""
+            advice = "end other programs, or take a machine with more, then run the same command again"
+            screen.say_line(f"autoopt: no memory was left for it{said}; {advice}", err=True)
+            ctx.exit(1)
         except BrokenPipeError:  # `autoopt front STUDY | head`
             sys.stderr.close()
             ctx.exit(0)

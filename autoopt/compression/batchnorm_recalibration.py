@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from autoopt.models.keras_internals import all_layers
 from autoopt.models.task import Split
 
 ITEMS = 2048
@@ -22,7 +23,7 @@ def recalibrate(model: Any, train: Split) -> None:
         train: data to estimate on; the first `ITEMS` of it.
     """
     kinds = ("BatchNormalization", "SyncBatchNormalization")
-    found = [m for m in model._flatten_layers() if type(m).__name__ in kinds and m.trainable]
+    found = [m for m in all_layers(model) if type(m).__name__ in kinds and m.trainable]
     if not found:
         return
     items = min(ITEMS, len(train))

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from autoopt.models.keras_internals import calls_in_order
+
 Numbers = np.ndarray
 """Of a tensor's channels: shape (channels,), integers."""
 
@@ -99,9 +101,8 @@ def trace(model: Any, whole: Collection[str] = (), why: str = "") -> Trace:
         why: in words for people.
     """
     tracer = _Tracer()
-    for depth in sorted(model._nodes_by_depth, reverse=True):
-        for node in model._nodes_by_depth[depth]:
-            tracer.follow(node)
+    for node in calls_in_order(model):
+        tracer.follow(node)
     for tensor in model.outputs:
         tracer.fix(tracer.of(tensor), "they are the model's output")
     for use in tracer.uses:

@@ -14,6 +14,7 @@ from autoopt.compression.training import Training, feed
 from autoopt.compression.wrapping import Keeping, Wrapped, clone, kept, kernels
 from autoopt.models.flatten import Calls
 from autoopt.models.graph_replay import Replay
+from autoopt.models.keras_internals import own_weights, quantized_weights, set_own_weights, set_quantized_weights
 
 FOLDED_INTO = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense")
 FOLDED_BEFORE = ("Conv1D",)
@@ -213,18 +214,17 @@ def _freeze(model: Any, names: Collection[str]) -> Callable[[], None]:
         what puts the kernels back there.
     """
     held = [
-        (layer, list(layer._trainable_weights), list(layer._non_trainable_weights))
+        (layer, *own_weights(layer))
         for layer in model.layers
-        if layer.name.removeprefix("quant_") in names and hasattr(layer, "_weight_vars")
+        if layer.name.removeprefix("quant_") in names and quantized_weights(layer) is not None
     ]
     for layer, trained, others in held:
         layer.trainable = False
-        # Set the usual way, a layer would find the variables among them and have them trained again.
-        vars(layer).update(_trainable_weights=[], _non_trainable_weights=[*others, *trained])
+        set_own_weights(layer, [], [*others, *trained])
 
     def undo() -> None:
         for layer, trained, others in held:
-            vars(layer).update(_trainable_weights=trained, _non_trainable_weights=others)
+            set_own_weights(layer, trained, others)
 
     return undo
 
@@ -259,11 +259,11 @@ def _keep(model: Any, settings: dict[str, Any]) -> list[Keeping]:
     kept = []
     for layer in model.layers:
         quantized = []
-        for kernel, quantizer, variables in getattr(layer, "_weight_vars", ()):
+        for kernel, quantizer, variables in quantized_weights(layer) or ():
             kept.append(Keeping(kernel, settings["preserve_clusters"]))
             quantized.append((kernel, _Quantizing(kept[-1], quantizer), variables))
         if quantized:
-            layer._weight_vars = quantized
+            set_quantized_weights(layer, quantized)
     return kept
 
 

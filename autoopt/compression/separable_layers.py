@@ -5,6 +5,7 @@ from typing import Any
 
 from autoopt.models.flatten import Calls
 from autoopt.models.graph_replay import Replay
+from autoopt.models.keras_internals import mask_of
 
 TAKEN_APART = ("SeparableConv1D", "SeparableConv2D")
 """Layers that tfmot quantizes by making others of them."""
@@ -49,7 +50,7 @@ def taken_apart(model: Any) -> tuple[Any, dict[str, str], set[str]]:
 def _on_series(layer: Any) -> bool:
     """Whether this is a dense layer on series, none of which is masked."""
     tensors = [node.keras_inputs[0] for node in layer.inbound_nodes if node.keras_inputs]
-    alike = all(len(tensor.shape) == 3 and getattr(tensor, "_keras_mask", None) is None for tensor in tensors)
+    alike = all(len(tensor.shape) == 3 and mask_of(tensor) is None for tensor in tensors)
     return type(layer).__name__ == "Dense" and alike
 
 

@@ -10,7 +10,7 @@ from autoopt.compression import channel_pruning, clustering, quantization_aware,
 from autoopt.compression import training as finetune
 from autoopt.compression.training import Progress, Training
 from autoopt.compression.wrapping import KEPT, Wrapped, keep_skipped, thaw
-from autoopt.errors import CandidateFailed
+from autoopt.errors import CandidateFailed, one_line
 from autoopt.models.opaque import ClosedModel
 
 
@@ -112,8 +112,7 @@ def _wrap(name: str, model: Any, settings: dict[str, Any], training: Training | 
     try:
         wrapped = STAGES[name](model, settings, training)
     except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise CandidateFailed(name, f"{maker} can't take the model: {reason}") from error
+        raise CandidateFailed(name, f"{maker} can't take the model: {one_line(error, 300)}") from error
     if not wrapped.touched:
         alone = f": of {row['layer']}, {KEPT}" if (row := _kept(wrapped)) else ""
         raise CandidateFailed(name, f"no layer of this model can take it{alone}")

@@ -96,7 +96,7 @@ def apply(model: Any) -> None:
     """Set the masks of a wrapped model, and its weights by them, without a step of training."""
     for layer in model.layers:
         if hasattr(layer, "pruning_obj"):
-            layer.pruning_step.assign(layer.pruning_obj._pruning_schedule.begin_step)
+            layer.pruning_step.assign(layer.pruning_schedule.begin_step)
             layer.pruning_obj.conditional_mask_update()
     _mask(model)
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import yaml
 
 from autoopt.core.validation import LARGEST
-from autoopt.errors import ConfigError
+from autoopt.errors import ConfigError, one_line
 
 LARGEST_FILE = 1_000_000
 """Bytes: no study or space is longer, and PyYAML takes a second for as much."""
@@ -54,7 +54,7 @@ def load(path: Path) -> Any:
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())[:300]}") from error
+        raise ConfigError(f"{path}: not YAML: {one_line(error, 300)}") from error
 
 
 def _text(path: Path) -> str:

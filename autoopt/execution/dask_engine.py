@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import psutil
 
-from autoopt.errors import TargetUnavailable
+from autoopt.errors import TargetUnavailable, one_line
 from autoopt.execution import job_process
 from autoopt.execution.job_graph import Job
 from autoopt.execution.job_process import Outcome
@@ -227,7 +227,7 @@ class Engine:
             if future.status == "finished":
                 return Outcome(**future.result(timeout=30))
             if future.status == "error":  # its worker died again and again, or could not import autoopt
-                reason = " ".join(str(future.exception(timeout=30)).split())[:300]
+                reason = one_line(future.exception(timeout=30), 300)
                 return Outcome(key=key, name="engine", state="unavailable", stage="engine", reason=reason)
         raise TargetUnavailable("the engine is gone (its jobs were lost); run the same command again")
 

@@ -19,6 +19,7 @@ from autoopt.execution import criteria
 from autoopt.execution.artifact_store import Store
 from autoopt.models import item_weights, loading, user_code, user_data
 from autoopt.models import labels as labels_of
+from autoopt.models.keras_internals import mask_of
 from autoopt.models.opaque import ClosedModel
 from autoopt.models.task import SPLITS, Manifest, Output, Split, Task, side_by_side
 
@@ -177,7 +178,7 @@ def _masked(split: Split, model: Any) -> Split:
     masks = []
     for first in range(0, len(split), MASKED_ITEMS):
         part = split.part(first, first + MASKED_ITEMS)
-        mask = getattr(model(training.feed(part), training=False), "_keras_mask", None)
+        mask = mask_of(model(training.feed(part), training=False))
         if mask is None:
             return split
         masks.append(np.asarray(mask).astype(bool))

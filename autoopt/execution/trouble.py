@@ -1,13 +1,16 @@
 """Whose fault an error is: the candidate's, the user's, or the machine's, which counts against neither."""
 
 import errno
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from autoopt.errors import AutooptError, CandidateFailed, ConfigError, ResultLost, TargetLost
+import numpy as np
+
+from autoopt.errors import AutooptError, CandidateFailed, ConfigError, ResultLost, TargetLost, one_line
 
 MAY_PASS = (
     errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO, errno.ESTALE,
@@ -30,7 +33,7 @@ def describe(error: BaseException, *, folders: Sequence[Path], most_bytes: int) 
         folders: where the job works and keeps results; what is missing there is not the candidate's fault.
         most_bytes: the job's memory limit; a single piece of memory over it will never be had.
     """
-    text = " ".join(str(error).split())[:500]
+    text = one_line(error, 500)
     if isinstance(error, ConfigError) and not _of_machine(error, folders, most_bytes):
         return {"state": "config", "reason": text}
     if isinstance(error, ResultLost):
@@ -70,7 +73,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _one(error: BaseException, folders: Sequence[Path], most_bytes: int) -> dict[str, Any] | None:
-    text = " ".join(str(error).split())
+    text = one_line(error)
     if isinstance(error, AutooptError) and not isinstance(error, CandidateFailed | ConfigError):
         return None
     if isinstance(error, OSError) and error.errno is not None:
@@ -109,9 +112,9 @@ def _told(code: int, path: str, said: str) -> dict[str, Any]:
 
 def _asked_bytes(error: BaseException, text: str) -> float:
     """At least how much memory was asked for at once; 0 where that is not told."""
-    asked = getattr(error, "_total_size", 0)  # of numpy's errors
-    if isinstance(asked, int | float) and asked:
-        return float(asked)
+    kind, sizes = getattr(error, "dtype", None), getattr(error, "shape", None)  # as numpy's errors have them
+    if isinstance(kind, np.dtype) and isinstance(sizes, tuple):
+        return float(math.prod(sizes) * kind.itemsize)
     shape = _SHAPE.search(text)
     count = 1.0
     for size in shape[1].split(",") if shape else ():

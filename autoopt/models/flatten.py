@@ -10,6 +10,7 @@ import numpy as np
 
 from autoopt.models.graph_replay import MIXED_TOLERANCE, TOLERANCE, Names, Replay, expect_same, functional, nodes
 from autoopt.models.input_shapes import filled
+from autoopt.models.keras_internals import all_layers, takes_argument
 
 
 def flatten(model: Any, where: str, input_size: Sequence[int] = (), notes: list[str] | None = None) -> Any:
@@ -31,7 +32,7 @@ def flatten(model: Any, where: str, input_size: Sequence[int] = (), notes: list[
     from tf_keras.src.engine.functional import Functional
 
     fixed = any(tensor.shape[0] is not None for tensor in model.inputs)
-    by_name = model._nested_outputs if isinstance(model._nested_outputs, dict) else {}
+    by_name = model.output if isinstance(model.output, dict) else {}
     adapted = any(isinstance(layer, tf_keras.layers.Normalization) and layer.weights for layer in model.layers)
     half, indices = any(map(mixed, model.layers)), looked_up(model)
     own = type(model) not in (Functional, tf_keras.Sequential)
@@ -39,7 +40,7 @@ def flatten(model: Any, where: str, input_size: Sequence[int] = (), notes: list[
     closing = any(filled(tensor.shape, input_size, where) != tuple(tensor.shape) for tensor in model.inputs)
     cropped = any(type(layer) is tf_keras.layers.RandomCrop for layer in model.layers)
     steps = any(_dense_steps(layer) for layer in model.layers)
-    watched = [one.name for one in model._flatten_layers() if getattr(one, "activity_regularizer", None) is not None]
+    watched = [one.name for one in all_layers(model) if getattr(one, "activity_regularizer", None) is not None]
     settled = not (fixed or adapted or by_name or half or indices or own or nested)
     if settled and not (closing or cropped or steps or watched):
         return model
@@ -184,8 +185,9 @@ def _in_float(config: Any) -> Any:
 
 def taken(layer: Any, named: dict[str, Any]) -> dict[str, Any]:
     """Arguments as far as a tf_keras layer takes them: not all have a mode for training, or look at masks."""
-    takes = {name: getattr(layer, f"_expects_{name}_arg", False) for name in ("training", "mask")}
-    return {name: value for name, value in named.items() if takes.get(name, True)}
+    return {
+        name: value for name, value in named.items() if name not in ("training", "mask") or takes_argument(layer, name)
+    }
 
 
 def adapted_to(layer: Any) -> dict[str, Any]:

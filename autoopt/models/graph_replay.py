@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from autoopt.errors import ConfigError
+from autoopt.errors import ConfigError, one_line, retold
+from autoopt.models.keras_internals import calls_in_order, within_sequential
 
 TOLERANCE = 1e-5
 """By which outputs may differ, as a share of the largest."""
@@ -38,7 +39,7 @@ class NotRebuilt(ConfigError):
 def reason(error: Exception) -> str:
     """What went wrong, in one line: Keras wraps it in what was called and with what."""
     inner = re.findall(r"\x1b\[1m(.*?)\x1b\[0m", str(error), re.DOTALL)
-    return " ".join((inner[-1] if inner else str(error)).split())[:MOST]
+    return one_line(inner[-1] if inner else error, MOST)
 
 
 class Call(Protocol):
@@ -105,14 +106,10 @@ class Replay:
             self.passed.append((operation.name, tensor, output))
 
     def _again(self, node: Any, arguments: Any, named: dict[str, Any]) -> Sequence[Any]:
-        try:
+        operation = self.call.operation(node)
+        begin = f"the layer {operation.name} ({type(operation).__name__}) can't be called in Keras 2"
+        with retold(lambda error: NotRebuilt(f"{begin}: {reason(error)}")):
             return self.call.again(node, arguments, named)
-        except ConfigError:
-            raise
-        except Exception as error:  # a layer may raise any kind for arguments that it does not take
-            operation = self.call.operation(node)
-            why = f"the layer {operation.name} ({type(operation).__name__}) can't be called in Keras 2: {reason(error)}"
-            raise NotRebuilt(why) from error
 
     def _enter(self, model: Any, given: Any) -> list[Any]:
         """A nested model's own calls, on these inputs."""
@@ -131,14 +128,13 @@ class Replay:
 
 def functional(model: Any) -> Any:
     """The graph of calls behind a functional or sequential model; None where there is none."""
-    inside = getattr(model, "_functional", model)  # Keras 3 keeps a functional one inside a sequential one
-    return inside if getattr(inside, "_nodes_by_depth", None) else None
+    inside = within_sequential(model)
+    return inside if calls_in_order(inside) else None
 
 
 def nodes(model: Any) -> Iterator[Any]:
     """Calls inside a functional model, in an order in which they can be made."""
-    for depth in sorted(model._nodes_by_depth, reverse=True):
-        yield from (node for node in model._nodes_by_depth[depth] if not node.is_input)
+    yield from (node for node in calls_in_order(model) if not node.is_input)
 
 
 class Names:
@@ -234,7 +230,7 @@ def _reproducible(model: Any) -> Iterator[None]:
 
 def draws_always(layer: Any) -> bool:
     """Whether a tf_keras layer is called with `training=True` in a model's graph, whatever the model is at."""
-    calls = (getattr(node, "call_kwargs", {}) for node in getattr(layer, "_inbound_nodes", ()))
+    calls = (getattr(node, "call_kwargs", {}) for node in getattr(layer, "inbound_nodes", ()))
     return any(named.get("training") is True for named in calls)
 
 
@@ -262,9 +258,8 @@ def _random(rng: np.random.Generator, tensor: Any, sizes: Sequence[int | None], 
 def _run(model: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
     import tensorflow as tf
 
-    structure = getattr(model, "_inputs_struct", getattr(model, "_nested_inputs", None))  # Keras 3 and 2
     packed = list(inputs) if len(inputs) > 1 else inputs[0]
-    given = tf.nest.pack_sequence_as(structure, list(inputs)) if isinstance(structure, dict) else packed
+    given = tf.nest.pack_sequence_as(model.input, list(inputs)) if isinstance(model.input, dict) else packed
     outputs = model(given, training=False)
     return [np.asarray(output) for output in tf.nest.flatten(outputs)]  # a dict by its sorted names, as in `outputs`
 

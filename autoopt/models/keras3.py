@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from autoopt.errors import ConfigError
+from autoopt.errors import ConfigError, one_line, retold
 from autoopt.models.flatten import Calls, adapted_to, mixed, taken
 from autoopt.models.graph_replay import (
     MIXED_TOLERANCE,
@@ -28,6 +28,7 @@ from autoopt.models.graph_replay import (
 from autoopt.models.input_shapes import expect_fixed, expect_numbers, filled
 from autoopt.models.keras3_masks import attention, masked, unmasks, without_masks
 from autoopt.models.keras3_settings import settings_for
+from autoopt.models.keras_internals import calls_of, in_graph
 from autoopt.models.placeholders import placeholder
 
 MERGES = ("Add", "Subtract", "Multiply", "Maximum", "Minimum")
@@ -78,15 +79,15 @@ def read(path: str, where: str, custom_objects: Mapping[str, Any], allow_code: b
     def load(given: Mapping[str, Any]) -> Any:
         return keras.saving.load_model(path, custom_objects=dict(given), compile=False, safe_mode=not allow_code)
 
-    try:
+    with retold(
+        lambda error: ConfigError(f"{where}: model: {path} can't be read as a Keras 3 model: {_unread(error)}")
+    ):
         try:
             return load(own)
         except TypeError:  # a class is not known to Keras 3
             if not held:
                 raise
             return load(own | held)
-    except Exception as error:
-        raise ConfigError(f"{where}: model: {path} can't be read as a Keras 3 model: {_unread(error)}") from error
 
 
 def _of_keras2(made: Any) -> bool:
@@ -97,7 +98,7 @@ def _of_keras2(made: Any) -> bool:
 
 def _unread(error: Exception) -> str:
     """Why Keras 3 can't read a file, and what to do."""
-    text = " ".join(str(error).split())
+    text = one_line(error)
     if found := re.search(r"Could not (?:locate|find) (?:class|object|function) '?([\w>.]+)'?", text):
         name = found[1].split(">")[-1]
         return (
@@ -140,8 +141,7 @@ def rebuild(model: Any, where: str, input_size: Sequence[int] = (), notes: list[
         replay.tensors[id(tensor)] = inputs[-1]
     replay.follow(flat)
     made = tf_keras.Model(inputs, [replay.tensors[id(tensor)] for tensor in flat.outputs], name=model.name)
-    by_name = getattr(flat, "_outputs_struct", None)
-    made.output_names = sorted(by_name) if isinstance(by_name, dict) else made.output_names
+    made.output_names = sorted(flat.output) if isinstance(flat.output, dict) else made.output_names
     calls.copy_weights()
     half = any(mixed(layer) for layer, _ in calls.layers.values())
     expect_same(flat, made, replay, (keras.Model, tf_keras.Model), MIXED_TOLERANCE if half else TOLERANCE)
@@ -238,14 +238,15 @@ class _Calls(Calls):
 
         from autoopt.models import stand_ins
 
-        shape = (2, *tuple(layer._inbound_nodes[0].input_tensors[0].shape)[1:])
+        shape = (2, *tuple(calls_of(layer)[0].input_tensors[0].shape)[1:])
         try:
-            told = json.dumps(keras.saving.serialize_keras_object(layer))
-            made = stand_ins.Keras3Augmentation(told, name=self.name(layer.name))
-            made(np.full(shape, 0.5, np.float32), training=True)
-        except Exception as error:  # Keras 3 says in many ways that a layer can't run in a graph of Keras 2
+            with retold(lambda error: NotRebuilt(reason(error))):
+                told = json.dumps(keras.saving.serialize_keras_object(layer))
+                made = stand_ins.Keras3Augmentation(told, name=self.name(layer.name))
+                made(np.full(shape, 0.5, np.float32), training=True)
+        except NotRebuilt as why:
             self.notes.append(
-                f"the augmentation {layer.name} ({type(layer).__name__}) is left out of fine-tuning, for it can't be run: {reason(error)}"
+                f"the augmentation {layer.name} ({type(layer).__name__}) is left out of fine-tuning, for it can't be run: {why}"
             )
             made = None
         self.layers[id(layer)] = (layer, made)
@@ -270,13 +271,10 @@ class _Calls(Calls):
         known = None if named or any(map(masked, arguments)) else _known_operator(kind, arguments, name)
         if known is not None:
             return [known]
-        try:
+        begin = f"the operator {operation.name} ({kind}) can't be called in Keras 2"
+        with retold(lambda error: NotRebuilt(f"{begin}: {reason(error)}")):
             told, tensors = stand_ins.written(operation, arguments, named)
             return _flat(stand_ins.Keras3Operator(told, name=name)(tensors))
-        except Exception as error:  # TensorFlow says in many ways that it has no such operator
-            raise NotRebuilt(
-                f"the operator {operation.name} ({kind}) can't be called in Keras 2: {reason(error)}"
-            ) from error
 
     def _hard_silu(self, inputs: Any) -> Any:
         """X * relu6(x + 3) / 6, of layers that all techniques know (Howard et al. 2019)."""
@@ -341,7 +339,7 @@ def _known_operator(kind: str, arguments: Sequence[Any], name: str) -> Any:
     """What comes out of a layer of Keras 2 that stands for an operator; None if none does."""
     import tf_keras
 
-    tensors = [value for value in arguments if hasattr(value, "_keras_history")]
+    tensors = [value for value in arguments if in_graph(value)]
     numbers = [float(value) for value in arguments if isinstance(value, int | float) and not isinstance(value, bool)]
     if kind in ACTIVATIONS and len(tensors) == len(arguments) == 1:
         return tf_keras.layers.Activation(ACTIVATIONS[kind], name=name)(tensors[0])

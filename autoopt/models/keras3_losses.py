@@ -4,6 +4,7 @@ import inspect
 from typing import Any
 
 from autoopt.core.validation import fail
+from autoopt.models.keras_internals import settings_of_function
 
 REDUCTIONS = {"mean": "sum_over_batch_size", "mean_with_sample_weight": "sum_over_batch_size", None: "none"}
 """How Keras 3 sums a loss up, where Keras 2 calls it otherwise; weights of items play no part in a task."""
@@ -30,7 +31,7 @@ def in_keras2(loss: Any, where: str) -> Any:
         fail(where, "a loss that Keras 2 has too, or a function (labels, outputs) of your own", f"Keras 3's {name}")
     if kind is loss:  # a function, or a class
         return known() if inspect.isclass(known) else name
-    config = loss.get_config() | getattr(loss, "_fn_kwargs", {})  # some of Keras 3 leave settings out of the first
+    config = loss.get_config() | settings_of_function(loss)
     usual = {key: p.default for key, p in inspect.signature(type(loss).__init__).parameters.items()}
     takes = inspect.signature(known.__init__).parameters
     strange = [key for key, value in config.items() if key not in takes and key != "dtype" and value != usual.get(key)]

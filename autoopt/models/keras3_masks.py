@@ -3,10 +3,12 @@
 import inspect
 from typing import Any
 
+from autoopt.models.keras_internals import calls_of, mask_of
+
 
 def masked(tensor: Any) -> bool:
     """Whether a tensor of a graph, of Keras 2 or 3, carries a mask."""
-    return getattr(tensor, "_keras_mask", None) is not None
+    return mask_of(tensor) is not None
 
 
 def unmasks(node: Any, index: int) -> bool:
@@ -24,7 +26,7 @@ def attention(layer: Any, known: Any) -> Any:
 
     from autoopt.models import stand_ins
 
-    asked = (node.arguments.kwargs.get("attention_mask") is not None for node in layer._inbound_nodes)
+    asked = (node.arguments.kwargs.get("attention_mask") is not None for node in calls_of(layer))
     hidden = any(map(masked, _tensors(layer))) or any(asked)
     scored = layer.get_config()["dropout"] > 0 or any(len(tensor.shape) > 3 for tensor in _tensors(layer))
     own = known is not tf_keras.layers.MultiHeadAttention
@@ -33,7 +35,7 @@ def attention(layer: Any, known: Any) -> Any:
 
 def _tensors(layer: Any) -> list[Any]:
     """What a layer is called on."""
-    return [tensor for node in layer._inbound_nodes for tensor in node.input_tensors]
+    return [tensor for node in calls_of(layer) for tensor in node.input_tensors]
 
 
 def without_masks(layer: Any, arguments: Any, named: dict[str, Any]) -> dict[str, Any]:

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from autoopt.errors import ConfigError
+from autoopt.errors import ConfigError, one_line, retold
 from autoopt.models import keras3, keras_files, opaque, saved_models, user_code
 from autoopt.models.flatten import flatten
 from autoopt.models.graph_replay import NotRebuilt, reason
 from autoopt.models.input_shapes import expect_fixed, expect_numbers, expect_sizes
+from autoopt.models.keras_internals import all_layers
 from autoopt.models.opaque import ClosedModel
 from autoopt.system import foreign_files
 
@@ -63,15 +64,13 @@ def load(
     """
     sizes = expect_sizes(input_size, where)
     own = by_own_names(custom_objects or {})
-    try:
+    advice = "a float32 .tflite that TensorFlow made of it can be given instead"
+    with retold(
+        lambda error: ConfigError(
+            f"{where}: model: can't be taken in ({type(error).__name__}: {reason(error)}); {advice}"
+        )
+    ):
         return _load(model, where, own, allow_code, signature, sizes, notes)
-    except (ConfigError, MemoryError):
-        raise
-    except Exception as error:  # TensorFlow and Keras raise many kinds, all about this one model
-        told = f"{type(error).__name__}: {reason(error)}"
-        raise ConfigError(
-            f"{where}: model: can't be taken in ({told}); a float32 .tflite that TensorFlow made of it can be given instead"
-        ) from error
 
 
 def _load(
@@ -193,19 +192,14 @@ def _read(
         return keras3.read(str(path), where, custom_objects, allow_code)
     if signature and signature != opaque.DEFAULT:
         return opaque.saved_model(path, f"its signature {signature} is a function, not layers", where, signature, sizes)
+    begin = f"{where}: model: {path} can't be read as a Keras 2 model"
     try:
-        with SafeModeScope(not allow_code):
+        with retold(lambda error: ConfigError(f"{begin}: {_unread(error)}")), SafeModeScope(not allow_code):
             model = tf_keras.models.load_model(path, compile=False, safe_mode=not allow_code)
-    except Exception as error:
+    except ConfigError:
         if path.is_dir() and (path / "saved_model.pb").exists():
             return opaque.saved_model(path, NO_LAYERS, where, input_size=sizes)
-        reason = " ".join(str(error).split())[:300]
-        advice = ""
-        if "Lambda" in reason or "lambda" in reason:
-            advice = "; it brings code with it: if you trust the file, set allow_code=True (init: --allow-code)"
-        elif "Unknown layer" in reason or "custom_objects" in reason or "Could not locate class" in reason:
-            advice = "; give the task the classes of its own layers as custom_objects={name: class}"
-        raise ConfigError(f"{where}: model: {path} can't be read as a Keras 2 model: {reason}{advice}") from error
+        raise
     if not path.is_dir():
         return model
     if not isinstance(model, tf_keras.Model):
@@ -214,13 +208,23 @@ def _read(
         why = f"{inside} is subclassed: its layers can't be rebuilt one by one"
         return opaque.saved_model(path, why, where, input_size=sizes)
     # A SavedModel brings layers along as graphs, and a Lambda's code, which nothing has looked at.
-    revived = [layer for layer in model._flatten_layers() if type(layer).__module__.endswith("saved_model.load")]
+    revived = [layer for layer in all_layers(model) if type(layer).__module__.endswith("saved_model.load")]
     strange = [layer for layer in revived if type(layer).__name__ not in (*FLAT_KINDS, "InputLayer")]
     if strange and not (allow_code and all(type(layer).__name__ == "Lambda" for layer in strange)):
         kind = type(strange[0]).__name__
         why = f"its layer {strange[0].name} is a {kind}, which is not one of Keras's"
         return opaque.saved_model(path, why, where, input_size=sizes)
     return model
+
+
+def _unread(error: Exception) -> str:
+    """Why Keras 2 can't read a file, and what to do."""
+    text = one_line(error, 300)
+    if "Lambda" in text or "lambda" in text:
+        return f"{text}; it brings code with it: if you trust the file, set allow_code=True (init: --allow-code)"
+    if "Unknown layer" in text or "custom_objects" in text or "Could not locate class" in text:
+        return f"{text}; give the task the classes of its own layers as custom_objects={{name: class}}"
+    return text
 
 
 def _known(custom_objects: Mapping[str, Any]) -> set[str]:

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from autoopt.errors import ConfigError
+from autoopt.errors import ConfigError, retold
 from autoopt.models.graph_replay import reason
 from autoopt.models.input_shapes import filled, text_advice
+from autoopt.models.keras_internals import all_layers
 from autoopt.system import foreign_files, isolation
 
 DEFAULT = "serving_default"
@@ -205,7 +206,7 @@ def _unrolled(model: Any) -> Iterator[None]:
     """Have the recurrent layers inside a model of Keras 3 take their steps one by one: the converter can't take their loops."""
     import keras
 
-    loops = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.RNN) and not layer.unroll]
+    loops = [layer for layer in all_layers(model) if isinstance(layer, keras.layers.RNN) and not layer.unroll]
     for layer in loops:
         layer.unroll = True
     try:
@@ -250,11 +251,10 @@ def _signature(path: Path, where: str, asked: str) -> str:
     from tensorflow.core.protobuf import saved_model_pb2
 
     read = saved_model_pb2.SavedModel()
-    try:
+    damaged = f"{where}: model: {path}: its saved_model.pb is damaged; save or copy it anew"
+    with retold(lambda error: ConfigError(damaged)):  # protobuf's own kinds
         read.ParseFromString((path / "saved_model.pb").read_bytes())
         signatures = {name: s for name, s in read.meta_graphs[0].signature_def.items() if not name.startswith("__")}
-    except Exception as error:  # protobuf's own kinds
-        raise ConfigError(f"{where}: model: {path}: its saved_model.pb is damaged; save or copy it anew") from error
     names = ", ".join(sorted(signatures)) or "none"
     if asked and asked not in signatures:
         raise ConfigError(f"{where}: signature: {path} has no signature {asked!r}; it has {names}")
@@ -294,11 +294,6 @@ def _at_size(folder: str, key: str, input_size: Sequence[int], where: str) -> An
 
 
 def _converted(make: Callable[[], Any], why: str, where: str, advice: str = "") -> ClosedModel:
-    try:
+    begin = f"{where}: model: {why}, and TensorFlow can't convert it as it is"
+    with retold(lambda error: ConfigError(f"{begin}: {reason(error)}{advice}")):
         return ClosedModel(file=bytes(make()), why=why)
-    except ConfigError:
-        raise
-    except Exception as error:  # the converter raises many kinds, all about this one model
-        raise ConfigError(
-            f"{where}: model: {why}, and TensorFlow can't convert it as it is: {reason(error)}{advice}"
-        ) from error

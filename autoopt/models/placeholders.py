@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from autoopt.models.keras3_settings import settings_for
+from autoopt.models.keras_internals import takes_argument
 
 
 def placeholder(name: str, stand_in: Any) -> Any:
@@ -41,7 +42,7 @@ def placeholder(name: str, stand_in: Any) -> Any:
             self.made().set_weights([weight.numpy() for weight in self.weights])
 
         def call(self, inputs: Any) -> Any:
-            mode = {"training": False} if getattr(self.made(), "_expects_training_arg", False) else {}
+            mode = {"training": False} if takes_argument(self.made(), "training") else {}
             return self.made()(inputs, **mode)
 
         def get_config(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from autoopt.core.metrics import Measurement, Scores, pack_outcomes, wilson
-from autoopt.errors import CandidateFailed
+from autoopt.errors import CandidateFailed, one_line, retold
 from autoopt.models.labels import BINARY, CLASSES, Meaning
 from autoopt.models.scoring import Score, rounded
 from autoopt.models.task import Inputs, Manifest, Split
@@ -125,9 +125,7 @@ def score(
     try:
         found = made.value()
     except ValueError as error:  # such as the AUC of items of one class
-        raise CandidateFailed(
-            "accuracy", f"{name} is not defined here: {' '.join(str(error).split())[:300]}"
-        ) from error
+        raise CandidateFailed("accuracy", f"{name} is not defined here: {one_line(error, 300)}") from error
     if not math.isfinite(found):
         raise CandidateFailed("accuracy", f"{name} is {found}")
     if name == "auc" and outputs.size > SORTED_MOST:
@@ -157,11 +155,7 @@ def resampled(
         CandidateFailed: if the metric is no finite number or its function raises.
     """
     started = time.monotonic()
-    try:
-        found = float(function(*given))
-    except Exception as error:
-        what = f"{name}'s function raised {type(error).__name__}"
-        raise CandidateFailed("accuracy", f"{what}: {' '.join(str(error).split())[:300]}") from error
+    found = _value(function, given, f"{name}'s function")
     if not math.isfinite(found):
         raise CandidateFailed("accuracy", f"{name} is {found}")
     slow = (time.monotonic() - started) * RESAMPLES > PATIENCE_S
@@ -221,13 +215,26 @@ def _by_groups(
     return [rounded(found + float(each[chosen].mean() - each.mean())) for chosen in _chosen(len(each))]
 
 
+def _value(function: Callable[..., float], given: Sequence[Any], what: str = "the metric") -> float:
+    """What a metric of the user's own gives.
+
+    Raises:
+        CandidateFailed: if its function raises, whatever that is.
+    """
+    with retold(
+        lambda error: CandidateFailed("accuracy", f"{what} raised {type(error).__name__}: {one_line(error, 300)}"),
+        passing=(),  # the function may raise our errors too, and ask for more memory than there is
+    ):
+        return float(function(*given))
+
+
 def _tried(function: Callable[..., float], given: Sequence[Any]) -> float | None:
     """A metric of the user's own on other items than it was meant for; None where it is not defined there."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
-            return rounded(float(function(*given)))
-        except Exception:  # the user's own code, which may raise anything for a draw of one class
+            return rounded(_value(function, given))
+        except CandidateFailed:  # such as for a draw of one class
             return None
 
 

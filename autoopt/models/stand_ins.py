@@ -12,6 +12,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from autoopt.models.keras_internals import in_graph
+
 PACKAGE = "autoopt"
 """Under which tf_keras knows the layers."""
 
@@ -137,7 +139,7 @@ def written(operation: Any, arguments: Any, named: dict[str, Any]) -> tuple[str,
 
 
 def _write(value: Any, tensors: list[Any]) -> Any:
-    if hasattr(value, "_keras_history"):  # of the model's graph
+    if in_graph(value):
         tensors.append(value)
         return {"tensor": len(tensors) - 1}
     if isinstance(value, list | tuple):

@@ -22,7 +22,7 @@ from autoopt.core.metrics import Metric
 from autoopt.core.reprs import short
 from autoopt.core.stage_settings import Finetune
 from autoopt.core.validation import fail
-from autoopt.errors import ConfigError
+from autoopt.errors import AutooptError, ConfigError, one_line, retold
 from autoopt.models import user_code
 from autoopt.models.labels import Meaning, settings, single
 
@@ -364,12 +364,11 @@ def load(path: Path) -> Task:
     build = getattr(module, "task", None)
     if not callable(build):
         raise ConfigError(f"{path}: expected a function `def task() -> autoopt.Task`, found none")
-    try:
+    with retold(
+        lambda error: ConfigError(f"{path}: task() raised {type(error).__name__}: {one_line(error)}"),
+        passing=(AutooptError,),  # memory that the user's code asks for is its own affair
+    ):
         task = build()
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise ConfigError(f"{path}: task() raised {type(error).__name__}: {' '.join(str(error).split())}") from error
     if not isinstance(task, Task):
         fail(f"{path}: task()", "an autoopt.Task", type(task).__name__)
     return task

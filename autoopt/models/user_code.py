@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from autoopt.core.validation import fail
-from autoopt.errors import ConfigError
+from autoopt.errors import ConfigError, one_line, retold
 
 MODULE = "autoopt_user_task"
 """The name under which `task.py` is imported."""
@@ -30,12 +30,13 @@ def run(source: str, path: Path) -> types.ModuleType:
     sys.modules[module.__name__] = module
     if path.parent.is_dir():
         sys.path.insert(0, str(path.parent))
-    try:
-        exec(compile(source, str(path), "exec"), module.__dict__)  # noqa: S102 - the user's own code, documented so
-    except Exception as error:
+
+    def tell(error: Exception) -> ConfigError:
         where = f" (line {error.lineno})" if isinstance(error, SyntaxError) else ""
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{path}: can't be imported{where}: {type(error).__name__}: {reason}") from error
+        return ConfigError(f"{path}: can't be imported{where}: {type(error).__name__}: {one_line(error)}")
+
+    with retold(tell, passing=()):  # the user's code may raise our errors too, and ask for more memory than there is
+        exec(compile(source, str(path), "exec"), module.__dict__)  # noqa: S102 - the user's own code, documented so
     return module
 
 

@@ -26,7 +26,7 @@ from autoopt.core.metrics import Metric
 from autoopt.core.recipe import Recipe
 from autoopt.core.search_space import SearchSpace
 from autoopt.core.stage_settings import Finetune
-from autoopt.errors import ConfigError, TargetUnavailable
+from autoopt.errors import ConfigError, TargetUnavailable, one_line
 
 RANDOM_DRAWS = 2000
 """Tries to find a recipe that was not seen before; a space is exhausted after them."""
@@ -285,7 +285,7 @@ def one_line_errors(database: Path) -> Iterator[None]:
     try:
         yield
     except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
-        reason = " ".join(str(error.__cause__ or error).split())[:200]
+        reason = one_line(error.__cause__ or error, 200)
         raise TargetUnavailable(
             f"{database}: can't be used ({reason}); free space, or restore it, then run again"
         ) from error

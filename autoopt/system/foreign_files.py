@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 import psutil
 
-from autoopt.errors import ConfigError
+from autoopt.errors import ConfigError, one_line, retold
 
 KINDS = {
     stat.S_IFDIR: "a folder",
@@ -22,6 +22,8 @@ KINDS = {
     stat.S_IFBLK: "a device",
 }
 """What else than a file a path can name."""
+NO_ARRAYS = "not an .npz of plain arrays"
+"""What is said of a file that holds no arrays, or others than plain ones."""
 
 
 def room() -> int:
@@ -106,7 +108,7 @@ def arrays(
     source: Path | IO[bytes],
     begin: str,
     wanted: Collection[str] | None = None,
-    damaged: str = "not an .npz of plain arrays",
+    damaged: str = NO_ARRAYS,
 ) -> dict[str, np.ndarray]:
     """The plain arrays of an `.npz`, of which nothing is unpickled, and nothing unpacked that memory can't hold.
 
@@ -121,20 +123,12 @@ def arrays(
     """
     if isinstance(source, Path):
         expect_regular(source)
-    try:
-        with _loaded(source) as archive:
-            expect_packed(archive.zip, begin)
-            names = [name for name in archive.files if wanted is None or name in wanted]
-            sizes = [_size(archive.zip, name, begin) for name in names]
-            expect_room(sum(sizes), f"{begin}: its arrays are too large")
-            return {name: np.asarray(archive[name]) for name in names}
-    except ConfigError:
-        raise
-    except OSError as error:
-        raise ConfigError(f"{begin}: can't read it ({error.strerror or error})") from error
-    except Exception as error:  # numpy and zipfile raise many kinds for what is no .npz
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ConfigError(f"{begin}: {damaged} ({reason})") from error
+    with retold(lambda error: _unread(error, begin, damaged)), _loaded(source) as archive:
+        expect_packed(archive.zip, begin)
+        names = [name for name in archive.files if wanted is None or name in wanted]
+        sizes = [_size(archive.zip, name, begin) for name in names]
+        expect_room(sum(sizes), f"{begin}: its arrays are too large")
+        return {name: np.asarray(archive[name]) for name in names}
 
 
 def names(path: Path) -> list[str]:
@@ -144,14 +138,15 @@ def names(path: Path) -> list[str]:
         ConfigError: if it is none.
     """
     expect_regular(path)
-    try:
-        with _loaded(path) as archive:
-            return list(archive.files)
-    except OSError as error:
-        raise ConfigError(f"{path}: can't read it ({error.strerror or error})") from error
-    except Exception as error:  # as in `arrays`
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ConfigError(f"{path}: not an .npz of plain arrays ({reason})") from error
+    with retold(lambda error: _unread(error, str(path), NO_ARRAYS)), _loaded(path) as archive:
+        return list(archive.files)
+
+
+def _unread(error: Exception, begin: str, damaged: str) -> ConfigError:
+    """Why an `.npz` can't be read: by the disk's fault, or by its own, of which numpy and zipfile raise many kinds."""
+    if isinstance(error, OSError):
+        return ConfigError(f"{begin}: can't read it ({error.strerror or error})")
+    return ConfigError(f"{begin}: {damaged} ({one_line(error, 200) or type(error).__name__})")
 
 
 @contextlib.contextmanager

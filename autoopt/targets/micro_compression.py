@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from autoopt.errors import CandidateFailed
+from autoopt.errors import CandidateFailed, one_line, retold
 
 MOST_BITS = 7
 """Of an index, as TFLM has them."""
@@ -32,11 +32,10 @@ def compress(file: bytes) -> bytes:
     specs = list(_specs(file))
     if not specs:
         return file
-    try:
+    with retold(
+        lambda error: CandidateFailed("micro", f"TFLM can't make tables of the weights: {one_line(error, 300)}")
+    ):
         made = bytes(compression.compress(file, specs))
-    except Exception as error:  # the compressor raises many kinds, all about this one file
-        reason = " ".join(str(error).split())[:300]
-        raise CandidateFailed("micro", f"TFLM can't make tables of the weights: {reason}") from error
     return made if len(made) < len(file) else file
 
 

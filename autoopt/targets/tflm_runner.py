@@ -67,10 +67,16 @@ def at_random(interpreter: Any, rng: np.random.Generator) -> list[np.ndarray]:
     return arrays
 
 
+def operators(interpreter: Any) -> Sequence[Any]:
+    """Name, inputs and outputs of each operator, which LiteRT's interpreter gives under no public name."""
+    found: Sequence[Any] = interpreter._get_ops_details()
+    return found
+
+
 def fewest_rows(interpreter: Any) -> int:
     """Rows of the smallest table that is looked up; 0 where there is none."""
     shapes = {detail["index"]: detail["shape"] for detail in interpreter.get_tensor_details()}
-    lookups = [op["inputs"][0] for op in interpreter._get_ops_details() if op["op_name"] == "GATHER"]
+    lookups = [op["inputs"][0] for op in operators(interpreter) if op["op_name"] == "GATHER"]
     return min((int(shapes[table][0]) for table in lookups if len(shapes[table])), default=0)
 
 
@@ -145,7 +151,7 @@ def litert(file: bytes) -> Any:
 def step(interpreter: Any, tensor: int) -> float:
     """The smallest difference between two values of a tensor: of integers, or dequantized from them; else 0."""
     scales = {detail["index"]: detail["quantization"][0] for detail in interpreter.get_tensor_details()}
-    for operator in interpreter._get_ops_details():
+    for operator in operators(interpreter):
         if operator["op_name"] == "DEQUANTIZE" and tensor in operator["outputs"]:
             return float(scales[operator["inputs"][0]])
     return float(scales[tensor])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import struct
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -110,9 +111,7 @@ def read(file: bytes) -> Contents:
         return _contents(schema, model, graph, file)
     except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, MemoryError) as error:
         raise CandidateFailed("proof", f"the .tflite is damaged: {type(error).__name__} while reading it") from error
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] != "struct":
-            raise
+    except struct.error as error:
         raise CandidateFailed("proof", "the .tflite is truncated") from error
 
 

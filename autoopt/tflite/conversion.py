@@ -17,7 +17,7 @@ import numpy as np
 
 from autoopt.core.schemes import SCHEMES
 from autoopt.core.stage_settings import Quantize
-from autoopt.errors import CandidateFailed
+from autoopt.errors import CandidateFailed, retold
 from autoopt.models.opaque import ClosedModel
 from autoopt.models.task import Inputs, side_by_side
 from autoopt.models.unrolling import recurrent, unrolled
@@ -133,14 +133,12 @@ def _convert(
     if not all(np.isfinite(w).all() for w in model.get_weights() if w.dtype.kind == "f"):
         # In an integer file no trace would be left of it: NaN is rounded to some integer.
         raise CandidateFailed("convert", "the model holds NaN or infinite weights")
-    try:
+    with retold(lambda error: CandidateFailed("convert", f"TensorFlow can't convert to {what}: {_first_line(error)}")):
         stepwise = unrolled(model, whole=batch is None)
         if batch and recurrent(model):  # its first state has a row an item
             return _converted(stepwise, settle, batch)
         made = _converted(stepwise, settle)
         return _converted(stepwise, settle, batch) if batch and _open_inside(made) else made
-    except Exception as error:  # the converter raises many kinds, all about this one model
-        raise CandidateFailed("convert", f"TensorFlow can't convert to {what}: {_first_line(error)}") from error
 
 
 def _converted(model: Any, settle: Callable[[Any], None], batch: int | None = None) -> bytes:
@@ -231,7 +229,9 @@ def quantize(file: bytes, scheme: str, calibration: Inputs, threads: int = 1, ho
         CandidateFailed: if litert-quantizer can't make it.
     """
     how = how or Quantize()
-    try:
+    with retold(
+        lambda error: CandidateFailed("quantize", f"litert-quantizer can't make {scheme}: {_first_line(error)}")
+    ):
         if how.equalize:
             file = cross_layer_equalization.equalize(file)
         made = _quantized(file, scheme, calibration, threads, how)
@@ -242,10 +242,6 @@ def quantize(file: bytes, scheme: str, calibration: Inputs, threads: int = 1, ho
         if how.int4_dense:
             _expect_int4(file, made, calibration, threads)
         return made
-    except CandidateFailed:
-        raise
-    except Exception as error:  # likewise: whatever it raises is about this one file
-        raise CandidateFailed("quantize", f"litert-quantizer can't make {scheme}: {_first_line(error)}") from error
 
 
 def _quantized(file: bytes, scheme: str, calibration: Inputs, threads: int, how: Quantize) -> bytes:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from autoopt.errors import CandidateFailed
+from autoopt.errors import CandidateFailed, one_line
 from autoopt.models.task import Inputs, side_by_side
 
 BATCH = 32
@@ -41,7 +41,7 @@ def outputs_of(file: bytes, inputs: Inputs, threads: int, names: Sequence[str] =
         except RuntimeError:  # some graphs fix the batch, in a Reshape for instance
             return _run(Interpreter(model_content=file, num_threads=threads), inputs, 1, names)
     except (RuntimeError, ValueError) as error:
-        raise CandidateFailed("accuracy", f"LiteRT can't run the file: {' '.join(str(error).split())[:300]}") from error
+        raise CandidateFailed("accuracy", f"LiteRT can't run the file: {one_line(error, 300)}") from error
 
 
 def items_at_once(details: Iterable[Any], most: int) -> int:

@@ -218,3 +218,15 @@ def test_a_limit_must_be_finite(study: Path) -> None:  # noqa: F811
 @pytest.mark.parametrize("option", ["--max-accuracy-drop", "--max-quality-drop"])
 def test_drops_are_read_as_people_say_them(study: Path, option: str, drop: str) -> None:  # noqa: F811
     assert cli("pick", study, option, drop, "--max-latency", "3").exit_code == 0
+
+
+@pytest.mark.parametrize(("said", "shown"), [("Unable to allocate 9 TiB", " (Unable to allocate 9 TiB)"), ("", "")])
+def test_a_lack_of_memory_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, said: str, shown: str) -> None:
+    def exhausted(**given: object) -> None:
+        raise MemoryError(said)
+
+    monkeypatch.setattr(main.commands["front"], "callback", exhausted)
+    result = cli("front", "study")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"autoopt: no memory was left for it{shown}; end other programs")
+    assert len(result.stderr.splitlines()) == 1

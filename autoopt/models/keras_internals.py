@@ -1,0 +1,99 @@
+"""What autoopt reads of Keras 2 and 3 and of tensorflow-model-optimization under names that are not public.
+
+A new version of one of them may move such a name; then this is the module to mend. Where a public name gives the same,
+autoopt uses that one.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def within_sequential(model: Any) -> Any:
+    """The functional model that a sequential one of Keras 3 keeps inside, None before it is built; any other model as it is.
+
+    Keras 3 makes it public in no way, while a sequential model of Keras 2 is a functional one itself.
+    """
+    return getattr(model, "_functional", model)
+
+
+def calls_in_order(model: Any) -> list[Any]:
+    """The calls (Keras's nodes) of a functional model of Keras 2 or 3, in an order in which they can be made.
+
+    Empty for a model without a graph. Layers publicly know their neighbours at most, not the order among all.
+    """
+    by_depth = getattr(model, "_nodes_by_depth", None) or {}
+    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+
+
+def calls_of(layer: Any) -> Sequence[Any]:
+    """The calls (nodes) of a layer of Keras 3; one of Keras 2 gives them publicly, as `inbound_nodes`."""
+    calls: Sequence[Any] = layer._inbound_nodes
+    return calls
+
+
+def all_layers(model: Any) -> list[Any]:
+    """A model of Keras 2 or 3 itself and every layer in it, also those inside of wrappers and of nested models.
+
+    `model.layers` holds the outermost alone, and `tf.Module.submodules`, which Keras 3 has not, also what is no layer.
+    """
+    return list(model._flatten_layers())
+
+
+def mask_of(tensor: Any) -> Any:
+    """The mask that a tensor of Keras 2 or 3 carries along, None where it carries none.
+
+    A layer's public `compute_mask` would work it out anew, and only of a mask that is at hand.
+    """
+    return getattr(tensor, "_keras_mask", None)
+
+
+def in_graph(value: Any) -> bool:
+    """Whether a value is a tensor of the graph of a model of Keras 2.
+
+    The public `tf_keras.backend.is_keras_tensor` raises an error for whatever is no tensor.
+    """
+    return hasattr(value, "_keras_history")
+
+
+def takes_argument(layer: Any, name: str) -> bool:
+    """Whether a layer of Keras 2 is given `training` or `mask` when it is called.
+
+    The signature of its `call` alone does not tell: Keras counts a `**kwargs` too, and has some layers say otherwise.
+    """
+    return bool(getattr(layer, f"_expects_{name}_arg", False))
+
+
+def settings_of_function(loss: Any) -> dict[str, Any]:
+    """The settings that a loss of Keras 3 gives to its function; some of them are missing in its public `get_config`."""
+    return dict(getattr(loss, "_fn_kwargs", {}))
+
+
+def own_weights(layer: Any) -> tuple[list[Any], list[Any]]:
+    """The variables that a layer of Keras 2 itself holds, as trained and others.
+
+    Its public `trainable_weights` also count those of layers inside, and are empty while the layer is frozen.
+    """
+    return list(layer._trainable_weights), list(layer._non_trainable_weights)
+
+
+def set_own_weights(layer: Any, trained: Sequence[Any], others: Sequence[Any]) -> None:
+    """Change what `own_weights` gives.
+
+    Set as an attribute, the layer would find the variables in the lists and have all of them trained.
+    """
+    vars(layer).update(_trainable_weights=[*trained], _non_trainable_weights=[*others])
+
+
+def quantized_weights(layer: Any) -> list[tuple[Any, Any, Any]] | None:
+    """The weights that tfmot's wrapper for quantization-aware training quantizes: kernel, quantizer and its variables.
+
+    None for a layer that is no such wrapper. Its public `quantize_config` tells the first two, but not the variables,
+    and would not have them replaced.
+    """
+    found: list[tuple[Any, Any, Any]] | None = getattr(layer, "_weight_vars", None)
+    return found
+
+
+def set_quantized_weights(layer: Any, weights: Sequence[tuple[Any, Any, Any]]) -> None:
+    """Have tfmot's wrapper quantize these in place of what `quantized_weights` gives."""
+    layer._weight_vars = list(weights)

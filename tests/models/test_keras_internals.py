@@ -1,0 +1,113 @@
+"""What libraries give under no public name is still there, and is what `keras_internals` says."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_model_optimization as tfmot
+import tf_keras
+
+from autoopt.models import keras_internals as internals
+
+
+@pytest.mark.parametrize("library", [keras, tf_keras], ids=["keras3", "keras2"])
+def test_calls_come_in_an_order_in_which_they_can_be_made(library):
+    given = library.Input((4,))
+    shared = library.layers.Dense(4, name="shared")
+    outputs = library.layers.Add(name="sum")([given, shared(shared(given))])
+    model = library.Model(given, outputs)
+    calls = internals.calls_in_order(model)
+    assert [node.is_input for node in calls] == [True, False, False, False]
+    names = [getattr(node, "operation", None) or node.layer for node in calls]
+    assert [layer.name for layer in names[1:]] == ["shared", "shared", "sum"]
+
+
+@pytest.mark.parametrize("library", [keras, tf_keras], ids=["keras3", "keras2"])
+def test_a_sequential_model_has_a_graph_once_it_is_built(library):
+    model = library.Sequential([library.layers.Dense(2)])
+    assert internals.calls_in_order(internals.within_sequential(model)) == []
+    model.build((None, 3))
+    if library is tf_keras:  # built without an Input layer, it has weights but no graph
+        model = library.Sequential([library.Input((3,)), *model.layers])
+    assert len(internals.calls_in_order(internals.within_sequential(model))) == 2
+
+
+@pytest.mark.parametrize("library", [keras, tf_keras], ids=["keras3", "keras2"])
+def test_layers_inside_of_others_are_found(library):
+    inner = library.Sequential([library.Input((3,)), library.layers.Dense(2, name="deep")])
+    model = library.Sequential(
+        [library.Input((5, 3)), library.layers.TimeDistributed(inner), library.layers.LSTM(2, name="series")]
+    )
+    assert {"deep", "series"} <= {layer.name for layer in internals.all_layers(model)}
+    assert internals.all_layers(model)[0] is model
+
+
+@pytest.mark.parametrize("library", [keras, tf_keras], ids=["keras3", "keras2"])
+def test_tensors_carry_masks(library):
+    given = library.Input((5, 3))
+    assert internals.mask_of(given) is None
+    assert internals.mask_of(library.layers.Masking()(given)) is not None
+
+
+def test_calls_of_a_layer_of_keras_3():
+    given, layer = keras.Input((3,)), keras.layers.Dense(2)
+    assert list(internals.calls_of(layer)) == []
+    layer(given)
+    [call] = internals.calls_of(layer)
+    assert call.input_tensors[0] is given
+
+
+def test_tensors_of_a_graph_are_told_from_values():
+    given = tf_keras.Input((3,))
+    assert internals.in_graph(given)
+    assert internals.in_graph(tf_keras.layers.Dense(2)(given))
+    assert not any(map(internals.in_graph, [tf.zeros(3), np.zeros(3), 1.0, None, keras.Input((3,)).shape]))
+
+
+@pytest.mark.parametrize(
+    ("layer", "training", "mask"),
+    [
+        (tf_keras.layers.Dense(2), False, False),
+        (tf_keras.layers.Dropout(0.5), True, False),
+        (tf_keras.layers.LSTM(2), True, True),
+        (tf_keras.layers.GlobalAveragePooling1D(), False, True),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_a_layer_takes(layer, training, mask):
+    assert internals.takes_argument(layer, "training") is training
+    assert internals.takes_argument(layer, "mask") is mask
+
+
+def test_settings_that_a_loss_of_keras_3_gives_its_function():
+    assert internals.settings_of_function(keras.losses.Huber(delta=2.0))["delta"] == 2.0
+    assert internals.settings_of_function(object()) == {}
+
+
+def test_weights_of_a_layer_change_hands_without_being_trained():
+    layer = tf_keras.layers.BatchNormalization()
+    layer.build((None, 3))
+    trained, others = internals.own_weights(layer)
+    assert (len(trained), len(others)) == (2, 2)
+    internals.set_own_weights(layer, [], [*others, *trained])
+    assert layer.trainable_weights == []
+    assert len(layer.non_trainable_weights) == 4
+    internals.set_own_weights(layer, trained, others)
+    assert internals.own_weights(layer) == (trained, others)
+
+
+def test_kernels_that_are_quantized_in_training():
+    model = tf_keras.Sequential([tf_keras.Input((3,)), tf_keras.layers.Dense(2)])
+    assert internals.quantized_weights(model.layers[0]) is None
+    wrapped = tfmot.quantization.keras.quantize_model(model).layers[-1]
+    [(kernel, quantizer, variables)] = internals.quantized_weights(wrapped)
+    assert kernel.shape == (3, 2)
+    seen = []
+
+    def watched(values, training, weights, **others):
+        seen.append(values.shape)
+        return quantizer(values, training, weights=weights, **others)
+
+    internals.set_quantized_weights(wrapped, [(kernel, watched, variables)])
+    wrapped(tf.zeros((1, 3)), training=True)
+    assert seen == [(3, 2)]
