@@ -41,6 +41,19 @@ def test_rooms_import_only_from_those_below_them() -> None:
 
 
 @pytest.mark.parametrize(
+    ("call", "readers"),
+    [
+        ("InitFromPackedBuf", {"models.flatbuffer"}),
+        ("convert_object_to_bytearray", {"models.flatbuffer"}),
+        ("get_signature_list", {"models.file_ends", "reporting.bundle.replay"}),  # copied to users, it stands alone
+        ("get_signature_runner", {"models.file_ends", "reporting.bundle.replay"}),
+    ],
+)
+def test_one_module_reads_what_a_file_holds(call: str, readers: set[str]) -> None:
+    assert {name for name, path in modules().items() if f".{call}(" in path.read_text()} == readers
+
+
+@pytest.mark.parametrize(
     "code",
     [
         "import autoopt",

@@ -24,6 +24,7 @@ from autoopt.models.labels import Inferred, Meaning
 from autoopt.models.scoring import BUILTIN, TOP
 from autoopt.models.task import Split
 from autoopt.study import space_fitting
+from autoopt.study.layout import STUDY_YAML
 from autoopt.system import foreign_files, isolation
 
 KEYS = ("x_train", "y_train", "x_validation", "y_validation", "x_test", "y_test", "class_names")
@@ -132,7 +133,7 @@ def create(
             shutil.copyfile(model, made / kept)
         np.savez(made / "data.npz", **arrays)  # type: ignore[arg-type]
         budget = {"mae": "mae <= 1.1 * baseline", "accuracy": "accuracy >= baseline - 1 point"}[metric]
-        (made / "study.yaml").write_text(
+        (made / STUDY_YAML).write_text(
             STUDY.format(
                 space=space,
                 known=", ".join(known),

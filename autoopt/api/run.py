@@ -115,7 +115,7 @@ def write_outputs(folder: StudyFolder, results: SavedResults) -> None:
     """Write `candidates.csv`, the report, and the recommended candidate's bundle."""
     from autoopt.reporting import report
 
-    write_atomically(folder.out / "candidates.csv", results.to_csv().encode())
+    write_atomically(folder.table, results.to_csv().encode())
     report.write(results, folder.report)
     picked = results.pick().candidate
     if picked is not None:

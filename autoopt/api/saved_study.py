@@ -19,7 +19,6 @@ from autoopt.system.files import write_atomically
 
 NAMED = 3
 """Damaged records that a warning names."""
-STUDY_FILES = ("study.yaml",)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -117,7 +116,8 @@ class SavedResults(Results):
                 f"{target}: holds {foreign[0]}, which is of no bundle; move it away, or give another folder"
             )
         store = Store(self.folder.store())
-        sources = {path.name: path.read_bytes() for name in STUDY_FILES if (path := self.folder.path / name).is_file()}
+        settings = self.folder.settings
+        sources = {settings.name: settings.read_bytes()} if settings.is_file() else {}
         manifest = self.task()
         files = bundle.make(self, candidate, file, manifest=manifest, store=store, samples=samples, more=sources)
         _write(files, target)

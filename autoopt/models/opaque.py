@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from autoopt.errors import ConfigError, retold
+from autoopt.models import file_ends, flatbuffer
+from autoopt.models.file_ends import End
 from autoopt.models.graph_replay import reason
 from autoopt.models.input_shapes import filled, text_advice
 from autoopt.models.keras_internals import all_layers
@@ -20,14 +22,6 @@ from autoopt.system import foreign_files, isolation
 DEFAULT = "serving_default"
 """The signature that TensorFlow takes where none is named."""
 CALLED = "; call a subclassed model once on data before handing it over"
-
-
-class End(NamedTuple):
-    """An input or output of a model; the first axis is the batch's, and open."""
-
-    name: str
-    shape: tuple[int | None, ...]
-    dtype: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,18 +38,7 @@ class ClosedModel:
 
     @cached_property
     def _ends(self) -> tuple[list[End], list[End]]:
-        from ai_edge_litert.interpreter import Interpreter
-
-        interpreter = Interpreter(model_content=self.file)
-        signatures = interpreter.get_signature_list()
-        if len(signatures) == 1:
-            runner = interpreter.get_signature_runner(next(iter(signatures)))
-            sides = [runner.get_input_details(), runner.get_output_details()]
-        else:
-            given = (interpreter.get_input_details(), interpreter.get_output_details())
-            sides = [{detail["name"]: detail for detail in side} for side in given]
-        inputs, outputs = ([_end(name, detail) for name, detail in side.items()] for side in sides)
-        return inputs, outputs
+        return file_ends.read(self.file)
 
     @property
     def inputs(self) -> list[End]:
@@ -78,11 +61,6 @@ class ClosedModel:
         return [end.name for end in self.outputs]
 
 
-def _end(name: str, detail: dict[str, Any]) -> End:
-    sizes = detail["shape_signature"] if len(detail["shape_signature"]) else detail["shape"]
-    return End(name, (None, *(None if size < 0 else int(size) for size in sizes[1:])), np.dtype(detail["dtype"]).name)
-
-
 def read(path: Path, where: str) -> ClosedModel:
     """A float32 `.tflite` of the user's.
 
@@ -103,7 +81,11 @@ def read(path: Path, where: str) -> ClosedModel:
         several = len(model.outputs) > 1
     except (ValueError, RuntimeError) as error:
         raise ConfigError(f"{where}: model: {path} is no .tflite that LiteRT can read") from error
-    if _quantized(model.file):
+    try:
+        quantized = _quantized(model.file)
+    except flatbuffer.Damaged as error:
+        raise ConfigError(f"{where}: model: {path}: {error.reason}; convert it anew") from error
+    if quantized:
         raise ConfigError(f"{where}: model: {path} is quantized already; expected the float32 file that it came from")
     for end in model.inputs:
         if None in end.shape[1:]:
@@ -112,7 +94,7 @@ def read(path: Path, where: str) -> ClosedModel:
                 f"{where}: model: {path} leaves the size of its input {end.name} {shape} open; convert it anew with a fixed "
                 "one, or give the model that it was made of"
             )
-    signatures = Interpreter(model_content=model.file).get_signature_list()
+    signatures = file_ends.signatures(Interpreter(model_content=model.file))
     if len(signatures) > 1:
         raise ConfigError(
             f"{where}: model: {path} has {len(signatures)} signatures ({', '.join(signatures)}); "
@@ -142,7 +124,7 @@ def _quantized(file: bytes) -> bool:
     """Whether a file holds tensors in half precision, or integers that stand for real values."""
     from ai_edge_litert import schema_py_generated as schema
 
-    tensors = schema.ModelT.InitFromPackedBuf(file, 0).subgraphs[0].tensors
+    tensors = flatbuffer.parse(file, "model").subgraphs[0].tensors
     scales = (tensor.quantization.scale if tensor.quantization is not None else None for tensor in tensors)
     halves = any(tensor.type == schema.TensorType.FLOAT16 for tensor in tensors)
     return halves or any(scale is not None and len(scale) > 0 for scale in scales)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autoopt.core import json_text
 from autoopt.errors import ConfigError
 from autoopt.execution import job_graph
 from autoopt.execution.job_graph import Setting
@@ -69,7 +68,7 @@ def read(path: Path) -> Identity | None:
         ConfigError: if it is damaged.
     """
     try:
-        values = json_text.unsealed(path.read_bytes())
+        values = records.read_values(path)
         return Identity(**{**values, "objectives": tuple(values["objectives"])})
     except FileNotFoundError:
         return None

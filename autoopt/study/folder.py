@@ -1,8 +1,4 @@
-"""A study's folder: where its files lie, and its configuration.
-
-NAME/study.yaml NAME/task.py     what the user writes
-NAME/out/                        everything produced; may be deleted as a whole
-"""
+"""A study's folder: its configuration, where its store is, and who runs it."""
 
 import contextlib
 import dataclasses
@@ -22,6 +18,7 @@ from autoopt.core.reprs import short, typed
 from autoopt.core.search_space import SearchSpace
 from autoopt.core.validation import expect_keys, expect_number, expect_one_of, fail
 from autoopt.errors import ConfigError, TargetUnavailable
+from autoopt.study.layout import Layout
 from autoopt.study.search_options import Strategy
 from autoopt.system.locks import try_lock
 from autoopt.targets import Target
@@ -108,72 +105,17 @@ class StudyConfig:
     measuring: str = "usual"
 
 
-class StudyFolder:
-    """The paths of a study.
+class StudyFolder(Layout):
+    """A study's folder that is there.
 
     Raises:
         ConfigError: if the folder is not there.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        super().__init__(path)
         if not self.path.is_dir():
             raise ConfigError(f"{self.path}: no such folder; `autoopt init {typed(self.path)} ...` makes a study")
-
-    @property
-    def name(self) -> str:
-        """The study's name: its folder's."""
-        return self.path.resolve().name
-
-    @property
-    def out(self) -> Path:
-        """Everything produced."""
-        return self.path / "out"
-
-    @property
-    def database(self) -> Path:
-        """Optuna's."""
-        return self.out / "study.db"
-
-    @property
-    def identity(self) -> Path:
-        """What all results of the study have in common, see `identity.Identity`."""
-        return self.out / "identity.json"
-
-    @property
-    def header(self) -> Path:
-        """What is needed to judge the candidates: metrics, objectives, budgets, provenance."""
-        return self.out / "study.json"
-
-    @property
-    def candidates(self) -> Path:
-        """A JSON file a candidate."""
-        return self.out / "candidates"
-
-    @property
-    def skipped(self) -> Path:
-        """A JSON file a recipe that was not trained."""
-        return self.out / "skipped"
-
-    @property
-    def report(self) -> Path:
-        """The HTML report."""
-        return self.out / "report.html"
-
-    @property
-    def now(self) -> Path:
-        """What the driver is at, for whoever watches from outside; gone when it ends."""
-        return self.out / "now.json"
-
-    @property
-    def pick(self) -> Path:
-        """The recommended candidate's bundle."""
-        return self.out / "pick"
-
-    @property
-    def store_note(self) -> Path:
-        """Says where the store is, if it is elsewhere."""
-        return self.out / "store.path"
 
     def store(self) -> Path:
         """The store's folder: `out/store`, or where the last run was told to keep it.
@@ -184,25 +126,12 @@ class StudyFolder:
         try:
             place = os.fsdecode(self.store_note.read_bytes()).removesuffix("\n")
         except FileNotFoundError:
-            return self.out / "store"
+            return self.usual_store
         except OSError as error:
             raise TargetUnavailable(f"{self.store_note}: can't read where the store is ({error.strerror})") from error
         if not place or "\0" in place:
             raise TargetUnavailable(f"{self.store_note}: expected the store's folder, got nothing; give --store again")
         return Path(place)
-
-    @staticmethod
-    def record(number: int) -> str:
-        """The name of a record's file."""
-        return f"{number:05d}.json"
-
-    def candidate_file(self, number: int) -> Path:
-        """Where a candidate's JSON is."""
-        return self.candidates / self.record(number)
-
-    def skipped_file(self, number: int) -> Path:
-        """Where it is written down why a recipe was not trained."""
-        return self.skipped / self.record(number)
 
     def lock(self) -> Any:
         """Hold the study: one driver at a time. Keep the value; it lets go when closed.
@@ -212,7 +141,7 @@ class StudyFolder:
         """
         try:
             self.out.mkdir(parents=True, exist_ok=True)
-            held = open(self.out / "driver.lock", "a+", encoding="utf-8", errors="replace")  # noqa: SIM115 - the caller keeps it open
+            held = open(self.lock_file, "a+", encoding="utf-8", errors="replace")  # noqa: SIM115 - the caller keeps it open
         except OSError as error:
             raise TargetUnavailable(f"{self.out}: can't write ({error.strerror})") from error
         patience = time.monotonic() + LOOKING_S  # whoever looks whether a driver runs holds it for a moment
@@ -232,7 +161,7 @@ class StudyFolder:
 
     def driver(self) -> int | None:
         """Process number of the driver that is running the study, or None."""
-        with contextlib.suppress(OSError), open(self.out / "driver.lock", encoding="utf-8", errors="replace") as held:
+        with contextlib.suppress(OSError), open(self.lock_file, encoding="utf-8", errors="replace") as held:
             if not try_lock(held, shared=True):
                 number = held.read(20).strip()
                 return int(number) if number.isascii() and number.isdigit() else 0
@@ -247,7 +176,7 @@ class StudyFolder:
         Raises:
             ConfigError: naming file, path, expected and got.
         """
-        file = self.path / "study.yaml"
+        file = self.settings
         try:
             values = yaml_file.load(file)
         except yaml_file.Missing as error:
@@ -307,7 +236,7 @@ class StudyFolder:
         if isinstance(given, str):
             return spaces.find(given, self.path)
         if isinstance(given, Mapping):
-            return spaces.parse(given, f"{self.path / 'study.yaml'}: space")
+            return spaces.parse(given, f"{self.settings}: space")
         fail("space", f"a bundled space ({', '.join(spaces.bundled())}), a .yaml file, or the space itself", given)
 
 

@@ -27,7 +27,7 @@ class Ledger:
 
     def numbers(self) -> list[int]:
         """The numbers of all that is written down, from the lowest on."""
-        return sorted({*records.numbers(self.folder.candidates), *records.numbers(self.folder.skipped)})
+        return records.numbers(self.folder)
 
     def recall(self, number: int) -> Candidate | Skipped | None:
         """Take over what an earlier run wrote down; None if it did not finish, or its file was damaged."""
@@ -45,14 +45,14 @@ class Ledger:
         """Write a candidate down."""
         number = candidate.number
         if self.candidates.get(number) != candidate:
-            records.write(self.folder.candidate_file(number), candidate.to_dict())
+            records.write_candidate(self.folder, candidate)
             self.candidates = {**self.candidates, number: candidate}
         if self.skipped.pop(number, None) is not None:  # it was taken up again
-            self.folder.skipped_file(number).unlink(missing_ok=True)
+            records.remove_skipped(self.folder, number)
 
     def skip(self, skipped: Skipped) -> None:
         """Write down that a recipe is not trained, or no further."""
-        records.write(self.folder.skipped_file(skipped.number), skipped.to_dict())
+        records.write_skipped(self.folder, skipped)
         self.skipped[skipped.number] = skipped
 
     def results(self) -> Results:
@@ -92,4 +92,4 @@ class Ledger:
             manifest=manifest,
             provenance=provenance,
         )
-        records.write(self.folder.header, header.to_dict(), indent=1)
+        records.write_header(self.folder, header)

@@ -10,7 +10,6 @@ import functools
 import gc
 import hashlib
 import os
-import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -27,13 +26,12 @@ from autoopt.core.validation import Shape, expect_present, expect_shape
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.execution.artifact_store import Store
 from autoopt.study.folder import StudyFolder
+from autoopt.study.layout import place_aside
 from autoopt.system.files import write_atomically
 
 T = TypeVar("T")
 LARGEST_BYTES = 100_000_000
 """A record over this is none: those of large models have a few megabytes."""
-_NAME = re.compile(r"(\d{5}|[1-9]\d{5,17})\.json", re.ASCII)
-"""How files of records are named; copies that a sync tool or an editor leaves beside them are named otherwise."""
 TIMES = ("jobs_s", "saved_by_store_s", "overhead_s")
 """What the header says of how time was spent."""
 _PROVENANCE = {
@@ -223,15 +221,12 @@ def _read_all(folder: StudyFolder, known: Known) -> Records:
     head = header if isinstance(header, Header) else None
     quality = None if head is None else head.quality
     store = _store(folder)
-    place = folder.candidates
-    paths = {n: place / folder.record(n) for n in numbers(place)}
     candidates = [
         known.get(path, quality, functools.partial(_read_candidate, path, n, quality, store))
-        for n, path in paths.items()
+        for n, path in folder.candidate_files().items()
     ]
     skipped = [
-        known.get(folder.skipped_file(n), None, functools.partial(read_skipped, folder, n))
-        for n in numbers(folder.skipped)
+        known.get(path, None, functools.partial(_read_skipped, path, n)) for n, path in folder.skipped_files().items()
     ]
     return Records(
         header=head,
@@ -241,10 +236,9 @@ def _read_all(folder: StudyFolder, known: Known) -> Records:
     )
 
 
-def numbers(folder: Path) -> list[int]:
-    """The numbers of the records in a folder (`folder.candidates`, `folder.skipped`), by their exact names."""
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return sorted(int(name.removesuffix(".json")) for name in names if _NAME.fullmatch(name))
+def numbers(folder: StudyFolder) -> list[int]:
+    """The numbers of all candidates and skipped recipes that are written down, from the lowest on."""
+    return sorted({*folder.candidate_files(), *folder.skipped_files()})
 
 
 def read_header(folder: StudyFolder) -> Header | Damage | None:
@@ -285,13 +279,36 @@ def _store(folder: StudyFolder) -> Store | None:
 
 def read_skipped(folder: StudyFolder, number: int) -> Skipped | Damage | None:
     """A recipe that was not trained; None if there is no file of it."""
+    return _read_skipped(folder.skipped_file(number), number)
 
+
+def _read_skipped(path: Path, number: int) -> Skipped | Damage | None:
     def made(values: Mapping[str, Any]) -> Skipped:
         skipped = Skipped.from_dict(values)
         _expect_number(skipped.number, number)
         return skipped
 
-    return _read(folder.skipped_file(number), made)
+    return _read(path, made)
+
+
+def write_header(folder: StudyFolder, header: Header) -> None:
+    """Write the study's header; see `write`."""
+    write(folder.header, header.to_dict(), indent=1)
+
+
+def write_candidate(folder: StudyFolder, candidate: Candidate) -> None:
+    """Write a candidate; see `write`."""
+    write(folder.candidate_file(candidate.number), candidate.to_dict())
+
+
+def write_skipped(folder: StudyFolder, skipped: Skipped) -> None:
+    """Write down that a recipe was not trained; see `write`."""
+    write(folder.skipped_file(skipped.number), skipped.to_dict())
+
+
+def remove_skipped(folder: StudyFolder, number: int) -> None:
+    """Forget that a recipe was not trained, for it was taken up again."""
+    folder.skipped_file(number).unlink(missing_ok=True)
 
 
 def write(path: Path, values: Mapping[str, Any], *, indent: int | None = None) -> None:
@@ -303,10 +320,20 @@ def write(path: Path, values: Mapping[str, Any], *, indent: int | None = None) -
     write_atomically(path, json_text.sealed(values, indent=indent))
 
 
+def read_values(path: Path) -> dict[str, Any]:
+    """The values of a record, the inverse of `write`.
+
+    Raises:
+        OSError: if it can't be read.
+        ValueError: if it is damaged.
+    """
+    return json_text.unsealed(path.read_bytes())
+
+
 def set_aside(folder: StudyFolder) -> tuple[Damage, ...]:
     """Move damaged records out of the way, so that they are made again; only for who holds the study's lock.
 
-    Nothing is deleted: `00003.json` becomes `00003.json.damaged`, or `00003.json.damaged.2` where that is taken.
+    Nothing is deleted: each is renamed as `place_aside` says.
 
     Raises:
         TargetUnavailable: if one can't be renamed.
@@ -315,20 +342,12 @@ def set_aside(folder: StudyFolder) -> tuple[Damage, ...]:
 
 
 def _moved(damage: Damage) -> Damage:
-    place = _free(damage.path)
+    place = place_aside(damage.path)
     try:
         os.rename(damage.path, place)
     except OSError as error:
         raise TargetUnavailable(f"{damage.path}: damaged, and can't be set aside ({error.strerror})") from error
     return dataclasses.replace(damage, aside=place.name)
-
-
-def _free(path: Path) -> Path:
-    place, count = path.with_name(f"{path.name}.damaged"), 1
-    while os.path.lexists(place):
-        count += 1
-        place = path.with_name(f"{path.name}.damaged.{count}")
-    return place
 
 
 def _read(path: Path, make: Callable[[Mapping[str, Any]], T]) -> T | Damage | None:
@@ -338,7 +357,7 @@ def _read(path: Path, make: Callable[[Mapping[str, Any]], T]) -> T | Damage | No
             return Damage(path=path, reason="it is no file")
         if found.st_size > LARGEST_BYTES:
             return Damage(path=path, reason=f"it has {found.st_size} bytes")
-        return make(json_text.unsealed(path.read_bytes()))
+        return make(read_values(path))
     except FileNotFoundError:
         return Damage(path=path, reason="it is a link to nothing") if path.is_symlink() else None
     except OSError as error:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from autoopt.errors import CandidateFailed, one_line, retold
+from autoopt.models import flatbuffer
 
 MOST_BITS = 7
 """Of an index, as TFLM has them."""
@@ -25,7 +26,7 @@ def compress(file: bytes) -> bytes:
         file: with int8 weights.
 
     Raises:
-        CandidateFailed: if TFLM's compressor can't make it.
+        CandidateFailed: if TFLM's compressor can't make it, or the file is damaged.
     """
     from tflite_micro import compression
 
@@ -44,7 +45,7 @@ def _specs(file: bytes) -> Iterator[Any]:
     from ai_edge_litert import schema_py_generated as schema
     from tflite_micro.tensorflow.lite.micro.compression import spec
 
-    model = schema.ModelT.InitFromPackedBuf(file, 0)
+    model = flatbuffer.parse(file, "micro")
     for number, graph in enumerate(model.subgraphs):
         layers = {
             int(operator.inputs[1]): int(model.operatorCodes[operator.opcodeIndex].builtinCode)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from autoopt.models import file_ends
 from autoopt.models.task import Inputs
 from autoopt.tflite.interpreter import items_at_once
 
@@ -39,12 +40,12 @@ def _calls(file: bytes, calibration: Inputs) -> dict[str, list[Inputs]]:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=file)
-    signature = next(iter(interpreter.get_signature_list()), None)
+    signature = next(iter(file_ends.signatures(interpreter)), None)
     if signature is None:
         raise ValueError(
             "the float32 file has no signature; convert it anew, with inputs whose names are of letters and digits"
         )
-    details = interpreter.get_signature_runner(signature).get_input_details()
+    details = file_ends.of_signature(interpreter, signature).inputs
     if set(details) != set(calibration):
         names = zip(details, calibration.values(), strict=True)
     else:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import struct
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from autoopt.errors import CandidateFailed
+from autoopt.models import flatbuffer
 from autoopt.tflite.graph import KINDS, unpacked
 
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -103,16 +102,9 @@ def read(file: bytes) -> Contents:
     """
     from ai_edge_litert import schema_py_generated as schema
 
-    if file[4:8] != b"TFL3":
-        raise CandidateFailed("proof", "not a .tflite file (its identifier is missing)")
-    try:
-        model = schema.ModelT.InitFromPackedBuf(file, 0)
-        graph = model.subgraphs[0]
-        return _contents(schema, model, graph, file)
-    except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, MemoryError) as error:
-        raise CandidateFailed("proof", f"the .tflite is damaged: {type(error).__name__} while reading it") from error
-    except struct.error as error:
-        raise CandidateFailed("proof", "the .tflite is truncated") from error
+    model = flatbuffer.parse(file, "proof")
+    with flatbuffer.reading("proof"):
+        return _contents(schema, model, model.subgraphs[0], file)
 
 
 def _contents(schema: Any, model: Any, graph: Any, file: bytes) -> Contents:
@@ -133,7 +125,7 @@ def _contents(schema: Any, model: Any, graph: Any, file: bytes) -> Contents:
     weights, finite = [], True
     for place, tensor in enumerate(graph.tensors):
         finite &= bool(np.isfinite(_scales(tensor)).all())
-        data = _data(model.buffers[tensor.buffer], file)
+        data = flatbuffer.data(model.buffers[tensor.buffer], file)
         if data is None or dtype(tensor) not in DTYPES:
             continue
         shape = tuple(int(d) for d in tensor.shape) if tensor.shape is not None else ()
@@ -144,7 +136,7 @@ def _contents(schema: Any, model: Any, graph: Any, file: bytes) -> Contents:
             finite &= bool(np.isfinite(values).all())
         if len(shape) >= 2 and values.dtype.kind in "fi" and dtype(tensor) not in ("INT32", "INT64"):
             weights.append(_weight(tensor, shape, values.reshape(shape), dtype(tensor).lower(), tuple(readers[place])))
-    constants = {i for i, t in enumerate(graph.tensors) if _data(model.buffers[t.buffer], file) is not None}
+    constants = {i for i, t in enumerate(graph.tensors) if flatbuffer.data(model.buffers[t.buffer], file) is not None}
     ops: Counter[str] = Counter()
     islands: Counter[str] = Counter()
     activations: Counter[str] = Counter()
@@ -200,17 +192,6 @@ def _kept(in_float: Sequence[tuple[str, Sequence[int]]], constants: Collection[i
 
 def _text(name: Any) -> str:
     return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
-
-
-def _data(buffer: Any, file: bytes) -> np.ndarray | None:
-    """A buffer's bytes; large ones may lie behind the flatbuffer, named by offset and size."""
-    if buffer.data is not None and len(buffer.data):
-        return np.ascontiguousarray(np.asarray(buffer.data, dtype=np.uint8))
-    if getattr(buffer, "offset", 0) > 1:
-        if buffer.offset + buffer.size > len(file):
-            raise ValueError("a constant lies behind the end of the file")
-        return np.frombuffer(file, np.uint8, buffer.size, buffer.offset)
-    return None
 
 
 def _scales(tensor: Any) -> Any:

@@ -18,6 +18,7 @@ import numpy as np
 from autoopt.core.schemes import SCHEMES
 from autoopt.core.stage_settings import Quantize
 from autoopt.errors import CandidateFailed, retold
+from autoopt.models import flatbuffer
 from autoopt.models.opaque import ClosedModel
 from autoopt.models.task import Inputs, side_by_side
 from autoopt.models.unrolling import recurrent, unrolled
@@ -229,19 +230,21 @@ def quantize(file: bytes, scheme: str, calibration: Inputs, threads: int = 1, ho
         CandidateFailed: if litert-quantizer can't make it.
     """
     how = how or Quantize()
-    with retold(
-        lambda error: CandidateFailed("quantize", f"litert-quantizer can't make {scheme}: {_first_line(error)}")
-    ):
-        if how.equalize:
-            file = cross_layer_equalization.equalize(file)
-        made = _quantized(file, scheme, calibration, threads, how)
-        if scheme in ("float16", "dynamic"):
-            made = lookup_tables.store(made, scheme)
-        if how.correct_bias:
-            made = bias_correction.correct(file, made, calibration, threads)
-        if how.int4_dense:
-            _expect_int4(file, made, calibration, threads)
-        return made
+    prefix = f"litert-quantizer can't make {scheme}"
+    try:
+        with retold(lambda error: CandidateFailed("quantize", f"{prefix}: {_first_line(error)}")):
+            if how.equalize:
+                file = cross_layer_equalization.equalize(file)
+            made = _quantized(file, scheme, calibration, threads, how)
+            if scheme in ("float16", "dynamic"):
+                made = lookup_tables.store(made, scheme)
+            if how.correct_bias:
+                made = bias_correction.correct(file, made, calibration, threads)
+            if how.int4_dense:
+                _expect_int4(file, made, calibration, threads)
+            return made
+    except flatbuffer.Damaged as error:
+        raise CandidateFailed("quantize", f"{prefix}: {error.reason}") from error
 
 
 def _quantized(file: bytes, scheme: str, calibration: Inputs, threads: int, how: Quantize) -> bytes:
@@ -323,17 +326,14 @@ def inline(file: bytes) -> bytes:
     litert-quantizer lays 256 KiB of them and more after it, where TensorFlow Lite Micro does not look:
     it would compute with whatever it finds, without a word.
     """
-    from ai_edge_litert import schema_py_generated as schema
-    from ai_edge_litert.tools import flatbuffer_utils
-
-    model = schema.ModelT.InitFromPackedBuf(file, 0)
-    outside = [buffer for buffer in model.buffers if buffer.offset > 1]
+    model = flatbuffer.parse(file, "quantize")
+    outside = [buffer for buffer in model.buffers if flatbuffer.outside(buffer)]
     if not outside:
         return file
     for buffer in outside:
-        buffer.data = np.frombuffer(file, np.uint8, buffer.size, buffer.offset)
+        buffer.data = flatbuffer.data(buffer, file)
         buffer.offset = buffer.size = 0
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    return flatbuffer.pack(model)
 
 
 def _choose(q: Any, scheme: str, how: Quantize) -> None:

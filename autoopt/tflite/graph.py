@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from autoopt.models import flatbuffer
+
 KINDS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 """Operators that hold a layer's weights."""
 NONE = -1
@@ -50,12 +52,15 @@ class Graph:
 
     Args:
         file: the `.tflite`.
+
+    Raises:
+        flatbuffer.Damaged: if it is not whole.
     """
 
     def __init__(self, file: bytes) -> None:
         from ai_edge_litert import schema_py_generated as schema
 
-        self.model = schema.ModelT.InitFromPackedBuf(file, 0)
+        self.model = flatbuffer.parse(file, "quantize")
         self._schema = schema
         graph = self.model.subgraphs[0]
         self.tensors, self.operators = graph.tensors, graph.operators
@@ -240,9 +245,7 @@ class Graph:
 
     def to_bytes(self) -> bytes:
         """The `.tflite`."""
-        from ai_edge_litert.tools import flatbuffer_utils
-
-        return bytes(flatbuffer_utils.convert_object_to_bytearray(self.model))
+        return flatbuffer.pack(self.model)
 
     def _data(self, tensor: int) -> np.ndarray | None:
         data = self.model.buffers[self.tensors[tensor].buffer].data

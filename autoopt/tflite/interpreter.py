@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from autoopt.errors import CandidateFailed, one_line
+from autoopt.models import file_ends
 from autoopt.models.task import Inputs, side_by_side
 
 BATCH = 32
@@ -84,11 +85,11 @@ def input_details(interpreter: Any, inputs: Inputs) -> dict[str, Any]:
 
     Files from Keras carry the names in their signature; without one, order decides.
     """
-    signatures = interpreter.get_signature_list()
+    signatures = file_ends.signatures(interpreter)
     if len(signatures) == 1:
-        found = interpreter.get_signature_runner(next(iter(signatures))).get_input_details()
+        found = file_ends.of_signature(interpreter, signatures[0]).inputs
         if set(found) == set(inputs):
-            return dict(found)
+            return found
     return dict(zip(inputs, interpreter.get_input_details(), strict=True))
 
 
@@ -101,8 +102,8 @@ def output_details(interpreter: Any, names: Sequence[str] = ()) -> list[Any]:
     details = list(interpreter.get_output_details())
     if len(names) < 2:
         return details
-    signatures = interpreter.get_signature_list()
-    found = interpreter.get_signature_runner(next(iter(signatures))).get_output_details() if signatures else {}
+    signatures = file_ends.signatures(interpreter)
+    found = file_ends.of_signature(interpreter, signatures[0]).outputs if signatures else {}
     if set(found) != set(names):
         raise ValueError(f"its outputs are named {', '.join(found) or 'nothing'}, not {', '.join(names)}")
     return [found[name] for name in names]

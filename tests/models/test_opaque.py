@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import signed
 import tensorflow as tf
 import tf_keras
 import tiny
@@ -145,6 +146,17 @@ def test_a_file_that_takes_integers_and_computes_in_float_is_taken(tmp_path):
         converted(tiny.network(tf_keras.layers.Dense(40), shape=(40,)), optimizations=[tf.lite.Optimize.DEFAULT])
     )
     with pytest.raises(ConfigError, match="is quantized already"):
+        loading.load(path)
+
+
+def test_a_tflite_whose_constants_are_cut_off_is_refused(tmp_path):
+    """They may lie behind the flatbuffer, where LiteRT does not look for the end."""
+    file = signed.behind(signed.signed(serve=("first", "second", "scores", "doubled")))
+    path = tmp_path / "model.tflite"
+    path.write_bytes(file)
+    assert loading.load(path).output_names == ["doubled", "scores"]
+    path.write_bytes(file[:-1])
+    with pytest.raises(ConfigError, match=r"model: .*: the \.tflite is damaged: \w+ while reading it; convert it anew"):
         loading.load(path)
 
 

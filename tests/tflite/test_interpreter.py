@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import signed
 import tensorflow as tf
 import tf_keras
 import tiny
+from ai_edge_litert.interpreter import Interpreter
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -104,3 +106,51 @@ def test_a_file_for_one_item_is_given_one_at_a_time():
     converter = tf.lite.TFLiteConverter.from_concrete_functions([module.__call__.get_concrete_function()], module)
     x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
     np.testing.assert_allclose(interpreter.outputs_of(converter.convert(), {"x": x}, 1), x + x[:, :1], rtol=1e-6)
+
+
+# --- which input and output is which
+
+
+NAMES = ("b", "a", "scores", "doubled")
+ONE, OTHER = {"serve": NAMES}, {"serve": NAMES, "more": ("c", "d", "e", "f")}
+FIRST = np.arange(12, dtype=np.float32).reshape(3, 4)
+SECOND = np.arange(9, dtype=np.int32).reshape(3, 3)
+
+
+@pytest.mark.parametrize(
+    ("signatures", "given"),
+    [
+        (ONE, {"a": SECOND, "b": FIRST}),  # by the names in the only signature
+        (ONE, {"x": FIRST, "y": SECOND}),  # of other names, in the file's order
+        ({}, {"a": FIRST, "b": SECOND}),
+        (OTHER, {"a": FIRST, "b": SECOND}),  # none of several signatures is the one that is meant
+    ],
+    ids=["by name", "other names", "no signature", "two signatures"],
+)
+def test_inputs_go_by_the_only_signature_else_in_order(signatures, given):
+    run = Interpreter(model_content=signed.signed(**signatures))
+    details = interpreter.input_details(run, given)
+    first, second = ((run.get_input_details()[i]["index"]) for i in range(2))
+    assert {detail["index"]: name for name, detail in details.items()} == {
+        first: next(name for name, array in given.items() if array is FIRST),
+        second: next(name for name, array in given.items() if array is SECOND),
+    }
+
+
+@pytest.mark.parametrize("signatures", [ONE, OTHER], ids=["one", "two"])
+@pytest.mark.parametrize("wanted", [["scores", "doubled"], ["doubled", "scores"]])
+def test_outputs_go_by_the_first_signature(wanted, signatures):
+    file = signed.signed(**signatures)
+    expected = {"scores": FIRST @ signed.FACTORS, "doubled": SECOND * 2.0}
+    found = interpreter.outputs_of(file, {"b": FIRST, "a": SECOND}, 1, wanted)
+    np.testing.assert_array_equal(found, np.concatenate([expected[name] for name in wanted], axis=1))
+
+
+@pytest.mark.parametrize(
+    ("signatures", "said"),
+    [({}, "its outputs are named nothing, not one, other"), (ONE, "its outputs are named .*, not one, other")],
+    ids=["none", "one"],
+)
+def test_outputs_of_other_names_are_refused(signatures, said):
+    with pytest.raises(CandidateFailed, match=said):
+        interpreter.outputs_of(signed.signed(**signatures), {"b": FIRST, "a": SECOND}, 1, ["one", "other"])
