@@ -33,7 +33,8 @@ class _Hours(click.ParamType[float]):
 
 
 HOURS = _Hours()
-_state = {"debug": False, "json": False}
+SHARED = "autoopt."
+"""Begins the names under which click's context keeps what options that all commands share were given."""
 
 
 class Commands(click.Group):
@@ -46,13 +47,11 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except AutooptError as error:
-            if _state["debug"]:
-                screen.say(traceback.format_exc(), err=True, nl=False)
+            _show_traceback(ctx)
             screen.say_line(f"autoopt: {error.command_line}", err=True)
             ctx.exit(2 if isinstance(error, ConfigError) else 1)
         except MemoryError as error:  # it passes `errors.retold`, and nothing is wrong with what was given
-            if _state["debug"]:
-                screen.say(traceback.format_exc(), err=True, nl=False)
+            _show_traceback(ctx)
             said = f" ({one_line(error, 200)})" if str(error) else ""
             advice = "end other programs, or take a machine with more, then run the same command again"
             screen.say_line(f"autoopt: no memory was left for it{said}; {advice}", err=True)
@@ -60,6 +59,17 @@ class Commands(click.Group):
         except BrokenPipeError:  # `autoopt front STUDY | head`
             sys.stderr.close()
             ctx.exit(0)
+
+
+def _show_traceback(ctx: click.Context) -> None:
+    """Show where the error that is being handled comes from, if `--debug` asks for that."""
+    if _given(ctx, "debug"):
+        screen.say(traceback.format_exc(), err=True, nl=False)
+
+
+def _given(ctx: click.Context, flag: str) -> bool:
+    """Whether a flag that all commands share was given."""
+    return bool(ctx.meta.get(SHARED + flag))
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -76,7 +86,7 @@ def command(function: Callable[..., None]) -> click.Command:
     """A command of `main` with the options that all share."""
 
     def set_flag(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
-        _state[str(parameter.name)] = value
+        ctx.meta[f"{SHARED}{parameter.name}"] = value
 
     for name, text in (("json", "Print JSON."), ("debug", "Show the traceback of an error.")):
         function = click.option(
@@ -113,4 +123,4 @@ def budget_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def wants_json() -> bool:
     """Whether `--json` was given."""
-    return _state["json"]
+    return _given(click.get_current_context(), "json")
