@@ -18,7 +18,7 @@ test: install
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest $(WORKERS) --durations 20 $(PYTEST)
 
-# What a change is tried against: without the tests that search for a minute or more.
+# What a change is tried against first: what needs no TensorFlow, no browser and no search for real (tests/conftest.py says which).
 fast: PYTEST = -m "not slow"
 fast: test
 

@@ -22,8 +22,24 @@ def pytest_unconfigure() -> None:
         shutil.rmtree(os.environ["TMPDIR"], ignore_errors=True)
 
 
+HEAVY_ROOMS = ("models", "compression", "tflite", "targets", "execution", "api", "server", "whole")
+"""Their tests build models, run files or start processes."""
+HEAVY_FIXTURES = ("chromium", "searched")
+"""A browser, and a study that is searched for real."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave heavy rooms unread where slow tests are left out: reading them alone loads TensorFlow."""
+    left_out = config.option.markexpr == "not slow" and collection_path.name in HEAVY_ROOMS
+    return True if left_out else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the rooms whose tests take longest, so that the workers end together."""
+    """Tell what `make fast` leaves out; begin with the rooms whose tests take longest, so that the workers end together."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        if not set(item.path.parts).isdisjoint(HEAVY_ROOMS) or not set(fixtures).isdisjoint(HEAVY_FIXTURES):
+            item.add_marker("slow")
     if "PYTEST_XDIST_WORKER" in os.environ:
         rooms = [*SLOWEST_FIRST, ""]
         items.sort(key=lambda item: next(n for n, room in enumerate(rooms) if room in item.path.parts or not room))

@@ -131,6 +131,7 @@ def test_a_damaged_note_of_what_was_skipped_is_made_again(searched: tuple[SavedR
     assert [s.recipe for s in again.skipped] == [s.recipe for s in results.skipped]
 
 
+@pytest.mark.slow
 def test_without_the_device_all_is_trained(tmp_path: Path, searched: tuple[SavedResults, Told]) -> None:
     study = STUDY.replace("sharing: false", "sharing: false, skipping: false")
     study += 'budgets: ["compressed_bytes <= 0.5 * baseline"]\n'
@@ -140,6 +141,7 @@ def test_without_the_device_all_is_trained(tmp_path: Path, searched: tuple[Saved
     assert trained(results) == {0.1, 0.9}
 
 
+@pytest.mark.slow
 def test_budgets_that_nothing_meets_end_the_search_early(tmp_path: Path) -> None:
     study = STUDY.replace("[0.1, 0.9]", "{low: 0.1, high: 0.9}").replace("trials: 8", "trials: 400")
     study += 'budgets: ["size_bytes <= 10 B"]\n'
