@@ -145,9 +145,8 @@ def fit(
     average = {"use_ema": True, "ema_momentum": averaging, "ema_overwrite_frequency": None} if averaging else {}
     loss, targets = _goal(stage, training, tuning)
     model.compile(optimizer=tf_keras.optimizers.Adam(rate, **average), loss=loss)
-    model.optimizer.build(
-        model.trainable_variables
-    )  # else the first step makes variables, and its graph is built twice
+    # Else the first step makes the optimizer's variables, and its graph is built a second time without that.
+    model.optimizer.build(model.trainable_variables)
     now = begun or Progress()
     first, last = len(now.history), epochs if until is None else min(until, epochs)
     if now.weights is not None and first < last:
