@@ -57,7 +57,12 @@ MODELS: dict[str, Callable[[], Any]] = {"CNN, 8x8": digits, "MobileNetV2 0.35, 9
 
 
 def seconds(make: Callable[[], Any], ahead: bool) -> float:
-    """Of one `fit` of one batch."""
+    """How many seconds one `fit` of one batch takes.
+
+    Args:
+        make: builds the model.
+        ahead: the optimizer's variables are made before the step, instead of in it.
+    """
     model = tfmot.sparsity.keras.prune_low_magnitude(make())
     rng = np.random.default_rng(0)
     x, y = rng.random((BATCH, *model.input_shape[1:]), dtype=np.float32), rng.integers(0, 10, BATCH)

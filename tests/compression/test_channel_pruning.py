@@ -309,7 +309,6 @@ def test_one_shot_models_are_as_small_as_trained_ones():
 # --- models that people have
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["MobileNet", "MobileNetV2", "EfficientNetB0", "ResNet50", "DenseNet121"])
 def test_well_known_models_lose_half_their_channels_everywhere(name):
     whole = getattr(tf_keras.applications, name)(input_shape=(64, 64, 3), weights=None, classes=10)

@@ -229,7 +229,6 @@ def test_workers_without_resources_are_named(cluster: Cluster, tmp_path: Path) -
         pass
 
 
-@pytest.mark.slow
 def test_a_cluster_gives_the_same_results_and_survives_its_workers(
     cluster: Cluster, tmp_path: Path, finished: Path
 ) -> None:
@@ -246,7 +245,6 @@ def test_a_cluster_gives_the_same_results_and_survives_its_workers(
     assert states(together) <= {"COMPLETE", "FAIL", "WAITING"}
 
 
-@pytest.mark.slow
 def test_a_lost_scheduler_ends_the_driver_and_loses_nothing(cluster: Cluster, tmp_path: Path) -> None:
     folder = tiny.write(tmp_path / "study")
     cluster.worker("train=2 bench=1")

@@ -338,7 +338,6 @@ def test_signals_to_the_driver_s_group_reach_no_job(tmp_path: Path, place: Workp
 
 
 @linux
-@pytest.mark.slow
 @pytest.mark.parametrize("turn", range(2))
 @pytest.mark.parametrize("frozen", [True, False])
 def test_no_process_outlives_a_killed_driver(tmp_path: Path, place: Workplace, frozen: bool, turn: int) -> None:

@@ -405,7 +405,6 @@ def test_the_first_layer_that_differs_is_named(monkeypatch):
     assert "computes something else, from the layer second on" in closed(tiny.unlike(keras.Sequential(stack))).why
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

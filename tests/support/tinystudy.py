@@ -122,7 +122,7 @@ confirm: false
 measuring: quick
 """
 TRIALS = 5
-"""Of `STUDY`: baseline, two schemes, and two that are trained."""
+"""`STUDY` makes so many candidates: the baseline, two schemes, and two that are trained."""
 BASELINE = Path(__file__).with_name("baseline.h5")
 """What `task` trains, kept so that no test has to: `python tests/support/tinystudy.py` makes it anew."""
 COMMAND = [sys.executable, "-m", "autoopt"]

@@ -111,7 +111,6 @@ def test_more_trials_go_on_from_where_it_stopped(copy: Path) -> None:
     assert shared.seconds_saved >= sum(stage["seconds"] for stage in shared.report)
 
 
-@pytest.mark.slow
 def test_kill_9_loses_nothing_finished(tmp_path: Path, finished: Path, started: list[subprocess.Popen[str]]) -> None:
     """One study is killed in its baseline, while it trains, and late; each time it goes on from what it had."""
     folder = tiny.write(tmp_path / "study")
@@ -161,7 +160,6 @@ FAULTS = {
 }
 
 
-@pytest.mark.slow
 def test_a_job_that_goes_wrong_costs_its_candidate_alone(tmp_path: Path) -> None:
     """Each fault for real, in one study: fails with stage and reason, the search goes on."""
     study = tiny.STUDY.replace("sparsity: [0.5, 0.7]", "optional: true, sparsity: {low: 0.1, high: 0.9, step: 0.02}")
@@ -260,7 +258,6 @@ def test_a_changed_task_or_space_is_refused(copy: Path) -> None:
         autoopt.run(copy, trials=tiny.TRIALS)
 
 
-@pytest.mark.slow
 def test_budgets_reach_the_sampler_and_the_results(tmp_path: Path) -> None:
     study = tiny.STUDY + 'budgets: ["size_bytes <= 0.5 * baseline"]\n'
     folder = tiny.write(tmp_path / "study", study=study)
@@ -274,7 +271,6 @@ def test_budgets_reach_the_sampler_and_the_results(tmp_path: Path) -> None:
     assert sorted(m > 0 for m in margins) == [False, False, True]
 
 
-@pytest.mark.slow
 def test_a_space_that_is_exhausted_ends_the_search(tmp_path: Path) -> None:
     study = tiny.STUDY.replace("  prune: {sparsity: [0.5, 0.7], frequency: 2}\n", "").replace("trials: 5", "trials: 9")
     folder = tiny.write(tmp_path / "study", study=study)
@@ -284,7 +280,6 @@ def test_a_space_that_is_exhausted_ends_the_search(tmp_path: Path) -> None:
     assert len(autoopt.load(folder).candidates) == 3
 
 
-@pytest.mark.slow
 def test_ctrl_c_once_finishes_what_runs_and_the_same_command_goes_on(
     tmp_path: Path, started: list[subprocess.Popen[str]]
 ) -> None:
@@ -301,7 +296,6 @@ def test_ctrl_c_once_finishes_what_runs_and_the_same_command_goes_on(
     assert "RUNNING" not in optuna_states(folder)
 
 
-@pytest.mark.slow
 def test_ctrl_c_twice_stops_at_once_and_leaves_no_process(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
     folder = tiny.write(tmp_path / "study", own_metric=True)
     driver = launch(started, "run", folder)
@@ -323,7 +317,6 @@ def test_ctrl_c_twice_stops_at_once_and_leaves_no_process(tmp_path: Path, starte
     assert "RUNNING" not in optuna_states(folder)
 
 
-@pytest.mark.slow
 def test_kill_9_ends_hanging_jobs_too(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
     folder = tiny.write(tmp_path / "study", own_metric=True)
     driver = launch(started, "run", folder)
@@ -334,7 +327,6 @@ def test_kill_9_ends_hanging_jobs_too(tmp_path: Path, started: list[subprocess.P
     wait_for(lambda: not Path(f"/proc/{hanging}").exists(), seconds=10)
 
 
-@pytest.mark.slow
 def test_a_full_disk_stops_the_study_and_loses_nothing(tmp_path: Path, finished: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -14,8 +14,6 @@ from autoopt.api.saved_study import SavedResults
 from autoopt.errors import ConfigError
 from autoopt.search.progress import Silent
 
-pytestmark = pytest.mark.slow
-
 SPACE = """\
 space:
   prune: {{sparsity: [0.5], frequency: 2, optional: {optional}}}

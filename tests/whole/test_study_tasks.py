@@ -11,7 +11,6 @@ from autoopt.core.recipe import Recipe
 from autoopt.core.stage_settings import Cluster, Finetune, Prune
 from autoopt.search.progress import Silent
 
-pytestmark = pytest.mark.slow
 STUDY = "space: {prune: {sparsity: 0.5}, scheme: [float32, int8, qat_int8]}\nslots: 2\nconfirm: false\nmeasuring: quick\ntarget: %s\n"
 HEAD = """
 from pathlib import Path
@@ -28,7 +27,7 @@ def trained(model, x, y, loss, epochs=8):
     kept = Path(__file__).with_name("weights.npz")  # each job reads this file
     if kept.exists():
         model(x[:1] if not isinstance(x, dict) else {name: values[:1] for name, values in x.items()})
-        model.set_weights([values for values in np.load(kept).values()])
+        model.set_weights(list(np.load(kept).values()))
         return model
     tf_keras.utils.set_random_seed(0)
     model.compile(tf_keras.optimizers.Adam(0.01), loss)

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import tinystudy
 
-pytestmark = pytest.mark.slow
 SPACE = "{scheme: [float32]}"
 
 
