@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from autoopt.compression import batchnorm_recalibration, distillation
+from autoopt.compression import batchnorm_recalibration, distillation, optimizing
 from autoopt.compression.training_state import Keeper, Progress
 from autoopt.compression.wrapping import Wrapped
+from autoopt.core.metrics import Metric
 from autoopt.errors import CandidateFailed
 from autoopt.models import quality as quality_of
-from autoopt.models.keras_internals import seeded_draws
+from autoopt.models.keras_internals import optimizer_state, seeded_draws
 from autoopt.models.task import Manifest, Split, broadcast, side_by_side
 
 DIVERGED = 10.0
@@ -97,14 +98,22 @@ def fit(
     Raises:
         CandidateFailed: if the loss or the quality is no finite number, or the loss explodes.
     """
-    now = begun or Progress()
+    now, quality = begun or Progress(), training.manifest.quality
     last = tuning["epochs"] if until is None else min(until, tuning["epochs"])
-    if len(now.history) < last:
+    if len(now.history) < last and not _over(now, wrapped, tuning, quality):
         with seeded_draws(wrapped.model, seed) as draws:
             _Fitting(stage, wrapped, tuning, training, seed, now, draws).run(last)
-    if len(now.history) == tuning["epochs"]:
+    if _over(now, wrapped, tuning, quality):
         wrapped.model.set_weights(now.best_weights)  # the last epoch always qualifies
     return now
+
+
+def _over(now: Progress, wrapped: Wrapped, tuning: Mapping[str, Any], quality: Metric) -> bool:
+    """Whether the last epoch is done, or patience with those that came at an end."""
+    if len(now.history) >= tuning["epochs"]:
+        return True
+    since = [epoch[quality.name] for epoch in now.history[wrapped.first_epoch :]]
+    return optimizing.impatient(since, quality.sign, tuning.get("patience", 0))
 
 
 class _Fitting:
@@ -126,7 +135,8 @@ class _Fitting:
         self.steps = training.steps(tuning)
         self.keeper = Keeper(training.keep)
         loss, self.targets = _goal(stage, training, tuning)
-        self.model.compile(optimizer=_optimizer(tuning, self.steps), loss=loss)
+        wrapped.notes += optimizing.prepare_precision(tuning)
+        self.model.compile(optimizer=optimizing.optimizer(tuning, self.steps), loss=loss)
         # Else the first step makes the optimizer's variables, and its graph is built a second time without that.
         self.model.optimizer.build(self.model.trainable_variables)
         if now.weights is not None:
@@ -136,14 +146,14 @@ class _Fitting:
         """Give the model and its optimizer what they had where the training stopped."""
         now = self.now
         self.model.set_weights(now.weights)
-        for variable, value in zip(self.model.optimizer.variables, now.optimizer, strict=True):
-            variable.assign(value)
+        for variable, value in zip(optimizer_state(self.model.optimizer), now.optimizer, strict=False):
+            variable.assign(value)  # a GPU's losses have a scale, which stands last
         for variable, value in zip(self.draws, now.random, strict=False):  # older states have none
             variable.assign(value)
 
     def _remember(self) -> None:
         """Write into the progress what `_restore` needs, but for the weights."""
-        self.now.optimizer = [variable.numpy() for variable in self.model.optimizer.variables]
+        self.now.optimizer = [variable.numpy() for variable in optimizer_state(self.model.optimizer)]
         self.now.random = [variable.numpy() for variable in self.draws]
 
     def run(self, last: int) -> None:
@@ -154,9 +164,12 @@ class _Fitting:
             self._fit(range(first, first + 1))
             self.model.set_weights(self.now.weights)  # at its end Keras' loop leaves averages in their place
             first += 1
-        if first < last:
+        if first < last and not self._over():
             self._fit(range(first, last))
         self._remember()
+
+    def _over(self) -> bool:
+        return _over(self.now, self.wrapped, self.tuning, self.quality)
 
     def _fit(self, epochs: range) -> None:
         import tf_keras
@@ -226,7 +239,9 @@ class _Fitting:
         if len(now.seconds) == 1:  # building the graph counts in, so it is rather too much
             self.training.foretell(now.seconds[-1] * self.foretold)
         now.step, self.before = 0, 0
-        if len(now.history) < tuning["epochs"]:
+        if self._over():
+            self.model.stop_training = True
+        else:
             self._remember()
             self.keeper.offer(now)
 
@@ -250,16 +265,6 @@ class _Fitting:
         if not math.isfinite(loss):
             raise CandidateFailed(self.stage, f"the loss became {loss} in epoch {len(self.now.history) + 1}")
         return loss
-
-
-def _optimizer(tuning: Mapping[str, Any], steps: int) -> Any:
-    """Adam with a learning rate that follows a cosine; `steps` are those of an epoch."""
-    import tf_keras
-
-    rate = tf_keras.optimizers.schedules.CosineDecay(tuning["learning_rate"], decay_steps=steps * tuning["epochs"])
-    averaging = tuning.get("averaging", 0.0)
-    average = {"use_ema": True, "ema_momentum": averaging, "ema_overwrite_frequency": None} if averaging else {}
-    return tf_keras.optimizers.Adam(rate, **average)
 
 
 def _goal(stage: str, training: Training, tuning: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -125,3 +125,10 @@ def seeded_draws(model: Any, seed: int) -> Iterator[list[Any]]:
     finally:
         for each, (kind, own, built, generator) in zip(generators, before, strict=True):
             each._rng_type, each._seed, each._built, each._generator = kind, own, built, generator
+
+
+def optimizer_state(optimizer: Any) -> list[Any]:
+    """All variables of an optimizer of Keras 2, also the scale of losses, which its public `variables` leave out."""
+    scale = getattr(optimizer, "_loss_scale", None)
+    more = [] if scale is None else [scale.current_loss_scale, optimizer.dynamic_counter]
+    return [*optimizer.variables, *more]
