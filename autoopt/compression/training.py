@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from autoopt.compression import batchnorm_recalibration, distillation, optimizing
+from autoopt.compression.batches import batches
 from autoopt.compression.training_state import Keeper, Progress
 from autoopt.compression.wrapping import Wrapped
 from autoopt.core.metrics import Metric
@@ -277,29 +278,6 @@ def _goal(stage: str, training: Training, tuning: Mapping[str, Any]) -> tuple[An
     return manifest.loss_function(), manifest.targets(labels)
 
 
-def batches(split: Split, size: int, epochs: range, seed: int, targets: Any, weights: Any = None) -> Any:
-    """A split's shuffled batches, with the targets in place of its labels, one epoch after the other.
-
-    A `tf.data.Dataset`. An epoch's order follows from its number and the seed alone, whatever came before it.
-    """
-    import tensorflow as tf
-
-    data = (feed(split), targets) if weights is None else (feed(split), targets, weights)
-
-    def order(epoch: Any) -> Any:
-        numbers = tf.random.experimental.stateless_shuffle(tf.range(len(split)), [seed, epoch])
-        return tf.data.Dataset.from_tensor_slices(numbers).batch(size)
-
-    # The arrays come in as a dataset: as constants of the graph they would be copied into it.
-    numbers = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(order)
-    together = tf.data.Dataset.zip((numbers, tf.data.Dataset.from_tensors(data).repeat()))
-    gathered = together.map(
-        lambda chosen, arrays: tf.nest.map_structure(lambda array: tf.gather(array, chosen), arrays),
-        num_parallel_calls=1,
-    )
-    return gathered.prefetch(2)
-
-
 def outputs(model: Any, split: Split, size: int = 256) -> np.ndarray:
     """What `predict` gives, without the pipeline that it builds each time (as long as many steps of a small model)."""
     chunks = [
@@ -307,9 +285,3 @@ def outputs(model: Any, split: Split, size: int = 256) -> np.ndarray:
         for i in range(0, len(split), size)
     ]
     return np.concatenate([side_by_side(chunk) if isinstance(chunk, list | tuple) else chunk for chunk in chunks])
-
-
-def feed(split: Split) -> Any:
-    """A split's inputs as `fit` and `predict` take them: by position, names play no part."""
-    arrays = tuple(split.inputs.values())  # a dataset would make one tensor of a list
-    return arrays[0] if len(arrays) == 1 else arrays

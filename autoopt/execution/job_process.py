@@ -218,7 +218,10 @@ def _limit(given: Assignment) -> tuple[float, str]:
 
 
 def _state(pid: int) -> tuple[int, bool]:
-    """Resident bytes of a process with its children, and whether it is frozen."""
+    """Resident bytes of a process with its children that are its own, and whether it is frozen.
+
+    Pages of mapped files are not its own: the system takes them away when memory is short, and all jobs share them.
+    """
     try:
         process = psutil.Process(pid)
         family = [process, *process.children(recursive=True)]
@@ -228,7 +231,8 @@ def _state(pid: int) -> tuple[int, bool]:
     resident = 0
     for member in family:
         with contextlib.suppress(psutil.Error):
-            resident += member.memory_info().rss
+            facts = member.memory_info()
+            resident += facts.rss - getattr(facts, "shared", 0)  # the system tells of them on Linux
     return resident, frozen
 
 

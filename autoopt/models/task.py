@@ -24,6 +24,7 @@ from autoopt.core.stage_settings import Finetune
 from autoopt.core.validation import fail
 from autoopt.errors import AutooptError, ConfigError, one_line, retold
 from autoopt.models import user_code
+from autoopt.models.columns import chunks
 from autoopt.models.labels import Meaning, settings, single
 
 MORE = ("counted", "weights")
@@ -60,9 +61,12 @@ class Task:
         model: a tf_keras or Keras 3 model, or the path of an `.h5`, `.keras` or SavedModel. What has no graph of Keras
             layers (a subclassed model, another SavedModel, a float32 `.tflite`) is quantized after training only.
         train: `(inputs, labels)` as arrays with items first (inputs may be a dict by input name, labels one by
-            output name), or a finite `tf.data.Dataset` of such pairs, batched or not; it is read once, in full. A third
-            part holds weights: what each item counts for in training, shape (items,), or one for each place of a map;
-            with several outputs also a dict by output name. The metric counts every item alike.
+            output name); memory maps stay on the disk. Or what gives such pairs, of items or of batches: a finite
+            `tf.data.Dataset`, a Keras `Sequence` or `PyDataset`, a function that yields them, or a function that returns
+            any of these. Such a stream is read once, into array files in the study's store, and must give the same items
+            each time; it need not fit into memory. A third part holds weights: what each item counts for in training,
+            shape (items,), or one for each place of a map; with several outputs also a dict by output name. The metric
+            counts every item alike.
         validation: likewise; the search measures on it.
         test: likewise; the search never looks at it.
         loss: a Keras loss by name, as an object, or a function at the top level of `task.py`; a dict of such by output
@@ -154,17 +158,9 @@ class Split:
         """Arrays that few tasks have, by name."""
         return {name: array for name in MORE if (array := getattr(self, name)) is not None}
 
-    def to_bytes(self) -> bytes:
-        """Uncompressed `.npz`; `from_bytes` is the inverse."""
-        out = io.BytesIO()
-        names = np.array(list(self.inputs))
-        arrays = {f"input_{i}": a for i, a in enumerate(self.inputs.values())}
-        np.savez(out, names=names, labels=self.labels, **self._more(), **arrays)  # type: ignore[arg-type]
-        return out.getvalue()
-
     @classmethod
     def from_bytes(cls, data: bytes) -> "Split":
-        """Read what `to_bytes` wrote; never unpickles."""
+        """Read an uncompressed `.npz`, as stores of before have it; never unpickles."""
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             names = [str(n) for n in arrays["names"]]
             return cls(
@@ -179,7 +175,8 @@ class Split:
         digest = hashlib.sha256()
         for name, array in [*self.inputs.items(), ("labels", self.labels), *self._more().items()]:
             digest.update(f"{name}|{array.shape}|{array.dtype}|".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
+            for part in chunks(array):
+                digest.update(np.ascontiguousarray(part).data)
         return digest.hexdigest()
 
 

@@ -140,7 +140,9 @@ class Search:
         self.view.note(f"reading {self.config.task}")
         path = self.config.task.resolve()
         nonce = f"{os.getpid()} {time.time_ns()}"  # never from the store: its data may have changed
-        job = job_graph.job("task", {"path": str(path)}, salt=nonce)
+        header = records.read_header(self.folder)
+        before = header.manifest if isinstance(header, Header) else ""
+        job = job_graph.job("task", {"path": str(path), "before": before}, salt=nonce)
         self.engine.submit(job)
         outcome = self._wait_for(job.key)
         result = self.store.get(job.key) if outcome.state == "done" else None

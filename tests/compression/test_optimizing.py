@@ -9,6 +9,7 @@ import tf_keras
 import tiny
 
 from autoopt.compression import optimizing, stages, training
+from autoopt.compression.batches import batches
 from autoopt.compression.training_state import Progress
 from autoopt.compression.wrapping import Wrapped
 from autoopt.core import optimizers
@@ -48,7 +49,7 @@ def by_hand(optimizer, warmup=0.0, most=None):
     """The same training, a step at a time, with a bare optimizer whose learning rate is set before each."""
     net, loss = model(), tf_keras.losses.SparseCategoricalCrossentropy()
     optimizer.build(net.trainable_variables)
-    for step, (x, y) in enumerate(training.batches(TRAIN, SIZE, range(EPOCHS), 3, TRAIN.labels)):
+    for step, (x, y) in enumerate(batches(TRAIN, SIZE, range(EPOCHS), 3, TRAIN.labels)):
         optimizer.learning_rate = rate(step, warmup)
         with tf.GradientTape() as tape:
             value = loss(y, net(x, training=True))

@@ -3,9 +3,10 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from autoopt.errors import ResultLost
+from autoopt.execution import split_store
 from autoopt.execution.artifact_store import Store
 from autoopt.models.task import Manifest, Split
 
@@ -35,14 +36,26 @@ class Context:
         return Manifest.from_json(self._get(self.settings["task"]))
 
     def split(self, name: str) -> Split:
-        """One of the task's splits."""
-        return Split.from_bytes(self._get(self.manifest().splits[name]))
+        """One of the task's splits, mapped into memory."""
+        key = self.manifest().splits[name]
+        return _there(key, split_store.get(self.store, key))
 
     def _get(self, key: str) -> bytes:
-        data = self.store.get(key)
-        if data is None:
-            raise ResultLost(f"the store lost the task's data ({key[:12]}); run the same command again")
-        return data
+        return _there(key, self.store.get(key))
+
+
+T = TypeVar("T")
+
+
+def _there(key: str, found: T | None) -> T:
+    """What the store was asked for.
+
+    Raises:
+        ResultLost: if it is not there.
+    """
+    if found is None:
+        raise ResultLost(f"the store lost the task's data ({key[:12]}); run the same command again")
+    return found
 
 
 def limit_threads(threads: int) -> None:
