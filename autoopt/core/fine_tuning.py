@@ -99,5 +99,5 @@ class Finetune:
         """Words for people, such as `2 epochs at 0.001`."""
         epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
         taught = " distilled" if self.distillation else ""
-        by = "" if self.optimizer == "adam" else f" by {self.optimizer}"
+        by = "" if self.optimizer == "adam" else f" by {self.optimizer.partition('(')[0]}"
         return f"{epochs}{taught}{by} at {self.learning_rate:g}"

@@ -83,7 +83,7 @@ def _text(name: str, values: Mapping[str, float | bool]) -> str:
         return name
     telling = {key: value for key, value in values.items() if value != ARGUMENTS[name][key]}
     shown = telling or {key: values[key] for key in list(values)[:1]}  # all as in Keras, which is not our usual
-    return f"{name}({', '.join(f'{key}={_word(value)}' for key, value in shown.items())})"
+    return f"{name}({','.join(f'{key}={_word(value)}' for key, value in shown.items())})"
 
 
 def _word(value: float | bool) -> str:

@@ -35,7 +35,7 @@ def test_what_is_written_means_what_was_given_and_stays(optimizer):
         ({"name": "sgd", "momentum": 0.9}, "sgd(momentum=0.9)"),
         ({"name": "sgd", "momentum": 0.9, "nesterov": True}, "sgd"),
         ({"name": "adam"}, "adam"),
-        ("sgd( nesterov = true,momentum=.5 )", "sgd(momentum=0.5, nesterov=true)"),
+        ("sgd( nesterov = true,momentum=.5 )", "sgd(momentum=0.5,nesterov=true)"),
         ({"name": "adam", "epsilon": 1e-4}, "adam(epsilon=0.0001)"),
     ],
 )
