@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from autoopt.compression import stages
-from autoopt.execution.jobs import conversion, evaluation, looking, measuring, task, training
+from autoopt.execution.jobs import conversion, evaluation, looking, measuring, task, teaching, training
 from autoopt.execution.jobs.context import Context
 
 
@@ -32,7 +32,7 @@ JOBS: dict[str, Kind] = {
     "scalings": Kind(body=looking.scalings),
     "cover": Kind(body=training.cover),
     "rehearse": Kind(body=training.rehearse, version=2),
-    "teach": Kind(body=training.teach),
+    "teach": Kind(body=teaching.teach),
     "one_shot": Kind(body=training.one_shot, version=2),
     "weigh": Kind(body=conversion.weigh),
     "begin": Kind(body=training.begin_stage, version=2),
