@@ -125,6 +125,7 @@ def check(path: str | os.PathLike[str], *, target: str | None = None, say: Calla
             threads=max(1, (os.cpu_count() or 1) // slots),
             job_seconds=config.limits.job_seconds,
             job_bytes=config.limits.job_bytes or default_job_bytes(slots),
+            gpus=config.gpus,
         )
         with workplace.claimed():
             return _Check(folder, config, Store(Path(place)), workplace, slots, say).result(began)

@@ -89,6 +89,7 @@ class Search:
             threads=max(1, (os.cpu_count() or 1) // slots),
             job_seconds=limits.job_seconds,
             job_bytes=limits.job_bytes or default_job_bytes(slots),
+            gpus=self.config.gpus,
         )
         with (
             workplace.claimed(),
