@@ -1,5 +1,6 @@
 """Jobs that train: stages in whole or in part, a few steps to try them, and what a teacher says."""
 
+import contextlib
 import dataclasses
 import io
 import sys
@@ -8,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from autoopt.compression import stages
-from autoopt.compression.training import Progress, Training, outputs
+from autoopt.compression.training import Training, outputs
+from autoopt.compression.training_state import Progress
+from autoopt.errors import CandidateFailed, TargetUnavailable
 from autoopt.execution.jobs.context import Context, limit_threads, to_json
 from autoopt.models import loading
 
@@ -23,22 +26,27 @@ def begin_stage(context: Context) -> bytes:
         JSON: `epochs`, the loss and quality of each.
     """
     name, state, model, _, settings = _stage(context)
-    begun = stages.begin(name, model, settings, _training(context))
-    context.store.put(state, begun.to_bytes())
+    before = _kept(context, state)
+    come = 0 if before is None else len(before.history)
+    begun = stages.begin(name, model, settings, _training(context, state), before)
+    if come < len(begun.history):
+        context.store.put(state, begun.to_bytes())
     return to_json({"epochs": begun.history})
 
 
 def train_stage(context: Context) -> bytes:
     """Run the training stage named by the setting `stage`: packed model -> packed model.
 
-    It goes on from what `begin_stage` kept, if that is there; the result is the same.
+    It goes on from what `begin_stage` kept, or it itself before it was killed, if that is there; the result is the same.
     """
     name, state, model, reports, settings = _stage(context)
-    kept = context.store.get(state)
-    begun = None if kept is None else Progress.from_bytes(kept)
-    trained, report = stages.run(name, model, settings, _training(context), begun)
-    packed = loading.pack(trained, [*reports, report], like=context.parents[0])
-    context.store.path(state).unlink(missing_ok=True)  # as large as several models, and of no more use
+    try:
+        trained, report = stages.run(name, model, settings, _training(context, state), _kept(context, state))
+        packed = loading.pack(trained, [*reports, report], like=context.parents[0])
+    except CandidateFailed:
+        _forget(context, state)  # it would fail again
+        raise
+    _forget(context, state)
     return packed
 
 
@@ -113,8 +121,29 @@ def _stage(context: Context) -> tuple[str, str, Any, list[dict[str, Any]], dict[
     return name, state, model, reports, settings
 
 
-def _training(context: Context) -> Training:
-    """What a stage trains with; with distillation what was taught is the second parent."""
+def _kept(context: Context, state: str) -> Progress | None:
+    """How far an earlier job came with a stage, if one began it."""
+    data = context.store.get(state)
+    return None if data is None else Progress.from_bytes(data)
+
+
+def _forget(context: Context, state: str) -> None:
+    """Remove the state of a training that has ended: it is as large as several models."""
+    context.store.path(state).unlink(missing_ok=True)
+
+
+def _training(context: Context, state: str = "") -> Training:
+    """What a stage trains with; with distillation what was taught is the second parent.
+
+    Args:
+        context: of the job.
+        state: the key under which the training's state is kept while it is under way; `` to keep none.
+    """
+
+    def keep(data: bytes) -> None:
+        with contextlib.suppress(TargetUnavailable):  # without room for it, a kill costs more, and nothing else
+            context.store.put(state, data)
+
     taught = np.load(io.BytesIO(context.parents[1]), allow_pickle=False) if len(context.parents) > 1 else None
     return Training(
         manifest=context.manifest(),
@@ -123,4 +152,5 @@ def _training(context: Context) -> Training:
         progress=context.progress,
         foretell=context.foretell,
         taught=taught,
+        keep=keep if state else None,
     )
