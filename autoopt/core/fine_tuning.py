@@ -33,6 +33,7 @@ class Finetune:
         mixed_precision: multiplications have 16 bits while training, where there is a GPU; on a processor it has no effect.
         patience: training ends after so many epochs without improvement, counted from where the technique is in force;
             the learning rate falls as it would without; 0 for never.
+        items: of the training data, that it trains on: so many at random, the same ones each time; 0 for all.
     """
 
     epochs: int = setting(2, label="epochs", milder=Milder.MORE)
@@ -53,6 +54,8 @@ class Finetune:
     patience: int = setting(
         0, label="patience", words=lambda n: f"{n} epoch{'s' if n > 1 else ''}", rare=True, quiet=True
     )
+
+    items: int = setting(0, label="training items", words="{:,}".format, milder=Milder.SAME, rare=True, quiet=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "learning_rate", float(f"{number('finetune.learning_rate', self.learning_rate):.6g}"))
@@ -87,6 +90,7 @@ class Finetune:
             fail("finetune.clip_norm", "a number over 0, or 0 for none", self.clip_norm)
         expect_truth("finetune.mixed_precision", self.mixed_precision)
         expect_number("finetune.patience", self.patience, minimum=0, whole=True)
+        expect_number("finetune.items", self.items, minimum=0, whole=True)
 
     def __repr__(self) -> str:
         """The call that makes it, without what is as usual."""
@@ -98,6 +102,7 @@ class Finetune:
     def label(self) -> str:
         """Words for people, such as `2 epochs at 0.001`."""
         epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+        epochs += f" of {self.items:,} items" if self.items else ""
         taught = " distilled" if self.distillation else ""
         by = "" if self.optimizer == "adam" else f" by {self.optimizer.partition('(')[0]}"
         return f"{epochs}{taught}{by} at {self.learning_rate:g}"

@@ -261,7 +261,8 @@ class _Steps:
         """Key of the model behind a stage."""
         parents: tuple[str, ...] = (model,)
         if settings["finetune"].get("distillation"):
-            parents += (self.add("teach", {}, self.setting.model, data=True),)
+            items = settings["finetune"].get("items")
+            parents += (self.add("teach", {"items": items} if items else {}, self.setting.model, data=True),)
         state = _digest(["state", job(stage, settings, parents, salt=self.setting.fingerprint).key])
         given = {**settings, "state": state}
         if self.begin and settings["finetune"]["epochs"] > 1:

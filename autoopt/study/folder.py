@@ -265,7 +265,9 @@ def _texts(name: str, value: Any) -> tuple[str, ...]:
 def _strategy(value: Any) -> Strategy:
     expect_keys("search", value, [f.name for f in dataclasses.fields(Strategy)])
     for name, given in value.items():
-        if not isinstance(given, bool):
+        if name == "items":
+            expect_number("search.items", given, minimum=0, whole=True)
+        elif not isinstance(given, bool):
             fail(f"search.{name}", "true or false", given)
     return Strategy(**value)
 

@@ -187,3 +187,25 @@ def test_who_is_slower_finds_the_same(store, split, monkeypatch):
     monkeypatch.setattr(os, "replace", later)
     key = stores.put(store, split)
     equal(split_store.get(store, key), split)
+
+
+# --- a part of a split
+
+
+@given(items=st.integers(1, 39), rows=st.integers(1, 50))
+def test_a_part_is_the_same_items_each_time(items, rows, tmp_path_factory):
+    store = Store(tmp_path_factory.mktemp("store"))
+    split = Split(inputs={"image": X}, labels=Y, weights=np.arange(40, dtype=np.float32))
+    key = stores.put(store, split)
+    kept = split_store.get(store, key)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(split_store, "ROWS", rows)
+        made = split_store.part(store, key, kept, items)
+    expected = split.some(items)
+    assert len(made) == items
+    assert made.digest == expected.digest
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Split, "chosen", lambda *_: pytest.fail("it is kept"))
+        assert split_store.part(store, key, kept, items).digest == expected.digest
+    stores.lose(store, expected.digest)
+    assert split_store.part(store, key, kept, items).digest == expected.digest

@@ -100,7 +100,7 @@ def teach(context: Context) -> bytes:
     limit_threads(context.threads)
     model, _ = loading.unpack(context.parents[0])
     out = io.BytesIO()
-    np.save(out, outputs(model, context.split("train")), allow_pickle=False)
+    np.save(out, outputs(model, context.split("train", context.settings.get("items", 0))), allow_pickle=False)
     return out.getvalue()
 
 
@@ -147,7 +147,7 @@ def _training(context: Context, state: str = "") -> Training:
     taught = np.load(io.BytesIO(context.parents[1]), allow_pickle=False) if len(context.parents) > 1 else None
     return Training(
         manifest=context.manifest(),
-        train=context.split("train"),
+        train=context.split("train", context.settings.get("finetune", {}).get("items", 0)),
         validation=context.split("validation"),
         progress=context.progress,
         foretell=context.foretell,
