@@ -28,6 +28,7 @@ from autoopt.execution.job_graph import Job
 from autoopt.execution.job_process import Outcome, run
 from autoopt.execution.workplace import Workplace
 from autoopt.models.loading import reports_of
+from autoopt.search import finalists
 from autoopt.study import objectives, space_fitting
 from autoopt.study.folder import StudyConfig, StudyFolder
 
@@ -125,6 +126,7 @@ def check(path: str | os.PathLike[str], *, target: str | None = None, say: Calla
             threads=max(1, (os.cpu_count() or 1) // slots),
             job_seconds=config.limits.job_seconds,
             job_bytes=config.limits.job_bytes or default_job_bytes(slots),
+            gpus=config.gpus,
         )
         with workplace.claimed():
             return _Check(folder, config, Store(Path(place)), workplace, slots, say).result(began)
@@ -152,7 +154,8 @@ class _Check:
         self.space = fitted.space
         self.setting = objectives.setting(config, self.task, "check")
         self.quantized = ""
-        self.defaults = Finetune(**self.task["finetune"])
+        there = self.task["items"]["train"]
+        self.defaults = finalists.defaults(Finetune(**self.task["finetune"]), config.search.items, there)
 
     def result(self, began: float) -> Checked:
         """Try all, and put it together."""
@@ -333,7 +336,7 @@ class _Check:
     def _trial(self, stages: Mapping[str, Tried], schemes: Mapping[str, Tried], measuring: float) -> float | None:
         """Seconds that a trial of the space takes on average, where all of it has to be made."""
         rng, total, counted = random.Random(0), 0.0, 0
-        items = self.task["items"]["train"]
+        there = self.task["items"]["train"]
         for _ in range(DRAWN):
             recipe = self.space.random(rng, self.defaults, self.config.seed)
             chain = [(stages.get(name), settings["finetune"]) for name, settings in recipe.stages()]
@@ -341,7 +344,9 @@ class _Check:
             if scheme is None or scheme.reason or any(tried is None or tried.reason for tried, _ in chain):
                 continue
             steps = sum(
-                tried.step_s * tuning["epochs"] * -(-items // tuning["batch_size"]) for tried, tuning in chain if tried
+                tried.step_s * tuning["epochs"] * -(-(tuning.get("items") or there) // tuning["batch_size"])
+                for tried, tuning in chain
+                if tried
             )
             total, counted = total + steps + scheme.seconds + measuring, counted + 1
         return total / counted if counted else None

@@ -34,6 +34,7 @@ class Finetune:
         patience: training ends after so many epochs without improvement, counted from where the technique is in force;
             the learning rate falls as it would without; 0 for never.
         augment: which of the task's augmentations are applied: `all`, `none`, or one of them by its name.
+        items: of the training data, that it trains on: so many at random, the same ones each time; 0 for all.
     """
 
     epochs: int = setting(2, label="epochs", milder=Milder.MORE)
@@ -55,6 +56,7 @@ class Finetune:
         0, label="patience", words=lambda n: f"{n} epoch{'s' if n > 1 else ''}", rare=True, quiet=True
     )
     augment: str = setting("all", label="augmentation", rare=True, quiet=True)
+    items: int = setting(0, label="training items", words="{:,}".format, milder=Milder.SAME, rare=True, quiet=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "learning_rate", float(f"{number('finetune.learning_rate', self.learning_rate):.6g}"))
@@ -91,6 +93,7 @@ class Finetune:
         expect_number("finetune.patience", self.patience, minimum=0, whole=True)
         if not isinstance(self.augment, str) or not self.augment.isidentifier():
             fail("finetune.augment", "all, none, or the name of one of the task's augmentations", self.augment)
+        expect_number("finetune.items", self.items, minimum=0, whole=True)
 
     def __repr__(self) -> str:
         """The call that makes it, without what is as usual."""
@@ -102,6 +105,7 @@ class Finetune:
     def label(self) -> str:
         """Words for people, such as `2 epochs at 0.001`."""
         epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+        epochs += f" of {self.items:,} items" if self.items else ""
         taught = " distilled" if self.distillation else ""
         by = "" if self.optimizer == "adam" else f" by {self.optimizer.partition('(')[0]}"
         return f"{epochs}{taught}{by} at {self.learning_rate:g}"

@@ -26,8 +26,9 @@ from autoopt.execution import job_child, machine_gate, starting, trouble
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.job_child import BEGUN, Assignment
 from autoopt.execution.job_graph import Job
+from autoopt.execution.jobs import JOBS
 from autoopt.execution.workplace import Workplace
-from autoopt.system import locks, scratch
+from autoopt.system import gpus, locks, scratch
 
 POLL_S = 0.2
 UNFORETOLD_S, FORETOLD_S = 6 * 3600.0, 3600.0
@@ -130,6 +131,11 @@ def _supervised(given: Assignment, stopped: Callable[[], bool]) -> Outcome:
             device = hashlib.sha256(given.job.settings["target"].encode()).hexdigest()[:16]
             if held.enter_context(machine_gate.entered(stopped, f"device-{device}")) is None:
                 return _outcome(given.job, None)
+        if JOBS[given.job.name].gpu:
+            gpu = held.enter_context(gpus.lent(given.workplace.gpus, stopped))
+            if gpu is None:
+                return _outcome(given.job, None)
+            given = dataclasses.replace(given, gpu=gpu)
         return _outcome(given.job, (_alone if given.job.exclusive == "machine" else _beside_others)(given, stopped))
 
 

@@ -4,11 +4,12 @@ All jobs of a machine share the pages of these files, and none holds a split who
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +27,8 @@ INDEX = "columns.json"
 LABELS = "labels"
 SURE_BYTES = 64_000_000
 """A split of no more is read whole each time it is opened, to see that it is what it was; a larger one by its files' lengths."""
+ROWS = 1024
+"""That are gathered at a time."""
 ROOMS = ".reading"
 """In the store's folder: where data is written until it is whole."""
 
@@ -144,6 +147,44 @@ def get(store: Store, key: str) -> Split | None:
     return found
 
 
+def part(store: Store, key: str, whole: Split, items: int) -> Split:
+    """So many of a split's items at random, the same ones each time, kept as a split of their own.
+
+    Args:
+        store: that holds it.
+        key: of the split.
+        whole: the split.
+        items: fewer than it has.
+
+    Raises:
+        TargetUnavailable: if the disk is full.
+    """
+    note = hashlib.sha256(f"{items} items of {key}".encode()).hexdigest()
+    known = store.get(note)
+    if known is not None and (found := get(store, known.decode())) is not None:
+        return found
+    chosen = whole.chosen(items)
+    with room(store) as place:
+        spool = place.spool("part", None)
+        with Columns(spool.folder) as columns:
+            for first in range(0, items, ROWS):
+                rows = chosen[first : first + ROWS]
+                columns.append({name: array[rows] for name, array in _columns(whole).items()})
+        arrays = columns.arrays(place.files)
+        made = put(place, _split(list(whole.inputs), arrays))
+    store.put(note, made.encode())
+    return _split(list(whole.inputs), arrays)
+
+
+def _split(names: Sequence[str], arrays: Mapping[str, np.ndarray]) -> Split:
+    """The inverse of `_columns`."""
+    return Split(
+        inputs={name: arrays[f"input_{i}"] for i, name in enumerate(names)},
+        labels=arrays[LABELS],
+        **{name: arrays[name] for name in MORE if name in arrays},
+    )
+
+
 def _columns(split: Split) -> dict[str, np.ndarray]:
     """A split's arrays by the names of their files."""
     found = {f"input_{i}": array for i, array in enumerate(split.inputs.values())}
@@ -165,11 +206,7 @@ def _read(folder: Path, key: str, *, whole: bool = False) -> Split | None:
         if any((folder / f"{name}.npy").stat().st_size != size for name, size in sizes.items()):
             return None
         arrays = {name: mapped(folder / f"{name}.npy") for name in sizes}
-        split = Split(
-            inputs={name: arrays[f"input_{i}"] for i, name in enumerate(index["inputs"])},
-            labels=arrays[LABELS],
-            **{name: arrays[name] for name in MORE if name in arrays},
-        )
+        split = _split(index["inputs"], arrays)
     except (OSError, EOFError, ValueError, KeyError, TypeError):  # cut short, or not there
         return None
     sure = not whole and sum(sizes.values()) > SURE_BYTES

@@ -152,7 +152,11 @@ class Split:
 
     def some(self, items: int) -> "Split":
         """So many of its items at random, the same ones each time: those in front may all be of one class."""
-        return self._of(np.sort(np.random.default_rng(0).permutation(len(self))[:items]))
+        return self._of(self.chosen(items))
+
+    def chosen(self, items: int) -> np.ndarray:
+        """Which items `some` takes, in their order."""
+        return np.sort(np.random.default_rng(0).permutation(len(self))[:items])
 
     def _of(self, chosen: Any) -> "Split":
         """The items at these places: an index array or a slice."""

@@ -22,9 +22,10 @@ from autoopt.execution import job_graph, machine_gate
 from autoopt.execution import job_process as process
 from autoopt.execution.job_graph import Job
 from autoopt.execution.job_process import Outcome, run
+from autoopt.execution.jobs import JOBS
 from autoopt.execution.trouble import describe
 from autoopt.execution.workplace import Workplace
-from autoopt.system import scratch
+from autoopt.system import gpus, scratch
 from autoopt.system.locks import private_folder
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="jobs are forked and frozen on Linux alone")
@@ -81,6 +82,34 @@ def gone(pid: int) -> bool:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+# ---- GPUs
+
+
+@linux
+def test_a_training_sees_one_gpu_and_no_other_job_sees_any(
+    tmp_path: Path, place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tool that names GPUs is played; what a job's process sees is real."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho '0, GPU-a, first, 81559, 80000'; echo '1, GPU-b, second, 81559, 80000'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv(gpus.VISIBLE, raising=False)
+    gpus._asked.cache_clear()
+    seen = (
+        f"import os\nnames = {(gpus.VISIBLE, gpus.GROWTH)}\nraise ValueError([os.environ.get(name) for name in names])"
+    )
+    kind = JOBS["task"]
+    found = []
+    for trains, most in ((False, None), (True, None), (True, 0)):
+        monkeypatch.setitem(JOBS, "task", replace(kind, gpu=trains))
+        found.append(run(job(tmp_path, f"{seen}  # {trains} {most}"), replace(place, gpus=most), never).reason)
+    gpus._asked.cache_clear()
+    assert "['-1', None]" in found[0]
+    assert "['GPU-a', 'true']" in found[1]
+    assert "['-1', 'true']" in found[2]
 
 
 # ---- whose fault it is

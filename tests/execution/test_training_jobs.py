@@ -1,19 +1,23 @@
 """Training jobs in processes of their own: what a kill costs them, and what they leave in the store."""
 
+import io
 import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from autoopt import targets
 from autoopt.core.recipe import Recipe
 from autoopt.core.stage_settings import Finetune, Prune
-from autoopt.execution import job_graph
+from autoopt.execution import job_graph, split_store
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.job_graph import Job, Setting
 from autoopt.execution.job_process import run
 from autoopt.execution.workplace import Workplace
+from autoopt.models import loading
+from autoopt.models.task import Manifest
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="jobs are forked on Linux alone")
 STEPS, EPOCHS = 5, 3
@@ -68,7 +72,7 @@ def workplace(folder: Path) -> Workplace:
     return Workplace(store=str(folder), mark="here", threads=1, job_seconds=120, job_bytes=4 << 30)
 
 
-def planned(tmp_path: Path, place: Workplace, begin: bool) -> list[Job]:
+def planned(tmp_path: Path, place: Workplace, begin: bool, **tuning: float) -> list[Job]:
     """The jobs that train the only stage of a recipe."""
     path = tmp_path / "task.py"
     path.write_text(TASK.format(here=str(tmp_path), steps=STEPS))
@@ -82,9 +86,10 @@ def planned(tmp_path: Path, place: Workplace, begin: bool) -> list[Job]:
         target=targets.find("host"),
         machine="here",
     )
-    recipe = Recipe(prune=Prune(sparsity=0.5, end=0.3, frequency=1), finetune=Finetune(epochs=EPOCHS, batch_size=16))
+    finetune = Finetune(**{"epochs": EPOCHS, "batch_size": 16, **tuning})  # type: ignore[arg-type]
+    recipe = Recipe(prune=Prune(sparsity=0.5, end=0.3, frequency=1), finetune=finetune)
     (tmp_path / "steps").write_bytes(b"")
-    return [job for job in job_graph.plan(recipe, setting, begin=begin).jobs if job.name in ("begin", "prune")]
+    return [job for job in job_graph.plan(recipe, setting, begin=begin).jobs if job.name in ("teach", "begin", "prune")]
 
 
 def steps(tmp_path: Path) -> int:
@@ -140,3 +145,21 @@ def test_the_first_epochs_go_on_from_where_the_training_of_a_killed_run_was(tmp_
     assert len(told["epochs"]) == 1
     assert run(rest, place, never).state == "done"
     assert steps(tmp_path) == STEPS
+
+
+def test_a_part_of_the_data_is_trained_on_and_taught(tmp_path: Path, place: Workplace) -> None:
+    """For real, because teacher and training read their items in processes of their own, and must read the same ones."""
+    jobs = planned(tmp_path, place, begin=False, items=37, distillation=0.5)
+    assert [job.name for job in jobs] == ["teach", "prune"]
+    for job in jobs:
+        outcome = run(job, place, never)
+        assert outcome.state == "done", outcome.reason
+    assert steps(tmp_path) == 3 * EPOCHS, "37 items are three batches of 16"
+    store = Store(Path(place.store))
+    taught = np.load(io.BytesIO(store.get(jobs[0].key) or b""))
+    assert taught.shape == (37, 3)
+    manifest = Manifest.from_json(store.get(jobs[0].settings["task"]) or b"")
+    train = split_store.get(store, manifest.splits["train"])
+    assert train is not None
+    model, _ = loading.unpack(store.get(manifest.model) or b"")
+    np.testing.assert_allclose(taught, model.predict(*train.some(37).inputs.values(), verbose=0), atol=1e-6)

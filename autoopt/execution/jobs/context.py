@@ -39,10 +39,16 @@ class Context:
         """The task, named by the setting `task`."""
         return Manifest.from_json(self._get(self.settings["task"]))
 
-    def split(self, name: str) -> Split:
-        """One of the task's splits, mapped into memory."""
+    def split(self, name: str, items: int = 0) -> Split:
+        """One of the task's splits, mapped into memory.
+
+        Args:
+            name: of the split.
+            items: so many of it at random, the same ones each time; 0 for all.
+        """
         key = self.manifest().splits[name]
-        return _there(key, split_store.get(self.store, key))
+        whole = _there(key, split_store.get(self.store, key))
+        return whole if not 0 < items < len(whole) else split_store.part(self.store, key, whole, items)
 
     def _get(self, key: str) -> bytes:
         return _there(key, self.store.get(key))

@@ -35,7 +35,7 @@ def teach(context: Context) -> bytes:
     chosen = augmentation.in_force(manifest, context.settings)
     if chosen and not augmentation.flips_alone(chosen):
         return IN_STEPS
-    says, train = _teacher(context, manifest), context.split("train")
+    says, train = _teacher(context, manifest), context.split("train", context.settings.get("items", 0))
     if not chosen:
         np.save(out, says(train), allow_pickle=False)
     else:

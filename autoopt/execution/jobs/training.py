@@ -132,7 +132,7 @@ def _training(context: Context, state: str = "") -> Training:
     lessons = teaching.lessons(context)
     return Training(
         manifest=context.manifest(),
-        train=context.split("train"),
+        train=context.split("train", context.settings.get("finetune", {}).get("items", 0)),
         validation=context.split("validation"),
         progress=context.progress,
         foretell=context.foretell,
