@@ -42,13 +42,14 @@ def init(
     The data has x_train and y_train and may have x_validation, y_validation, x_test, y_test and
     class_names; what is missing is split off x_train.
     """
+    from autoopt.api.array_file import ArrayFile
     from autoopt.api.init import create_apart
     from autoopt.models.input_shapes import parse
 
     create_apart(
         folder,
         model,
-        data,
+        ArrayFile(path=data),
         space,
         trials,
         say=lambda text: screen.say_line(text, err=True),
