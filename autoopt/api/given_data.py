@@ -101,6 +101,4 @@ def look(model: Any, labels: np.ndarray, some: Split, where: str) -> Seen:
     user_data.check_split(some, where, model)
     outputs = criteria.given_by(model, some)
     loss = labels_of.infer_loss(labels, outputs, some.labels, where)
-    return Seen(
-        loss=loss, meaning=labels_of.read(labels, outputs, some.labels, loss.described, where), outputs=outputs
-    )
+    return Seen(loss=loss, meaning=labels_of.read(labels, outputs, some.labels, loss.described, where), outputs=outputs)

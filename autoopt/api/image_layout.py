@@ -42,7 +42,9 @@ def find(folder: Path) -> Layout:
         ConfigError: if the folder is laid out in another way.
     """
     if not folder.is_dir():
-        raise ConfigError(f"{folder}: expected a folder of pictures, {'got a file' if folder.exists() else 'found none'}")
+        raise ConfigError(
+            f"{folder}: expected a folder of pictures, {'got a file' if folder.exists() else 'found none'}"
+        )
     left_out: Counter[str] = Counter()
     roots = _splits(folder)
     found = {part: _classes(root, left_out) for part, root in roots.items()}

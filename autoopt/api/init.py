@@ -22,6 +22,9 @@ from autoopt.study import space_fitting
 from autoopt.study.layout import STUDY_YAML
 from autoopt.system import isolation
 
+STEP = 20
+"""Items, after which progress is told."""
+
 
 def create(
     target: Path,
@@ -141,9 +144,7 @@ def create_apart(
     try:
         isolation.call(_create_and_tell, target, model, data, *given, say=hear, mark=mark, **named)
     except MemoryError as error:
-        raise ConfigError(
-            f"{model}: can't be taken in: it and {data.path} take more memory than is free"
-        ) from error
+        raise ConfigError(f"{model}: can't be taken in: it and {data.path} take more memory than is free") from error
     except isolation.Crashed as error:
         raise ConfigError(
             f"{model}: can't be taken in: TensorFlow or LiteRT ended with {error} on it: it is damaged, or asks for more "
@@ -157,4 +158,10 @@ def create_apart(
 
 def _create_and_tell(*given: Any, say: Callable[[Any], None], **named: Any) -> None:
     """Likewise `create`, where all that is told goes one way: texts, and pairs of how many items are done and of how many."""
-    create(*given, say=say, progress=lambda done, of: say((done, of)), **named)
+
+    def progress(done: int, of: int) -> None:
+        if done == of or done % STEP == 0:
+            say((done, of))
+
+    named |= {"say": say, "progress": progress}
+    create(*given, **named)

@@ -76,9 +76,7 @@ def choose(
     return Choice(way=chosen, told=f"{metric} of {len(labels)} items with {shown}", sure=len(alike) == 1)
 
 
-def _try(
-    model: Any, x: np.ndarray, labels: np.ndarray, loss: Inferred, meaning: Meaning, metric: str
-) -> _Tried | None:
+def _try(model: Any, x: np.ndarray, labels: np.ndarray, loss: Inferred, meaning: Meaning, metric: str) -> _Tried | None:
     """What a model makes of inputs; None where that is no finite quality."""
     split = Split(inputs={model.input_names[0]: x}, labels=labels)
     with np.errstate(all="ignore"):

@@ -12,7 +12,7 @@ import numpy as np
 from autoopt.errors import ConfigError, one_line, retold
 from autoopt.system import foreign_files
 
-FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM")
 """Pillow's names of what is tried; it knows more, some of which start other programs."""
 ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 """How the names of pictures end, in small letters."""
@@ -74,7 +74,7 @@ def _decoded(path: Path, mode: str) -> tuple[np.ndarray, bool]:
 
     with _unreadable(path), Image.open(path, formats=FORMATS) as opened:
         method = _turn(opened)
-        if mode == "L" and opened.format == "JPEG":
+        if mode == "L" and opened.format in ("JPEG", "MPO"):
             opened.draft("L", None)  # a JPEG holds its brightness apart from its colours
         opened.load()
         image = _eight_bits(opened)
@@ -107,7 +107,7 @@ def _turn(image: Any) -> Any:
     """How a picture has to be turned to stand upright; None for one that does."""
     from PIL.Image import Transpose
 
-    orientation = None
+    orientation: Any = None
     with contextlib.suppress(SyntaxError, ValueError, TypeError, LookupError, OSError, struct.error):
         orientation = image.getexif().get(ORIENTATION)  # damaged EXIF data says nothing
     return {
