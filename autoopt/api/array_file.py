@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from autoopt.api import splitting
-from autoopt.api.given_data import PARTS, Filled, Progress, Say, look
+from autoopt.api.given_data import PARTS, Filled, Progress, Say
 from autoopt.core.validation import nearest
 from autoopt.errors import ConfigError
-from autoopt.execution import criteria
+from autoopt.execution import criteria, likely_scaling
 from autoopt.models import user_data
 from autoopt.models.task import Split
 from autoopt.system import foreign_files
@@ -38,11 +38,10 @@ class ArrayFile:
         where = f"{self.path}: train"
         train = Split(inputs={model.input_names[0]: arrays["x_train"]}, labels=arrays["y_train"])
         user_data.check_split(train, where, model)
-        seen = look(model, train.labels, train.some(criteria.SEEN), where)
+        seen = likely_scaling.look(model, train.labels, train.some(criteria.SEEN), where)
         np.savez(folder / FILE, **arrays)  # type: ignore[arg-type]
         return Filled(
-            loss=seen.loss,
-            meaning=seen.meaning,
+            look=seen,
             begin=f'    data = np.load(HERE / "{FILE}", allow_pickle=False)\n',
             splits={part: f'(data["x_{part}"], data["y_{part}"])' for part in PARTS},
             class_names='tuple(str(name) for name in data["class_names"])' if "class_names" in arrays else "",

@@ -1,21 +1,13 @@
 """What a new study is made from besides its model: the protocol of the kinds of data that `autoopt init` takes."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
-from autoopt.execution import criteria
-from autoopt.models import labels as labels_of
-from autoopt.models import user_data
-from autoopt.models.labels import Inferred, Meaning
-from autoopt.models.task import Split
+from autoopt.execution.likely_scaling import Look
 
 PARTS = ("train", "validation", "test")
-PREPARATION = "preparation.json"
-"""In a study's folder: what was done to the raw data before the model saw it."""
 CLASS_NAMES = "class_names.json"
 Say = Callable[[str], None]
 Progress = Callable[[int, int], None]
@@ -27,8 +19,7 @@ class Filled:
     """Data that lies in a study's folder, and how its `task.py` reads it.
 
     Attributes:
-        loss: that labels and outputs look like.
-        meaning: how labels are read.
+        look: what the model makes of some of the items.
         splits: by name, the expression that gives inputs and labels.
         imports: modules that are needed for that.
         functions: what stands above `task()`.
@@ -36,18 +27,12 @@ class Filled:
         class_names: the expression that gives them, or ``.
     """
 
-    loss: Inferred
-    meaning: Meaning
+    look: Look
     splits: Mapping[str, str]
     imports: tuple[str, ...] = ()
     functions: str = ""
     begin: str = ""
     class_names: str = ""
-
-    @property
-    def metric(self) -> str:
-        """The metric that suits the labels."""
-        return "mae" if self.meaning.kind == labels_of.VALUES else "accuracy"
 
 
 class GivenData(Protocol):
@@ -69,36 +54,3 @@ class GivenData(Protocol):
         Raises:
             ConfigError: if the data is not such as the model takes.
         """
-
-
-@dataclass(frozen=True, kw_only=True)
-class Seen:
-    """What a model makes of some items.
-
-    Attributes:
-        loss: that all labels and these outputs look like.
-        meaning: how labels are read.
-        outputs: shape (items, ...).
-    """
-
-    loss: Inferred
-    meaning: Meaning
-    outputs: np.ndarray = field(repr=False)
-
-
-def look(model: Any, labels: np.ndarray, some: Split, where: str) -> Seen:
-    """The loss that labels and outputs look like, and how they are read.
-
-    Args:
-        model: that was taken in.
-        labels: shape (items, ...), of all items.
-        some: of the items.
-        where: for messages.
-
-    Raises:
-        ConfigError: if items are not such as the model takes, or labels fit no loss.
-    """
-    user_data.check_split(some, where, model)
-    outputs = criteria.given_by(model, some)
-    loss = labels_of.infer_loss(labels, outputs, some.labels, where)
-    return Seen(loss=loss, meaning=labels_of.read(labels, outputs, some.labels, loss.described, where), outputs=outputs)

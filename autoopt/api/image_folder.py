@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from autoopt.api import image_layout, splitting
-from autoopt.api.given_data import CLASS_NAMES, PARTS, PREPARATION, Filled, Progress, Say, Seen, look
+from autoopt.api.given_data import CLASS_NAMES, PARTS, Filled, Progress, Say
 from autoopt.api.image_layout import Layout
 from autoopt.api.row_file import RowFile, expect_disk
 from autoopt.errors import ConfigError
@@ -18,8 +18,8 @@ from autoopt.execution import input_scaling, likely_scaling
 from autoopt.execution.likely_scaling import Choice
 from autoopt.models import pictures
 from autoopt.models.opaque import ClosedModel
-from autoopt.models.task import Split
 from autoopt.reporting.bundle.own_files import colours
+from autoopt.study.layout import PREPARATION
 
 AS_THEY_ARE = "0 to 255"
 """The way of scaling that leaves pixels as they are."""
@@ -79,7 +79,8 @@ class ImageFolder:
         parts = self._split(layout, say)
         if layout.left_out:
             say(f"{self.path}: left out what is no picture: {image_layout.listed(layout.left_out)}")
-        seen, way = self._examine(model, parts, size, say)
+        choice = self._examine(model, parts, size, say)
+        way = choice.way
         written = _write(folder, parts, size, way != AS_THEY_ARE, progress)
         self._judge(written, layout, sum(map(len, parts.values())), say)
         (folder / CLASS_NAMES).write_text(json.dumps(layout.names, ensure_ascii=False), encoding="utf-8")
@@ -88,8 +89,7 @@ class ImageFolder:
         if way != AS_THEY_ARE:
             words = f"The pictures have values of 0 to 255, and the model was trained on {way}."
         return Filled(
-            loss=seen.loss,
-            meaning=seen.meaning,
+            look=choice.look,
             imports=("json",),
             functions=SPLIT.format(words=words, inputs=SOURCES.get(way, "x")),
             splits={part: f'split("{part}")' for part in PARTS},
@@ -114,24 +114,19 @@ class ImageFolder:
             )
         return parts
 
-    def _examine(self, model: Any, parts: dict[str, Sequence[Item]], size: "Size", say: Say) -> tuple[Seen, str]:
-        """What the model makes of some pictures, and how it wants their values to be scaled."""
+    def _examine(self, model: Any, parts: dict[str, Sequence[Item]], size: "Size", say: Say) -> Choice:
+        """How the model wants the values of pixels to be scaled, and what it makes of some pictures then."""
         where = f"{self.path}: train"
-        x, labels = _some(parts["train"], size, where)
-        ways = {AS_THEY_ARE: x.astype(np.float32)}
+        pixels, chosen = _some(parts["train"], size, where)
+        x = pixels.astype(np.float32)
+        ways = {AS_THEY_ARE: x}
         if model.inputs[0].dtype in ("float32", "float16"):
-            ways |= {way: scale(ways[AS_THEY_ARE]).astype(np.float32) for way, scale in input_scaling.BYTES.items()}
-        every = np.array([label for items in parts.values() for _, label in items])
-
-        def looked(way: str) -> Seen:
-            return look(model, every, Split(inputs={model.input_names[0]: ways[way]}, labels=labels), where)
-
-        seen = looked(AS_THEY_ARE)
+            ways = {way: scale(x).astype(np.float32) for way, scale in input_scaling.BYTES.items()} | ways
+        labels = np.array([label for _, label in parts["train"]])
         itself = "" if isinstance(model, ClosedModel) else input_scaling.rescaling(model)
-        prefer = AS_THEY_ARE if itself else ""
-        choice = likely_scaling.choose(model, ways, labels, seen.loss, seen.meaning, "accuracy", prefer)
+        choice = likely_scaling.choose(model, ways, labels, chosen, where, AS_THEY_ARE if itself else "")
         say(f"{size.how}; {_scaling_told(choice, itself)}")
-        return looked(choice.way), choice.way
+        return choice
 
     def _judge(self, written: _Written, layout: Layout, total: int, say: Say) -> None:
         """Say what was left out or turned; refuse too many pictures that can't be read."""
@@ -212,18 +207,18 @@ def _expect_outputs(model: Any, layout: Layout, path: Path) -> None:
 
 
 def _some(items: Sequence[Item], size: Size, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Some pictures, at random but always the same, of those that can be read: uint8, and their labels.
+    """Some pictures, at random but always the same, of those that can be read: uint8, and which of the items they are.
 
     Raises:
         ConfigError: if none of them can be read.
     """
     chosen = np.sort(np.random.default_rng(0).permutation(len(items))[: likely_scaling.ITEMS])
     bad: list[str] = []
-    read = [(_read(items[i][0], size, bad), items[i][1]) for i in chosen]
-    found = [(picture[0], label) for picture, label in read if picture is not None]
+    read = {place: _read(items[place][0], size, bad) for place in chosen.tolist()}
+    found = {place: picture[0] for place, picture in read.items() if picture is not None}
     if not found:
         raise ConfigError(f"{where}: none of {len(bad)} pictures can be read: {_shown(bad)}")
-    return np.stack([pixels for pixels, _ in found]), np.array([label for _, label in found], dtype=np.int64)
+    return np.stack(list(found.values())), np.array(list(found))
 
 
 def _read(path: Path, size: Size, bad: list[str]) -> tuple[np.ndarray, bool] | None:
@@ -275,9 +270,8 @@ def _scaling_told(choice: Choice, itself: str) -> str:
     """What was found of how pixels are to be scaled, in words."""
     kept = f"their values stay {AS_THEY_ARE}"
     does = kept if choice.way == AS_THEY_ARE else f"{kept} on the disk, and task.py gives the model {choice.way}"
-    why = choice.told or "nothing else could be tried"
     model = f"; the model scales its inputs itself ({itself})" if itself else ""
-    return f"{does} ({why}{'' if choice.sure else '; which is no sure sign'}{model})"
+    return f"{does} ({choice.told}{model})"
 
 
 def _preparation(size: Size, way: str) -> dict[str, object]:

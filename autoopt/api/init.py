@@ -83,7 +83,7 @@ def create(
         made.mkdir()
         filled = given.fill(made, loaded, say, progress)
         kept = _copy(model, made)
-        yaml = study_template.study_yaml(filled.metric, space, known, trials, device)
+        yaml = study_template.study_yaml(filled.look.metric, space, known, trials, device)
         (made / STUDY_YAML).write_text(yaml, encoding="utf-8")
         path = made / "task.py"
         path.write_text(study_template.task_py(kept, filled, settings), encoding="utf-8")

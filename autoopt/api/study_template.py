@@ -75,7 +75,7 @@ def task_py(model: str, filled: Filled, settings: Mapping[str, object]) -> str:
         filled: the data, and how it is read.
         settings: of how the model is taken in; those at their defaults are left out.
     """
-    loss, meaning, metric = filled.loss, filled.meaning, filled.metric
+    loss, meaning, metric = filled.look.loss, filled.look.meaning, filled.look.metric
     names = f"\n        class_names={filled.class_names}," if filled.class_names else ""
     return TASK.format(
         model=model,
