@@ -24,6 +24,8 @@ from autoopt.system import isolation
 
 STEP = 20
 """Items, after which progress is told."""
+LONGEST_S = 7 * 24 * 3600.0
+"""What reading pictures or a table may take: it is long for millions, and ends, for each item is read once."""
 
 
 def create(
@@ -142,7 +144,8 @@ def create_apart(
             progress(*heard)
 
     try:
-        isolation.call(_create_and_tell, target, model, data, *given, say=hear, mark=mark, **named)
+        longest_s = isolation.LONGEST_S if isinstance(data, ArrayFile) else LONGEST_S
+        isolation.call(_create_and_tell, target, model, data, *given, say=hear, longest_s=longest_s, mark=mark, **named)
     except MemoryError as error:
         raise ConfigError(f"{model}: can't be taken in: it and {data.path} take more memory than is free") from error
     except isolation.Crashed as error:
