@@ -17,6 +17,8 @@ from autoopt.models.task import Split
 from autoopt.system import foreign_files
 
 KEYS = ("x_train", "y_train", "x_validation", "y_validation", "x_test", "y_test", "class_names")
+OTHERS = (".csv", ".tsv", ".parquet")
+"""How the names of tables end."""
 FILE = "data.npz"
 """In the study's folder."""
 
@@ -54,6 +56,10 @@ def read(path: Path) -> dict[str, np.ndarray]:
     Raises:
         ConfigError: if it is no `.npz`, or lacks what is needed.
     """
+    if path.is_dir():
+        raise ConfigError(f"{path}: expected an .npz, got a folder; pictures in folders are given with --images")
+    if path.suffix.lower() in OTHERS:
+        raise ConfigError(f"{path}: expected an .npz, got a table; it is given with --table, and --label COLUMN")
     arrays = foreign_files.arrays(path, str(path))
     for name, array in arrays.items():
         if name not in KEYS:

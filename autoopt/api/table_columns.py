@@ -112,12 +112,14 @@ class _Looked:
             self.numbers = self.truths = False
             return
         self.nested |= kind == "O" and any(isinstance(one, list | dict | tuple | np.ndarray) for one in given)
-        texts = _texts(given)
-        values = _numbers(texts, decimal)
-        self.numbers &= not np.isnan(values).any()
-        self.endless |= bool(np.isinf(values).any())
-        self.truths = self.truths and bool(texts.str.lower().isin(list(WORDS)).all())
-        self.dates = self.dates and bool(texts.str.fullmatch(DATE.pattern).all())
+        if self.numbers:
+            values = _numbers(given, decimal)
+            self.numbers = not np.isnan(values).any()
+            self.endless |= bool(np.isinf(values).any())
+        if self.truths or self.dates:  # most columns are neither, as their first values show
+            texts = _texts(given)
+            self.truths = self.truths and bool(texts.str.lower().isin(list(WORDS)).all())
+            self.dates = self.dates and bool(texts.str.fullmatch(DATE.pattern).all())
 
     def kind(self, where: str) -> str:
         """What the column holds.
@@ -161,10 +163,12 @@ class _Builder:
         if cells.dtype.kind in "biuf":
             self.parts.append(cells.to_numpy(np.float64))
             return
+        if self.kind == NUMBER:
+            self.parts.append(_numbers(cells, decimal))
+            return
         values = np.full(len(cells), np.nan)
         there = cells.notna().to_numpy()
-        texts = _texts(cells[there])
-        values[there] = texts.str.lower().map(WORDS) if self.kind == TRUTH else _numbers(texts, decimal)
+        values[there] = _texts(cells[there]).str.lower().map(WORDS)
         self.parts.append(values)
 
     def _codes(self, cells: "pd.Series[Any]") -> np.ndarray:
@@ -198,11 +202,11 @@ def _texts(given: "pd.Series[Any]") -> Any:
     return given.astype(str).str.strip()
 
 
-def _numbers(texts: Any, decimal: str) -> np.ndarray:
-    """The numbers that texts stand for; NaN where one stands for none."""
+def _numbers(cells: "pd.Series[Any]", decimal: str) -> np.ndarray:
+    """The numbers that cells stand for; NaN where one stands for none."""
     import pandas as pd
 
-    plain = texts.str.replace(",", ".", regex=False) if decimal == "," else texts
+    plain = cells.str.replace(",", ".", regex=False) if decimal == "," else cells
     found: np.ndarray = pd.to_numeric(plain, errors="coerce").to_numpy(np.float64)
     return found
 

@@ -26,6 +26,8 @@ LINES = 100
 """Rows of those that are looked at."""
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 TEXTS, PARQUETS = (".csv", ".tsv", ".txt"), (".parquet", ".pq")
+INDEX = re.compile(r"__index_level_\d+__")
+"""What pandas calls the column of an index that has no name."""
 WITH_COMMA, WITH_POINT = re.compile(r"[+-]?\d+,\d+"), re.compile(r"[+-]?\d+\.\d+")
 
 
@@ -177,7 +179,8 @@ class ParquetTable:
     @property
     def names(self) -> list[str]:
         """See `Table`."""
-        return [str(name).strip() for name in self._file.schema_arrow.names]
+        names = [str(name).strip() for name in self._file.schema_arrow.names]
+        return ["" if INDEX.fullmatch(name) else name for name in names]
 
     @property
     def decimal(self) -> str:
@@ -193,9 +196,7 @@ class ParquetTable:
         """See `Table`."""
         with retold(self._unread):
             for batch in self._file.iter_batches(batch_size=ROWS):
-                piece = batch.to_pandas()
-                if len(piece.columns) != len(self.names):  # what pandas kept as the index is a column of the file
-                    piece = piece.reset_index()[list(self._file.schema_arrow.names)]
+                piece = batch.to_pandas(ignore_metadata=True)  # which would make an index of some columns
                 piece.columns = list(range(len(self.names)))
                 yield piece
 
