@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from autoopt.compression import batchnorm_recalibration, distillation, optimizing
+from autoopt.compression import augmentation, batchnorm_recalibration, goals, optimizing
 from autoopt.compression.batches import batches
+from autoopt.compression.goals import Lessons
 from autoopt.compression.training_state import Keeper, Progress
 from autoopt.compression.wrapping import Wrapped
 from autoopt.core.metrics import Metric
@@ -30,15 +31,14 @@ GLANCE = 50
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
-    """What every stage trains with, whatever it does.
+class Training(Lessons):
+    """What every stage trains with, whatever it does, beside what a teacher says.
 
     Attributes:
         manifest: the task: loss and metric.
         train: data to train on.
         validation: data to choose the best epoch on.
         progress: told `epoch 1/3` and its like.
-        taught: what the untouched model says to each item of `train`, for distillation.
         foretell: told after the first epoch how many seconds all of them will take.
         keep: where the state of the training goes while it is under way; None to keep none.
     """
@@ -47,7 +47,6 @@ class Training:
     train: Split
     validation: Split
     progress: Callable[[str], None]
-    taught: np.ndarray | None = None
     foretell: Callable[[float], None] = lambda _: None
     keep: Callable[[bytes], None] | None = None
 
@@ -135,9 +134,9 @@ class _Fitting:
         self.model, self.quality = wrapped.model, training.manifest.quality
         self.steps = training.steps(tuning)
         self.keeper = Keeper(training.keep)
-        loss, self.targets = _goal(stage, training, tuning)
+        self.goal = goals.of(stage, training.manifest, training.train, training, tuning, self.model, outputs)
         wrapped.notes += optimizing.prepare_precision(tuning)
-        self.model.compile(optimizer=optimizing.optimizer(tuning, self.steps), loss=loss)
+        self.model.compile(optimizer=optimizing.optimizer(tuning, self.steps), loss=self.goal.loss)
         # Else the first step makes the optimizer's variables, and its graph is built a second time without that.
         self.model.optimizer.build(self.model.trainable_variables)
         if now.weights is not None:
@@ -159,14 +158,12 @@ class _Fitting:
 
     def run(self, last: int) -> None:
         """Train up to the end of an epoch, counting from 1; the first one may have been begun."""
-        first = len(self.now.history)
-        self.foretold = last - first
-        if self.now.step:
-            self._fit(range(first, first + 1))
-            self.model.set_weights(self.now.weights)  # at its end Keras' loop leaves averages in their place
-            first += 1
-        if first < last and not self._over():
-            self._fit(range(first, last))
+        self.foretold = last - len(self.now.history)
+        with goals.asking(self.model, self.goal.teacher):
+            while (first := len(self.now.history)) < last and not self._over():
+                apart = self.now.step or self.goal.change  # an epoch that was begun, or draws its own random numbers
+                self._fit(range(first, first + 1 if apart else last))
+                self.model.set_weights(self.now.weights)  # at its end Keras' loop leaves averages in their place
         self._remember()
 
     def _over(self) -> bool:
@@ -182,17 +179,22 @@ class _Fitting:
             on_epoch_end = staticmethod(self._after_epoch)
 
         self.before = self.now.step
-        data = batches(
-            self.training.train, self.tuning["batch_size"], epochs, self.seed, self.targets, self.training.weights()
-        )
         self.model.fit(
-            data.skip(self.before) if self.before else data,
+            self._data(epochs),
             steps_per_epoch=self.steps - self.before,
             initial_epoch=epochs.start,
             epochs=epochs.stop,
             callbacks=[*self.wrapped.callbacks, Watch()],
             verbose=0,
         )
+
+    def _data(self, epochs: range) -> Any:
+        """The batches that are left of these epochs, as they are trained on."""
+        training, size = self.training, self.tuning["batch_size"]
+        data = batches(training.train, size, epochs, self.seed, self.goal.targets, training.weights())
+        if self.goal.change:
+            data = augmentation.mapped(data, self.goal.change, self.seed, epochs.start)
+        return data.skip(self.before) if self.before else data
 
     def _before_epoch(self, epoch: int, logs: Any = None) -> None:
         self.began = time.monotonic()
@@ -266,16 +268,6 @@ class _Fitting:
         if not math.isfinite(loss):
             raise CandidateFailed(self.stage, f"the loss became {loss} in epoch {len(self.now.history) + 1}")
         return loss
-
-
-def _goal(stage: str, training: Training, tuning: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Loss and targets, as `compile` and `fit` take them."""
-    manifest, labels = training.manifest, training.train.labels
-    if not manifest.outputs:
-        return distillation.goal(manifest.loss_function(), labels, training.taught, tuning)
-    if tuning.get("distillation"):
-        raise CandidateFailed(stage, "distillation needs a model with one output")
-    return manifest.loss_function(), manifest.targets(labels)
 
 
 def outputs(model: Any, split: Split, size: int = 256) -> np.ndarray:

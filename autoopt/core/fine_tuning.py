@@ -33,6 +33,7 @@ class Finetune:
         mixed_precision: multiplications have 16 bits while training, where there is a GPU; on a processor it has no effect.
         patience: training ends after so many epochs without improvement, counted from where the technique is in force;
             the learning rate falls as it would without; 0 for never.
+        augment: which of the task's augmentations are applied: `all`, `none`, or one of them by its name.
         items: of the training data, that it trains on: so many at random, the same ones each time; 0 for all.
     """
 
@@ -54,7 +55,7 @@ class Finetune:
     patience: int = setting(
         0, label="patience", words=lambda n: f"{n} epoch{'s' if n > 1 else ''}", rare=True, quiet=True
     )
-
+    augment: str = setting("all", label="augmentation", rare=True, quiet=True)
     items: int = setting(0, label="training items", words="{:,}".format, milder=Milder.SAME, rare=True, quiet=True)
 
     def __post_init__(self) -> None:
@@ -90,6 +91,8 @@ class Finetune:
             fail("finetune.clip_norm", "a number over 0, or 0 for none", self.clip_norm)
         expect_truth("finetune.mixed_precision", self.mixed_precision)
         expect_number("finetune.patience", self.patience, minimum=0, whole=True)
+        if not isinstance(self.augment, str) or not self.augment.isidentifier():
+            fail("finetune.augment", "all, none, or the name of one of the task's augmentations", self.augment)
         expect_number("finetune.items", self.items, minimum=0, whole=True)
 
     def __repr__(self) -> str:

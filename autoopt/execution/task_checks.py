@@ -16,7 +16,7 @@ from autoopt.core.schemes import SCHEMES
 from autoopt.core.stage_settings import COMPRESSING, Finetune, plain
 from autoopt.core.validation import fail
 from autoopt.errors import ConfigError
-from autoopt.execution import criteria, split_store
+from autoopt.execution import augmentation_checks, criteria, split_store
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.split_store import Room
 from autoopt.models import item_weights, loading, user_code, user_data
@@ -144,11 +144,12 @@ def _prepare(task: Task, path: Path, room: Room, before: Mapping[str, str]) -> I
         for name in SPLITS[1:3]
         if read[name][2] is not None
     ]
+    augment = augmentation_checks.described(task.augment, where, model, splits["train"], loss, outputs)
     spool = room.spool("calibration", before.get("calibration"))
     splits["calibration"] = _calibration(task, splits["train"], where, model, spool)
     described = {name: user_code.describe(o, f"{where}: custom_objects: {name}", "class") for name, o in custom.items()}
     several = loss["outputs"].values() if outputs else [loss]
-    functions = [d for d in (*several, metric["function"]) if isinstance(d, dict) and "module" in d]
+    functions = [d for d in (*several, metric["function"], *augment) if isinstance(d, dict) and "module" in d]
     for found in (*functions, *described.values()):
         user_code.refuse_neighbour(found, path)
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
@@ -171,7 +172,9 @@ def _prepare(task: Task, path: Path, room: Room, before: Mapping[str, str]) -> I
         source=text if needs_source else "",
         path=str(path) if needs_source else "",
         outputs=outputs,
+        augment=augment,
     )
+    augmentation_checks.expect_named(manifest.finetune, augment, where)
     notes += [] if isinstance(model, ClosedModel) else _frozen(model, manifest.finetune)
     return Intake(
         manifest=manifest,

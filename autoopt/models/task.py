@@ -29,6 +29,8 @@ from autoopt.models.labels import Meaning, settings, single
 
 MORE = ("counted", "weights")
 """Arrays of a split that few tasks have."""
+LATER = ("outputs", "augment")
+"""Fields of a manifest that few tasks have; its JSON is without those that are empty."""
 SPLITS = ("train", "validation", "test", "calibration")
 Inputs = dict[str, np.ndarray]
 
@@ -87,6 +89,9 @@ class Task:
         allow_code: a Lambda layer's code, which a model's file brings with it, may run.
         signature: of a SavedModel with several, the one that is meant; by default `serving_default`.
         input_size: of the axes beside the batch that the model's inputs leave open, such as (224, 224) of an image.
+        augment: what is done at random to the batches of every fine-tuning, and to no other data: `flip`, `shift`, `crop`,
+            `mixup`, `specaugment`, `noise`; or a function `(inputs, labels) -> (inputs, labels)` of tensors, of the same
+            shapes and types, where other functions stand (see `loss`); or a list of such, applied one after the other.
     """
 
     model: Any
@@ -103,6 +108,7 @@ class Task:
     allow_code: bool = False
     signature: str = ""
     input_size: tuple[int, ...] = ()
+    augment: Any = None
 
     def __repr__(self) -> str:
         model = self.model if isinstance(self.model, str | Path) else type(self.model).__name__
@@ -245,6 +251,7 @@ class Manifest:
         source: text of `task.py`, kept only where jobs must import it.
         path: of `task.py`.
         outputs: of a model with several; empty for one.
+        augment: each `ready` by name, or where its function is found.
     """
 
     model: str
@@ -257,14 +264,15 @@ class Manifest:
     source: str
     path: str
     outputs: tuple[Output, ...] = ()
+    augment: tuple[Mapping[str, str], ...] = ()
 
     def to_json(self) -> str:
         """Canonical JSON."""
         return json.dumps(self._plain(), sort_keys=True)
 
     def _plain(self) -> dict[str, Any]:
-        """Without `outputs` where there is one, as it was before there could be more."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name != "outputs" or value}
+        """Without what few tasks have where this one has it not, as it was before there could be such."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in LATER or value}
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Manifest":
@@ -273,7 +281,8 @@ class Manifest:
         outputs = tuple(
             Output(name=o["name"], shape=tuple(o["shape"]), labels=tuple(o["labels"])) for o in plain.get("outputs", ())
         )
-        return cls(**{**plain, "class_names": tuple(plain["class_names"]), "outputs": outputs})
+        lists = {name: tuple(plain.get(name, ())) for name in ("class_names", "augment")}
+        return cls(**{**plain, **lists, "outputs": outputs})
 
     @property
     def fingerprint(self) -> str:

@@ -31,6 +31,10 @@ class Context:
     progress: Callable[[str], None]
     foretell: Callable[[float], None] = lambda _: None
 
+    def result(self, key: str) -> bytes:
+        """What the task has in the store under a key."""
+        return self._get(key)
+
     def manifest(self) -> Manifest:
         """The task, named by the setting `task`."""
         return Manifest.from_json(self._get(self.settings["task"]))

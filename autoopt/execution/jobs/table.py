@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from autoopt.compression import stages
-from autoopt.execution.jobs import conversion, evaluation, looking, measuring, task, training
+from autoopt.execution.jobs import conversion, evaluation, looking, measuring, task, teaching, training
 from autoopt.execution.jobs.context import Context
 
 
@@ -34,7 +34,7 @@ JOBS: dict[str, Kind] = {
     "scalings": Kind(body=looking.scalings),
     "cover": Kind(body=training.cover, gpu=True),
     "rehearse": Kind(body=training.rehearse, version=2, gpu=True),
-    "teach": Kind(body=training.teach, gpu=True),
+    "teach": Kind(body=teaching.teach, gpu=True),
     "one_shot": Kind(body=training.one_shot, version=2),
     "weigh": Kind(body=conversion.weigh),
     "begin": Kind(body=training.begin_stage, version=2, gpu=True),

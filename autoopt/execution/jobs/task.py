@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 from pathlib import Path
 
+from autoopt.compression import augmentation
 from autoopt.execution import task_checks
 from autoopt.execution.jobs.context import Context, to_json
 from autoopt.models import task as tasks
@@ -48,5 +49,6 @@ def read_task(context: Context) -> bytes:
             "metric": dict(manifest.metric),
             "finetune": dict(manifest.finetune),
             "class_names": list(manifest.class_names),
+            "augment": [augmentation.name_of(each) for each in manifest.augment],
         }
     )

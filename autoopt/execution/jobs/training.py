@@ -2,16 +2,15 @@
 
 import contextlib
 import dataclasses
-import io
 import sys
 from typing import Any
 
-import numpy as np
-
 from autoopt.compression import stages
-from autoopt.compression.training import Training, outputs
+from autoopt.compression.goals import Lessons
+from autoopt.compression.training import Training
 from autoopt.compression.training_state import Progress
 from autoopt.errors import CandidateFailed, TargetUnavailable
+from autoopt.execution.jobs import teaching
 from autoopt.execution.jobs.context import Context, limit_threads, to_json
 from autoopt.models import loading
 
@@ -69,12 +68,11 @@ def cover(context: Context) -> bytes:
     """A step or two of each of the training stages named by the setting `stages`: packed model -> packed model."""
     limit_threads(context.threads)
     model, reports = loading.unpack(context.parents[0])
-    whole, taught = _training(context), None
-    size = max((settings["finetune"]["batch_size"] for _, settings in context.settings["stages"]), default=1)
+    whole, tunings = _training(context), [settings["finetune"] for _, settings in context.settings["stages"]]
+    size = max((tuning["batch_size"] for tuning in tunings), default=1)
     train = whole.train.some(COVERED_STEPS * size)
-    if any(settings["finetune"].get("distillation") for _, settings in context.settings["stages"]):
-        taught = outputs(model, train)
-    few = dataclasses.replace(whole, train=train, validation=whole.validation.some(REHEARSED_ITEMS), taught=taught)
+    lessons = teaching.lessons_on(context, train, tunings[0]) if tunings else Lessons()
+    few = dataclasses.replace(whole, train=train, validation=whole.validation.some(REHEARSED_ITEMS), **vars(lessons))
     for name, given in context.settings["stages"]:
         settings = {**given, "finetune": {**given["finetune"], "epochs": 1}}
         model, report = stages.run(name, model, settings, few)
@@ -89,19 +87,6 @@ def one_shot(context: Context) -> bytes:
     for name, settings in context.settings["stages"]:
         model = stages.one_shot(name, model, dict(settings), training)
     return loading.pack(model, reports, like=context.parents[0])
-
-
-def teach(context: Context) -> bytes:
-    """What the packed model says to the training data, for distillation.
-
-    Returns:
-        `.npy`, shape (items, ...).
-    """
-    limit_threads(context.threads)
-    model, _ = loading.unpack(context.parents[0])
-    out = io.BytesIO()
-    np.save(out, outputs(model, context.split("train", context.settings.get("items", 0))), allow_pickle=False)
-    return out.getvalue()
 
 
 def _peak_bytes() -> int:
@@ -144,13 +129,13 @@ def _training(context: Context, state: str = "") -> Training:
         with contextlib.suppress(TargetUnavailable):  # without room for it, a kill costs more, and nothing else
             context.store.put(state, data)
 
-    taught = np.load(io.BytesIO(context.parents[1]), allow_pickle=False) if len(context.parents) > 1 else None
+    lessons = teaching.lessons(context)
     return Training(
         manifest=context.manifest(),
         train=context.split("train", context.settings.get("finetune", {}).get("items", 0)),
         validation=context.split("validation"),
         progress=context.progress,
         foretell=context.foretell,
-        taught=taught,
+        **vars(lessons),
         keep=keep if state else None,
     )
