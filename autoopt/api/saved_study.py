@@ -116,8 +116,8 @@ class SavedResults(Results):
                 f"{target}: holds {foreign[0]}, which is of no bundle; move it away, or give another folder"
             )
         store = Store(self.folder.store())
-        settings = self.folder.settings
-        sources = {settings.name: settings.read_bytes()} if settings.is_file() else {}
+        written = (self.folder.settings, self.folder.preparation)
+        sources = {path.name: path.read_bytes() for path in written if path.is_file()}
         manifest = self.task()
         files = bundle.make(self, candidate, file, manifest=manifest, store=store, samples=samples, more=sources)
         _write(files, target)

@@ -17,7 +17,19 @@ if TYPE_CHECKING:
 @command
 @click.argument("folder", type=PATH, metavar="DIR")
 @click.option("--model", required=True, type=PATH, help="A .h5, .keras, SavedModel or float32 .tflite.")
-@click.option("--data", required=True, type=PATH, help="An .npz with x_train, y_train, ...")
+@click.option("--data", type=PATH, help="An .npz with x_train, y_train, ...")
+@click.option(
+    "--images", type=PATH, help="A folder of pictures: CLASS/picture.jpg, or train/CLASS/picture.jpg and so on."
+)
+@click.option("--table", type=PATH, help="A .csv or .parquet with a row an item.")
+@click.option("--label", help="Of a table, the column with the labels.")
+@click.option(
+    "--skip-bad",
+    is_flag=False,
+    flag_value="1%",
+    metavar="[SHARE]",
+    help="Leave pictures out that can't be read, up to this share of them. [default: an error; alone: 1%]",
+)
 @click.option(
     "--space", help="A space of autoopt's own. [default: the one that suits the target, mobile for this machine]"
 )
@@ -29,7 +41,11 @@ if TYPE_CHECKING:
 def init(
     folder: Path,
     model: Path,
-    data: Path,
+    data: Path | None,
+    images: Path | None,
+    table: Path | None,
+    label: str | None,
+    skip_bad: str | None,
     space: str | None,
     device: str | None,
     trials: int,
@@ -37,26 +53,30 @@ def init(
     signature: str,
     input_size: str,
 ) -> None:
-    """Write a new study for a model file and arrays.
+    """Write a new study for a model file and data: arrays, pictures in folders, or a table.
 
-    The data has x_train and y_train and may have x_validation, y_validation, x_test, y_test and
-    class_names; what is missing is split off x_train.
+    Arrays are x_train and y_train and may be x_validation, y_validation, x_test, y_test and class_names. Pictures lie in a
+    folder a class, or in such folders in train, validation and test. What is missing is split off the training items.
     """
     from autoopt.api.init import create_apart
+    from autoopt.cli import filling
     from autoopt.models.input_shapes import parse
 
-    create_apart(
-        folder,
-        model,
-        data,
-        space,
-        trials,
-        say=lambda text: screen.say_line(text, err=True),
-        allow_code=allow_code,
-        device=device,
-        signature=signature,
-        input_size=parse(input_size),
-    )
+    given = filling.given_data(data, images, table, label, skip_bad)
+    with filling.shown() as (say, progress):
+        create_apart(
+            folder,
+            model,
+            given,
+            space,
+            trials,
+            say=say,
+            progress=progress,
+            allow_code=allow_code,
+            device=device,
+            signature=signature,
+            input_size=parse(input_size),
+        )
     if wants_json():
         screen.give(json.dumps({"study": str(folder)}))
     else:

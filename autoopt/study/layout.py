@@ -9,6 +9,8 @@ import re
 from pathlib import Path
 
 STUDY_YAML = "study.yaml"
+PREPARATION = "preparation.json"
+"""What was done to raw data before the model saw it, where `autoopt init` did it."""
 _RECORD = re.compile(r"(\d{5}|[1-9]\d{5,17})\.json", re.ASCII)
 """How files of records are named; copies that a sync tool or an editor leaves beside them are named otherwise."""
 
@@ -32,6 +34,11 @@ class Layout:
     def settings(self) -> Path:
         """What the user writes: the study's configuration."""
         return self.path / STUDY_YAML
+
+    @property
+    def preparation(self) -> Path:
+        """What was done to raw data, if `autoopt init` made arrays of it."""
+        return self.path / PREPARATION
 
     @property
     def out(self) -> Path:

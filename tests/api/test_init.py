@@ -9,7 +9,7 @@ import tiny
 from ai_edge_litert import schema_py_generated as schema
 from click.testing import CliRunner
 
-from autoopt.api import init
+from autoopt.api import array_file, init
 from autoopt.cli.commands import main
 from autoopt.core import budgets
 from autoopt.errors import ConfigError
@@ -219,13 +219,21 @@ def test_what_is_no_npz_is_refused(content, message, tmp_path):
     if content is not None:
         (tmp_path / "data.npz").write_bytes(content)
     with pytest.raises(ConfigError, match=rf"data\.npz: {message}"):
-        init.read(tmp_path / "data.npz")
+        array_file.read(tmp_path / "data.npz")
+
+
+@pytest.mark.parametrize(("name", "option"), [("photos", "--images"), ("table.csv", "--table, and --label COLUMN")])
+def test_other_kinds_of_data_have_options_of_their_own(name, option, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ConfigError, match=rf"expected an \.npz, got a .* given with {option}"):
+        array_file.read(tmp_path / name)
 
 
 def test_one_array_alone_is_no_npz(tmp_path):
     np.save(tmp_path / "x.npy", X)
     with pytest.raises(ConfigError, match=r"x\.npy: not an \.npz of plain arrays"):
-        init.read(tmp_path / "x.npy")
+        array_file.read(tmp_path / "x.npy")
 
 
 @pytest.mark.parametrize(

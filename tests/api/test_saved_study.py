@@ -49,6 +49,17 @@ def test_a_bundle_holds_all_that_the_next_person_needs(study: Path, tmp_path: Pa
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
 
 
+def test_a_bundle_tells_what_was_done_to_the_data_where_init_did_it(study: Path, tmp_path: Path) -> None:  # noqa: F811
+    assert "preparation.json" not in (autoopt.load(study).export(1, tmp_path / "without") / "README.md").read_text()
+    (study / "preparation.json").write_text('{"kind": "table"}')
+    target = autoopt.load(study).export(1, tmp_path / "with")
+    assert (target / "preparation.json").read_text() == '{"kind": "table"}'
+    text = (target / "README.md").read_text()
+    assert "| `preparation.json` | what was done" in text
+    assert "a number becomes `(number - subtract) / divide`" in text
+    assert autoopt.load(study).export(1, target, replace=True) == target
+
+
 def test_nothing_is_overwritten_silently(study: Path, tmp_path: Path) -> None:  # noqa: F811
     results = autoopt.load(study)
     target = results.export(1, tmp_path / "bundle")

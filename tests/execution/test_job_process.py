@@ -39,6 +39,16 @@ store, task, then = sys.argv[1:]
 place = Workplace(store=store, mark="here", threads=1, job_seconds=math.inf, job_bytes=4 << 30)
 job = pipeline.job("task", {"path": task}, salt="")
 """
+PLAIN = """
+import plain_jobs; from autoopt.execution import starting
+starting.PRELOADED = plain_jobs.PRELOADED
+"""
+"""What has a driver do without TensorFlow, which takes most of the time of a job that does next to nothing."""
+SUPPORT = Path(__file__).parents[1] / "support"
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join([str(SUPPORT), *os.environ.get("PYTHONPATH", "").split(":")]),
+}
 
 
 def never() -> bool:
@@ -70,10 +80,10 @@ def job(tmp_path: Path, code: str) -> Job:
 def driver(tmp_path: Path, place: Workplace, code: str, rest: str) -> subprocess.Popen[bytes]:
     """A process of its own that supervises such a job, and does the `rest`."""
     script, task = tmp_path / "driver.py", tmp_path / "task.py"
-    script.write_text(DRIVER + rest)
+    script.write_text(DRIVER + PLAIN + rest)
     task.write_text(code)
     line = [sys.executable, str(script), place.store, str(task), str(tmp_path / "then")]
-    return subprocess.Popen(line, start_new_session=True)
+    return subprocess.Popen(line, start_new_session=True, env=ENVIRONMENT)
 
 
 def gone(pid: int) -> bool:
@@ -201,7 +211,7 @@ print(run(job, place, lambda: False).state, flush=True)
 for filler in temporary.glob("filler*"): filler.unlink()
 print(run(job, place, lambda: False).reason, flush=True)
 """
-    (tmp_path / "driver.py").write_text(DRIVER + rest % str(temporary))
+    (tmp_path / "driver.py").write_text(DRIVER + PLAIN + rest % str(temporary))
     fine = "raise ValueError('all is well')"
     writes = "import tempfile\nopen(tempfile.gettempdir() + '/some', 'wb').write(bytes(50_000))\n"
     fills = f"from pathlib import Path\nif not Path('{tmp_path}/said').exists():\n    Path('{tmp_path}/said').touch()\n"
@@ -211,7 +221,7 @@ print(run(job, place, lambda: False).reason, flush=True)
         (tmp_path / "task.py").write_text(code + fine)
         rows = [sys.executable, str(tmp_path / "driver.py"), place.store, str(tmp_path / "task.py"), when]
         line = ["unshare", "-Urm", "sh", "-c", f'{mount} "$@"', "sh", *rows]
-        done = subprocess.run(line, capture_output=True, text=True, check=False)
+        done = subprocess.run(line, capture_output=True, text=True, env=ENVIRONMENT, check=False)
         if "unshare" in done.stderr or "mount" in done.stderr:
             pytest.skip(f"no file system of its own here: {done.stderr.strip()}")
         first, second = done.stdout.splitlines()

@@ -38,6 +38,9 @@ def step(labels):
     if deadly.exists() and (HERE / "steps").stat().st_size == int(deadly.read_text()):
         deadly.unlink()
         os.kill(os.getpid(), signal.SIGKILL)
+    most = HERE / "most"
+    if most.exists() and len(labels) > int(most.read_text()):
+        raise MemoryError("OOM when allocating tensor with shape[1024] on /device:GPU:0 by allocator GPU_0_bfc")
     return labels
 
 def loss(labels, outputs):
@@ -140,3 +143,27 @@ def test_a_part_of_the_data_is_trained_on_and_taught(tmp_path: Path, place: Work
     assert train is not None
     model, _ = loading.unpack(store.get(manifest.model) or b"")
     np.testing.assert_allclose(taught, model.predict(*train.some(37).inputs.values(), verbose=0), atol=1e-6)
+
+
+@pytest.mark.parametrize(("most", "batch"), [(8, 8), (4, None)])
+def test_a_gpu_whose_memory_is_full_is_tried_with_half_the_batch(
+    tmp_path: Path, place: Workplace, most: int, batch: int | None
+) -> None:
+    """There is no GPU here: the loss raises what TensorFlow raises of one."""
+    begin, prune = planned(tmp_path, place, begin=True)
+    (tmp_path / "most").write_text(str(most))
+    if batch is None:
+        outcome = run(begin, place, never)
+        assert (outcome.state, outcome.stage) == ("failed", "prune")
+        assert outcome.reason.startswith("out of GPU memory with batches of 16, and of 8; use a smaller")
+        return
+    for job in (begin, prune):
+        outcome = run(job, place, never)
+        assert outcome.state == "done", outcome.reason
+    store = Store(Path(place.store))
+    [report] = loading.reports_of(store.get(prune.key) or b"")
+    assert report["notes"][0] == "out of GPU memory with batches of 16: trained with 8"
+    done = len(json.loads(store.get(begin.key) or b"")["epochs"])
+    assert steps(tmp_path) == 2 * STEPS * EPOCHS + 2, "the first step of each job fails, and no epoch is trained twice"
+    assert 0 < done < EPOCHS
+    assert not any(store.path(prune.settings["state"] + end).exists() for end in ("", "half"))

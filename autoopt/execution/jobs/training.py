@@ -10,7 +10,7 @@ from autoopt.compression.goals import Lessons
 from autoopt.compression.training import Training
 from autoopt.compression.training_state import Progress
 from autoopt.errors import CandidateFailed, TargetUnavailable
-from autoopt.execution.jobs import teaching
+from autoopt.execution.jobs import gpu_memory, teaching
 from autoopt.execution.jobs.context import Context, limit_threads, to_json
 from autoopt.models import loading
 
@@ -24,6 +24,10 @@ def begin_stage(context: Context) -> bytes:
     Returns:
         JSON: `epochs`, the loss and quality of each.
     """
+    return gpu_memory.tried_twice(context, _begin)
+
+
+def _begin(context: Context, notes: list[str]) -> bytes:
     name, state, model, _, settings = _stage(context)
     before = _kept(context, state)
     come = 0 if before is None else len(before.history)
@@ -38,9 +42,14 @@ def train_stage(context: Context) -> bytes:
 
     It goes on from what `begin_stage` kept, or it itself before it was killed, if that is there; the result is the same.
     """
+    return gpu_memory.tried_twice(context, _train)
+
+
+def _train(context: Context, notes: list[str]) -> bytes:
     name, state, model, reports, settings = _stage(context)
     try:
         trained, report = stages.run(name, model, settings, _training(context, state), _kept(context, state))
+        report |= {"notes": [*notes, *report.get("notes", ())]} if notes else {}
         packed = loading.pack(trained, [*reports, report], like=context.parents[0])
     except CandidateFailed:
         _forget(context, state)  # it would fail again

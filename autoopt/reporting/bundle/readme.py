@@ -18,10 +18,23 @@ FILES = {
     "model_data.h": "for firmware: the array's name, the operators it needs, the arena",
     "model_data.cc": "for firmware: the model as a C array",
     "model_vela.tflite": "what Vela compiled the model to; the array holds this",
+    "preparation.json": "what was done to raw pictures or to a table's columns before the model saw them",
     "recipe.json": "how the candidate was made",
     "REPRODUCE.md": "how to make it again",
     "study.yaml": "the study's settings, to read: its task, model and data stayed with the study",
 }
+
+PREPARED = (
+    "",
+    "The model was given raw data as `preparation.json` says; whoever runs it has to do the same:",
+    "",
+    "- a picture is turned upright, stretched to `height` x `width`, made `colours` of, and its values of 0 to 255 become `scaling`;",
+    "- of a table, each of `columns` gives the inputs from the first to before the second of `values`;",
+    "- a number becomes `(number - subtract) / divide`, and one that is not given counts as `missing` first; `true` is 1, `false` 0;",
+    "- a category that is `one-hot` gives 1 at its place in `categories` and 0 elsewhere, and one that is `ordinal` gives that place "
+    "itself; for one that is not given the place is `missing`, or none if that is null.",
+)
+"""How `preparation.json` is read, for people."""
 
 
 def readme(card: Mapping[str, Any], names: Iterable[str]) -> str:
@@ -52,6 +65,8 @@ def readme(card: Mapping[str, Any], names: Iterable[str]) -> str:
         ]
     if "predict.py" in present:
         lines += _running(card)
+    if "preparation.json" in present:
+        lines += PREPARED
     return "\n".join(lines) + "\n"
 
 

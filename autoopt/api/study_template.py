@@ -1,0 +1,105 @@
+"""The texts of a new study: its `study.yaml` and its `task.py`."""
+
+import json
+from collections.abc import Iterable, Mapping
+
+from autoopt.api.given_data import Filled
+from autoopt.models.labels import Meaning
+from autoopt.models.scoring import BUILTIN, TOP
+
+STUDY = """\
+# What to search, and what for. Every key but `space` may be left out.
+task: task.py
+space: {space}                     # one of autoopt's own ({known}), or a .yaml file beside this one
+# objectives: [{quality}, latency_ms, compressed_bytes]   # what to trade; by default what the target is about
+{target:<34} # {other}a board, a phone, an NPU, a microcontroller: see docs/targets.md
+budgets: []                        # such as "size_bytes <= 300 KB" or "{budget}"
+# equivalence: {margin}               # candidates whose {quality} differs by no more count as as good
+trials: {trials}
+"""
+
+TASK = '''\
+"""The model to make small, and its data. Written by `autoopt init`; change it as you like."""
+
+{modules}from pathlib import Path
+
+import numpy as np
+{imports}
+import autoopt
+
+HERE = Path(__file__).parent
+
+
+{functions}def task() -> autoopt.Task:
+{begin}    return autoopt.Task(
+        model=HERE / "{model}",
+        train={train},
+        validation={validation},
+        test={test},
+        # {reason}
+        loss={loss},
+        # {reading}
+        metric="{metric}",{class_names}{settings}
+    )
+'''
+
+
+def study_yaml(metric: str, space: str, known: Iterable[str], trials: int, device: str | None) -> str:
+    """The text of `study.yaml`.
+
+    Args:
+        metric: of the task.
+        space: name of a bundled space.
+        known: names of all of them.
+        trials: candidates in all.
+        device: where to measure; None for this machine.
+    """
+    budget = {"mae": "mae <= 1.1 * baseline", "accuracy": "accuracy >= baseline - 1 point"}[metric]
+    return STUDY.format(
+        space=space,
+        known=", ".join(known),
+        trials=trials,
+        quality=metric,
+        budget=budget,
+        margin="1 %" if metric == "mae" else "1 point",
+        target=f"target: {json.dumps(device)}" if device else "# target: host",
+        other="" if device else "or ",
+    )
+
+
+def task_py(model: str, filled: Filled, settings: Mapping[str, object]) -> str:
+    """The text of `task.py`.
+
+    Args:
+        model: name of the model's file or folder.
+        filled: the data, and how it is read.
+        settings: of how the model is taken in; those at their defaults are left out.
+    """
+    loss, meaning, metric = filled.look.loss, filled.look.meaning, filled.look.metric
+    names = f"\n        class_names={filled.class_names}," if filled.class_names else ""
+    return TASK.format(
+        model=model,
+        loss=loss.source,
+        reason=f"{loss.reason[0].upper()}{loss.reason[1:]}.",
+        metric=metric,
+        reading=f"Labels are read as {meaning.words()}; other metrics: {', '.join(_others(meaning, metric))}.",
+        modules="".join(f"import {module}\n" for module in filled.imports),
+        imports="import tf_keras\n" if loss.from_logits else "",
+        functions=filled.functions,
+        begin=filled.begin,
+        class_names=names,
+        settings="".join(_setting(name, value) for name, value in settings.items()),
+        **filled.splits,
+    )
+
+
+def _setting(name: str, value: object) -> str:
+    """Source text of a setting of how the model is taken in; nothing for one that is left at its default."""
+    text = f'"{value}"' if isinstance(value, str) else repr(value)
+    return f"\n        {name}={text}," if value else ""
+
+
+def _others(meaning: Meaning, metric: str) -> list[str]:
+    """The other metrics that labels of this meaning have."""
+    fit = [name for name, known in BUILTIN.items() if meaning.kind in known.kinds and name != metric]
+    return [name for name in fit if name != "top5_accuracy" or meaning.classes > TOP]
