@@ -50,10 +50,16 @@ class Names:
     outputs: tuple[str, ...] = ("labels",)
 
     def apply(self, function: Callable[[Any, Any], Any], batch: Batch) -> Batch:
-        """What a user's function makes of a batch."""
+        """What a user's function makes of a batch; its shapes are those of before, whether TensorFlow sees that or not."""
+        import tensorflow as tf
+
         inputs, labels, weights = batch
         found = function(named(self.inputs, inputs), named(self.outputs, labels))
-        return in_order(self.inputs, found[0]), in_order(self.outputs, found[1]), weights
+        changed = in_order(self.inputs, found[0]), in_order(self.outputs, found[1])
+        inputs, labels = tf.nest.map_structure(
+            lambda new, old: tf.ensure_shape(new, old.shape), changed, (inputs, labels)
+        )
+        return inputs, labels, weights
 
 
 def named(names: tuple[str, ...], values: Any) -> Any:

@@ -21,6 +21,8 @@ TRIED = 32
 TIMES = 4
 """How often it is tried: what it draws differs."""
 ADVICE = "it is traced once, and runs on tensors: use TensorFlow's operations, no numpy and no .numpy()"
+PYTHON = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
+"""Operations that call Python: what it draws can't be drawn again, and it holds the training up."""
 DRAWN = (
     "something in it differs from one time to the next without TensorFlow (numbers drawn by numpy or Python, for one), "
     "and would be fixed for a whole epoch: use tf.random"
@@ -167,12 +169,17 @@ def _traced(function: Callable[[Any, Any], Any], where: str, names: Names, input
         return tf.TensorSpec((None, *array.shape[1:]), array.dtype)
 
     def tell(error: Exception) -> ConfigError:
-        numpy = isinstance(error, AttributeError | NotImplementedError | TypeError) or "numpy" in str(error).lower()
-        return ConfigError(f"{where}: {type(error).__name__}: {one_line(_short(error), 200)}{f'; {ADVICE}' * numpy}")
+        said = _short(error).removeprefix(f"{type(error).__name__}: ")
+        if "tf.Variable" in said:
+            return ConfigError(f"{where}: makes a variable, as a layer does; make it once, at the top level of task.py")
+        numpy = isinstance(error, AttributeError | NotImplementedError | TypeError) or "numpy" in said.lower()
+        return ConfigError(f"{where}: {type(error).__name__}: {one_line(said, 200)}{f'; {ADVICE}' * numpy}")
 
     specs = [tf.nest.map_structure(spec, each) for each in (inputs, labels)]
     with retold(tell, passing=()):
         concrete, again = (tf.function(step).get_concrete_function(*specs) for _ in range(2))
+    if any(node.op in PYTHON for node in _nodes(concrete)):
+        raise ConfigError(f"{where}: runs Python in every step (tf.py_function, tf.numpy_function); {ADVICE}")
     if _constants(concrete) != _constants(again):
         raise ConfigError(f"{where}: {DRAWN}")
     if not isinstance(given[-1], tuple | list) or len(given[-1]) != 2:
@@ -187,11 +194,15 @@ def _traced(function: Callable[[Any, Any], Any], where: str, names: Names, input
     return called
 
 
+def _nodes(concrete: Any) -> list[Any]:
+    """The operations of a graph, and of the functions that it calls."""
+    graph = concrete.graph.as_graph_def()
+    return [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+
+
 def _constants(concrete: Any) -> list[bytes]:
     """The values that a graph has by itself."""
-    graph = concrete.graph.as_graph_def()
-    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
-    return [node.attr["value"].tensor.SerializeToString() for node in nodes if node.op == "Const"]
+    return [node.attr["value"].tensor.SerializeToString() for node in _nodes(concrete) if node.op == "Const"]
 
 
 def _short(error: BaseException) -> str:

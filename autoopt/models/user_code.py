@@ -1,6 +1,7 @@
 """Functions and classes of the user's own: described, so that every job finds them again in its process."""
 
 import importlib
+import linecache
 import sys
 import types
 from collections.abc import Mapping
@@ -35,6 +36,8 @@ def run(source: str, path: Path) -> types.ModuleType:
         where = f" (line {error.lineno})" if isinstance(error, SyntaxError) else ""
         return ConfigError(f"{path}: can't be imported{where}: {type(error).__name__}: {one_line(error)}")
 
+    # TensorFlow reads a function's source to make a graph of it: this text, whatever has become of the file since.
+    linecache.cache[str(path)] = (len(source), None, source.splitlines(keepends=True), str(path))
     with retold(tell, passing=()):  # the user's code may raise our errors too, and ask for more memory than there is
         exec(compile(source, str(path), "exec"), module.__dict__)  # noqa: S102 - the user's own code, documented so
     return module

@@ -8,11 +8,15 @@ import tensorflow as tf
 import tf_keras
 import tiny
 
+from autoopt import QualityMetric, Task
+from autoopt.compression import augmentation, goals, training
+from autoopt.compression.batches import batches
 from autoopt.core.search_space_yaml import parse
 from autoopt.core.stage_settings import Finetune
 from autoopt.errors import ConfigError
-from autoopt.execution import task_checks
+from autoopt.execution import split_store, task_checks
 from autoopt.execution.artifact_store import Store
+from autoopt.models import loading
 from autoopt.models.task import Manifest
 from autoopt.study import space_fitting
 
@@ -83,6 +87,21 @@ def fails_later(x, y):
     return x + tf.random.uniform([7, 1, 1, 1]), y
 
 
+def in_python(x, y):
+    return tf.ensure_shape(tf.numpy_function(lambda a: a[:, ::-1], [x], tf.float32), x.shape), y
+
+
+def made_inside(x, y):
+    return tf_keras.layers.RandomFlip()(x, training=True), y
+
+
+FLIP = tf_keras.layers.RandomFlip()
+
+
+def made_once(x, y):
+    return FLIP(x, training=True), y
+
+
 def good(x, y):
     if tf.reduce_mean(x) > 100.0:  # as autograph takes it
         x = -x
@@ -113,6 +132,11 @@ def take(tmp_path, **changes):
         (listed, "augment: listed: inputs: expected one tensor back, got list"),
         (broken, "augment: broken: AttributeError: .*no_such_thing"),
         (fails_later, "augment: fails_later: fails on a batch"),
+        (in_python, r"augment: in_python: runs Python in every step \(tf.py_function, tf.numpy_function\)"),
+        (
+            made_inside,
+            "augment: made_inside: makes a variable, as a layer does; make it once, at the top level of task.py",
+        ),
         (lambda x, y: (x, y), "augment: expected a function defined at the top level"),
         ("flop", "augment: unknown augmentation 'flop'; did you mean 'flip'"),
         (["flip", "flip"], "augment: flip stands there twice; give it another name"),
@@ -152,8 +176,6 @@ def test_what_is_known_by_name_is_for_data_of_its_kind(tmp_path, name, shape, dt
     splits = dict(zip(("train", "validation", "test"), data, strict=True))
     path = tmp_path / "task.py"
     path.write_text("")
-    from autoopt import Task
-
     with pytest.raises(ConfigError, match=message):
         task_checks.prepare(Task(model=model, **splits, augment=name), path, Store(tmp_path / "store"))
 
@@ -168,6 +190,69 @@ def test_an_augmentation_is_part_of_the_fingerprint_where_there_is_one(tmp_path)
     assert several[2].augment == ({"ready": "flip"}, {"module": __name__, "name": "good"})
     own = dataclasses.replace(several[0], source="def good(x, y): ...")
     assert own.fingerprint != several[0].fingerprint
+
+
+def test_what_is_fine_is_taken(tmp_path):
+    for augment in (good, made_once, "flip", ("noise", "shift"), [good, "mixup"]):
+        assert take(tmp_path, augment=augment).manifest.augment
+
+
+def swapped(inputs, labels):
+    """Of two inputs and two outputs, by name."""
+    assert set(inputs) == {"image", "more"}
+    return {"image": -inputs["image"], "more": inputs["more"]}, {
+        "scores": labels["scores"],
+        "value": labels["value"] * 2,
+    }
+
+
+def unnamed(inputs, labels):
+    return inputs["image"], labels
+
+
+@pytest.fixture
+def two_ends():
+    image, more = tf_keras.Input((8, 8, 1), name="image"), tf_keras.Input((3,), name="more")
+    flat = tf_keras.layers.Concatenate()([tf_keras.layers.Flatten()(image), more])
+    scores = tf_keras.layers.Dense(4, activation="softmax", name="scores")(flat)
+    model = tf_keras.Model([image, more], [scores, tf_keras.layers.Dense(1, name="value")(flat)])
+
+    def data(seed):
+        x, y = tiny.images(40, seed)
+        rng = np.random.default_rng(seed)
+        values = rng.normal(size=(40, 1)).astype(np.float32)
+        return {"image": x, "more": rng.normal(size=(40, 3)).astype(np.float32)}, {"scores": y, "value": values}
+
+    losses = {"scores": "sparse_categorical_crossentropy", "value": "mse"}
+    metric = QualityMetric(name="right", function=right)
+    return Task(model=model, train=data(1), validation=data(2), test=data(3), loss=losses, metric=metric)
+
+
+def right(labels, outputs):
+    return float((outputs["scores"].argmax(axis=1) == labels["scores"][:, 0]).mean())
+
+
+def test_of_several_inputs_and_outputs_a_function_gets_dicts(tmp_path, two_ends):
+    path, store = tmp_path / "task.py", Store(tmp_path / "store")
+    path.write_text("")
+    taken = task_checks.prepare(dataclasses.replace(two_ends, augment=swapped), path, store)
+    train = split_store.get(store, taken.manifest.splits["train"])
+    model, _ = loading.unpack(store.get(taken.manifest.model))
+    aim = goals.of("prune", taken.manifest, train, goals.Lessons(), {}, model, training.outputs)
+    raw = list(batches(train, 16, range(1), 0, aim.targets))
+    changed = list(augmentation.mapped(batches(train, 16, range(1), 0, aim.targets), aim.change, 0, 0))
+    for (inputs, labels), (new, others) in zip(raw, changed, strict=True):
+        np.testing.assert_array_equal(new[0], -inputs[0])
+        np.testing.assert_array_equal(new[1], inputs[1])
+        np.testing.assert_array_equal(others[1], 2 * labels[1])
+    with pytest.raises(
+        ConfigError, match="augment: unnamed: inputs: expected a dict with image, more back, got Symbolic"
+    ):
+        task_checks.prepare(dataclasses.replace(two_ends, augment=unnamed), path, store)
+    with pytest.raises(
+        ConfigError, match="augment: flip: is for models with one input and one output; give a function"
+    ):
+        task_checks.prepare(dataclasses.replace(two_ends, augment="flip"), path, store)
 
 
 def test_the_setting_names_what_the_task_has(tmp_path):
