@@ -146,7 +146,7 @@ def _item(model: Any, path: Path) -> tuple[int, ...]:
     tensor = model.inputs[0]
     if tensor.dtype not in ("float32", "float16", "float64"):
         raise ConfigError(
-            f"{path}: expected a model whose input takes fractions, for a table, got {tensor.dtype}; give --data"
+            f"{path}: expected a model whose input takes fractions, for a table, got {getattr(tensor.dtype, 'name', tensor.dtype)}; give --data"
         )
     return tuple(int(size) for size in tuple(tensor.shape)[1:])
 
