@@ -1,6 +1,7 @@
 """What must hold before TensorFlow is imported anywhere in the tests, and how two workers share them."""
 
 import fcntl
+import gc
 import os
 import shutil
 import tempfile
@@ -43,6 +44,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
         rooms = [*SLOWEST_FIRST, ""]
         items.sort(key=lambda item: next(n for n, room in enumerate(rooms) if room in item.path.parts or not room))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Leave what is in use out of later searches for garbage: TensorFlow asks for one a conversion, of millions of objects."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

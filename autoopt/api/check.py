@@ -28,11 +28,16 @@ from autoopt.execution.job_graph import Job
 from autoopt.execution.job_process import Outcome, run
 from autoopt.execution.workplace import Workplace
 from autoopt.models.loading import reports_of
+from autoopt.search import finalists
 from autoopt.study import objectives, space_fitting
 from autoopt.study.folder import StudyConfig, StudyFolder
 
 NIGHT_H = 10.0
 """Of a study that sets no hours."""
+FEW_TRIALS = 30
+"""Under which a search learns little."""
+PARTS, LEAST_PART = 10, 2000
+"""A search may do with this share of the data, if that is so many items at least."""
 DRAWN = 200
 """Recipes of the space over which the time of a trial is averaged."""
 
@@ -78,6 +83,9 @@ class Checked:
         hours: that the study may take.
         trials: that fit into them, one after the other, and with all slots busy; no more than the space has.
         asked: trials that the study asks for, no more than the space has.
+        epoch_s: seconds that an epoch of the slowest technique takes, on what the search trains on; 0 if none trains.
+        part: where few trials fit and most of the time is training: of how many training items (`search.items`) the search
+            could do with, and how many trials would fit then; None otherwise.
         warnings: what a person should know before the night.
         seconds: that the check took.
     """
@@ -93,6 +101,8 @@ class Checked:
     warnings: list[str]
     seconds: float
     recipes: list[Tried] = field(default_factory=list)
+    epoch_s: float = 0.0
+    part: tuple[int, int] | None = None
 
     @property
     def works(self) -> bool:
@@ -118,13 +128,16 @@ def check(path: str | os.PathLike[str], *, target: str | None = None, say: Calla
     config.target.describe()
     slots = config.slots or default_slots()
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="autoopt-check-") as place:
+    # Beside the study, where there must be room for its data anyway; temporary folders may lie in memory.
+    beside = folder.path if os.access(folder.path, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix=".autoopt-check-", dir=beside) as place:
         workplace = Workplace(
             store=place,
             mark=uuid.uuid4().hex,
             threads=max(1, (os.cpu_count() or 1) // slots),
             job_seconds=config.limits.job_seconds,
             job_bytes=config.limits.job_bytes or default_job_bytes(slots),
+            gpus=config.gpus,
         )
         with workplace.claimed():
             return _Check(folder, config, Store(Path(place)), workplace, slots, say).result(began)
@@ -152,7 +165,8 @@ class _Check:
         self.space = fitted.space
         self.setting = objectives.setting(config, self.task, "check")
         self.quantized = ""
-        self.defaults = Finetune(**self.task["finetune"])
+        there = self.task["items"]["train"]
+        self.defaults = finalists.defaults(Finetune(**self.task["finetune"]), config.search.items, there)
 
     def result(self, began: float) -> Checked:
         """Try all, and put it together."""
@@ -168,10 +182,18 @@ class _Check:
         for tried in (*stages, *schemes, *recipes):
             if tried.reason:
                 self.warnings.append(f"{tried.name} does not work here: {tried.reason}")
-        trial = self._trial({t.name: t for t in stages}, {t.name: t for t in schemes}, measuring)
-        hours = self.config.hours or NIGHT_H
-        most = self._most()
-        fits = 0 if trial is None else int(min(hours * 3600 / trial, most))
+        hours, most = self.config.hours or NIGHT_H, self._most()
+
+        def hold(items: int) -> int:
+            """Trials that fit into the hours, trained on so many items."""
+            seconds = self._trial({t.name: t for t in stages}, {t.name: t for t in schemes}, measuring, items)
+            return 0 if seconds is None else int(min(hours * 3600 / seconds, most))
+
+        there = self.task["items"]["train"]
+        used = self.defaults.items or there
+        trial = self._trial({t.name: t for t in stages}, {t.name: t for t in schemes}, measuring, used)
+        fits = hold(used)
+        slowest = max((tried.step_s for tried in stages if not tried.reason), default=0.0)
         return Checked(
             layers=seen["layers"],
             quality=f"{quality['name']} {quality['value']:.4g}",
@@ -184,6 +206,8 @@ class _Check:
             recipes=recipes,
             warnings=self.warnings,
             seconds=time.monotonic() - began,
+            epoch_s=slowest * -(-used // self.defaults.batch_size),
+            part=None if used < there else part(there, fits, most, hold),
         )
 
     # ---- jobs
@@ -330,10 +354,11 @@ class _Check:
         outside = [recipe for recipe in beside if self.space.parameters(recipe, self.defaults) is None]
         return self.space.count() + len(outside)
 
-    def _trial(self, stages: Mapping[str, Tried], schemes: Mapping[str, Tried], measuring: float) -> float | None:
-        """Seconds that a trial of the space takes on average, where all of it has to be made."""
+    def _trial(
+        self, stages: Mapping[str, Tried], schemes: Mapping[str, Tried], measuring: float, items: int
+    ) -> float | None:
+        """Seconds that a trial of the space takes on average, where all of it has to be made; on so many training items."""
         rng, total, counted = random.Random(0), 0.0, 0
-        items = self.task["items"]["train"]
         for _ in range(DRAWN):
             recipe = self.space.random(rng, self.defaults, self.config.seed)
             chain = [(stages.get(name), settings["finetune"]) for name, settings in recipe.stages()]
@@ -341,10 +366,28 @@ class _Check:
             if scheme is None or scheme.reason or any(tried is None or tried.reason for tried, _ in chain):
                 continue
             steps = sum(
-                tried.step_s * tuning["epochs"] * -(-items // tuning["batch_size"]) for tried, tuning in chain if tried
+                tried.step_s * tuning["epochs"] * -(-(tuning.get("items") or items) // tuning["batch_size"])
+                for tried, tuning in chain
+                if tried
             )
             total, counted = total + steps + scheme.seconds + measuring, counted + 1
         return total / counted if counted else None
+
+
+def part(there: int, fits: int, most: float, hold: Callable[[int], int]) -> tuple[int, int] | None:
+    """A part of the data that holds more trials, where few fit with all of it; see `Checked.part`.
+
+    Args:
+        there: training items.
+        fits: trials that fit with all of them.
+        most: trials that the space has.
+        hold: tells how many fit with so many items.
+    """
+    items = there // PARTS
+    if fits >= min(FEW_TRIALS, most) or items < LEAST_PART:
+        return None
+    then = hold(items)
+    return (items, then) if then >= 2 * fits else None
 
 
 def _settings(recipe: Recipe) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from autoopt.errors import AutooptError
+from autoopt.system import gpus
 from autoopt.system.locks import private_folder
 from autoopt.system.scratch import PRIVATE
 
@@ -32,6 +33,8 @@ LEAST_BYTES = 4 << 30
 LEAST_TEMPORARY_BYTES = 1 << 30
 """Room for what jobs of large models put down for a moment."""
 ASK_S = 10
+CUDA = "nvidia-cudnn-cu12"
+"""The package without which TensorFlow uses no GPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,7 @@ def examine(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[Finding]:
         _keras(),
         _processor(cpuinfo),
         _cores(),
+        *_gpus(),
         _memory(),
         _disk(),
         _temporary(),
@@ -130,6 +134,21 @@ def _processor(cpuinfo: Path) -> Finding:
 
 def _cores() -> Finding:
     return Finding(topic="cores", found=f"{os.cpu_count()}")
+
+
+def _gpus() -> Iterator[Finding]:
+    """GPUs, and whether TensorFlow has what it takes to use them."""
+    there = gpus.found()
+    if not there:
+        yield Finding(topic="gpu", found="none is known; trainings use the processor")
+    for gpu in there:
+        told = f"{gpu.name}, {gpu.total_bytes / 1e9:.0f} GB, {gpu.free_bytes / 1e9:.0f} GB free"
+        if _version(CUDA):
+            jobs = f"up to {gpu.jobs} trainings at a time" if gpu.jobs > 1 else "one training at a time"
+            yield Finding(topic="gpu", found=f"{told}; {jobs} use it, all else uses the processor")
+        else:
+            advice = "TensorFlow lacks the libraries to use it: pip install 'autoopt[gpu]'"
+            yield Finding(topic="gpu", found=told, state="poor", advice=advice)
 
 
 def _memory() -> Finding:

@@ -111,6 +111,14 @@ def _night(found: Checked) -> Iterator[str]:
         f"a trial takes about {duration(found.trial_s)}, the {found.asked} asked for up to "
         f"{duration(found.asked * found.trial_s)}; {found.hours:g} hours hold {span} (the search spares some of the work)"
     )
+    if found.epoch_s:
+        yield from _wrapped(f"an epoch takes about {duration(found.epoch_s)} with the slowest technique")
+    if found.part is not None:
+        items, then = found.part
+        yield from _wrapped(
+            f"that is few: with `search: {{items: {items}}}` in study.yaml the search trains on so many items, and {found.hours:g} "
+            f"hours hold {then:,}; the front is trained again on all of them. A GPU helps too, see `autoopt doctor`"
+        )
 
 
 def _wrapped(line: str) -> list[str]:

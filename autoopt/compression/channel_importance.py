@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from autoopt.compression import losses
+from autoopt.compression.batches import feed
 from autoopt.compression.channel_graph import Trace
-from autoopt.compression.training import Training, feed
+from autoopt.compression.training import Training
 
 ITEMS = 512
 """Of the training data, that the effect on the loss is estimated on."""

@@ -1,6 +1,7 @@
-"""Knowledge distillation: training towards what the untouched model says, beside the labels (Hinton et al. 2015)."""
+"""Knowledge distillation: training towards what a teacher says, by default the untouched model, beside the labels (Hinton et al. 2015)."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,13 @@ NEAR = 1e-3
 """Outputs that lie in [0, 1], and add up to 1 where classes exclude each other, but for so much are probabilities."""
 
 
-def goal(loss: Any, labels: np.ndarray, taught: np.ndarray | None, tuning: Mapping[str, Any]) -> tuple[Any, np.ndarray]:
+def goal(
+    loss: Any,
+    labels: np.ndarray,
+    taught: np.ndarray | None,
+    tuning: Mapping[str, Any],
+    own: np.ndarray | None = None,
+) -> tuple[Any, np.ndarray]:
     """The loss to train with, and what stands for the labels in it.
 
     The weight `distillation` goes to the difference to what was taught, the rest to the task's own loss. The
@@ -24,25 +31,57 @@ def goal(loss: Any, labels: np.ndarray, taught: np.ndarray | None, tuning: Mappi
     Args:
         loss: of the task, as `compile` takes it.
         labels: shape (items, ...).
-        taught: outputs of the untouched model, shape (items, ...), or None.
+        taught: outputs of the teacher, shape (items, ...), or None.
         tuning: fields of `Finetune`.
+        own: outputs of the model that is trained, for some items; None where the teacher's are of the same kind.
 
     Returns:
         without distillation loss and labels as they are.
     """
-    import tensorflow as tf
-    import tf_keras
-
-    weight, temperature = tuning.get("distillation", 0.0), tuning.get("temperature", 4.0)
-    if not weight or taught is None:
+    if not tuning.get("distillation", 0.0) or taught is None:
         return loss, labels
-    kind = _kind(tf_keras.losses.get(loss))
-    logits = bool(kind) and not are_probabilities(taught, kind)
-    own = losses.of_batch(loss)
-    place, row = labels.shape[1:], taught.shape[1:]
     # Keras hands a loss one array for the only output, so both kinds of targets share one.
     numbers = labels.reshape(len(labels), -1).astype(np.float32)
     targets = np.concatenate([numbers, taught.reshape(len(taught), -1).astype(np.float32)], axis=1)
+    return mixed(loss, labels.shape[1:], labels.dtype, taught, tuning, own), targets
+
+
+def joined(labels: Any, taught: Any) -> Any:
+    """Labels and what was taught of a batch as one tensor, as the loss that `mixed` gives takes them."""
+    import tensorflow as tf
+
+    number = tf.shape(labels)[0]
+    flat = (tf.reshape(tf.cast(each, tf.float32), (number, math.prod(each.shape[1:]))) for each in (labels, taught))
+    return tf.concat(list(flat), axis=1)
+
+
+def mixed(
+    loss: Any,
+    place: Sequence[int],
+    dtype: Any,
+    taught: np.ndarray,
+    tuning: Mapping[str, Any],
+    own: np.ndarray | None = None,
+) -> Any:
+    """The loss that `goal` gives, of labels and taught outputs that stand side by side in one tensor.
+
+    Args:
+        loss: of the task, as `compile` takes it.
+        place: shape of an item's labels.
+        dtype: of the labels.
+        taught: outputs of the teacher, for some items at least.
+        tuning: fields of `Finetune`.
+        own: see `goal`.
+    """
+    import tensorflow as tf
+    import tf_keras
+
+    weight, temperature = tuning["distillation"], tuning.get("temperature", 4.0)
+    kind = _kind(tf_keras.losses.get(loss))
+    logits = tuple(
+        bool(kind) and not are_probabilities(each, kind) for each in (taught, taught if own is None else own)
+    )
+    right_one, values, row = losses.of_batch(loss), math.prod(place), taught.shape[1:]
 
     class Difference(tf_keras.losses.Loss):  # type: ignore[misc]
         """How far an output is from what was taught, of each item (of a map: of each place)."""
@@ -56,12 +95,11 @@ def goal(loss: Any, labels: np.ndarray, taught: np.ndarray | None, tuning: Mappi
         """The task's own loss and the difference; a class, because Keras would change the rank of a function's arrays."""
 
         def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-            right = tf.reshape(y_true[:, : numbers.shape[1]], (-1, *place))
-            same = tf.reshape(y_true[:, numbers.shape[1] :], (-1, *row))
-            right = tf.cast(right, labels.dtype)
-            return (1 - weight) * own(right, y_pred, sample_weight) + weight * far(same, y_pred, sample_weight)
+            right = tf.cast(tf.reshape(y_true[:, :values], (-1, *place)), dtype)
+            same = tf.reshape(y_true[:, values:], (-1, *row))
+            return (1 - weight) * right_one(right, y_pred, sample_weight) + weight * far(same, y_pred, sample_weight)
 
-    return Mixed(), targets
+    return Mixed()
 
 
 def are_probabilities(outputs: np.ndarray, kind: str) -> bool:
@@ -81,7 +119,7 @@ def _kind(loss: Any) -> str:
     return next((kind for kind in ("categorical", "binary") if kind in name and "crossentropy" in name), "")
 
 
-def _difference(taught: Any, output: Any, kind: str, logits: bool, temperature: float) -> Any:
+def _difference(taught: Any, output: Any, kind: str, logits: tuple[bool, ...], temperature: float) -> Any:
     """How far an output is from what was taught: the last axis taken together, where there is one beside the items'."""
     import tensorflow as tf
 
@@ -89,7 +127,7 @@ def _difference(taught: Any, output: Any, kind: str, logits: bool, temperature: 
         taught, output = (each if len(taught.shape) > 1 else each[:, None] for each in (taught, output))
     if not kind:
         return tf.reduce_mean(tf.math.squared_difference(taught, output), axis=-1)
-    scores = [each if logits else _logits(each, kind) for each in (taught, output)]
+    scores = [each if scored else _logits(each, kind) for each, scored in zip((taught, output), logits, strict=True)]
     if kind == "binary":  # two classes, of which one has a score of zero
         scores = [tf.stack([each, tf.zeros_like(each)], axis=-1) for each in scores]
     wanted, found = (tf.nn.log_softmax(each / temperature) for each in scores)

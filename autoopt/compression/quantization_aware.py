@@ -8,9 +8,10 @@ import functools
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from autoopt.compression.batches import feed
 from autoopt.compression.batchnorm_folding import fold, source_of
 from autoopt.compression.separable_layers import TAKEN_APART, taken_apart
-from autoopt.compression.training import Training, feed
+from autoopt.compression.training import Training
 from autoopt.compression.wrapping import Keeping, Wrapped, clone, kept, kernels
 from autoopt.models.flatten import Calls
 from autoopt.models.graph_replay import Replay

@@ -3,12 +3,14 @@
 To add one: write a module with a function like `weight_pruning.wrap`, and list it in `STAGES`.
 """
 
+import dataclasses
 import time
 from typing import Any, Protocol
 
 from autoopt.compression import channel_pruning, clustering, quantization_aware, weight_pruning
 from autoopt.compression import training as finetune
-from autoopt.compression.training import Progress, Training
+from autoopt.compression.training import Training
+from autoopt.compression.training_state import Progress
 from autoopt.compression.wrapping import KEPT, Wrapped, keep_skipped, thaw
 from autoopt.errors import CandidateFailed, one_line
 from autoopt.models.opaque import ClosedModel
@@ -40,7 +42,7 @@ def run(
         model: tf_keras model; it is used up.
         settings: of the stage, with `finetune` and `seed` (see `Recipe.stages`).
         training: what it trains with.
-        begun: what `begin` gave for the same stage, to go on from.
+        begun: what `begin` gave for the same stage, or what was kept when it was stopped, to go on from.
 
     Returns:
         the new model and its report, plain values.
@@ -66,14 +68,19 @@ def run(
     return result, report | ({"notes": wrapped.notes} if wrapped.notes else {})
 
 
-def begin(name: str, model: Any, settings: dict[str, Any], training: Training) -> Progress:
+def begin(
+    name: str, model: Any, settings: dict[str, Any], training: Training, begun: Progress | None = None
+) -> Progress:
     """Run a stage's first epochs: until its technique is in force, so that its quality says something.
 
-    Arguments and errors are those of `run`.
+    Arguments and errors are those of `run`. Where `begun` has come further already, its later epochs are not told.
     """
     wrapped = _wrap(name, model, settings, training)
     until = _judged(wrapped, settings)
-    return finetune.fit(name, wrapped, settings["finetune"], training, seed=settings["seed"], until=until)
+    reached = finetune.fit(
+        name, wrapped, settings["finetune"], training, seed=settings["seed"], begun=begun, until=until
+    )
+    return dataclasses.replace(reached, history=reached.history[:until])
 
 
 def one_shot(name: str, model: Any, settings: dict[str, Any], training: Training | None = None) -> Any:

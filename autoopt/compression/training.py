@@ -3,20 +3,23 @@
 It can stop after an epoch and go on from there in another process, as if it had never stopped.
 """
 
-import io
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from autoopt.compression import batchnorm_recalibration, distillation
+from autoopt.compression import augmentation, batchnorm_recalibration, goals, optimizing
+from autoopt.compression.batches import batches
+from autoopt.compression.goals import Lessons
+from autoopt.compression.training_state import Keeper, Progress
 from autoopt.compression.wrapping import Wrapped
+from autoopt.core.metrics import Metric
 from autoopt.errors import CandidateFailed
 from autoopt.models import quality as quality_of
+from autoopt.models.keras_internals import optimizer_state, seeded_draws
 from autoopt.models.task import Manifest, Split, broadcast, side_by_side
 
 DIVERGED = 10.0
@@ -26,67 +29,26 @@ LOW = 0.1
 GLANCE = 50
 """Steps between two looks at the loss: each look makes the device wait for Python."""
 
-Arrays = list[np.ndarray]
-
-
-@dataclass(kw_only=True)
-class Progress:
-    """How far a training has come, and what it takes to go on with it.
-
-    Attributes:
-        history: loss and quality of each epoch that is done.
-        best: the best epoch (counting from 1) since the technique is in force; 0 before.
-        best_weights: of that epoch, in the order of `get_weights`.
-        weights: of the model now, with the technique's own variables; None before the first epoch.
-        optimizer: its variables.
-        seconds: of each epoch that was trained in this process.
-    """
-
-    history: list[dict[str, float]] = field(default_factory=list)
-    best: int = 0
-    best_weights: Arrays = field(default_factory=list)
-    weights: Arrays | None = None
-    optimizer: Arrays = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-
-    def to_bytes(self) -> bytes:
-        """`from_bytes` is the inverse."""
-        latest = self.best_weights is self.weights  # the same weights once are enough
-        meta = {"history": self.history, "best": self.best}
-        groups = {"w": self.weights or [], "o": self.optimizer, "b": [] if latest else self.best_weights}
-        arrays: dict[str, Any] = {f"{kind}{i:05}": a for kind, group in groups.items() for i, a in enumerate(group)}
-        out = io.BytesIO()
-        np.savez(out, meta=np.frombuffer(json.dumps(meta).encode(), dtype=np.uint8), **arrays)
-        return out.getvalue()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> "Progress":
-        """What `to_bytes` made."""
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            meta = json.loads(arrays["meta"].tobytes())
-            groups = {k: [arrays[n] for n in sorted(arrays.files) if n[0] == k and n != "meta"] for k in "wob"}
-        return cls(**meta, weights=groups["w"], optimizer=groups["o"], best_weights=groups["b"] or groups["w"])
-
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
-    """What every stage trains with, whatever it does.
+class Training(Lessons):
+    """What every stage trains with, whatever it does, beside what a teacher says.
 
     Attributes:
         manifest: the task: loss and metric.
         train: data to train on.
         validation: data to choose the best epoch on.
         progress: told `epoch 1/3` and its like.
-        taught: what the untouched model says to each item of `train`, for distillation.
         foretell: told after the first epoch how many seconds all of them will take.
+        keep: where the state of the training goes while it is under way; None to keep none.
     """
 
     manifest: Manifest
     train: Split
     validation: Split
     progress: Callable[[str], None]
-    taught: np.ndarray | None = None
     foretell: Callable[[float], None] = lambda _: None
+    keep: Callable[[bytes], None] | None = None
 
     def loss(self) -> Any:
         """The loss of a model with one output.
@@ -122,134 +84,190 @@ def fit(
 ) -> Progress:
     """Train `wrapped.model` in place; after the last epoch it is left with the weights of its best one.
 
-    Going on from an epoch gives the same weights as never having stopped, but for layers that draw random
-    numbers of their own (dropout).
+    Going on gives the same weights as never having stopped, but for layers of the user's own that draw random numbers.
 
     Args:
         stage: for messages.
         wrapped: the model with its scaffolding.
         tuning: fields of `Finetune`.
         training: data, loss and metric.
-        seed: of the order of the data.
+        seed: of the order of the data, and of what layers draw.
         begun: where to go on from.
         until: the epoch after which to stop, instead of the last.
 
     Raises:
         CandidateFailed: if the loss or the quality is no finite number, or the loss explodes.
     """
-    import tf_keras
-
-    model, epochs, averaging = wrapped.model, tuning["epochs"], tuning.get("averaging", 0.0)
-    steps = training.steps(tuning)
-    rate = tf_keras.optimizers.schedules.CosineDecay(tuning["learning_rate"], decay_steps=steps * epochs)
-    average = {"use_ema": True, "ema_momentum": averaging, "ema_overwrite_frequency": None} if averaging else {}
-    loss, targets = _goal(stage, training, tuning)
-    model.compile(optimizer=tf_keras.optimizers.Adam(rate, **average), loss=loss)
-    # Else the first step makes the optimizer's variables, and its graph is built a second time without that.
-    model.optimizer.build(model.trainable_variables)
-    now = begun or Progress()
-    first, last = len(now.history), epochs if until is None else min(until, epochs)
-    if now.weights is not None and first < last:
-        model.set_weights(now.weights)
-        for variable, kept in zip(model.optimizer.variables, now.optimizer, strict=True):
-            variable.assign(kept)
-    validation, quality = training.validation, training.manifest.quality
-
-    def settle() -> None:
-        """Give the model the weights that it would end with if this epoch was the best."""
-        if averaging:
-            model.optimizer.finalize_variable_values(model.trainable_variables)
-            wrapped.settle(model)
-        if tuning.get("recalibrate"):
-            batchnorm_recalibration.recalibrate(model, training.train)
-
-    class Watch(tf_keras.callbacks.Callback):  # type: ignore[misc]
-        _supports_tf_logs = True  # Keras' own switch: do not turn every step's logs into numbers
-
-        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-            self.began = time.monotonic()
-            training.progress(f"epoch {epoch + 1}/{epochs}")
-
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            if batch % GLANCE == 0:
-                self._finite(float(logs["loss"]))
-
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            loss = self._finite(float(logs["loss"]))
-            now.weights = settled = model.get_weights()
-            if averaging or tuning.get("recalibrate"):
-                settle()
-                settled = model.get_weights()
-            value = quality_of.value(training.manifest, validation, outputs(model, validation))
-            if not math.isfinite(value):
-                raise CandidateFailed(stage, f"{quality.name} on validation is {value} after epoch {epoch + 1}")
-            worst = max((h["loss"] for h in now.history), default=math.inf)
-            if epoch > wrapped.first_epoch and loss > DIVERGED * max(worst, LOW):
-                raise CandidateFailed(
-                    stage, f"diverged: loss {worst:.3g} at most before, {loss:.3g} after epoch {epoch + 1}"
-                )
-            now.history.append({"loss": loss, quality.name: value})
-            before = now.history[now.best - 1][quality.name] if now.best else value
-            if epoch >= min(wrapped.first_epoch, epochs - 1) and quality.sign * value <= quality.sign * before:
-                now.best, now.best_weights = epoch + 1, settled
-            if settled is not now.weights:
-                model.set_weights(now.weights)
-            now.seconds.append(time.monotonic() - self.began)
-            if epoch == first:  # building the graph counts in, so it is rather too much
-                training.foretell(now.seconds[-1] * (last - first))
-
-        def _finite(self, loss: float) -> float:
-            if not math.isfinite(loss):
-                raise CandidateFailed(stage, f"the loss became {loss} in epoch {len(now.history) + 1}")
-            return loss
-
-    if first < last:
-        model.fit(
-            batches(training.train, tuning["batch_size"], range(first, last), seed, targets, training.weights()),
-            steps_per_epoch=steps,
-            initial_epoch=first,
-            epochs=last,
-            callbacks=[*wrapped.callbacks, Watch()],
-            verbose=0,
-        )
-    if len(now.history) == epochs:
-        model.set_weights(now.best_weights)  # the last epoch always qualifies
-    else:
-        now.optimizer = [variable.numpy() for variable in model.optimizer.variables]
+    now, quality = begun or Progress(), training.manifest.quality
+    last = tuning["epochs"] if until is None else min(until, tuning["epochs"])
+    if len(now.history) < last and not _over(now, wrapped, tuning, quality):
+        with seeded_draws(wrapped.model, seed) as draws:
+            _Fitting(stage, wrapped, tuning, training, seed, now, draws).run(last)
+    if _over(now, wrapped, tuning, quality):
+        wrapped.model.set_weights(now.best_weights)  # the last epoch always qualifies
     return now
 
 
-def _goal(stage: str, training: Training, tuning: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Loss and targets, as `compile` and `fit` take them."""
-    manifest, labels = training.manifest, training.train.labels
-    if not manifest.outputs:
-        return distillation.goal(manifest.loss_function(), labels, training.taught, tuning)
-    if tuning.get("distillation"):
-        raise CandidateFailed(stage, "distillation needs a model with one output")
-    return manifest.loss_function(), manifest.targets(labels)
+def _over(now: Progress, wrapped: Wrapped, tuning: Mapping[str, Any], quality: Metric) -> bool:
+    """Whether the last epoch is done, or patience with those that came at an end."""
+    if len(now.history) >= tuning["epochs"]:
+        return True
+    since = [epoch[quality.name] for epoch in now.history[wrapped.first_epoch :]]
+    return optimizing.impatient(since, quality.sign, tuning.get("patience", 0))
 
 
-def batches(split: Split, size: int, epochs: range, seed: int, targets: Any, weights: Any = None) -> Any:
-    """A split's shuffled batches, with the targets in place of its labels, one epoch after the other.
+class _Fitting:
+    """One training, from where it stands: Keras' loop, and what is done between its steps and epochs."""
 
-    A `tf.data.Dataset`. An epoch's order follows from its number and the seed alone, whatever came before it.
-    """
-    import tensorflow as tf
+    def __init__(
+        self,
+        stage: str,
+        wrapped: Wrapped,
+        tuning: dict[str, Any],
+        training: Training,
+        seed: int,
+        now: Progress,
+        draws: Any,
+    ) -> None:
+        self.stage, self.wrapped, self.tuning, self.training = stage, wrapped, tuning, training
+        self.seed, self.now, self.draws = seed, now, draws
+        self.model, self.quality = wrapped.model, training.manifest.quality
+        self.steps = training.steps(tuning)
+        self.keeper = Keeper(training.keep)
+        self.goal = goals.of(stage, training.manifest, training.train, training, tuning, self.model, outputs)
+        wrapped.notes += optimizing.prepare_precision(tuning)
+        self.model.compile(optimizer=optimizing.optimizer(tuning, self.steps), loss=self.goal.loss)
+        # Else the first step makes the optimizer's variables, and its graph is built a second time without that.
+        self.model.optimizer.build(self.model.trainable_variables)
+        if now.weights is not None:
+            self._restore()
 
-    data = (feed(split), targets) if weights is None else (feed(split), targets, weights)
+    def _restore(self) -> None:
+        """Give the model and its optimizer what they had where the training stopped."""
+        now = self.now
+        self.model.set_weights(now.weights)
+        for variable, value in zip(optimizer_state(self.model.optimizer), now.optimizer, strict=False):
+            variable.assign(value)  # a GPU's losses have a scale, which stands last
+        for variable, value in zip(self.draws, now.random, strict=False):  # older states have none
+            variable.assign(value)
 
-    def order(epoch: Any) -> Any:
-        numbers = tf.random.experimental.stateless_shuffle(tf.range(len(split)), [seed, epoch])
-        return tf.data.Dataset.from_tensor_slices(numbers).batch(size)
+    def _remember(self) -> None:
+        """Write into the progress what `_restore` needs, but for the weights."""
+        self.now.optimizer = [variable.numpy() for variable in optimizer_state(self.model.optimizer)]
+        self.now.random = [variable.numpy() for variable in self.draws]
 
-    # The arrays come in as a dataset: as constants of the graph they would be copied into it.
-    numbers = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(order)
-    together = tf.data.Dataset.zip((numbers, tf.data.Dataset.from_tensors(data).repeat()))
-    gathered = together.map(
-        lambda chosen, arrays: tf.nest.map_structure(lambda array: tf.gather(array, chosen), arrays),
-        num_parallel_calls=1,
-    )
-    return gathered.prefetch(2)
+    def run(self, last: int) -> None:
+        """Train up to the end of an epoch, counting from 1; the first one may have been begun."""
+        self.foretold = last - len(self.now.history)
+        with goals.asking(self.model, self.goal.teacher):
+            while (first := len(self.now.history)) < last and not self._over():
+                apart = self.now.step or self.goal.change  # an epoch that was begun, or draws its own random numbers
+                self._fit(range(first, first + 1 if apart else last))
+                self.model.set_weights(self.now.weights)  # at its end Keras' loop leaves averages in their place
+        self._remember()
+
+    def _over(self) -> bool:
+        return _over(self.now, self.wrapped, self.tuning, self.quality)
+
+    def _fit(self, epochs: range) -> None:
+        import tf_keras
+
+        class Watch(tf_keras.callbacks.Callback):  # type: ignore[misc]
+            _supports_tf_logs = True  # Keras' own switch: do not turn every step's logs into numbers
+            on_epoch_begin = staticmethod(self._before_epoch)
+            on_train_batch_end = staticmethod(self._after_step)
+            on_epoch_end = staticmethod(self._after_epoch)
+
+        self.before = self.now.step
+        self.model.fit(
+            self._data(epochs),
+            steps_per_epoch=self.steps - self.before,
+            initial_epoch=epochs.start,
+            epochs=epochs.stop,
+            callbacks=[*self.wrapped.callbacks, Watch()],
+            verbose=0,
+        )
+
+    def _data(self, epochs: range) -> Any:
+        """The batches that are left of these epochs, as they are trained on."""
+        training, size = self.training, self.tuning["batch_size"]
+        data = batches(training.train, size, epochs, self.seed, self.goal.targets, training.weights())
+        if self.goal.change:
+            data = augmentation.mapped(data, self.goal.change, self.seed, epochs.start)
+        return data.skip(self.before) if self.before else data
+
+    def _before_epoch(self, epoch: int, logs: Any = None) -> None:
+        self.began = time.monotonic()
+        self.training.progress(f"epoch {epoch + 1}/{self.tuning['epochs']}")
+
+    def _after_step(self, batch: int, logs: Any = None) -> None:
+        if batch == 0 and self.now.sums:  # before its first step, Keras has no metrics to give them to
+            for variable, value in zip(self._sums(), self.now.sums, strict=True):
+                variable.assign_add(value)
+            self.now.sums = []
+        if batch % GLANCE == 0:
+            self._finite(float(logs["loss"]))
+        if self.keeper.overdue() and self.before + batch + 1 < self.steps:
+            self.now.step, self.now.sums = self.before + batch + 1, [variable.numpy() for variable in self._sums()]
+            self.now.weights = self.model.get_weights()
+            self._remember()
+            self.keeper.offer(self.now)
+            self.now.step, self.now.sums = 0, []
+
+    def _sums(self) -> list[Any]:
+        """The variables in which Keras adds up the losses of an epoch."""
+        return [variable for metric in self.model.metrics for variable in metric.variables]
+
+    def _after_epoch(self, epoch: int, logs: Any = None) -> None:
+        now, tuning, name = self.now, self.tuning, self.quality.name
+        loss = self._finite(float(self.model.metrics[0].result()))
+        now.weights = settled = self.model.get_weights()
+        if tuning.get("averaging") or tuning.get("recalibrate"):
+            self._settle()
+            settled = self.model.get_weights()
+        value = self._measured(epoch)
+        worst = max((h["loss"] for h in now.history), default=math.inf)
+        if epoch > self.wrapped.first_epoch and loss > DIVERGED * max(worst, LOW):
+            raise CandidateFailed(
+                self.stage, f"diverged: loss {worst:.3g} at most before, {loss:.3g} after epoch {epoch + 1}"
+            )
+        now.history.append({"loss": loss, name: value})
+        before, sign = now.history[now.best - 1][name] if now.best else value, self.quality.sign
+        if epoch >= min(self.wrapped.first_epoch, tuning["epochs"] - 1) and sign * value <= sign * before:
+            now.best, now.best_weights = epoch + 1, settled
+        if settled is not now.weights:
+            self.model.set_weights(now.weights)
+        share = 1 - self.before / self.steps
+        now.seconds.append((time.monotonic() - self.began) / share)
+        if len(now.seconds) == 1:  # building the graph counts in, so it is rather too much
+            self.training.foretell(now.seconds[-1] * self.foretold)
+        now.step, self.before = 0, 0
+        if self._over():
+            self.model.stop_training = True
+        else:
+            self._remember()
+            self.keeper.offer(now)
+
+    def _settle(self) -> None:
+        """Give the model the weights that it would end with if this epoch was the best."""
+        if self.tuning.get("averaging"):
+            self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+            self.wrapped.settle(self.model)
+        if self.tuning.get("recalibrate"):
+            batchnorm_recalibration.recalibrate(self.model, self.training.train)
+
+    def _measured(self, epoch: int) -> float:
+        """The quality on the validation data."""
+        validation = self.training.validation
+        value = quality_of.value(self.training.manifest, validation, outputs(self.model, validation))
+        if not math.isfinite(value):
+            raise CandidateFailed(self.stage, f"{self.quality.name} on validation is {value} after epoch {epoch + 1}")
+        return float(value)
+
+    def _finite(self, loss: float) -> float:
+        if not math.isfinite(loss):
+            raise CandidateFailed(self.stage, f"the loss became {loss} in epoch {len(self.now.history) + 1}")
+        return loss
 
 
 def outputs(model: Any, split: Split, size: int = 256) -> np.ndarray:
@@ -259,9 +277,3 @@ def outputs(model: Any, split: Split, size: int = 256) -> np.ndarray:
         for i in range(0, len(split), size)
     ]
     return np.concatenate([side_by_side(chunk) if isinstance(chunk, list | tuple) else chunk for chunk in chunks])
-
-
-def feed(split: Split) -> Any:
-    """A split's inputs as `fit` and `predict` take them: by position, names play no part."""
-    arrays = tuple(split.inputs.values())  # a dataset would make one tensor of a list
-    return arrays[0] if len(arrays) == 1 else arrays

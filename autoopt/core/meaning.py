@@ -37,6 +37,7 @@ class Meaning:
         applies: whether it means anything beside the other settings of its part.
         follows: where it does not apply, its value follows from the others, and is told all the same.
         rare: it is told only where it is not at its default.
+        written: turns any way in which a value may be given into the one in which a recipe holds it.
         quiet: canonical JSON leaves it out at its default, so that older recipes keep their digests.
     """
 
@@ -47,6 +48,7 @@ class Meaning:
     follows: bool = False
     rare: bool = False
     quiet: bool = False
+    written: Callable[[Any], Any] = lambda value: value
 
 
 def setting(default: Any = dataclasses.MISSING, **meaning: Any) -> Any:

@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from autoopt.core import yaml_file
+from autoopt.core import meaning, yaml_file
 from autoopt.core.parameters import Choice, Knob, Range, Value
 from autoopt.core.schemes import SCHEMES
 from autoopt.core.search_space import SearchSpace
@@ -120,13 +120,19 @@ def _part(part: str, settings: object) -> dict[str, Knob]:
         knobs[part] = Choice(values=(False, True) if optional else (True,))
     for name in (n for n in fields if n in settings):
         path = f"{part}.{name}"
-        knobs[path] = _canonical(part, name, _knob(path, settings[name], fields[name].type))
+        knobs[path] = _canonical(part, name, _knob(path, _written(fields[name], settings[name]), fields[name].type))
     for name, field in fields.items():
         if name not in settings and field.default is dataclasses.MISSING and not _follows(part, name, settings):
             raise ConfigError(f"{part}.{name}: missing; expected a number, a list of numbers or a range")
     if part == "finetune" and "temperature" in settings and "distillation" not in settings:
         raise ConfigError("finetune.temperature: means nothing without finetune.distillation; name both, or neither")
     return knobs
+
+
+def _written(field: "dataclasses.Field[Any]", given: Any) -> Any:
+    """What the YAML holds for a setting, each value in the one way that recipes have for it."""
+    written = meaning.of(field).written
+    return [written(value) for value in given] if isinstance(given, list) else written(given)
 
 
 def _follows(part: str, name: str, settings: Mapping[str, Any]) -> bool:

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from autoopt.core import meaning
+from autoopt.core.fine_tuning import FROZEN as FROZEN
+from autoopt.core.fine_tuning import Finetune as Finetune
 from autoopt.core.meaning import Milder, percent, setting, yes_or_no
+from autoopt.core.setting_values import expect_one_of, expect_truth, rounded
 from autoopt.core.validation import expect_number, fail
 
 SCHEDULES = ("constant", "polynomial")
@@ -16,7 +19,6 @@ SCOPES = ("layer", "global")
 ALLOCATIONS = ("uniform", "global", "sensitivity")
 GRANULARITIES = ("channel", "tensor")
 RANGES = ("minmax", "percentile", "mse")
-FROZEN = ("train", "keep")
 INITIALISATIONS = ("linear", "density", "kmeans++", "random")
 _M_BY_N = re.compile(r"([1-9]\d*):([1-9]\d*)")
 _BLOCK = re.compile(r"([1-9]\d*)x([1-9]\d*)")
@@ -103,31 +105,16 @@ class Channels:
     multiple: int = setting(8, label="channel multiple", milder=Milder.SAME)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "ratio", round(_number("channels.ratio", self.ratio), 10))
+        object.__setattr__(self, "ratio", rounded("channels.ratio", self.ratio))
         if not 0 < self.ratio < 1:
             fail("channels.ratio", "a number in (0, 1)", self.ratio)
-        _expect_one_of("channels.importance", self.importance, IMPORTANCES)
-        _expect_one_of("channels.scope", self.scope, SCOPES)
+        expect_one_of("channels.importance", self.importance, IMPORTANCES)
+        expect_one_of("channels.scope", self.scope, SCOPES)
         expect_number("channels.multiple", self.multiple, minimum=1, whole=True)
 
     def label(self) -> str:
         """Words for people, such as `50 % fewer channels`."""
         return f"{self.ratio * 100:g} % fewer channels"
-
-
-def _number(where: str, value: Any) -> float:
-    """A setting as a float; numpy's numbers count, texts and truth values don't."""
-    if isinstance(value, bool | str | bytes):
-        fail(where, "a number", value)
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        fail(where, "a number", value)
-
-
-def _expect_one_of(where: str, value: object, known: tuple[str, ...]) -> None:
-    if value not in known:
-        fail(where, f"one of {', '.join(known)}", value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,12 +169,12 @@ class Prune:
             object.__setattr__(self, "sparsity", 1 - m / n)
         if self.schedule == "constant":
             object.__setattr__(self, "end", 1.0)
-        for name in ("sparsity", "begin", "end"):  # + 0.0 turns -0.0 into 0.0: equal, so of one digest
-            object.__setattr__(self, name, round(_number(f"prune.{name}", getattr(self, name)), 10) + 0.0)
+        for name in ("sparsity", "begin", "end"):
+            object.__setattr__(self, name, rounded(f"prune.{name}", getattr(self, name)))
         if not 0 <= self.sparsity < 1:
             fail("prune.sparsity", "a number in [0, 1)", self.sparsity)
-        _expect_one_of("prune.schedule", self.schedule, SCHEDULES)
-        _expect_one_of("prune.allocation", self.allocation, ALLOCATIONS)
+        expect_one_of("prune.schedule", self.schedule, SCHEDULES)
+        expect_one_of("prune.allocation", self.allocation, ALLOCATIONS)
         if kind != "unstructured":
             object.__setattr__(self, "allocation", "uniform")
         if not 0 <= self.begin < 1:
@@ -222,69 +209,14 @@ class Cluster:
 
     def __post_init__(self) -> None:
         expect_number("cluster.number", self.number, minimum=2, whole=True)
-        _expect_one_of("cluster.initialisation", self.initialisation, INITIALISATIONS)
+        expect_one_of("cluster.initialisation", self.initialisation, INITIALISATIONS)
         for name in ("per_channel", "fold"):
-            if not isinstance(getattr(self, name), bool):
-                fail(f"cluster.{name}", "true or false", getattr(self, name))
+            expect_truth(f"cluster.{name}", getattr(self, name))
 
     def label(self) -> str:
         """Words for people, such as `16 clusters`."""
         folded = " in folded kernels" if self.fold else ""
         return f"{self.number} clusters{' per channel' if self.per_channel else ''}{folded}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finetune:
-    """How each stage trains.
-
-    Attributes:
-        epochs: passes over the training data, 1 or more.
-        learning_rate: the peak; it decays to zero along a cosine.
-        batch_size: items per step.
-        distillation: weight, in [0, 1], of being like the untouched model beside being right (Hinton et al. 2015).
-        temperature: softens what is compared then, over 0; without distillation any value given is replaced.
-        averaging: decay, in [0, 1), of the moving average of weights that the stage ends with (Polyak); 0 for none.
-        recalibrate: batch normalization's statistics are estimated anew, with the weights that the stage ends with.
-        frozen: layers that the user froze (`trainable=False`) are compressed and trained like any other, but for batch
-            normalization, which stays as it is (`train`); or neither compressed, other than quantized, nor trained (`keep`).
-    """
-
-    epochs: int = setting(2, label="epochs", milder=Milder.MORE)
-    learning_rate: float = setting(1e-3, label="learning rate", words="{:g}".format)
-    batch_size: int = setting(32, label="batch size")
-    distillation: float = setting(0.0, label="distillation", words=percent, milder=Milder.MORE, rare=True, quiet=True)
-    temperature: float = setting(
-        4.0, label="temperature", words="{:g}".format, applies=lambda get: bool(get("distillation")), quiet=True
-    )
-    averaging: float = setting(0.0, label="weight averaging", words="{:g}".format, rare=True, quiet=True)
-    recalibrate: bool = setting(False, label="batch norm recalibrated", words=yes_or_no, rare=True, quiet=True)
-    frozen: str = setting("train", label="frozen layers", words=lambda _: "kept", rare=True, quiet=True)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "learning_rate", float(f"{_number('finetune.learning_rate', self.learning_rate):.6g}"))
-        expect_number("finetune.epochs", self.epochs, minimum=1, whole=True)
-        if not 0 < self.learning_rate < 100:
-            fail("finetune.learning_rate", "a number over 0", self.learning_rate)
-        expect_number("finetune.batch_size", self.batch_size, minimum=1, whole=True)
-        for name in ("distillation", "averaging", "temperature"):
-            object.__setattr__(self, name, round(_number(f"finetune.{name}", getattr(self, name)), 10) + 0.0)
-        if not 0 <= self.distillation <= 1:
-            fail("finetune.distillation", "a weight in [0, 1]", self.distillation)
-        if not self.distillation:
-            object.__setattr__(self, "temperature", 4.0)
-        if not 0 < self.temperature <= 100:
-            fail("finetune.temperature", "a number over 0, up to 100", self.temperature)
-        if not 0 <= self.averaging < 1:
-            fail("finetune.averaging", "a decay in [0, 1)", self.averaging)
-        if not isinstance(self.recalibrate, bool):
-            fail("finetune.recalibrate", "true or false", self.recalibrate)
-        _expect_one_of("finetune.frozen", self.frozen, FROZEN)
-
-    def label(self) -> str:
-        """Words for people, such as `2 epochs at 0.001`."""
-        epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
-        taught = " distilled" if self.distillation else ""
-        return f"{epochs}{taught} at {self.learning_rate:g}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,11 +246,10 @@ class Quantize:
 
     def __post_init__(self) -> None:
         expect_number("quantize.keep", self.keep, minimum=0, whole=True)
-        _expect_one_of("quantize.granularity", self.granularity, GRANULARITIES)
-        _expect_one_of("quantize.ranges", self.ranges, RANGES)
+        expect_one_of("quantize.granularity", self.granularity, GRANULARITIES)
+        expect_one_of("quantize.ranges", self.ranges, RANGES)
         for name in ("keep_ends", "equalize", "correct_bias", "int4_dense"):
-            if not isinstance(getattr(self, name), bool):
-                fail(f"quantize.{name}", "true or false", getattr(self, name))
+            expect_truth(f"quantize.{name}", getattr(self, name))
 
     def label(self) -> str:
         """Words for people, such as `2 layers in float, scale per tensor`."""

@@ -32,6 +32,10 @@ class Store:
             raise ValueError(f"not a key: {key!r}")
         return self.root / key[:2] / key
 
+    def folder(self, key: str) -> Path:
+        """Where the files of a key are, or would be, that has several (see `split_store`)."""
+        return self.path(key).with_name(f"{key}.columns")
+
     def put(self, key: str, data: bytes, seconds: float = 0.0) -> None:
         """Keep `data` under `key`; an entry that is there already is replaced by its equal.
 

@@ -17,7 +17,7 @@ from autoopt.execution import trouble
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.job_graph import Job
 from autoopt.execution.workplace import Workplace
-from autoopt.system import lifeline, locks
+from autoopt.system import gpus, lifeline, locks
 
 BEGUN = b"begun"
 """What a job says when it can be frozen."""
@@ -25,11 +25,19 @@ BEGUN = b"begun"
 
 @dataclass(frozen=True)
 class Assignment:
-    """A job with where it works: what its process is told."""
+    """A job with where it works: what its process is told.
+
+    Attributes:
+        job: the job.
+        workplace: of the study.
+        folder: for everything temporary.
+        gpu: see `gpus.environment`.
+    """
 
     job: Job
     workplace: Workplace
     folder: Path
+    gpu: str | None = None
 
 
 def do(answer: Any, given: Assignment, meeting: str) -> None:
@@ -38,7 +46,7 @@ def do(answer: Any, given: Assignment, meeting: str) -> None:
         os.setpgrp()
     lifeline.end_with_supervisor()
     answer.send_bytes(BEGUN)
-    _settle(given.folder, meeting)
+    _settle(given, meeting)
     lifeline.die_first()
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if (number := getattr(signal, name, None)) is not None:
@@ -58,12 +66,12 @@ def do(answer: Any, given: Assignment, meeting: str) -> None:
     answer.send_bytes(json.dumps(ended).encode())  # through a pipe, for there may be no room for a file
 
 
-def _settle(folder: Path, meeting: str) -> None:
-    """Have everything temporary go to the job's own folder, and locks stay where all processes meet."""
+def _settle(given: Assignment, meeting: str) -> None:
+    """Have everything temporary go to the job's own folder, locks stay where all processes meet, and see its GPU alone."""
     for name in ("PYTHONSAFEPATH", lifeline.VARIABLE):
         os.environ.pop(name, None)
-    os.environ |= {"TMPDIR": str(folder), locks.MEETING: meeting}
-    tempfile.tempdir = str(folder)
+    os.environ |= {"TMPDIR": str(given.folder), locks.MEETING: meeting, **gpus.environment(given.gpu)}
+    tempfile.tempdir = str(given.folder)
 
 
 def _attempt(given: Assignment, clock: float) -> dict[str, Any]:

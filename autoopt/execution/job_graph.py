@@ -261,7 +261,8 @@ class _Steps:
         """Key of the model behind a stage."""
         parents: tuple[str, ...] = (model,)
         if settings["finetune"].get("distillation"):
-            parents += (self.add("teach", {}, self.setting.model, data=True),)
+            asked = {name: value for name, value in settings["finetune"].items() if name in ("augment", "items")}
+            parents += (self.add("teach", asked, self.setting.model, data=True),)
         state = _digest(["state", job(stage, settings, parents, salt=self.setting.fingerprint).key])
         given = {**settings, "state": state}
         if self.begin and settings["finetune"]["epochs"] > 1:

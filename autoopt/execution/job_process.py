@@ -26,8 +26,9 @@ from autoopt.execution import job_child, machine_gate, starting, trouble
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.job_child import BEGUN, Assignment
 from autoopt.execution.job_graph import Job
+from autoopt.execution.jobs import JOBS
 from autoopt.execution.workplace import Workplace
-from autoopt.system import locks, scratch
+from autoopt.system import gpus, locks, scratch
 
 POLL_S = 0.2
 UNFORETOLD_S, FORETOLD_S = 6 * 3600.0, 3600.0
@@ -130,6 +131,11 @@ def _supervised(given: Assignment, stopped: Callable[[], bool]) -> Outcome:
             device = hashlib.sha256(given.job.settings["target"].encode()).hexdigest()[:16]
             if held.enter_context(machine_gate.entered(stopped, f"device-{device}")) is None:
                 return _outcome(given.job, None)
+        if JOBS[given.job.name].gpu:
+            gpu = held.enter_context(gpus.lent(given.workplace.gpus, stopped))
+            if gpu is None:
+                return _outcome(given.job, None)
+            given = dataclasses.replace(given, gpu=gpu)
         return _outcome(given.job, (_alone if given.job.exclusive == "machine" else _beside_others)(given, stopped))
 
 
@@ -218,7 +224,10 @@ def _limit(given: Assignment) -> tuple[float, str]:
 
 
 def _state(pid: int) -> tuple[int, bool]:
-    """Resident bytes of a process with its children, and whether it is frozen."""
+    """Resident bytes of a process with its children that are its own, and whether it is frozen.
+
+    Pages of mapped files are not its own: the system takes them away when memory is short, and all jobs share them.
+    """
     try:
         process = psutil.Process(pid)
         family = [process, *process.children(recursive=True)]
@@ -228,7 +237,8 @@ def _state(pid: int) -> tuple[int, bool]:
     resident = 0
     for member in family:
         with contextlib.suppress(psutil.Error):
-            resident += member.memory_info().rss
+            facts = member.memory_info()
+            resident += facts.rss - getattr(facts, "shared", 0)  # the system tells of them on Linux
     return resident, frozen
 
 

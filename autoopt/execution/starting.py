@@ -20,6 +20,8 @@ import autoopt
 from autoopt.system import lifeline, scratch
 
 _METHOD = os.environ.get("AUTOOPT_START", "forkserver" if lifeline.LINUX else "spawn")
+PRELOADED = ("autoopt.system.lifeline", "autoopt.execution.forkserver_preload", "autoopt.execution.job_process")
+"""Modules that the server imports, so that no job has to."""
 TRIES = 3
 """A server that is lost while it is asked is started again so often."""
 LONGEST_FOLDER = 80
@@ -44,13 +46,7 @@ def process(target: Callable[..., None], *arguments: Any) -> tuple[Any, Any]:
         try:
             with _starting, _clean(scratch.place(), method):
                 if method == "forkserver":
-                    context.set_forkserver_preload(
-                        [
-                            "autoopt.system.lifeline",
-                            "autoopt.execution.forkserver_preload",
-                            "autoopt.execution.job_process",
-                        ]
-                    )
+                    context.set_forkserver_preload(list(PRELOADED))
                 made = context.Process(target=target, args=(answer, *arguments), daemon=False)
                 made.start()
                 made.server = _server().get("_forkserver_pid") if method == "forkserver" else None

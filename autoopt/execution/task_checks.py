@@ -2,25 +2,28 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from autoopt.compression import channel_graph, layer_costs, training
+from autoopt.compression import channel_graph, layer_costs
+from autoopt.compression.batches import feed
 from autoopt.compression.wrapping import frozen
 from autoopt.core.schemes import SCHEMES
 from autoopt.core.stage_settings import COMPRESSING, Finetune, plain
 from autoopt.core.validation import fail
 from autoopt.errors import ConfigError
-from autoopt.execution import criteria
+from autoopt.execution import augmentation_checks, criteria, split_store
 from autoopt.execution.artifact_store import Store
+from autoopt.execution.split_store import Room
 from autoopt.models import item_weights, loading, user_code, user_data
 from autoopt.models import labels as labels_of
 from autoopt.models.keras_internals import mask_of
 from autoopt.models.opaque import ClosedModel
+from autoopt.models.spooling import Spool
 from autoopt.models.task import SPLITS, Manifest, Output, Split, Task, side_by_side
 
 CALIBRATION_ITEMS = 256
@@ -73,17 +76,34 @@ class Intake:
     tuned: bool = False
 
 
-def prepare(task: Task, path: Path, store: Store) -> Intake:
+def prepare(
+    task: Task,
+    path: Path,
+    store: Store,
+    *,
+    before: Manifest | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Intake:
     """Check a task and put model and data into the store.
 
     Args:
         task: as the user gave it.
         path: of its `task.py`, for messages and for functions of its own.
         store: where model and data go.
+        before: what the study had of it when it last ran; None if it is new.
+        progress: told how far the reading of the data is.
 
     Raises:
         ConfigError: for the first thing that is wrong.
+        TargetUnavailable: if the disk can't hold the data.
     """
+    with split_store.room(store, progress) as room:
+        return _prepare(task, path, room, {} if before is None else before.splits)
+
+
+def _prepare(task: Task, path: Path, room: Room, before: Mapping[str, str]) -> Intake:
+    """See `prepare`; `before` are the keys of splits."""
+    store = room.store
     where = str(path)
     custom, notes = loading.by_own_names(task.custom_objects or {}), list[str]()
     model = loading.load(
@@ -97,7 +117,10 @@ def prepare(task: Task, path: Path, store: Store) -> Intake:
     )
     if not isinstance(model, ClosedModel) and not model.weights:
         raise ConfigError(f"{where}: model: has no weights, so there is nothing to make small")
-    read = {name: user_data.read(getattr(task, name), f"{where}: {name}", model) for name in SPLITS[:3]}
+    read = {
+        name: user_data.read(getattr(task, name), f"{where}: {name}", model, room.spool(name, before.get(name)))
+        for name in SPLITS[:3]
+    }
     pairs = {name: (inputs, labels) for name, (inputs, labels, _) in read.items()}
     splits = {name: Split(inputs=inputs, labels=side_by_side(labels)) for name, (inputs, labels) in pairs.items()}
     for name, split in splits.items():
@@ -121,10 +144,12 @@ def prepare(task: Task, path: Path, store: Store) -> Intake:
         for name in SPLITS[1:3]
         if read[name][2] is not None
     ]
-    splits["calibration"] = _calibration(task, splits["train"], where, model)
+    augment = augmentation_checks.described(task.augment, where, model, splits["train"], loss, outputs)
+    spool = room.spool("calibration", before.get("calibration"))
+    splits["calibration"] = _calibration(task, splits["train"], where, model, spool)
     described = {name: user_code.describe(o, f"{where}: custom_objects: {name}", "class") for name, o in custom.items()}
     several = loss["outputs"].values() if outputs else [loss]
-    functions = [d for d in (*several, metric["function"]) if isinstance(d, dict) and "module" in d]
+    functions = [d for d in (*several, metric["function"], *augment) if isinstance(d, dict) and "module" in d]
     for found in (*functions, *described.values()):
         user_code.refuse_neighbour(found, path)
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
@@ -135,13 +160,10 @@ def prepare(task: Task, path: Path, store: Store) -> Intake:
     needs_source = any(d["module"] == "" for d in functions)
     model_key = loading.fingerprint(model, code)
     store.put(model_key, loading.pack(model, code=code))
-    keys = {}
-    for name, split in splits.items():
-        keys[name] = split.digest
-        store.put(keys[name], split.to_bytes())
+    warnings += _warnings(splits)
     manifest = Manifest(
         model=model_key,
-        splits=keys,
+        splits={name: split_store.put(room, split) for name, split in splits.items()},
         items={name: len(split) for name, split in splits.items()},
         loss=loss,
         metric=metric,
@@ -150,11 +172,13 @@ def prepare(task: Task, path: Path, store: Store) -> Intake:
         source=text if needs_source else "",
         path=str(path) if needs_source else "",
         outputs=outputs,
+        augment=augment,
     )
+    augmentation_checks.expect_named(manifest.finetune, augment, where)
     notes += [] if isinstance(model, ClosedModel) else _frozen(model, manifest.finetune)
     return Intake(
         manifest=manifest,
-        warnings=[*notes, *warnings, *_warnings(splits)],
+        warnings=[*notes, *warnings],
         limits=_limits(model),
         groups=_groups(model),
         tuned=task.finetune is not None,
@@ -178,7 +202,7 @@ def _masked(split: Split, model: Any) -> Split:
     masks = []
     for first in range(0, len(split), MASKED_ITEMS):
         part = split.part(first, first + MASKED_ITEMS)
-        mask = mask_of(model(training.feed(part), training=False))
+        mask = mask_of(model(feed(part), training=False))
         if mask is None:
             return split
         masks.append(np.asarray(mask).astype(bool))
@@ -212,15 +236,12 @@ def _outputs(labels: Mapping[str, Sequence[np.ndarray]], where: str, model: Any)
     )
 
 
-def _calibration(task: Task, train: Split, where: str, model: Any) -> Split:
+def _calibration(task: Task, train: Split, where: str, model: Any, spool: Spool) -> Split:
     nothing = np.zeros(0, np.int8)
     if task.calibration is None:
         chosen = np.random.default_rng(0).permutation(len(train))[:CALIBRATION_ITEMS]
         return Split(inputs={name: a[chosen] for name, a in train.inputs.items()}, labels=nothing)
-    wanted = task.calibration
-    if hasattr(wanted, "element_spec"):
-        wanted = user_data.read_dataset(wanted, f"{where}: calibration", model)[0]
-    split = Split(inputs=user_data.inputs(wanted, f"{where}: calibration", model), labels=nothing)
+    split = Split(inputs=user_data.read_inputs(task.calibration, f"{where}: calibration", model, spool), labels=nothing)
     user_data.check_split(split, f"{where}: calibration", model)
     return split
 
@@ -260,19 +281,27 @@ def _warnings(splits: Mapping[str, Split]) -> list[str]:
     found = []
     rows = {name: _row_digests(splits[name]) for name in SPLITS[:3]}
     for other in ("validation", "test"):
-        shared = len(rows["train"] & rows[other])
+        shared = len(np.intersect1d(rows["train"], rows[other]))
         if shared:
             found.append(
                 f"{shared} items of {other} also stand in train: its accuracy will flatter; remove them from train"
             )
-    shared = len(rows["validation"] & rows["test"])
+    shared = len(np.intersect1d(rows["validation"], rows["test"]))
     if shared:
         found.append(f"{shared} items of test also stand in validation: the confirmation will flatter")
     return found
 
 
-def _row_digests(split: Split) -> set[bytes]:
-    arrays = [np.ascontiguousarray(a).reshape(len(split), -1) for a in split.inputs.values()]
-    return {
-        hashlib.blake2b(b"".join(a[i].tobytes() for a in arrays), digest_size=16).digest() for i in range(len(split))
-    }
+def _row_digests(split: Split) -> np.ndarray:
+    """A number for each item by which equal ones are known, shape (items,), dtype uint64.
+
+    Of a million items against as many, one pair in 10^7 such searches is taken for equal that is not.
+    """
+    return np.fromiter(
+        (
+            int.from_bytes(hashlib.blake2b(b"".join(row.tobytes() for row in item), digest_size=8).digest(), "little")
+            for item in zip(*split.inputs.values(), strict=True)
+        ),
+        dtype=np.uint64,
+        count=len(split),
+    )

@@ -21,6 +21,8 @@ NEEDS_A_PERSON = (errno.EROFS, errno.EFBIG)
 _WORDS = {os.strerror(code): code for code in (*MAY_PASS, *NEEDS_A_PERSON) if code != errno.EAGAIN}
 """What libraries that raise errors of their own pass on of the system's."""
 _NO_MEMORY = re.compile(r"std::bad_alloc|failed to allocate memory|OOM when allocating|[Cc]annot allocate memory")
+_OF_GPU = re.compile(r"device:GPU|allocator GPU")
+"""Such memory does not come back by waiting: it is the training's own that fills it."""
 _SHAPE = re.compile(r"allocat\w+ tensor with shape\s*\[([\d,\s]*)\]")
 _KILLED = re.compile(r"killed by signal (?:1|2|9|15)\b")
 
@@ -78,7 +80,7 @@ def _one(error: BaseException, folders: Sequence[Path], most_bytes: int) -> dict
         return None
     if isinstance(error, OSError) and error.errno is not None:
         return _of_system(error, folders)
-    if isinstance(error, MemoryError) or _NO_MEMORY.search(text):
+    if isinstance(error, MemoryError) or (_NO_MEMORY.search(text) and not _OF_GPU.search(text)):
         if _asked_bytes(error, text) > most_bytes:
             return None
         return {"state": "waiting", "reason": f"no memory was left for it ({text[:200] or 'MemoryError'})"}

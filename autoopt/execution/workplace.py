@@ -19,6 +19,7 @@ class Workplace:
         job_seconds: after which a job is ended; infinite, if that follows from what the job
             foretells. Time in which it is frozen doesn't count.
         job_bytes: resident memory, with its children's, over which it is ended.
+        gpus: of a machine, that trainings may use; None for all.
     """
 
     store: str
@@ -26,6 +27,7 @@ class Workplace:
     threads: int
     job_seconds: float
     job_bytes: int
+    gpus: int | None = None
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:

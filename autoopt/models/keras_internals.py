@@ -4,7 +4,8 @@ A new version of one of them may move such a name; then this is the module to me
 autoopt uses that one.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 
@@ -97,3 +98,37 @@ def quantized_weights(layer: Any) -> list[tuple[Any, Any, Any]] | None:
 def set_quantized_weights(layer: Any, weights: Sequence[tuple[Any, Any, Any]]) -> None:
     """Have tfmot's wrapper quantize these in place of what `quantized_weights` gives."""
     layer._weight_vars = list(weights)
+
+
+@contextlib.contextmanager
+def seeded_draws(model: Any, seed: int) -> Iterator[list[Any]]:
+    """Have the layers of a model of Keras 2 that draw at random (dropout, noise, augmentation) do so from states of their own.
+
+    By themselves most of them draw from operations whose state nobody can read, and so nobody can go on from.
+
+    Args:
+        model: whose training function is built within, and not used behind.
+        seed: of the layers that were given none.
+
+    Yields:
+        the variables that hold the states.
+    """
+    generators = [layer._random_generator for layer in all_layers(model) if hasattr(layer, "_random_generator")]
+    generators = [each for each in generators if each._rng_type != each.RNG_STATELESS]
+    before = [(each._rng_type, each._seed, each._built, getattr(each, "_generator", None)) for each in generators]
+    for place, each in enumerate(generators):
+        each._rng_type, each._built = each.RNG_STATEFUL, False
+        each._seed = (seed << 16) + place if each._seed is None else each._seed
+        each._maybe_init()
+    try:
+        yield [each._generator.state for each in generators]
+    finally:
+        for each, (kind, own, built, generator) in zip(generators, before, strict=True):
+            each._rng_type, each._seed, each._built, each._generator = kind, own, built, generator
+
+
+def optimizer_state(optimizer: Any) -> list[Any]:
+    """All variables of an optimizer of Keras 2, also the scale of losses, which its public `variables` leave out."""
+    scale = getattr(optimizer, "_loss_scale", None)
+    more = [] if scale is None else [scale.current_loss_scale, optimizer.dynamic_counter]
+    return [*optimizer.variables, *more]

@@ -24,10 +24,13 @@ from autoopt.core.stage_settings import Finetune
 from autoopt.core.validation import fail
 from autoopt.errors import AutooptError, ConfigError, one_line, retold
 from autoopt.models import user_code
+from autoopt.models.columns import chunks
 from autoopt.models.labels import Meaning, settings, single
 
 MORE = ("counted", "weights")
 """Arrays of a split that few tasks have."""
+LATER = ("outputs", "augment")
+"""Fields of a manifest that few tasks have; its JSON is without those that are empty."""
 SPLITS = ("train", "validation", "test", "calibration")
 Inputs = dict[str, np.ndarray]
 
@@ -60,9 +63,12 @@ class Task:
         model: a tf_keras or Keras 3 model, or the path of an `.h5`, `.keras` or SavedModel. What has no graph of Keras
             layers (a subclassed model, another SavedModel, a float32 `.tflite`) is quantized after training only.
         train: `(inputs, labels)` as arrays with items first (inputs may be a dict by input name, labels one by
-            output name), or a finite `tf.data.Dataset` of such pairs, batched or not; it is read once, in full. A third
-            part holds weights: what each item counts for in training, shape (items,), or one for each place of a map;
-            with several outputs also a dict by output name. The metric counts every item alike.
+            output name); memory maps stay on the disk. Or what gives such pairs, of items or of batches: a finite
+            `tf.data.Dataset`, a Keras `Sequence` or `PyDataset`, a function that yields them, or a function that returns
+            any of these. Such a stream is read once, into array files in the study's store, and must give the same items
+            each time; it need not fit into memory. A third part holds weights: what each item counts for in training,
+            shape (items,), or one for each place of a map; with several outputs also a dict by output name. The metric
+            counts every item alike.
         validation: likewise; the search measures on it.
         test: likewise; the search never looks at it.
         loss: a Keras loss by name, as an object, or a function at the top level of `task.py`; a dict of such by output
@@ -83,6 +89,9 @@ class Task:
         allow_code: a Lambda layer's code, which a model's file brings with it, may run.
         signature: of a SavedModel with several, the one that is meant; by default `serving_default`.
         input_size: of the axes beside the batch that the model's inputs leave open, such as (224, 224) of an image.
+        augment: what is done at random to the batches of every fine-tuning, and to no other data: `flip`, `shift`, `crop`,
+            `mixup`, `specaugment`, `noise`; or a function `(inputs, labels) -> (inputs, labels)` of tensors, of the same
+            shapes and types, where other functions stand (see `loss`); or a list of such, applied one after the other.
     """
 
     model: Any
@@ -99,6 +108,7 @@ class Task:
     allow_code: bool = False
     signature: str = ""
     input_size: tuple[int, ...] = ()
+    augment: Any = None
 
     def __repr__(self) -> str:
         model = self.model if isinstance(self.model, str | Path) else type(self.model).__name__
@@ -142,7 +152,11 @@ class Split:
 
     def some(self, items: int) -> "Split":
         """So many of its items at random, the same ones each time: those in front may all be of one class."""
-        return self._of(np.sort(np.random.default_rng(0).permutation(len(self))[:items]))
+        return self._of(self.chosen(items))
+
+    def chosen(self, items: int) -> np.ndarray:
+        """Which items `some` takes, in their order."""
+        return np.sort(np.random.default_rng(0).permutation(len(self))[:items])
 
     def _of(self, chosen: Any) -> "Split":
         """The items at these places: an index array or a slice."""
@@ -154,17 +168,9 @@ class Split:
         """Arrays that few tasks have, by name."""
         return {name: array for name in MORE if (array := getattr(self, name)) is not None}
 
-    def to_bytes(self) -> bytes:
-        """Uncompressed `.npz`; `from_bytes` is the inverse."""
-        out = io.BytesIO()
-        names = np.array(list(self.inputs))
-        arrays = {f"input_{i}": a for i, a in enumerate(self.inputs.values())}
-        np.savez(out, names=names, labels=self.labels, **self._more(), **arrays)  # type: ignore[arg-type]
-        return out.getvalue()
-
     @classmethod
     def from_bytes(cls, data: bytes) -> "Split":
-        """Read what `to_bytes` wrote; never unpickles."""
+        """Read an uncompressed `.npz`, as stores of before have it; never unpickles."""
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             names = [str(n) for n in arrays["names"]]
             return cls(
@@ -179,7 +185,8 @@ class Split:
         digest = hashlib.sha256()
         for name, array in [*self.inputs.items(), ("labels", self.labels), *self._more().items()]:
             digest.update(f"{name}|{array.shape}|{array.dtype}|".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
+            for part in chunks(array):
+                digest.update(np.ascontiguousarray(part).data)
         return digest.hexdigest()
 
 
@@ -244,6 +251,7 @@ class Manifest:
         source: text of `task.py`, kept only where jobs must import it.
         path: of `task.py`.
         outputs: of a model with several; empty for one.
+        augment: each `ready` by name, or where its function is found.
     """
 
     model: str
@@ -256,14 +264,15 @@ class Manifest:
     source: str
     path: str
     outputs: tuple[Output, ...] = ()
+    augment: tuple[Mapping[str, str], ...] = ()
 
     def to_json(self) -> str:
         """Canonical JSON."""
         return json.dumps(self._plain(), sort_keys=True)
 
     def _plain(self) -> dict[str, Any]:
-        """Without `outputs` where there is one, as it was before there could be more."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name != "outputs" or value}
+        """Without what few tasks have where this one has it not, as it was before there could be such."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in LATER or value}
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Manifest":
@@ -272,7 +281,8 @@ class Manifest:
         outputs = tuple(
             Output(name=o["name"], shape=tuple(o["shape"]), labels=tuple(o["labels"])) for o in plain.get("outputs", ())
         )
-        return cls(**{**plain, "class_names": tuple(plain["class_names"]), "outputs": outputs})
+        lists = {name: tuple(plain.get(name, ())) for name in ("class_names", "augment")}
+        return cls(**{**plain, **lists, "outputs": outputs})
 
     @property
     def fingerprint(self) -> str:

@@ -7,19 +7,62 @@ import numpy as np
 
 from autoopt.core.validation import fail
 from autoopt.errors import ConfigError
+from autoopt.models import spooling, streams
+from autoopt.models.columns import chunks
 from autoopt.models.input_shapes import text_advice
+from autoopt.models.spooling import Spool
 from autoopt.models.task import Inputs, Split
 
 
-def read(given: Any, where: str, model: Any) -> tuple[Inputs, list[np.ndarray], Any]:
-    """A split's inputs, the labels of each output, and the weights of items as they were given; None for none."""
-    if hasattr(given, "element_spec"):  # a tf.data.Dataset, recognised without importing TensorFlow
-        given = read_dataset(given, where, model)
+def read(given: Any, where: str, model: Any, spool: Spool) -> tuple[Inputs, list[np.ndarray], Any]:
+    """A split's inputs, the labels of each output, and the weights of items as they were given; None for none.
+
+    Args:
+        given: see `Task.train`.
+        where: for messages.
+        model: whose inputs and labels they are.
+        spool: where data is kept that comes in a stream.
+
+    Raises:
+        ConfigError: if it is none, or not that of the model.
+        TargetUnavailable: if the disk can't hold it.
+    """
+    given = given if isinstance(given, streams.Stream) else streams.opened(given, where)
+    if isinstance(given, streams.Stream):
+
+        def parts(batch: tuple[Any, ...]) -> tuple[Inputs, list[np.ndarray]]:
+            found, labels = inputs(batch[0], where, model), _labels(batch[1], f"{where}: labels", model)
+            check_inputs(found, where, model)
+            return found, labels
+
+        return spooling.read(given, where, model, spool, parts)
     if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
         got = f"{len(given)} parts" if isinstance(given, (tuple, list)) else type(given).__name__
-        fail(where, "a pair (inputs, labels) or a tf.data.Dataset of such pairs", got)
+        fail(
+            where,
+            "a pair (inputs, labels), a tf.data.Dataset or Keras Sequence of such pairs, or a function that gives one",
+            got,
+        )
     weights = given[2] if len(given) == 3 else None
     return inputs(given[0], where, model), _labels(given[1], f"{where}: labels", model), weights
+
+
+def read_inputs(given: Any, where: str, model: Any, spool: Spool) -> Inputs:
+    """Inputs by name, such as those of a calibration set: of arrays, or of a stream as `read` takes it.
+
+    Args:
+        given: arrays, or a stream of pairs, of whose labels nothing is kept.
+        where: for messages.
+        model: whose inputs they are.
+        spool: where data is kept that comes in a stream.
+
+    Raises:
+        ConfigError: if they are not those of the model.
+    """
+    opened = streams.opened(given, where)
+    if isinstance(opened, streams.Stream):
+        return read(opened, where, model, spool)[0]
+    return inputs(opened, where, model)
 
 
 def _labels(given: Any, where: str, model: Any) -> list[np.ndarray]:
@@ -71,43 +114,14 @@ def _array(given: Any, where: str) -> np.ndarray:
     return array
 
 
-def read_dataset(dataset: Any, where: str, model: Any) -> tuple[Any, ...]:
-    """All of a finite dataset, as arrays.
-
-    It is batched if its specification leaves the first axis open, or if its elements have the rank of
-    the model's inputs: a dataset of whole batches (`drop_remainder`) or from a generator leaves none open.
-    """
-    import tensorflow as tf
-
-    if int(dataset.cardinality().numpy()) == tf.data.INFINITE_CARDINALITY:
-        raise ConfigError(f"{where}: the dataset never ends (repeat?); expected one pass over the data")
-    spec = dataset.element_spec
-    if not isinstance(spec, tuple) or len(spec) not in (2, 3):
-        fail(where, "a dataset of pairs (inputs, labels), or of (inputs, labels, weights)", spec)
-    shapes = [s.shape for s in tf.nest.flatten(spec)]
-    elements = list(dataset.as_numpy_iterator())
-    if not elements:
-        raise ConfigError(f"{where}: empty; expected one item or more")
-    ranks = sum(np.ndim(a) for a in tf.nest.flatten(elements[0][0]))
-    batched = all(s.rank is not None and s.rank > 0 and s[0] is None for s in shapes)
-    batched = batched or ranks == sum(len(tensor.shape) for tensor in model.inputs)
-    join = np.concatenate if batched else np.stack
-    try:
-        read = tuple(tf.nest.map_structure(lambda *a: join(a), *column) for column in zip(*elements, strict=True))
-    except ValueError as error:
-        raise ConfigError(f"{where}: the dataset's items differ in shape; pad or resize them") from error
-    return read
-
-
-def check_split(split: Split, where: str, model: Any) -> None:
-    """Check that a split's inputs are what a model takes, and its labels are numbers.
+def check_inputs(given: Inputs, where: str, model: Any) -> None:
+    """Check that inputs are numbers in the shapes that a model takes.
 
     Raises:
         ConfigError: naming the input, what was expected, and what was found.
     """
-    if len(split) == 0:
-        raise ConfigError(f"{where}: empty; expected one item or more")
-    for tensor, (name, array) in zip(model.inputs, split.inputs.items(), strict=True):
+    items = len(next(iter(given.values())))
+    for tensor, (name, array) in zip(model.inputs, given.items(), strict=True):
         expected = tuple(tensor.shape)[1:]
         if array.dtype.kind not in "fiub":
             text = f"; {text_advice(name, '')}" if array.dtype.kind in "OSUT" else ""
@@ -117,17 +131,27 @@ def check_split(split: Split, where: str, model: Any) -> None:
             raise ConfigError(
                 f"{where}: input {name}: expected shape (items, {_dims(expected)}), got {array.shape}{hint}"
             )
-        if len(array) != len(split):
-            fail(f"{where}: input {name}", f"{len(split)} items like the first input", len(array))
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise ConfigError(
-                f"{where}: input {name}: holds NaN or infinity in {_bad_items(array)} items; clean the data"
-            )
+        if len(array) != items:
+            fail(f"{where}: input {name}", f"{items} items like the first input", len(array))
+
+
+def check_split(split: Split, where: str, model: Any) -> None:
+    """Check that a split's inputs are what a model takes, and that these and its labels are finite numbers.
+
+    Raises:
+        ConfigError: naming the input, what was expected, and what was found.
+    """
+    if len(split) == 0:
+        raise ConfigError(f"{where}: empty; expected one item or more")
+    check_inputs(split.inputs, where, model)
+    for name, array in split.inputs.items():
+        if bad := _bad_items(array):
+            raise ConfigError(f"{where}: input {name}: holds NaN or infinity in {bad} items; clean the data")
     if split.labels.dtype.kind not in "fiub":
         names = "; number the names: np.unique(labels, return_inverse=True)[1]" * (split.labels.dtype.kind in "SUT")
         raise ConfigError(f"{where}: labels: expected numbers, got 'dtype {split.labels.dtype}'{names}")
-    if split.labels.dtype.kind == "f" and not np.isfinite(split.labels).all():
-        raise ConfigError(f"{where}: labels: hold NaN or infinity in {_bad_items(split.labels)} items; clean the data")
+    if bad := _bad_items(split.labels):
+        raise ConfigError(f"{where}: labels: hold NaN or infinity in {bad} items; clean the data")
 
 
 def _shape_hint(array: np.ndarray, expected: tuple[int, ...]) -> str:
@@ -146,4 +170,7 @@ def _dims(shape: tuple[int, ...]) -> str:
 
 
 def _bad_items(array: np.ndarray) -> int:
-    return int((~np.isfinite(array)).reshape(len(array), -1).any(axis=1).sum())
+    """Items that hold no finite number somewhere."""
+    if array.dtype.kind != "f":
+        return 0
+    return sum(int((~np.isfinite(part)).reshape(len(part), -1).any(axis=1).sum()) for part in chunks(array))

@@ -17,6 +17,9 @@ from autoopt.search.sampler import Proposal, Proposals
 from autoopt.study.folder import StudyConfig
 from autoopt.study.ledger import Ledger
 
+FINALIST = "finalist"
+"""Origin of what is trained again on all of the data, in the end."""
+
 
 @dataclass(kw_only=True)
 class Agenda:
@@ -220,6 +223,13 @@ class Agenda:
             self._pool, lambda proposal: self.foresight.share_left(proposal.recipe)
         )
         return chosen
+
+    def propose(self, recipe: Recipe, origin: str) -> Proposal:
+        """A recipe that was not begun, to be made beside what was asked for."""
+        proposal = self.proposals.propose(recipe, origin, self._free_number())
+        self.seen[recipe.digest] = proposal.number
+        self.trials += 1
+        return proposal
 
     def _free_number(self) -> int:
         """The lowest number that no candidate has: one that was lost with the database leaves no gap."""

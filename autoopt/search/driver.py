@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from autoopt.core.candidate import Candidate, Skipped
+from autoopt.core.recipe import Recipe
 from autoopt.errors import CandidateFailed, ConfigError, TargetUnavailable
 from autoopt.execution import job_graph
 from autoopt.execution.job_graph import Gate
 from autoopt.execution.job_process import Outcome
 from autoopt.search import candidate_builder, known_failures, stopping
-from autoopt.search.agenda import Agenda
+from autoopt.search.agenda import FINALIST, Agenda
 from autoopt.search.bounds import Verdict
 from autoopt.search.candidate_run import CandidateRun, State
 from autoopt.search.jobs import Jobs
@@ -100,6 +101,13 @@ class Driver:
         while self.runs:
             self.turn()
 
+    def make(self, recipes: Sequence[Recipe], origin: str) -> None:
+        """Make recipes that were not begun beside what was asked for, until they are done or there is a reason to stop."""
+        for recipe in recipes:
+            self._launch(self.agenda.propose(recipe, origin))
+        while self.runs:
+            self.turn()
+
     def search(self, unfinished: Sequence[Proposal] = ()) -> Reason:
         """Search until there is a reason to stop, and nothing runs any more.
 
@@ -172,7 +180,7 @@ class Driver:
         known = self._foregone(proposal)
         if known is not None:
             self._fail(run, *known)
-        elif self.agenda.recipes:  # asked for by name
+        elif self._asked_for(proposal):
             self._make(run)
         elif (verdict := self.foresight.verdict(recipe)) is not None:
             self._skip(run, verdict)
@@ -181,6 +189,10 @@ class Driver:
             self._submit(run)
         else:
             self._make(run)
+
+    def _asked_for(self, proposal: Proposal) -> bool:
+        """Whether it is made to its end, whatever there is to be said against it."""
+        return bool(self.agenda.recipes) or proposal.origin == FINALIST
 
     def _foregone(self, proposal: Proposal) -> tuple[str, str] | None:
         """Stage and reason of a failure that is known beforehand: nothing is trained for what will fail."""
@@ -195,7 +207,7 @@ class Driver:
 
     def _make(self, run: CandidateRun) -> None:
         """Begin to train, convert and measure."""
-        recipe, named = run.proposal.recipe, bool(self.agenda.recipes)
+        recipe, named = run.proposal.recipe, self._asked_for(run.proposal)
         self._release(run)
         plan = job_graph.plan(recipe, self.setting, begin=not named and self.foresight.begins(recipe))
         run.begin(State.MAKING, plan, () if named else self.foresight.gates(plan))

@@ -40,7 +40,7 @@ class Proposal:
     Attributes:
         number: of the candidate.
         recipe: to try.
-        origin: `baseline`, `scheme` or `search`.
+        origin: `baseline`, `scheme`, `corner`, `sibling`, `search` or `finalist`.
         trial: Optuna's, still to be told; None if it was told before.
         attempts: how often its machine was lost.
     """
@@ -160,6 +160,20 @@ class Proposals:
     def enqueue(self, recipe: Recipe, origin: str) -> None:
         """Have a recipe proposed next; the sampler learns from it as far as it lies in the space."""
         self._waiting.setdefault(recipe.digest, (recipe, origin))
+
+    def propose(self, recipe: Recipe, origin: str, number: int) -> Proposal:
+        """A proposal of this recipe, whatever else waits.
+
+        Args:
+            recipe: that was not begun.
+            origin: see `Proposal`.
+            number: for its candidate.
+        """
+        self._waiting = {recipe.digest: (recipe, origin), **self._waiting}
+        trial = self._ask()
+        self._recipe_of(trial)
+        _note(trial, recipe, origin, number)
+        return Proposal(number=number, recipe=recipe, origin=origin, trial=trial)
 
     def _ask(self) -> Trial:
         """Optuna's next trial: of the first recipe that waits, if one does."""

@@ -24,7 +24,7 @@ from autoopt.execution.dask_engine import Engine, default_job_bytes, default_slo
 from autoopt.execution.job_graph import Setting
 from autoopt.execution.job_process import Outcome
 from autoopt.execution.workplace import Workplace
-from autoopt.search import confirmation, identity, known_failures
+from autoopt.search import confirmation, finalists, identity, known_failures
 from autoopt.search.agenda import Agenda
 from autoopt.search.driver import TICK_S, Driver
 from autoopt.search.early_stopping import Foresight
@@ -89,6 +89,7 @@ class Search:
             threads=max(1, (os.cpu_count() or 1) // slots),
             job_seconds=limits.job_seconds,
             job_bytes=limits.job_bytes or default_job_bytes(slots),
+            gpus=self.config.gpus,
         )
         with (
             workplace.claimed(),
@@ -120,6 +121,9 @@ class Search:
             confirmation.rescale(driver.agenda, ELSEWHERE)
         identity.write(self.folder.identity, dataclasses.replace(known, study=written.study))
         reason = CONFIRMED if self.confirm_only else driver.search(unfinished)
+        if not self.confirm_only and not self.recipes and reason != INTERRUPTED:
+            finalists.train(driver)
+            reason = driver.reason or reason
         if self.confirm_only or (self.config.confirm and not self.recipes and reason != INTERRUPTED):
             confirmation.confirm(driver)
         return reason
@@ -140,7 +144,9 @@ class Search:
         self.view.note(f"reading {self.config.task}")
         path = self.config.task.resolve()
         nonce = f"{os.getpid()} {time.time_ns()}"  # never from the store: its data may have changed
-        job = job_graph.job("task", {"path": str(path)}, salt=nonce)
+        header = records.read_header(self.folder)
+        before = header.manifest if isinstance(header, Header) else ""
+        job = job_graph.job("task", {"path": str(path), "before": before}, salt=nonce)
         self.engine.submit(job)
         outcome = self._wait_for(job.key)
         result = self.store.get(job.key) if outcome.state == "done" else None
@@ -178,7 +184,7 @@ class Search:
         judged = objectives.settle(self.config, self.task["metric"], where)
         fitted = space_fitting.fitted(self.config.space, self.task)
         ledger = Ledger(self.folder, judged)
-        defaults = Finetune(**self.task["finetune"])
+        defaults = self._defaults()
         proposals = Proposals(
             self.folder.database,
             fitted.space,
@@ -201,6 +207,13 @@ class Search:
         )
         written = identity.settle(self.folder, known, proposals, bool(ledger.numbers()))
         return self._driver(ledger, proposals, defaults), known, written
+
+    def _defaults(self) -> Finetune:
+        """Fine-tuning settings where the space names none."""
+        tuning, items, there = Finetune(**self.task["finetune"]), self.config.search.items, self.task["items"]["train"]
+        if items >= there:
+            self.view.note(f"search.items: train has {there:,} items, and all are used")
+        return finalists.defaults(tuning, items, there)
 
     def _driver(self, ledger: Ledger, proposals: Proposals, defaults: Finetune) -> Driver:
         foresight = Foresight(

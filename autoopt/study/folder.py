@@ -29,7 +29,7 @@ LOOKING_S = 0.3
 LONGEST = 900
 """Characters of a message about study.yaml."""
 SAMPLERS = ("tpe", "random", "nsga2", "gp")
-WHOLE = {"trials": (1, 10**9), "threads": (1, 10_000), "seed": (0, MAX_SEED), "slots": (1, 10_000)}
+WHOLE = {"trials": (1, 10**9), "threads": (1, 10_000), "seed": (0, MAX_SEED), "slots": (1, 10_000), "gpus": (0, 10_000)}
 """Settings that are whole numbers, with the least and the most that makes sense of each."""
 KEYS = (
     "task",
@@ -47,6 +47,7 @@ KEYS = (
     "measuring",
     "search",
     "slots",
+    "gpus",
     "limits",
 )
 
@@ -83,6 +84,7 @@ class StudyConfig:
         sampler: one of `SAMPLERS`.
         search: which devices the search uses beside the sampler.
         slots: training jobs at a time; None for as many as cores and memory allow.
+        gpus: that trainings may use; None for all that there are.
         limits: of one job.
         measuring: how thoroughly times are read, one of `benchmark.REPEATS`.
     """
@@ -101,6 +103,7 @@ class StudyConfig:
     sampler: str = "tpe"
     search: Strategy = field(default_factory=Strategy)
     slots: int | None = None
+    gpus: int | None = None
     limits: Limits = field(default_factory=Limits)
     measuring: str = "usual"
 
@@ -262,7 +265,9 @@ def _texts(name: str, value: Any) -> tuple[str, ...]:
 def _strategy(value: Any) -> Strategy:
     expect_keys("search", value, [f.name for f in dataclasses.fields(Strategy)])
     for name, given in value.items():
-        if not isinstance(given, bool):
+        if name == "items":
+            expect_number("search.items", given, minimum=0, whole=True)
+        elif not isinstance(given, bool):
             fail(f"search.{name}", "true or false", given)
     return Strategy(**value)
 

@@ -15,6 +15,8 @@ class Strategy:
             (`experiments/search_efficiency`).
         skipping: what can't fit the budgets or reach the front is not trained.
         halving: a training that turns out so is stopped at the end of a stage, or after its first epochs.
+        items: of the training data, that the search trains on; what is on the front in the end is trained again on all.
+            0 for all from the beginning.
     """
 
     siblings: bool = True
@@ -22,3 +24,4 @@ class Strategy:
     sharing: bool = False
     skipping: bool = True
     halving: bool = True
+    items: int = 0

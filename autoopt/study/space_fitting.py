@@ -12,6 +12,7 @@ from autoopt.core.parameters import Choice, Knob, Range, Value
 from autoopt.core.search_space import SearchSpace
 from autoopt.core.search_space_yaml import bundled
 from autoopt.core.stage_settings import Channels, Finetune
+from autoopt.core.validation import nearest
 from autoopt.errors import ConfigError
 from autoopt.study.folder import StudyConfig
 from autoopt.study.objectives import narrowed
@@ -63,11 +64,26 @@ def fitted(space: SearchSpace, task: Mapping[str, Any]) -> Fitted:
     Raises:
         ConfigError: if no recipe is left.
     """
+    _expect_augmentations(space, task.get("augment", ()))
     before = narrowed(space, task["limits"])
     able, vain = without_vain_ratios(before, task["groups"])
     found, moved = centred(able, Finetune(**task["finetune"])) if task["tuned"] else (able, "")
     limits = tuple(limit["why"] for limit in task["limits"])
     return Fitted(space=found, before=before, limits=limits, changes=tuple(note for note in (vain, moved) if note))
+
+
+def _expect_augmentations(space: SearchSpace, names: Sequence[str]) -> None:
+    """Check that a space names no augmentation that its task has not.
+
+    Raises:
+        ConfigError: naming the first such.
+    """
+    known = ["all", "none", *names]
+    for value in getattr(space.knobs.get("finetune.augment"), "values", ()):
+        if value not in known:
+            raise ConfigError(
+                f"{space.source}: finetune.augment: the task has no augmentation {value!r}; {nearest(value, known)}"
+            )
 
 
 def expect_able(config: StudyConfig, where: str) -> None:

@@ -37,6 +37,11 @@ def write_atomically(path: Path, data: bytes) -> None:
     _sync_folder(path.parent)
 
 
+def open_to_readers(folder: Path) -> None:
+    """Give a folder that was made as a temporary one, and so is private, the rights of any other."""
+    folder.chmod(0o777 & ~_UMASK)
+
+
 def _sync_folder(folder: Path) -> None:
     """Make a rename durable; file systems without that notion are left as they are."""
     with contextlib.suppress(OSError):

@@ -51,7 +51,7 @@ def run(slots: int, recipes: list[Recipe]) -> tuple[float, float, int]:
             )  # fmt: skip
             search.run()
             wall = time.perf_counter() - started
-        done = [c for c in search.ledger.candidates.values() if not c.failed and c.recipe in recipes]
+        done = [c for c in search.driver.ledger.candidates.values() if not c.failed and c.recipe in recipes]
         return wall, search.spent.jobs, len(done)
 
 

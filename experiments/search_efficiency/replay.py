@@ -209,9 +209,9 @@ def autoopt_curve(watch: Watch, name: str, strategy: Strategy, seed: int, trials
             veiled.made = search.counted
             search.run()
             # Probes and first epochs may be made now; trained models must be the table's.
-            made = search.ledger.candidates.values()
+            made = search.driver.ledger.candidates.values()
             assert all(c.recipe.digest in watch.rows for c in made), "the table and this study differ"
-        return watch.curve, len(search.ledger.skipped)
+        return watch.curve, len(search.driver.ledger.skipped)
 
 
 def hand_written_curve(watch: Watch, seconds: Mapping[str, float], seed: int, trials: int) -> Curve:

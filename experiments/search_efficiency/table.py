@@ -71,9 +71,9 @@ def main() -> None:
     weights = one_shots(search, recipes)
     with open(HERE / "table.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        objectives = search.ledger.terms.objectives
+        objectives = search.driver.ledger.terms.objectives
         writer.writerow(["number", "recipe", *objectives, "one_shot_bytes", "reached", "failed", "jobs"])
-        for number, candidate in sorted(search.ledger.candidates.items()):
+        for number, candidate in sorted(search.driver.ledger.candidates.items()):
             jobs = [
                 [job.key[:12], job.name, search.store.seconds(job.key)]
                 for job in plan(candidate.recipe, search.setting).jobs

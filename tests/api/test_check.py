@@ -1,5 +1,6 @@
 """`autoopt check`: what it tries, what it warns of, what it costs."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -218,3 +219,31 @@ def test_a_long_model_is_shown_by_its_heaviest_layers() -> None:
     assert "and 40 lighter ones" in text
     assert "no recipe of the space works" in text
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(
+    ("there", "fits", "most", "then", "expected"),
+    [
+        (100_000, 12, 1e9, 90, (10_000, 90)),
+        (100_000, 30, 1e9, 200, None),
+        (100_000, 12, 12, 12, None),
+        (19_999, 12, 1e9, 90, None),
+        (100_000, 12, 1e9, 23, None),
+    ],
+    ids=["few fit", "enough fit", "the space has no more", "few items", "training is not what takes long"],
+)
+def test_a_part_of_the_data_is_offered_where_it_helps(
+    there: int, fits: int, most: float, then: int, expected: tuple[int, int] | None
+) -> None:
+    assert check.part(there, fits, most, lambda items: then) == expected
+
+
+def test_the_text_says_what_an_epoch_takes_and_how_to_hold_more(found: tuple[Checked, list[str], Path]) -> None:
+    whole = re.sub(r"\s+", " ", checklist.text(found[0]))
+    assert "an epoch takes about" in whole
+    assert "that is few" not in whole
+    few = dataclasses.replace(found[0], part=(10_000, 90), epoch_s=600.0)
+    text = re.sub(r"\s+", " ", checklist.text(few))
+    assert "an epoch takes about 10 min" in text
+    assert "`search: {items: 10000}` in study.yaml" in text
+    assert "2 hours hold 90" in text

@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from autoopt.api import doctor
+from autoopt.system import gpus
 
 
 def by_topic(**changes):
@@ -103,3 +104,15 @@ def test_the_command_prints_findings_and_json_without_tensorflow():
     )
     assert {"topic", "found", "state", "advice"} == set(json.loads(plain.stdout)[0])
     assert "tensorflow.python" not in plain.stderr
+
+
+@pytest.mark.parametrize("cuda", ["9.10", ""])
+def test_gpus_are_named_with_what_would_use_them(cuda, monkeypatch):
+    card = gpus.Gpu(0, "GPU-a", "NVIDIA T4", 16e9, 15e9)
+    monkeypatch.setattr(gpus, "found", lambda: [card])
+    monkeypatch.setattr(doctor, "_version", lambda name: cuda if name == doctor.CUDA else "1")
+    finding = by_topic()["gpu"]
+    assert finding.found.startswith("NVIDIA T4, 16 GB, 15 GB free")
+    assert (finding.state, "autoopt[gpu]" in finding.advice) == (("good", False) if cuda else ("poor", True))
+    monkeypatch.setattr(gpus, "found", list)
+    assert by_topic()["gpu"].found == "none is known; trainings use the processor"

@@ -13,7 +13,7 @@ from autoopt.api import array_file, init
 from autoopt.cli.commands import main
 from autoopt.core import budgets
 from autoopt.errors import ConfigError
-from autoopt.execution import task_checks
+from autoopt.execution import split_store, task_checks
 from autoopt.execution.artifact_store import Store
 from autoopt.models import loading as bring
 from autoopt.models import quality
@@ -103,7 +103,7 @@ def test_what_is_missing_is_split_off_train_and_said(create, tmp_path):
     labels = {row.tobytes(): label for row, label in zip(X, Y, strict=True)}
     seen = set()
     for name in ("train", "validation", "test"):
-        found = Split.from_bytes(store.get(manifest.splits[name]))
+        found = split_store.get(store, manifest.splits[name])
         for row, label in zip(found.inputs["image"], found.labels, strict=True):
             assert labels[row.tobytes()] == label
             seen.add(row.tobytes())

@@ -7,7 +7,8 @@ import tf_keras
 import tiny
 
 from autoopt.compression import stages
-from autoopt.compression.training import Progress, batches
+from autoopt.compression.batches import batches
+from autoopt.compression.training_state import Progress
 from autoopt.core.recipe import Recipe
 from autoopt.core.stage_settings import INITIALISATIONS, Channels, Cluster, Finetune, Prune
 from autoopt.errors import CandidateFailed

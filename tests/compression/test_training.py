@@ -9,7 +9,8 @@ import tf_keras
 import tiny
 
 from autoopt.compression import batchnorm_recalibration, distillation, stages
-from autoopt.compression.training import Progress, outputs
+from autoopt.compression.training import outputs
+from autoopt.compression.training_state import Progress
 from autoopt.core.recipe import Recipe
 from autoopt.core.stage_settings import Channels, Cluster, Finetune, Prune
 from autoopt.models import loading

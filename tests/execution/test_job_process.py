@@ -22,9 +22,10 @@ from autoopt.execution import job_graph, machine_gate
 from autoopt.execution import job_process as process
 from autoopt.execution.job_graph import Job
 from autoopt.execution.job_process import Outcome, run
+from autoopt.execution.jobs import JOBS
 from autoopt.execution.trouble import describe
 from autoopt.execution.workplace import Workplace
-from autoopt.system import scratch
+from autoopt.system import gpus, scratch
 from autoopt.system.locks import private_folder
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="jobs are forked and frozen on Linux alone")
@@ -38,6 +39,16 @@ store, task, then = sys.argv[1:]
 place = Workplace(store=store, mark="here", threads=1, job_seconds=math.inf, job_bytes=4 << 30)
 job = pipeline.job("task", {"path": task}, salt="")
 """
+PLAIN = """
+import plain_jobs; from autoopt.execution import starting
+starting.PRELOADED = plain_jobs.PRELOADED
+"""
+"""What has a driver do without TensorFlow, which takes most of the time of a job that does next to nothing."""
+SUPPORT = Path(__file__).parents[1] / "support"
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join([str(SUPPORT), *os.environ.get("PYTHONPATH", "").split(":")]),
+}
 
 
 def never() -> bool:
@@ -69,10 +80,10 @@ def job(tmp_path: Path, code: str) -> Job:
 def driver(tmp_path: Path, place: Workplace, code: str, rest: str) -> subprocess.Popen[bytes]:
     """A process of its own that supervises such a job, and does the `rest`."""
     script, task = tmp_path / "driver.py", tmp_path / "task.py"
-    script.write_text(DRIVER + rest)
+    script.write_text(DRIVER + PLAIN + rest)
     task.write_text(code)
     line = [sys.executable, str(script), place.store, str(task), str(tmp_path / "then")]
-    return subprocess.Popen(line, start_new_session=True)
+    return subprocess.Popen(line, start_new_session=True, env=ENVIRONMENT)
 
 
 def gone(pid: int) -> bool:
@@ -81,6 +92,34 @@ def gone(pid: int) -> bool:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+# ---- GPUs
+
+
+@linux
+def test_a_training_sees_one_gpu_and_no_other_job_sees_any(
+    tmp_path: Path, place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tool that names GPUs is played; what a job's process sees is real."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho '0, GPU-a, first, 81559, 80000'; echo '1, GPU-b, second, 81559, 80000'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv(gpus.VISIBLE, raising=False)
+    gpus._asked.cache_clear()
+    seen = (
+        f"import os\nnames = {(gpus.VISIBLE, gpus.GROWTH)}\nraise ValueError([os.environ.get(name) for name in names])"
+    )
+    kind = JOBS["task"]
+    found = []
+    for trains, most in ((False, None), (True, None), (True, 0)):
+        monkeypatch.setitem(JOBS, "task", replace(kind, gpu=trains))
+        found.append(run(job(tmp_path, f"{seen}  # {trains} {most}"), replace(place, gpus=most), never).reason)
+    gpus._asked.cache_clear()
+    assert "['-1', None]" in found[0]
+    assert "['GPU-a', 'true']" in found[1]
+    assert "['-1', 'true']" in found[2]
 
 
 # ---- whose fault it is
@@ -172,7 +211,7 @@ print(run(job, place, lambda: False).state, flush=True)
 for filler in temporary.glob("filler*"): filler.unlink()
 print(run(job, place, lambda: False).reason, flush=True)
 """
-    (tmp_path / "driver.py").write_text(DRIVER + rest % str(temporary))
+    (tmp_path / "driver.py").write_text(DRIVER + PLAIN + rest % str(temporary))
     fine = "raise ValueError('all is well')"
     writes = "import tempfile\nopen(tempfile.gettempdir() + '/some', 'wb').write(bytes(50_000))\n"
     fills = f"from pathlib import Path\nif not Path('{tmp_path}/said').exists():\n    Path('{tmp_path}/said').touch()\n"
@@ -182,7 +221,7 @@ print(run(job, place, lambda: False).reason, flush=True)
         (tmp_path / "task.py").write_text(code + fine)
         rows = [sys.executable, str(tmp_path / "driver.py"), place.store, str(tmp_path / "task.py"), when]
         line = ["unshare", "-Urm", "sh", "-c", f'{mount} "$@"', "sh", *rows]
-        done = subprocess.run(line, capture_output=True, text=True, check=False)
+        done = subprocess.run(line, capture_output=True, text=True, env=ENVIRONMENT, check=False)
         if "unshare" in done.stderr or "mount" in done.stderr:
             pytest.skip(f"no file system of its own here: {done.stderr.strip()}")
         first, second = done.stdout.splitlines()

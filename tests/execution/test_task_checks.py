@@ -12,7 +12,7 @@ from autoopt import QualityMetric, Task
 from autoopt.core.search_space_yaml import parse
 from autoopt.core.stage_settings import Finetune
 from autoopt.errors import ConfigError
-from autoopt.execution import task_checks
+from autoopt.execution import split_store, task_checks
 from autoopt.execution.artifact_store import Store
 from autoopt.models import loading, quality
 from autoopt.models import task as tasks
@@ -143,7 +143,7 @@ def test_positions_that_the_model_masks_do_not_count(take, store):
     words[:, 4:] *= RNG.integers(0, 2, (40, 2)).astype(np.int32)
     labels = RNG.integers(0, 3, (40, 6))
     found = take(model=model, data=(words, labels), validation=(words, labels)).manifest
-    split = Split.from_bytes(store.get(found.splits["validation"]))
+    split = split_store.get(store, found.splits["validation"])
     np.testing.assert_array_equal(split.counted, words != 0)
     model.compile(loss="sparse_categorical_crossentropy", weighted_metrics=["accuracy"])
     outputs = model.predict(words, verbose=0)

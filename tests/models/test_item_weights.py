@@ -11,11 +11,10 @@ from autoopt.compression import losses, stages
 from autoopt.core.recipe import Recipe
 from autoopt.core.stage_settings import Finetune, Prune
 from autoopt.errors import ConfigError
-from autoopt.execution import task_checks
+from autoopt.execution import split_store, task_checks
 from autoopt.execution.artifact_store import Store
 from autoopt.models import task as tasks
 from autoopt.models import user_code
-from autoopt.models.task import Split
 
 layers = tf_keras.layers
 RNG = np.random.default_rng(0)
@@ -37,7 +36,7 @@ def take(tmp_path):
         store = Store(tmp_path / "store")
         given = {"model": dense(), "train": PLAIN, "validation": PLAIN, "test": PLAIN} | changes
         found = task_checks.prepare(Task(**given), tmp_path / "task.py", store)
-        return Split.from_bytes(store.get(found.manifest.splits["train"])), found
+        return split_store.get(store, found.manifest.splits["train"]), found
 
     return taken
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from autoopt.core.budgets import parse
 from autoopt.core.candidate import Candidate
 from autoopt.core.metrics import STANDARD, Measurement, Metric
+from autoopt.core.optimizers import ARGUMENTS
 from autoopt.core.recipe import Recipe
 from autoopt.core.results import Results
 from autoopt.core.schemes import SCHEMES
@@ -80,6 +81,15 @@ clusterings = st.builds(
     per_channel=st.booleans(),
     fold=st.booleans(),
 )
+optimizers = st.sampled_from(["adam", "sgd", "adamw", "rmsprop"]) | st.one_of(
+    st.fixed_dictionaries(
+        {"name": st.just(name)},
+        optional={
+            key: st.booleans() if isinstance(usual, bool) else st.floats(1e-9, 0.999) for key, usual in own.items()
+        },
+    )
+    for name, own in ARGUMENTS.items()
+)
 finetunings = st.builds(
     Finetune,
     epochs=st.integers(1, 100),
@@ -90,6 +100,12 @@ finetunings = st.builds(
     averaging=st.just(0.0) | st.floats(0, 0.999),
     recalibrate=st.booleans(),
     frozen=st.sampled_from(FROZEN),
+    optimizer=optimizers,
+    weight_decay=st.just(0.0) | st.floats(0, 0.5),
+    warmup=st.just(0.0) | st.floats(0, 0.9),
+    clip_norm=st.just(0.0) | st.floats(0, 10),
+    mixed_precision=st.booleans(),
+    patience=st.integers(0, 5),
 )
 recipes = st.builds(
     Recipe,

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import stores
 import tf_keras
 
 import autoopt
@@ -40,7 +41,7 @@ def study(
     metric = metric or ACCURACY
     splits = {} if split is None else {"validation": split.digest}
     if split is not None:
-        store.put(split.digest, split.to_bytes())
+        stores.put(store, split)
     manifest = Manifest(
         model="", splits=splits, items={}, loss=loss, metric=metric, finetune={}, class_names=classes,
         source="", path="task.py",

@@ -27,6 +27,7 @@ from autoopt.study.ledger import Ledger
 from autoopt.study.objectives import Terms
 from autoopt.study.search_options import Strategy
 
+ONE_EPOCH = Finetune(epochs=1)
 SPACE = {"prune": {"optional": True, "sparsity": {"low": 0.1, "high": 0.9, "step": 0.1}, "frequency": 2}, "scheme": ["float32", "int8"]}  # fmt: skip
 SETTING = Setting(task="task", fingerprint="print", model="model", target=targets.find("host", 1), machine="here")
 TRAINING_S, OTHER_S = 2.0, 0.1
@@ -172,6 +173,7 @@ def study(
     search: Strategy = NO_CORNERS,
     recipes: Sequence[Recipe] = (),
     hours: float | None = None,
+    defaults: Finetune = ONE_EPOCH,
 ) -> Driver:
     """A driver for the study in a folder; several, one after the other, are several runs of it."""
     (path / "out").mkdir(parents=True, exist_ok=True)
@@ -181,7 +183,7 @@ def study(
         objectives=("accuracy", "latency_ms", "compressed_bytes"),
         budgets=tuple(budgets.parse(text, METRICS) for text in limits),
     )
-    sampled, defaults = parse(dict(space), "test"), Finetune(epochs=1)
+    sampled = parse(dict(space), "test")
     config = StudyConfig(
         task=path / "task.py", space=sampled, objectives=terms.objectives, target=SETTING.target, search=search
     )

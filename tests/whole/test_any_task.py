@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from autoopt import Task
-from autoopt.execution import task_checks
+from autoopt.execution import split_store, task_checks
 from autoopt.execution.artifact_store import Store
 from autoopt.models import crosscheck, loading, quality
-from autoopt.models.task import Split
 from autoopt.tflite import conversion, interpreter
 
 layers = tf_keras.layers
@@ -111,7 +110,7 @@ def test_a_file_is_as_good_as_keras_and_scikit_learn_say(drawn):
             Task(model=model, train=pair, validation=pair, test=pair), Path(place, "task.py"), store
         )
         manifest = taken.manifest
-        split = Split.from_bytes(store.get(manifest.splits["validation"]))
+        split = split_store.get(store, manifest.splits["validation"])
         rebuilt, _ = loading.unpack(store.get(manifest.model))
     outputs = interpreter.outputs_of(conversion.float32(rebuilt), split.inputs, 1)
     found = quality.quality(manifest, split, outputs, "here").measurement

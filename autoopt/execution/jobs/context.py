@@ -3,9 +3,10 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from autoopt.errors import ResultLost
+from autoopt.execution import split_store
 from autoopt.execution.artifact_store import Store
 from autoopt.models.task import Manifest, Split
 
@@ -30,19 +31,41 @@ class Context:
     progress: Callable[[str], None]
     foretell: Callable[[float], None] = lambda _: None
 
+    def result(self, key: str) -> bytes:
+        """What the task has in the store under a key."""
+        return self._get(key)
+
     def manifest(self) -> Manifest:
         """The task, named by the setting `task`."""
         return Manifest.from_json(self._get(self.settings["task"]))
 
-    def split(self, name: str) -> Split:
-        """One of the task's splits."""
-        return Split.from_bytes(self._get(self.manifest().splits[name]))
+    def split(self, name: str, items: int = 0) -> Split:
+        """One of the task's splits, mapped into memory.
+
+        Args:
+            name: of the split.
+            items: so many of it at random, the same ones each time; 0 for all.
+        """
+        key = self.manifest().splits[name]
+        whole = _there(key, split_store.get(self.store, key))
+        return whole if not 0 < items < len(whole) else split_store.part(self.store, key, whole, items)
 
     def _get(self, key: str) -> bytes:
-        data = self.store.get(key)
-        if data is None:
-            raise ResultLost(f"the store lost the task's data ({key[:12]}); run the same command again")
-        return data
+        return _there(key, self.store.get(key))
+
+
+T = TypeVar("T")
+
+
+def _there(key: str, found: T | None) -> T:
+    """What the store was asked for.
+
+    Raises:
+        ResultLost: if it is not there.
+    """
+    if found is None:
+        raise ResultLost(f"the store lost the task's data ({key[:12]}); run the same command again")
+    return found
 
 
 def limit_threads(threads: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from autoopt.compression import stages
-from autoopt.execution.jobs import conversion, evaluation, looking, measuring, task, training
+from autoopt.execution.jobs import conversion, evaluation, looking, measuring, task, teaching, training
 from autoopt.execution.jobs.context import Context
 
 
@@ -19,25 +19,27 @@ class Kind:
         body: what it does.
         version: part of its key; raise it when the result changes.
         cached: whether its result follows from its key, and may be kept.
+        gpu: whether it trains, or runs a model over a whole split, and so has a GPU where there is one.
     """
 
     body: Callable[[Context], bytes]
     version: int = 1
     cached: bool = True
+    gpu: bool = False
 
 
 JOBS: dict[str, Kind] = {
     "task": Kind(body=task.read_task, cached=False),
     "survey": Kind(body=looking.survey),
     "scalings": Kind(body=looking.scalings),
-    "cover": Kind(body=training.cover),
-    "rehearse": Kind(body=training.rehearse, version=2),
-    "teach": Kind(body=training.teach),
+    "cover": Kind(body=training.cover, gpu=True),
+    "rehearse": Kind(body=training.rehearse, version=2, gpu=True),
+    "teach": Kind(body=teaching.teach, gpu=True),
     "one_shot": Kind(body=training.one_shot, version=2),
     "weigh": Kind(body=conversion.weigh),
-    "begin": Kind(body=training.begin_stage, version=2),
-    **{stage: Kind(body=training.train_stage, version=3) for stage in stages.STAGES},
-    "qat": Kind(body=training.train_stage, version=5),
+    "begin": Kind(body=training.begin_stage, version=2, gpu=True),
+    **{stage: Kind(body=training.train_stage, version=3, gpu=True) for stage in stages.STAGES},
+    "qat": Kind(body=training.train_stage, version=5, gpu=True),
     "float32": Kind(body=conversion.to_float32),
     "convert": Kind(body=conversion.to_scheme, version=2),
     "quantize": Kind(body=conversion.quantize, version=3),

@@ -4,13 +4,17 @@ import dataclasses
 import hashlib
 from pathlib import Path
 
+from autoopt.compression import augmentation
 from autoopt.execution import task_checks
 from autoopt.execution.jobs.context import Context, to_json
 from autoopt.models import task as tasks
+from autoopt.models.task import Manifest
 
 
 def read_task(context: Context) -> bytes:
     """Run the user's `task.py`, check it, put model and data into the store.
+
+    The setting `before` is the key of the manifest that the study had when it last ran, if it did.
 
     Returns:
         JSON: `manifest` (its key), `fingerprint`, `warnings`, `limits`, `groups`, `tuned` (see `intake.Intake`), and the
@@ -20,7 +24,14 @@ def read_task(context: Context) -> bytes:
 
     tf.config.threading.set_intra_op_parallelism_threads(context.threads)
     path = Path(context.settings["path"])
-    taken = task_checks.prepare(tasks.load(path), path, context.store)
+    known = context.store.get(before) if (before := context.settings.get("before")) else None
+    taken = task_checks.prepare(
+        tasks.load(path),
+        path,
+        context.store,
+        before=None if known is None else Manifest.from_json(known),
+        progress=context.progress,
+    )
     manifest = taken.manifest
     text = manifest.to_json().encode()
     key = hashlib.sha256(text).hexdigest()
@@ -38,5 +49,6 @@ def read_task(context: Context) -> bytes:
             "metric": dict(manifest.metric),
             "finetune": dict(manifest.finetune),
             "class_names": list(manifest.class_names),
+            "augment": [augmentation.name_of(each) for each in manifest.augment],
         }
     )

@@ -1,14 +1,16 @@
 """Jobs that train: stages in whole or in part, a few steps to try them, and what a teacher says."""
 
+import contextlib
 import dataclasses
-import io
 import sys
 from typing import Any
 
-import numpy as np
-
 from autoopt.compression import stages
-from autoopt.compression.training import Progress, Training, outputs
+from autoopt.compression.goals import Lessons
+from autoopt.compression.training import Training
+from autoopt.compression.training_state import Progress
+from autoopt.errors import CandidateFailed, TargetUnavailable
+from autoopt.execution.jobs import gpu_memory, teaching
 from autoopt.execution.jobs.context import Context, limit_threads, to_json
 from autoopt.models import loading
 
@@ -22,23 +24,37 @@ def begin_stage(context: Context) -> bytes:
     Returns:
         JSON: `epochs`, the loss and quality of each.
     """
+    return gpu_memory.tried_twice(context, _begin)
+
+
+def _begin(context: Context, notes: list[str]) -> bytes:
     name, state, model, _, settings = _stage(context)
-    begun = stages.begin(name, model, settings, _training(context))
-    context.store.put(state, begun.to_bytes())
+    before = _kept(context, state)
+    come = 0 if before is None else len(before.history)
+    begun = stages.begin(name, model, settings, _training(context, state), before)
+    if come < len(begun.history):
+        context.store.put(state, begun.to_bytes())
     return to_json({"epochs": begun.history})
 
 
 def train_stage(context: Context) -> bytes:
     """Run the training stage named by the setting `stage`: packed model -> packed model.
 
-    It goes on from what `begin_stage` kept, if that is there; the result is the same.
+    It goes on from what `begin_stage` kept, or it itself before it was killed, if that is there; the result is the same.
     """
+    return gpu_memory.tried_twice(context, _train)
+
+
+def _train(context: Context, notes: list[str]) -> bytes:
     name, state, model, reports, settings = _stage(context)
-    kept = context.store.get(state)
-    begun = None if kept is None else Progress.from_bytes(kept)
-    trained, report = stages.run(name, model, settings, _training(context), begun)
-    packed = loading.pack(trained, [*reports, report], like=context.parents[0])
-    context.store.path(state).unlink(missing_ok=True)  # as large as several models, and of no more use
+    try:
+        trained, report = stages.run(name, model, settings, _training(context, state), _kept(context, state))
+        report |= {"notes": [*notes, *report.get("notes", ())]} if notes else {}
+        packed = loading.pack(trained, [*reports, report], like=context.parents[0])
+    except CandidateFailed:
+        _forget(context, state)  # it would fail again
+        raise
+    _forget(context, state)
     return packed
 
 
@@ -61,12 +77,11 @@ def cover(context: Context) -> bytes:
     """A step or two of each of the training stages named by the setting `stages`: packed model -> packed model."""
     limit_threads(context.threads)
     model, reports = loading.unpack(context.parents[0])
-    whole, taught = _training(context), None
-    size = max((settings["finetune"]["batch_size"] for _, settings in context.settings["stages"]), default=1)
+    whole, tunings = _training(context), [settings["finetune"] for _, settings in context.settings["stages"]]
+    size = max((tuning["batch_size"] for tuning in tunings), default=1)
     train = whole.train.some(COVERED_STEPS * size)
-    if any(settings["finetune"].get("distillation") for _, settings in context.settings["stages"]):
-        taught = outputs(model, train)
-    few = dataclasses.replace(whole, train=train, validation=whole.validation.some(REHEARSED_ITEMS), taught=taught)
+    lessons = teaching.lessons_on(context, train, tunings[0]) if tunings else Lessons()
+    few = dataclasses.replace(whole, train=train, validation=whole.validation.some(REHEARSED_ITEMS), **vars(lessons))
     for name, given in context.settings["stages"]:
         settings = {**given, "finetune": {**given["finetune"], "epochs": 1}}
         model, report = stages.run(name, model, settings, few)
@@ -81,19 +96,6 @@ def one_shot(context: Context) -> bytes:
     for name, settings in context.settings["stages"]:
         model = stages.one_shot(name, model, dict(settings), training)
     return loading.pack(model, reports, like=context.parents[0])
-
-
-def teach(context: Context) -> bytes:
-    """What the packed model says to the training data, for distillation.
-
-    Returns:
-        `.npy`, shape (items, ...).
-    """
-    limit_threads(context.threads)
-    model, _ = loading.unpack(context.parents[0])
-    out = io.BytesIO()
-    np.save(out, outputs(model, context.split("train")), allow_pickle=False)
-    return out.getvalue()
 
 
 def _peak_bytes() -> int:
@@ -113,14 +115,36 @@ def _stage(context: Context) -> tuple[str, str, Any, list[dict[str, Any]], dict[
     return name, state, model, reports, settings
 
 
-def _training(context: Context) -> Training:
-    """What a stage trains with; with distillation what was taught is the second parent."""
-    taught = np.load(io.BytesIO(context.parents[1]), allow_pickle=False) if len(context.parents) > 1 else None
+def _kept(context: Context, state: str) -> Progress | None:
+    """How far an earlier job came with a stage, if one began it."""
+    data = context.store.get(state)
+    return None if data is None else Progress.from_bytes(data)
+
+
+def _forget(context: Context, state: str) -> None:
+    """Remove the state of a training that has ended: it is as large as several models."""
+    context.store.path(state).unlink(missing_ok=True)
+
+
+def _training(context: Context, state: str = "") -> Training:
+    """What a stage trains with; with distillation what was taught is the second parent.
+
+    Args:
+        context: of the job.
+        state: the key under which the training's state is kept while it is under way; `` to keep none.
+    """
+
+    def keep(data: bytes) -> None:
+        with contextlib.suppress(TargetUnavailable):  # without room for it, a kill costs more, and nothing else
+            context.store.put(state, data)
+
+    lessons = teaching.lessons(context)
     return Training(
         manifest=context.manifest(),
-        train=context.split("train"),
+        train=context.split("train", context.settings.get("finetune", {}).get("items", 0)),
         validation=context.split("validation"),
         progress=context.progress,
         foretell=context.foretell,
-        taught=taught,
+        **vars(lessons),
+        keep=keep if state else None,
     )

@@ -7,21 +7,23 @@ import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from autoopt.errors import CandidateFailed, TargetUnavailable
+from autoopt.execution import split_store
 from autoopt.execution.artifact_store import Store
 from autoopt.models.labels import BINARY, CLASSES, single
-from autoopt.models.task import Inputs, Manifest
+from autoopt.models.task import Inputs, Manifest, Split
 from autoopt.reporting.bundle.ends import End
 from autoopt.reporting.bundle.samples import Samples, here, run
 
 MOST_ITEMS = 8
 MOST_BYTES = 1 << 20
 """Of all items together, inputs and outputs; one item there is in any case."""
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
+"""What data raise that are damaged."""
 LOOKED_AT, LOOKED_AT_BYTES = 256, 1 << 26
 """Items at most, and bytes of each input, of which the range is told."""
 
@@ -73,20 +75,20 @@ def record(
             why="the study's store does not know its data any more; running the study again brings it back"
         )
     try:
-        path = store.path(manifest.splits["validation"])
-        if not path.exists():
+        split = split_store.get(store, manifest.splits["validation"])
+        if split is None:
             return Recording(
                 why="the study's store has lost the validation data; running the study again brings it back"
             )
         values = outputs[0].size if of_classes(manifest) and len(outputs) == 1 else 0
-        items, labels = _few(path, values, sum(end.bytes for end in (*inputs, *outputs)))
+        items, labels = few(split, values, sum(end.bytes for end in (*inputs, *outputs)))
         done = run(file, list(items.values()), list(items))
     except (CandidateFailed, TargetUnavailable) as error:
         return Recording(why=getattr(error, "reason", str(error)))
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         return Recording(why=f"the validation data in the study's store can't be read ({type(error).__name__})")
     samples = Samples(inputs=done.inputs, outputs=done.outputs, labels=labels)
-    return Recording(samples=samples, where=here(), one_hot=_one_hot(path))
+    return Recording(samples=samples, where=here(), one_hot=_one_hot(split.labels))
 
 
 def fed(manifest: Manifest | None, store: Store, inputs: Sequence[End]) -> list[dict[str, Any]] | None:
@@ -105,26 +107,26 @@ def fed(manifest: Manifest | None, store: Store, inputs: Sequence[End]) -> list[
     """
     if manifest is None:
         return None
-    for split in ("calibration", "validation"):
+    for name in ("calibration", "validation"):
         try:
-            with zipfile.ZipFile(store.path(manifest.splits[split])) as archive:
-                names = [str(name) for name in _rows(archive, "names")]
-                known = {end.name for end in inputs} == set(names) and len(inputs) == len(names)
-                places = [names.index(end.name) for end in inputs] if known else range(len(inputs))
-                return [_range(archive, f"input_{place}") | {"split": split} for place in places]
-        except (OSError, ValueError, KeyError, TypeError, EOFError, TargetUnavailable, zipfile.BadZipFile):
+            split = split_store.get(store, manifest.splits[name])
+        except (*UNREADABLE, TargetUnavailable):
             continue
+        if split is None or len(split.inputs) != len(inputs):
+            continue
+        known = {end.name for end in inputs} == set(split.inputs)
+        arrays = [split.inputs[end.name] for end in inputs] if known else list(split.inputs.values())
+        return [_range(array) | {"split": name} for array in arrays]
     return None
 
 
-def _range(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
+def _range(array: np.ndarray) -> dict[str, Any]:
     """Dtype, least and greatest value of some items from all over an array."""
-    with archive.open(f"{name}.npy") as stream:
-        shape, _, dtype = _head(stream)
-    most = max(1, min(LOOKED_AT, shape[0], LOOKED_AT_BYTES // max(1, math.prod(shape[1:]) * dtype.itemsize)))
-    values = _rows(archive, name, np.unique(np.linspace(0, shape[0] - 1, most).astype(int)))
+    items, *shape = array.shape
+    most = max(1, min(LOOKED_AT, items, LOOKED_AT_BYTES // max(1, math.prod(shape) * array.itemsize)))
+    values = array[np.unique(np.linspace(0, items - 1, most).astype(int))]
     return {
-        "dtype": dtype.name,
+        "dtype": array.dtype.name,
         "low": float(values.min()),
         "high": float(values.max()),
         "whole": bool((values == np.floor(values)).all()),
@@ -132,68 +134,33 @@ def _range(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
     }
 
 
-def _one_hot(path: Path) -> bool:
+def _one_hot(labels: np.ndarray) -> bool:
     """Whether labels of several values have exactly one 1 among zeros, as far as some of them tell."""
-    with zipfile.ZipFile(path) as archive:
-        shape = _shape(archive, "labels")
-        if len(shape) < 2 or shape[-1] < 2:
-            return False
-        labels = _rows(archive, "labels", np.unique(np.linspace(0, shape[0] - 1, LOOKED_AT).astype(int)))
-    return bool(np.isin(labels, (0, 1)).all() and (labels.sum(axis=-1) == 1).all())
+    if labels.ndim < 2 or labels.shape[-1] < 2:
+        return False
+    some = labels[np.unique(np.linspace(0, len(labels) - 1, LOOKED_AT).astype(int))]
+    return bool(np.isin(some, (0, 1)).all() and (some.sum(axis=-1) == 1).all())
 
 
-def _few(path: Path, values: int, bytes_each: int) -> tuple[Inputs, np.ndarray]:
-    """A few items of a stored split, which may be larger than memory.
+def few(split: Split, values: int, bytes_each: int) -> tuple[Inputs, np.ndarray]:
+    """A few items of a split, which may be larger than memory.
 
     Args:
-        path: of the store's file; what stands in it before the `.npz` of `Split.to_bytes` does not disturb zipfile.
+        split: the items.
         values: that the file gives for an item, where they are scores of classes; else 0.
         bytes_each: of an item.
 
     Returns:
         inputs by name, and the true classes of shape (items,), empty where they are no classes.
     """
-    with zipfile.ZipFile(path) as archive:
-        names, labels = [str(name) for name in _rows(archive, "names")], np.zeros(0, np.int64)
-        n, *rest = _shape(archive, "labels")
-        if math.prod(rest) in (1, values) and values:
-            given = _rows(archive, "labels").reshape(n, -1)
-            if given.shape[1] == 1 or np.allclose(given.sum(axis=1), 1):  # else several classes an item, or none
-                labels = single(values).truth(given)[:, 0]
-        chosen = choose(n, labels, bytes_each)
-        items = {name: _rows(archive, f"input_{i}", chosen) for i, name in enumerate(names)}
+    n, labels = len(split.labels), np.zeros(0, np.int64)
+    if math.prod(split.labels.shape[1:]) in (1, values) and values:
+        given = split.labels.reshape(n, -1)
+        if given.shape[1] == 1 or np.allclose(given.sum(axis=1), 1):  # else several classes an item, or none
+            labels = single(values).truth(given)[:, 0]
+    chosen = choose(n, labels, bytes_each)
+    items = {name: array[chosen] for name, array in split.inputs.items()}
     return items, labels[chosen] if len(labels) else labels
-
-
-def _shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
-    with archive.open(f"{name}.npy") as stream:
-        return _head(stream)[0]
-
-
-def _head(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, whether columns come first, and dtype of an array, which is read no further."""
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    found: tuple[tuple[int, ...], bool, np.dtype[Any]] = read(stream)
-    if found[2].hasobject:
-        raise ValueError("holds Python objects")
-    return found
-
-
-def _rows(archive: zipfile.ZipFile, name: str, chosen: np.ndarray | None = None) -> np.ndarray:
-    """An array of the archive, or some of its rows."""
-    with archive.open(f"{name}.npy") as stream:
-        shape, columns_first, dtype = _head(stream)
-        if chosen is None or columns_first:
-            stream.seek(0)
-            whole: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
-            return whole if chosen is None else whole[chosen]
-        start, size = stream.tell(), math.prod(shape[1:]) * dtype.itemsize
-        rows = []
-        for row in chosen.tolist():
-            stream.seek(start + row * size)
-            rows.append(np.frombuffer(stream.read(size), dtype).reshape(shape[1:]))
-    return np.array(rows)
 
 
 def of_classes(manifest: Manifest) -> bool:

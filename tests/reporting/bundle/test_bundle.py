@@ -11,6 +11,7 @@ import sys
 import builders  # noqa: F401 - settles hypothesis
 import numpy as np
 import pytest
+import stores
 import tensorflow as tf
 import tf_keras
 import tiny
@@ -21,13 +22,14 @@ from hypothesis import strategies as st
 import autoopt
 from autoopt import targets
 from autoopt.errors import CandidateFailed
+from autoopt.execution import split_store
 from autoopt.models.task import Split
 from autoopt.reporting.bundle import firmware, python, replay
 from autoopt.reporting.bundle.ends import End, Interface
 from autoopt.reporting.bundle.escaping import code_span, comment, identifier, markdown, one_line
 from autoopt.reporting.bundle.kotlin import kotlin
 from autoopt.reporting.bundle.readme import FILES
-from autoopt.reporting.bundle.recording import MOST_BYTES, _few, choose, fed, of_classes
+from autoopt.reporting.bundle.recording import MOST_BYTES, choose, fed, few, of_classes
 from autoopt.reporting.bundle.samples import run
 from autoopt.tflite.interpreter import outputs_of
 
@@ -172,9 +174,9 @@ def test_a_bundle_without_samples_says_why(split, tmp_path):
     out = results.export(1, tmp_path / "out", samples=False)
     assert tinybundle.card(out)["samples"] == {"items": 0, "why": "they were left out"}
     store = autoopt.execution.artifact_store.Store(results.folder.store())
-    store.path(split.digest).unlink()
+    stores.lose(store, split.digest)
     assert "has lost the validation data" in tinybundle.card(results.export(1, tmp_path / "a"))["samples"]["why"]
-    store.put(split.digest, split.to_bytes()[:5000])
+    store.put(split.digest, stores.earlier_bytes(split)[:5000])
     assert "can't be read (BadZipFile)" in tinybundle.card(results.export(1, tmp_path / "cut"))["samples"]["why"]
     store.path(results.manifest).unlink()
     assert "does not know its data" in tinybundle.card(results.export(1, tmp_path / "b"))["samples"]["why"]
@@ -207,21 +209,20 @@ def test_a_few_items_are_read_without_the_others(order, dtype, tmp_path):
     x = np.asarray(np.arange(600).reshape(100, 3, 2) % 256, dtype=dtype, order=order)
     split = Split(inputs={"b": x, "a": -x[:, 0]}, labels=np.eye(10)[np.arange(100) // 10])
     store = autoopt.execution.artifact_store.Store(tmp_path)
-    store.put(split.digest, split.to_bytes(), seconds=1.5)
-    items, labels = _few(store.path(split.digest), 10, 1)
+    kept = split_store.get(store, stores.put(store, split))
+    items, labels = few(kept, 10, 1)
     assert labels.tolist() == list(range(8))
     assert (items["b"] == x[:80:10]).all()
     assert (items["a"] == split.inputs["a"][:80:10]).all()
     assert {array.dtype for array in items.values()} == {np.dtype(dtype)}
-    items, labels = _few(store.path(split.digest), 0, MOST_BYTES // 2)
+    items, labels = few(kept, 0, MOST_BYTES // 2)
     assert (items["b"] == x[:2]).all()
     assert len(labels) == 0
 
 
-def test_labels_that_are_no_single_class_are_left_out(tmp_path):
+def test_labels_that_are_no_single_class_are_left_out():
     split = Split(inputs={"x": np.zeros((5, 2))}, labels=np.zeros((5, 8, 8), int))
-    (tmp_path / "split").write_bytes(b"autoopt1" + split.to_bytes())
-    assert len(_few(tmp_path / "split", 10, 1)[1]) == 0
+    assert len(few(split, 10, 1)[1]) == 0
 
 
 @pytest.mark.parametrize(
@@ -238,10 +239,9 @@ def test_labels_are_classes_where_metric_or_loss_says_so(loss, metric, expected)
     assert of_classes(tiny.manifest(loss, tinybundle.ACCURACY | {"function": metric})) == expected
 
 
-def test_several_labels_an_item_are_no_true_class(tmp_path):
+def test_several_labels_an_item_are_no_true_class():
     split = Split(inputs={"x": np.zeros((5, 2))}, labels=np.ones((5, 3), int))
-    (tmp_path / "split").write_bytes(b"autoopt1" + split.to_bytes())
-    assert len(_few(tmp_path / "split", 3, 1)[1]) == 0
+    assert len(few(split, 3, 1)[1]) == 0
 
 
 def test_the_runtimes_complaint_is_told():
@@ -405,14 +405,13 @@ def test_the_calibration_data_are_what_the_model_was_fed_with(tmp_path):
     for name, low in (("calibration", 0), ("validation", 5)):
         arrays = {"b": np.arange(low, low + 200, dtype=np.uint8).reshape(100, 2), "a": np.full((100, 1), 0.5)}
         split = Split(inputs=arrays, labels=np.zeros(100))
-        store.put(split.digest, split.to_bytes())
-        splits[name] = split.digest
+        splits[name] = stores.put(store, split)
     manifest = dataclasses.replace(tiny.manifest(), splits=splits)
     ends = [End(shape=(1, n), dtype="float32", name=name) for name, n in (("a", 1), ("b", 2))]
     first, second = fed(manifest, store, ends)
     assert (first["low"], first["high"], first["whole"], first["split"]) == (0.5, 0.5, False, "calibration")
     assert (second["dtype"], second["low"], second["high"], second["whole"]) == ("uint8", 0, 199, True)
-    store.path(splits["calibration"]).unlink()
+    stores.lose(store, splits["calibration"])
     assert fed(manifest, store, ends)[1]["low"] == 5
     assert fed(None, store, ends) is None
     assert fed(dataclasses.replace(manifest, splits={}), store, ends) is None

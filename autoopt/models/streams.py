@@ -1,0 +1,205 @@
+"""Data that comes batch by batch: a `tf.data.Dataset`, a Keras `Sequence` or `PyDataset`, a function that yields it."""
+
+import functools
+import inspect
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from autoopt.core.validation import fail
+from autoopt.errors import ConfigError, one_line, retold
+
+STACKED = 256
+"""Items that are put together to one batch, where they come one by one."""
+END = object()
+PAIRS = "(inputs, labels), or of (inputs, labels, weights)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """Data that comes batch by batch, or item by item.
+
+    Attributes:
+        begin: a new pass over it.
+        known: how many elements a pass has; None if that is not known.
+        batched: whether an element holds several items; None if its rank must tell.
+        what: it is, for messages.
+    """
+
+    begin: Callable[[], Iterable[Any]]
+    known: int | None
+    batched: bool | None
+    what: str
+
+
+def opened(given: Any, where: str) -> Any:
+    """What a user gave as data, called if it is a function: a `Stream`, or what is no stream as it is.
+
+    Raises:
+        ConfigError: if it never ends, or can be read only once.
+    """
+    if hasattr(given, "element_spec"):  # a tf.data.Dataset, recognised without importing TensorFlow
+        return _dataset(given, where)
+    if _is_sequence(given):
+        return _sequence(given, where)
+    if inspect.isgenerator(given) or (hasattr(given, "__next__") and not hasattr(given, "__array__")):
+        raise ConfigError(
+            f"{where}: a {type(given).__name__} can be read only once; give the function that makes it, without ()"
+        )
+    if not callable(given) or hasattr(given, "__array__"):
+        return given
+    return _function(given, where)
+
+
+def _dataset(given: Any, where: str) -> Stream:
+    import tensorflow as tf
+
+    number = int(given.cardinality().numpy())
+    if number == tf.data.INFINITE_CARDINALITY:
+        raise ConfigError(f"{where}: the dataset never ends (repeat?); expected one pass over the data")
+    spec = given.element_spec
+    if not isinstance(spec, tuple) or len(spec) not in (2, 3):
+        fail(where, f"a dataset of pairs {PAIRS}", spec)
+    shapes = [s.shape for s in tf.nest.flatten(spec)]
+    batched = all(s.rank is not None and s.rank > 0 and s[0] is None for s in shapes)
+    return Stream(
+        begin=given.as_numpy_iterator,
+        known=number if number >= 0 else None,
+        batched=batched or None,
+        what="dataset",
+    )
+
+
+def _is_sequence(given: Any) -> bool:
+    """Whether it is one of Keras' `Sequence` or `PyDataset`, of either version."""
+    return any(
+        kind.__name__ in ("Sequence", "PyDataset") and "keras" in kind.__module__ for kind in type(given).__mro__
+    )
+
+
+def _sequence(given: Any, where: str) -> Stream:
+    kind = type(given).__name__
+    with retold(lambda error: ConfigError(f"{where}: the {kind} can't say its length: {one_line(error, 300)}")):
+        number = given.num_batches if hasattr(given, "num_batches") else len(given)
+    if number is None:
+        raise ConfigError(f"{where}: the {kind} never ends; expected one pass over the data")
+
+    def begin() -> Iterator[Any]:
+        return (given[i] for i in range(number))
+
+    return Stream(begin=begin, known=number, batched=None, what=kind)
+
+
+def _function(given: Callable[[], Any], where: str) -> Any:
+    name = getattr(given, "__name__", type(given).__name__)
+
+    def call() -> Any:
+        with retold(
+            lambda error: ConfigError(f"{where}: {name}() raised {type(error).__name__}: {one_line(error, 300)}"),
+            passing=(),
+        ):
+            return given()
+
+    made = call()
+    if not hasattr(made, "__next__"):
+        if callable(made) and not hasattr(made, "element_spec") and not _is_sequence(made):
+            fail(where, f"data from {name}()", type(made).__name__)
+        return opened(made, where)
+    kept = [made]  # what was asked for to see what it is, is the first pass
+    return Stream(begin=lambda: kept.pop() if kept else call(), known=None, batched=None, what=f"{name}()")
+
+
+def batches(stream: Stream, where: str, model: Any) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """One pass over a stream.
+
+    Args:
+        stream: of data.
+        where: for messages.
+        model: whose inputs they are.
+
+    Yields:
+        how many elements they were; `(inputs, labels)` or `(inputs, labels, weights)` as arrays with items first, or dicts
+        or lists of such.
+
+    Raises:
+        ConfigError: if an element is no such pair, or one can't be read.
+    """
+    batched, held = stream.batched, list[tuple[Any, ...]]()
+    for element in _elements(stream, where):
+        if not isinstance(element, (tuple, list)) or len(element) not in (2, 3):
+            got = f"{len(element)} parts" if isinstance(element, (tuple, list)) else type(element).__name__
+            fail(where, f"a {stream.what} of pairs {PAIRS}", got)
+        element = tuple(_plain(part) for part in element)
+        if batched is None:
+            ranks = sum(np.ndim(array) for array in _leaves(element[0]))
+            batched = ranks == sum(len(tensor.shape) for tensor in model.inputs)
+        if batched:
+            yield 1, element
+            continue
+        held.append(element)
+        if len(held) == STACKED:
+            yield len(held), _stacked(held, where, stream)
+            held = []
+    if held:
+        yield len(held), _stacked(held, where, stream)
+
+
+def _elements(stream: Stream, where: str) -> Iterator[Any]:
+    """One pass; what its code raises is told in our words."""
+    seen = itertools.count()
+    tell = functools.partial(_unreadable, where, stream, seen)
+    with retold(tell, passing=()):  # the user's code may raise our errors too, and ask for more memory than there is
+        source = iter(stream.begin())
+    while True:
+        with retold(tell, passing=()):
+            element = next(source, END)
+        if element is END:
+            return
+        next(seen)
+        yield element
+
+
+def _unreadable(where: str, stream: Stream, seen: Iterator[int], error: Exception) -> ConfigError:
+    kind = type(error).__name__
+    return ConfigError(
+        f"{where}: the {stream.what} raised {kind} after {next(seen):,} elements: {one_line(error, 300)}"
+    )
+
+
+def _plain(part: Any) -> Any:
+    """Tensors of any library as arrays, in the same structure."""
+    if isinstance(part, Mapping):
+        return {name: _plain(one) for name, one in part.items()}
+    if isinstance(part, tuple):
+        return tuple(_plain(one) for one in part)
+    return part if part is None else np.asarray(part)
+
+
+def _leaves(part: Any) -> list[Any]:
+    if isinstance(part, Mapping):
+        return [leaf for one in part.values() for leaf in _leaves(one)]
+    return [leaf for one in part for leaf in _leaves(one)] if isinstance(part, tuple) else [part]
+
+
+def _stacked(held: list[tuple[Any, ...]], where: str, stream: Stream) -> tuple[Any, ...]:
+    """Items as a batch."""
+    return tuple(_stack(list(parts), where, stream) for parts in zip(*held, strict=True))
+
+
+def _stack(parts: list[Any], where: str, stream: Stream) -> Any:
+    if isinstance(parts[0], Mapping):
+        return {name: _stack([part[name] for part in parts], where, stream) for name in parts[0]}
+    if isinstance(parts[0], tuple):
+        return tuple(_stack(list(one), where, stream) for one in zip(*parts, strict=True))
+    try:
+        return np.stack(parts)
+    except ValueError as error:
+        raise differ(where, stream) from error
+
+
+def differ(where: str, stream: Stream) -> ConfigError:
+    """What is said of items that have no shape in common."""
+    return ConfigError(f"{where}: the {stream.what}'s items differ in shape; pad or resize them")
