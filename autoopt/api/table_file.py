@@ -71,7 +71,7 @@ class TableFile:
         (folder / PREPARATION).write_text(json.dumps(told, indent=2, ensure_ascii=False), encoding="utf-8")
         return Filled(
             look=choice.look,
-            imports=("json",) if labels.names else (),
+            imports=("import json",) if labels.names else (),
             functions=SPLIT,
             splits={part: f'split("{part}")' for part in PARTS},
             class_names=f'tuple(json.loads((HERE / "{CLASS_NAMES}").read_text(encoding="utf-8")))' * bool(labels.names),
