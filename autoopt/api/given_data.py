@@ -21,7 +21,7 @@ class Filled:
     Attributes:
         look: what the model makes of some of the items.
         splits: by name, the expression that gives inputs and labels.
-        imports: modules that are needed for that.
+        imports: lines of the standard library that are needed for that, in their order.
         functions: what stands above `task()`.
         begin: what `task()` begins with.
         class_names: the expression that gives them, or ``.

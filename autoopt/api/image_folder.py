@@ -1,7 +1,6 @@
 """Pictures in folders, from which a study is made: each is decoded once and written as a row of an array on the disk."""
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,26 +18,38 @@ from autoopt.execution.likely_scaling import Choice
 from autoopt.models import pictures
 from autoopt.models.opaque import ClosedModel
 from autoopt.study.layout import PREPARATION
-from autoopt.system import foreign_files
 
 AS_THEY_ARE = "0 to 255"
 """The way of scaling that leaves pixels as they are."""
 SOURCES = {
-    "x / 255": "np.divide(x, 255, dtype=np.float32)",
-    "x / 127.5 - 1": "np.divide(x, 127.5, dtype=np.float32) - np.float32(1)",
+    "x / 255": "np.divide({x}, 255, dtype=np.float32)",
+    "x / 127.5 - 1": "np.divide({x}, 127.5, dtype=np.float32) - np.float32(1)",
 }
 """How `task.py` writes the ways of `input_scaling.BYTES`."""
-MEMORY = 0.25
-"""Of the free memory, what pictures may take that `task.py` converts to float32; more are converted on the disk."""
 SPLIT = '''\
 def split(part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs and labels of a split. {words}"""
-    x = np.load(HERE / f"x_{{part}}.npy", mmap_mode="r", allow_pickle=False)
-    return {inputs}, np.load(HERE / f"y_{{part}}.npy", allow_pickle=False)
+    """Inputs, with values of 0 to 255, and labels of a split. They lie on the disk, and are read when they are needed."""
+    x = np.load(HERE / f"x_{part}.npy", mmap_mode="r", allow_pickle=False)
+    return x, np.load(HERE / f"y_{part}.npy", allow_pickle=False)
 
 
 '''
-"""A function of `task.py`."""
+"""A function of `task.py` for pixels as they are."""
+BATCHES = '''\
+def split(part: str) -> Callable[[], Iterator[tuple[np.ndarray, np.ndarray]]]:
+    """What gives inputs and labels of a split in batches: pixels have values of 0 to 255, and the model takes {way}."""
+    x = np.load(HERE / f"x_{{part}}.npy", mmap_mode="r", allow_pickle=False)
+    y = np.load(HERE / f"y_{{part}}.npy", allow_pickle=False)
+
+    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for i in range(0, len(x), 256):
+            yield {inputs}, y[i : i + 256]
+
+    return batches
+
+
+'''
+"""A function of `task.py` for pixels that it converts, some at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,20 +75,17 @@ class ImageFolder:
             say(f"{self.path}: left out what is no picture: {image_layout.listed(layout.left_out)}")
         choice, itself = self._examine(model, parts, size)
         way, total = choice.way, sum(map(len, parts.values()))
-        apart = way != AS_THEY_ARE and 4 * total * math.prod(size.item) > MEMORY * foreign_files.room()
-        say(f"{size.how}; {_scaling_told(choice, itself, apart)}")
-        scale = input_scaling.BYTES[way] if apart else None
-        written = picture_rows.write(folder, parts, size, scale, 1 if way == AS_THEY_ARE else 4, progress)
+        say(f"{size.how}; {_scaling_told(choice, itself)}")
+        written = picture_rows.write(folder, parts, size, 1 if way == AS_THEY_ARE else 4, progress)
         self._judge(written, layout, total, say)
         (folder / CLASS_NAMES).write_text(json.dumps(layout.names, ensure_ascii=False), encoding="utf-8")
         (folder / PREPARATION).write_text(json.dumps(_preparation(size, way), indent=2), encoding="utf-8")
-        words = f"Their values are {way}. They lie on the disk, and are read when they are needed."
-        if way != AS_THEY_ARE and not apart:
-            words = f"The pictures have values of 0 to 255, and the model was trained on {way}."
+        plain = way == AS_THEY_ARE
+        inputs = "" if plain else SOURCES[way].format(x="x[i : i + 256]")
         return Filled(
             look=choice.look,
-            imports=("json",),
-            functions=SPLIT.format(words=words, inputs="x" if apart else SOURCES.get(way, "x")),
+            imports=("import json",) if plain else ("import json", "from collections.abc import Callable, Iterator"),
+            functions=SPLIT if plain else BATCHES.format(way=way, inputs=inputs),
             splits={part: f'split("{part}")' for part in PARTS},
             class_names=f'tuple(json.loads((HERE / "{CLASS_NAMES}").read_text(encoding="utf-8")))',
         )
@@ -147,13 +155,10 @@ def _expect_outputs(model: Any, layout: Layout, path: Path) -> None:
     )
 
 
-def _scaling_told(choice: Choice, itself: str, apart: bool) -> str:
+def _scaling_told(choice: Choice, itself: str) -> str:
     """What was found of how pixels are to be scaled, in words."""
-    does = f"their values stay {AS_THEY_ARE}"
-    if apart:
-        does = f"their values are written as {choice.way} in float32, for converted they would take much of the memory"
-    elif choice.way != AS_THEY_ARE:
-        does += f" on the disk, and task.py gives the model {choice.way}"
+    kept = f"their values stay {AS_THEY_ARE}"
+    does = kept if choice.way == AS_THEY_ARE else f"{kept} on the disk, and task.py gives the model {choice.way}"
     model = f"; the model scales its inputs itself ({itself})" if itself else ""
     return f"{does} ({choice.told}{model})"
 

@@ -1,7 +1,7 @@
 """Decodes pictures in the size that a model takes, and writes them as rows of arrays on the disk."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,6 @@ def write(
     folder: Path,
     parts: Mapping[str, Sequence[Item]],
     size: Size,
-    scale: Callable[[np.ndarray], np.ndarray] | None,
     check_bytes: int,
     progress: Progress,
 ) -> Written:
@@ -118,24 +117,22 @@ def write(
         folder: of the study.
         parts: the pictures of each split.
         size: that they get.
-        scale: what is made of their values before they are written as float32; None to write whole numbers of 8 bits.
         check_bytes: of a value in the copy that the check of the study writes.
         progress: told how far it is.
     """
     total, done, turned = sum(map(len, parts.values())), 0, 0
     bad: list[str] = []
     classes = {}
-    dtype = np.dtype(np.float32 if scale else np.uint8)
-    needed = total * math.prod(size.item) * (dtype.itemsize + check_bytes)
+    needed = total * math.prod(size.item) * (1 + check_bytes)
     shape = " x ".join(map(str, size.item))
     expect_disk(folder, needed, f"writing {total:,} pictures of {shape} and checking the study")
     for part, items in parts.items():
         labels = []
-        with RowFile(folder / f"x_{part}.npy", len(items), size.item, dtype) as rows:
+        with RowFile(folder / f"x_{part}.npy", len(items), size.item, np.uint8) as rows:
             for path, label in items:
                 picture = _read(path, size, bad)
                 if picture is not None:
-                    rows.add(scale(picture[0].astype(np.float32)) if scale else picture[0])
+                    rows.add(picture[0])
                     labels.append(label)
                     turned += picture[1]
                 done += 1

@@ -83,7 +83,7 @@ def task_py(model: str, filled: Filled, settings: Mapping[str, object]) -> str:
         reason=f"{loss.reason[0].upper()}{loss.reason[1:]}.",
         metric=metric,
         reading=f"Labels are read as {meaning.words()}; other metrics: {', '.join(_others(meaning, metric))}.",
-        modules="".join(f"import {module}\n" for module in filled.imports),
+        modules="".join(f"{line}\n" for line in filled.imports),
         imports="import tf_keras\n" if loss.from_logits else "",
         functions=filled.functions,
         begin=filled.begin,

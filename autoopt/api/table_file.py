@@ -71,7 +71,7 @@ class TableFile:
         (folder / PREPARATION).write_text(json.dumps(told, indent=2, ensure_ascii=False), encoding="utf-8")
         return Filled(
             look=choice.look,
-            imports=("json",) if labels.names else (),
+            imports=("import json",) if labels.names else (),
             functions=SPLIT,
             splits={part: f'split("{part}")' for part in PARTS},
             class_names=f'tuple(json.loads((HERE / "{CLASS_NAMES}").read_text(encoding="utf-8")))' * bool(labels.names),
@@ -146,7 +146,7 @@ def _item(model: Any, path: Path) -> tuple[int, ...]:
     tensor = model.inputs[0]
     if tensor.dtype not in ("float32", "float16", "float64"):
         raise ConfigError(
-            f"{path}: expected a model whose input takes fractions, for a table, got {tensor.dtype}; give --data"
+            f"{path}: expected a model whose input takes fractions, for a table, got {getattr(tensor.dtype, 'name', tensor.dtype)}; give --data"
         )
     return tuple(int(size) for size in tuple(tensor.shape)[1:])
 

@@ -115,8 +115,12 @@ def choose(
     best = max(tried.values(), key=lambda one: sign * one.measurement.value)
     alike = [way for way, one in tried.items() if not _worse(one, best, sign)]
     way = prefer if prefer in alike else _likeliest(model, alike, ways, looks, labels[chosen], tried)
-    sure = "" if len(alike) == 1 else "; which is no sure sign"
-    return Choice(way=way, look=looks[way], told=_told(tried, metric, len(chosen)) + sure)
+    doubt = "" if len(alike) == 1 else "; which is no sure sign"
+    if metric == "accuracy" and not _over_chance(best, labels[chosen]):
+        doubt += (
+            "; that is no better than chance: is the model trained, and are the classes in the order of its outputs?"
+        )
+    return Choice(way=way, look=looks[way], told=_told(tried, metric, len(chosen)) + doubt)
 
 
 def _likeliest(
@@ -162,6 +166,12 @@ def _loss(one: Look, labels: np.ndarray) -> float:
 def _worse(one: Quality, best: Quality, sign: int) -> bool:
     """Whether a way is worse than the best beyond chance."""
     return one is not best and min(sign * end for end in difference(best.scores, one.scores)) > 0
+
+
+def _over_chance(best: Quality, labels: np.ndarray) -> bool:
+    """Whether an accuracy is better than that of always saying the most frequent class."""
+    most = np.unique(labels, return_counts=True)[1].max() / len(labels)
+    return bool(best.measurement.low > most)
 
 
 def _told(tried: Mapping[str, Quality], metric: str, items: int) -> str:

@@ -66,6 +66,11 @@ def test_a_way_with_which_labels_fit_no_loss_is_left_out():
     assert found.look.metric == "mae"
 
 
+def test_a_model_that_is_no_better_than_chance_is_doubted():
+    assert "no better than chance" in choose(signs(bias=9.0), {"first": X, "second": 2 * X}).told
+    assert "chance" not in choose(signs(), {"first": X, "second": 2 * X}).told
+
+
 def test_labels_that_fit_with_no_way_are_refused():
     with pytest.raises(ConfigError, match="here: labels: expected 0 and 1 of a model with one output"):
         choose(signs(), {"first": X, "second": 2 * X}, Y + 1)
