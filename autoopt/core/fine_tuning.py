@@ -18,7 +18,8 @@ class Finetune:
         epochs: passes over the training data, 1 or more.
         learning_rate: the peak; it decays to zero along a cosine.
         batch_size: items per step.
-        distillation: weight, in [0, 1], of being like the untouched model beside being right (Hinton et al. 2015).
+        distillation: weight, in [0, 1], of being like the untouched model, or the teacher that the task gives, beside being
+            right (Hinton et al. 2015).
         temperature: softens what is compared then, over 0; without distillation any value given is replaced.
         averaging: decay, in [0, 1), of the moving average of weights that the stage ends with (Polyak); 0 for none.
         recalibrate: batch normalization's statistics are estimated anew, with the weights that the stage ends with.

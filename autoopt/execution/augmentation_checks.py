@@ -18,8 +18,8 @@ from autoopt.models.task import Output, Split, apart, side_by_side
 
 TRIED = 32
 """Training items that an augmentation is tried on."""
-TIMES = 4
-"""How often it is tried: what it draws differs."""
+TRIALS = (TRIED, TRIED, TRIED, 1)
+"""Items of the batches that it is tried on: what it draws differs, and the last batch of an epoch may be small."""
 ADVICE = "it is traced once, and runs on tensors: use TensorFlow's operations, no numpy and no .numpy()"
 PYTHON = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
 """Operations that call Python: what it draws can't be drawn again, and it holds the training up."""
@@ -129,11 +129,12 @@ def _try(
 ) -> None:
     """Try a user's function on some training items."""
     names = Names(inputs=tuple(train.inputs), outputs=tuple(o.name for o in outputs) or Names(inputs=()).outputs)
-    few = train.some(TRIED)
-    inputs, labels = feed(few), _apart(few.labels, outputs)
-    traced = _traced(function, where, names, inputs, labels)
-    for _ in range(TIMES):
-        with retold(lambda error: ConfigError(f"{where}: fails on a batch: {one_line(_short(error), 300)}")):
+    traced = _traced(function, where, names, feed(train.part(0, 1)), _apart(train.labels[:1], outputs))
+    for size in TRIALS:
+        few = train.some(size)
+        inputs, labels = feed(few), _apart(few.labels, outputs)
+        failed = f"{where}: fails on a batch of {len(few)} item{'s' if len(few) > 1 else ''}"
+        with retold(lambda error, failed=failed: ConfigError(f"{failed}: {one_line(_short(error), 300)}")):  # type: ignore[misc]
             changed = traced(inputs, labels)
         for what, before, after in (("inputs", inputs, changed[0]), ("labels", labels, changed[1])):
             _expect_alike(f"{where}: {what}", before, after)

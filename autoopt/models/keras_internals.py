@@ -113,11 +113,11 @@ def seeded_draws(model: Any, seed: int) -> Iterator[list[Any]]:
     Yields:
         the variables that hold the states.
     """
-    generators = [layer._random_generator for layer in all_layers(model) if hasattr(layer, "_random_generator")]
-    generators = [each for each in generators if each._rng_type != each.RNG_STATELESS]
+    found: list[Any] = [getattr(layer, "_random_generator", None) for layer in all_layers(model)]
+    generators = [each for each in found if getattr(each, "_rng_type", "stateless") != "stateless"]
     before = [(each._rng_type, each._seed, each._built, getattr(each, "_generator", None)) for each in generators]
     for place, each in enumerate(generators):
-        each._rng_type, each._built = each.RNG_STATEFUL, False
+        each._rng_type, each._built = "stateful", False
         each._seed = (seed << 16) + place if each._seed is None else each._seed
         each._maybe_init()
     try:

@@ -87,6 +87,10 @@ def fails_later(x, y):
     return x + tf.random.uniform([7, 1, 1, 1]), y
 
 
+def for_one_size(x, y):
+    return x + tf.random.uniform([32, 1, 1, 1])[: tf.maximum(tf.shape(x)[0], 2)], y
+
+
 def in_python(x, y):
     return tf.ensure_shape(tf.numpy_function(lambda a: a[:, ::-1], [x], tf.float32), x.shape), y
 
@@ -131,7 +135,8 @@ def take(tmp_path, **changes):
         (float_labels, "augment: float_labels: labels: expected the type int64 back, got float32"),
         (listed, "augment: listed: inputs: expected one tensor back, got list"),
         (broken, "augment: broken: AttributeError: .*no_such_thing"),
-        (fails_later, "augment: fails_later: fails on a batch"),
+        (fails_later, "augment: fails_later: fails on a batch of 32 items: "),
+        (for_one_size, r"augment: for_one_size: inputs: expected as many items back \(1\), got 2"),
         (in_python, r"augment: in_python: runs Python in every step \(tf.py_function, tf.numpy_function\)"),
         (
             made_inside,
