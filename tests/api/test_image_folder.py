@@ -267,7 +267,7 @@ def test_a_model_that_takes_no_pictures_is_refused(shape, message, tmp_path):
 def test_a_disk_without_room_is_said_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(row_file.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 500))
     with pytest.raises(
-        TargetUnavailable, match=r"writing 60 pictures of 6 x 5 x 3 .* needs 1\.08e-05 GB .* 5e-07 GB are free"
+        TargetUnavailable, match=r"writing 60 pictures of 6 x 5 x 3 .* needs 0\.01 MB of disk, and 0\.00 MB are free"
     ):
         filled(tmp_path, fill(tmp_path / "images"))
     assert not list((tmp_path / "study").iterdir())
