@@ -104,6 +104,26 @@ def test_values_are_scaled_as_the_model_expects(scale, offset, way, tmp_path):
     assert loaded(folder, "train")[0].dtype == np.uint8, "float32 would take four times the disk"
 
 
+@pytest.mark.parametrize("way", ["caffe", "torch"])
+def test_values_are_scaled_as_keras_own_models_expect(way, tmp_path):
+    given = np.float32([[[[0, 0, 0]]], [[[255, 255, 255]]]])
+    low, high = tf_keras.applications.imagenet_utils.preprocess_input(given.copy(), mode=way).reshape(2, 3)
+    model = bright()
+    kernel, bias = model.layers[-1].get_weights()
+    slopes = kernel * 255 / (high - low)[:, None]
+    model.layers[-1].set_weights([slopes, bias - low @ slopes])
+    model.save(tmp_path / "model.keras")
+    images, said = ImageFolder(path=fill(tmp_path / "images")), []
+    init.create(tmp_path / "study", tmp_path / "model.keras", images, "smoke", 7, said.append)
+    assert f"gives the model {way}" in " ".join(said)
+    x, _ = (np.concatenate(column) for column in zip(*tasks.load(tmp_path / "study" / "task.py").train(), strict=True))
+    plain = loaded(tmp_path / "study", "train")[0].astype(np.float32)
+    wanted = tf_keras.applications.imagenet_utils.preprocess_input(plain.copy(), mode=way)
+    np.testing.assert_allclose(x, wanted, rtol=1e-5, atol=1e-4)
+    told = json.loads((tmp_path / "study" / "preparation.json").read_text())["in_python"]
+    np.testing.assert_allclose(eval(told, {"np": np, "x": plain}), wanted, rtol=1e-5, atol=1e-4)
+
+
 def test_a_model_that_rescales_itself_gets_pixels_as_they_are(tmp_path):
     model = bright(1 / 255, first=layers.Rescaling(1 / 255, name="own"))
     folder, said = filled(tmp_path, fill(tmp_path / "images"), model)
