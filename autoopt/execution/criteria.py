@@ -12,6 +12,7 @@ from autoopt.core.validation import fail, nearest
 from autoopt.errors import ConfigError
 from autoopt.models import labels as labels_of
 from autoopt.models import scoring, user_code
+from autoopt.models.columns import chunks
 from autoopt.models.keras3_losses import in_keras2
 from autoopt.models.opaque import ClosedModel
 from autoopt.models.task import Output, QualityMetric, Split, Task, apart
@@ -37,8 +38,8 @@ class Seen:
         self.outputs = given_by(model, self.some)
 
     def labels(self) -> np.ndarray:
-        """The labels of all splits, where they have one shape, else those of train."""
-        arrays = [split.labels for split in self.splits.values()]
+        """The labels of all splits, where they have one shape, else those of train; of very many those that are telling."""
+        arrays = [labels_of.telling(split.labels) for split in self.splits.values()]
         alike = len({array.shape[1:] for array in arrays}) == 1
         return np.concatenate(arrays) if alike else arrays[0]
 
@@ -74,12 +75,16 @@ def _check_labels(labels: np.ndarray, where: str, shape: tuple[int | None, ...],
             labels.shape,
         )
     if "categorical" in name and "sparse" not in name:
-        sums = labels.sum(axis=-1)
-        if not np.allclose(sums, 1, atol=1e-3):
-            worst = float(sums.flat[np.abs(sums - 1).argmax()])
-            fail(where, f"labels that sum to 1 over the {classes} classes for the loss {told}", f"a sum of {worst:g}")
-    if "binarycrossentropy" in name and (labels.min() < 0 or labels.max() > 1):
-        low, high = labels.min().item(), labels.max().item()
+        for part in chunks(labels):
+            sums = part.sum(axis=-1)
+            if not np.allclose(sums, 1, atol=1e-3):
+                worst = float(sums.flat[np.abs(sums - 1).argmax()])
+                fail(
+                    where, f"labels that sum to 1 over the {classes} classes for the loss {told}", f"a sum of {worst:g}"
+                )
+    some = labels_of.telling(labels)
+    if "binarycrossentropy" in name and (some.min() < 0 or some.max() > 1):
+        low, high = some.min().item(), some.max().item()
         raise ConfigError(
             f"{where}: expected 0 and 1 for the loss {told}, got {low:g} to {high:g}; "
             f"give (labels == {high:g}).astype(int) if these are two classes"
@@ -89,18 +94,24 @@ def _check_labels(labels: np.ndarray, where: str, shape: tuple[int | None, ...],
     alike = labels.ndim == len(shape) - 1 or (labels.ndim == len(shape) and labels.shape[-1] == 1)
     if not alike:
         fail(where, f"one class index an item, shape (items,), for the loss {told}", f"shape {labels.shape}")
-    outside = (labels < 0) | (labels >= classes) | (labels != np.floor(labels))
-    ignored = labels_of.settings(loss).get("ignore_class")
-    if ignored is not None:
-        outside &= labels != ignored
-    if outside.any():
-        first = labels[outside][0].item()
-        hint = "; subtract 1" if first == classes and labels.min() == 1 else ""
-        if labels.ndim > 1 and labels.shape[-1] > 1 and len(np.unique(labels[outside])) == 1 and not hint:
-            hint = f"; if {first} marks what does not count: SparseCategoricalCrossentropy(ignore_class={first})"
-        raise ConfigError(
-            f"{where}: expected class indices 0 to {classes - 1} (the model has {classes} outputs), got {first}{hint}"
-        )
+    ignored, least = labels_of.settings(loss).get("ignore_class"), some.min()
+    for part in chunks(labels):
+        outside = (part < 0) | (part >= classes)
+        if part.dtype.kind == "f":
+            outside |= part != np.floor(part)
+        if ignored is not None:
+            outside &= part != ignored
+        if outside.any():
+            raise ConfigError(f"{where}: {_outside(part[outside], classes, least, labels.shape)}")
+
+
+def _outside(odd: np.ndarray, classes: int, least: Any, shape: tuple[int, ...]) -> str:
+    """What is said of labels that are no classes, the first one of them first."""
+    first = odd[0].item()
+    hint = "; subtract 1" if first == classes and least == 1 else ""
+    if len(shape) > 1 and shape[-1] > 1 and len(np.unique(odd)) == 1 and not hint:
+        hint = f"; if {first} marks what does not count: SparseCategoricalCrossentropy(ignore_class={first})"
+    return f"expected class indices 0 to {classes - 1} (the model has {classes} outputs), got {first}{hint}"
 
 
 def check_ends(seen: Seen, loss: Any, outputs: Sequence[Output], where: str) -> list[str]:
@@ -207,7 +218,9 @@ def describe_losses(task: Task, seen: Seen, where: str) -> tuple[Any, list[str]]
         if given is not None:
             return _describe_loss(given, where), []
         try:
-            found = labels_of.infer_loss(seen.splits["train"].labels, seen.outputs, seen.some.labels, f"{where}: train")
+            found = labels_of.infer_loss(
+                labels_of.telling(seen.splits["train"].labels), seen.outputs, seen.some.labels, f"{where}: train"
+            )
         except ConfigError as error:
             raise ConfigError(f"{error} (no loss is given, so labels and outputs must tell)") from error
         usual = found.loss == "sparse_categorical_crossentropy" and not found.from_logits

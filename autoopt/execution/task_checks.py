@@ -16,7 +16,7 @@ from autoopt.core.schemes import SCHEMES
 from autoopt.core.stage_settings import COMPRESSING, Finetune, plain
 from autoopt.core.validation import fail
 from autoopt.errors import ConfigError
-from autoopt.execution import augmentation_checks, criteria, split_store
+from autoopt.execution import augmentation_checks, criteria, split_store, teachers
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.split_store import Room
 from autoopt.models import item_weights, loading, user_code, user_data
@@ -148,15 +148,16 @@ def _prepare(task: Task, path: Path, room: Room, before: Mapping[str, str]) -> I
     spool = room.spool("calibration", before.get("calibration"))
     splits["calibration"] = _calibration(task, splits["train"], where, model, spool)
     described = {name: user_code.describe(o, f"{where}: custom_objects: {name}", "class") for name, o in custom.items()}
-    several = loss["outputs"].values() if outputs else [loss]
-    functions = [d for d in (*several, metric["function"], *augment) if isinstance(d, dict) and "module" in d]
-    for found in (*functions, *described.values()):
-        user_code.refuse_neighbour(found, path)
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
     code: dict[str, Any] = {}
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
     if described and not isinstance(model, ClosedModel):
         own = any(d["module"] == "" for d in described.values())
         code = {"objects": described, "source": text if own else "", "path": str(path) if own else ""}
+    teacher = teachers.described(task, where, seen.outputs, seen.some, bool(outputs), code, store)
+    several = loss["outputs"].values() if outputs else [loss]
+    functions = [d for d in (*several, metric["function"], *augment, teacher) if isinstance(d, dict) and "module" in d]
+    for found in (*functions, *described.values()):
+        user_code.refuse_neighbour(found, path)
     needs_source = any(d["module"] == "" for d in functions)
     model_key = loading.fingerprint(model, code)
     store.put(model_key, loading.pack(model, code=code))
@@ -167,14 +168,19 @@ def _prepare(task: Task, path: Path, room: Room, before: Mapping[str, str]) -> I
         items={name: len(split) for name, split in splits.items()},
         loss=loss,
         metric=metric,
-        finetune=plain(task.finetune or _usual(splits["train"], model, loss)),
+        finetune=plain(task.finetune or _usual(splits["train"], model, loss, bool(teacher))),
         class_names=tuple(task.class_names),
         source=text if needs_source else "",
         path=str(path) if needs_source else "",
         outputs=outputs,
         augment=augment,
+        teacher=teacher,
     )
     augmentation_checks.expect_named(manifest.finetune, augment, where)
+    if teacher and not manifest.finetune.get("distillation"):
+        warnings.append(
+            "teacher: it is asked only where finetune.distillation is over 0; the task's own settings say 0"
+        )
     notes += [] if isinstance(model, ClosedModel) else _frozen(model, manifest.finetune)
     return Intake(
         manifest=manifest,
@@ -213,13 +219,13 @@ def _masked(split: Split, model: Any) -> Split:
     return dataclasses.replace(split, counted=counted.reshape(len(split), *model.outputs[0].shape[1:-1]))
 
 
-def _usual(train: Split, model: Any, loss: Any) -> Finetune:
-    """Fine-tuning settings of a task that names none."""
+def _usual(train: Split, model: Any, loss: Any, taught: bool) -> Finetune:
+    """Fine-tuning settings of a task that names none; `taught` says whether it has a teacher of its own."""
     if len(model.outputs) > 1:
         return Finetune()
     classes = max(2, int(tuple(model.outputs[0].shape)[-1] or 1))
     few = "crossentropy" in labels_of.loss_name(loss) and len(train) < FEW * classes
-    return Finetune(distillation=0.5) if few else Finetune()
+    return Finetune(distillation=0.5) if few or taught else Finetune()
 
 
 def _outputs(labels: Mapping[str, Sequence[np.ndarray]], where: str, model: Any) -> tuple[Output, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from autoopt.errors import ConfigError
+from autoopt.models.columns import CHUNK_BYTES, chunks
 
 CLASSES, BINARY, LABELS, VALUES = "classes", "binary", "labels", "values"
 INSIDE = 1e-3
@@ -347,6 +348,37 @@ def ones(labels: np.ndarray) -> bool:
 def exclusive(labels: np.ndarray) -> bool:
     """Whether exactly one label is 1 at each position: one-hot."""
     return bool((labels.sum(axis=-1) == 1).all())
+
+
+def telling(labels: np.ndarray) -> np.ndarray:
+    """A few items of labels that are as all of them: with their extremes, what is not whole, not 0 or 1, or not one-hot.
+
+    So the questions of this module have the same answers, and maps of many gigabytes are read a piece at a time.
+
+    Args:
+        labels: shape (items, ...).
+
+    Returns:
+        all of them where they are few.
+    """
+    if labels.nbytes <= CHUNK_BYTES:
+        return labels
+    return np.concatenate([part[_telling(part)] for part in chunks(labels)])
+
+
+def _telling(labels: np.ndarray) -> list[int]:
+    """Which items of a piece are kept."""
+    rows = labels.reshape(len(labels), -1)
+    low, high = rows.min(axis=1), rows.max(axis=1)
+    found = {0, int(low.argmin()), int(high.argmax())}
+    least, most = low.min(), high.max()
+    odd = [(rows != least) & (rows != most), (rows != 0) & (rows != 1)]
+    odd += [rows != np.floor(rows)] if labels.dtype.kind == "f" else []
+    odd += [labels.sum(axis=-1) != 1] if labels.ndim > 1 else []
+    for each in odd:
+        any_of = each.reshape(len(labels), -1).any(axis=1)
+        found |= {int(any_of.argmax())} if any_of.any() else set()
+    return sorted(found)
 
 
 def _dims(shape: tuple[int, ...]) -> str:

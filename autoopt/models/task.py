@@ -29,7 +29,7 @@ from autoopt.models.labels import Meaning, settings, single
 
 MORE = ("counted", "weights")
 """Arrays of a split that few tasks have."""
-LATER = ("outputs", "augment")
+LATER = ("outputs", "augment", "teacher")
 """Fields of a manifest that few tasks have; its JSON is without those that are empty."""
 SPLITS = ("train", "validation", "test", "calibration")
 Inputs = dict[str, np.ndarray]
@@ -92,6 +92,9 @@ class Task:
         augment: what is done at random to the batches of every fine-tuning, and to no other data: `flip`, `shift`, `crop`,
             `mixup`, `specaugment`, `noise`; or a function `(inputs, labels) -> (inputs, labels)` of tensors, of the same
             shapes and types, where other functions stand (see `loss`); or a list of such, applied one after the other.
+        teacher: what distillation is like, in place of the untouched model: a Keras model or a path (see `model`) of any
+            size, or a function of a batch of inputs (an array; several as a dict by name). Its outputs are of the model's
+            shape; probabilities and scores of any size (logits) are told apart.
     """
 
     model: Any
@@ -109,6 +112,7 @@ class Task:
     signature: str = ""
     input_size: tuple[int, ...] = ()
     augment: Any = None
+    teacher: Any = None
 
     def __repr__(self) -> str:
         model = self.model if isinstance(self.model, str | Path) else type(self.model).__name__
@@ -252,6 +256,7 @@ class Manifest:
         path: of `task.py`.
         outputs: of a model with several; empty for one.
         augment: each `ready` by name, or where its function is found.
+        teacher: of the user's own: the key of its packed `model`, or where its function is found.
     """
 
     model: str
@@ -265,6 +270,7 @@ class Manifest:
     path: str
     outputs: tuple[Output, ...] = ()
     augment: tuple[Mapping[str, str], ...] = ()
+    teacher: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> str:
         """Canonical JSON."""

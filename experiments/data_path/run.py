@@ -26,6 +26,7 @@ import tf_keras
 
 from autoopt.compression import stages
 from autoopt.compression import training as finetune
+from autoopt.compression.batches import feed
 from autoopt.compression.wrapping import keep_skipped
 from autoopt.core.recipe import Recipe
 from autoopt.core.stage_settings import Cluster, Finetune, Prune
@@ -103,7 +104,7 @@ def bare(model: Any, data: Split, callbacks: list[Any]) -> float:
             seen.append(time.perf_counter())
 
     model.compile(tf_keras.optimizers.Adam(1e-3), LOSS)
-    model.fit(finetune.feed(data), data.labels, BATCH, epochs=3, verbose=0, callbacks=[*callbacks, Clock()])
+    model.fit(feed(data), data.labels, BATCH, epochs=3, verbose=0, callbacks=[*callbacks, Clock()])
     return 2 * -(-len(data) // BATCH) / (seen[2] - seen[0])
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from real_jobs import never, result, taken_in, workplace
 
-from autoopt import targets
 from autoopt.core.recipe import Recipe
 from autoopt.core.stage_settings import Finetune, Prune
 from autoopt.execution import job_graph, split_store
 from autoopt.execution.artifact_store import Store
-from autoopt.execution.job_graph import Job, Setting
+from autoopt.execution.job_graph import Job
 from autoopt.execution.job_process import run
 from autoopt.execution.workplace import Workplace
 from autoopt.models import loading
@@ -60,35 +60,14 @@ def task():
 """
 
 
-def never() -> bool:
-    return False
-
-
 @pytest.fixture
 def place(tmp_path: Path) -> Workplace:
     return workplace(tmp_path / "store")
 
 
-def workplace(folder: Path) -> Workplace:
-    (folder / "marks").mkdir(parents=True)
-    (folder / "marks" / "here").touch()
-    return Workplace(store=str(folder), mark="here", threads=1, job_seconds=120, job_bytes=4 << 30)
-
-
 def planned(tmp_path: Path, place: Workplace, begin: bool, **tuning: float) -> list[Job]:
     """The jobs that train the only stage of a recipe."""
-    path = tmp_path / "task.py"
-    path.write_text(TASK.format(here=str(tmp_path), steps=STEPS))
-    reading = job_graph.job("task", {"path": str(path)}, salt=str(tmp_path))
-    assert run(reading, place, never).state == "done"
-    facts = json.loads(Store(Path(place.store)).get(reading.key) or b"")
-    setting = Setting(
-        task=facts["manifest"],
-        fingerprint=facts["fingerprint"],
-        model=facts["model"],
-        target=targets.find("host"),
-        machine="here",
-    )
+    setting, _ = taken_in(tmp_path, place, TASK.format(here=str(tmp_path), steps=STEPS))
     finetune = Finetune(**{"epochs": EPOCHS, "batch_size": 16, **tuning})  # type: ignore[arg-type]
     recipe = Recipe(prune=Prune(sparsity=0.5, end=0.3, frequency=1), finetune=finetune)
     (tmp_path / "steps").write_bytes(b"")
@@ -130,9 +109,7 @@ def test_a_kill_in_the_second_epoch_costs_that_epoch_alone(tmp_path: Path, place
 def weights(place: Workplace, job: Job) -> list[bytes]:
     from autoopt.models import loading
 
-    data = Store(Path(place.store)).get(job.key)
-    assert data is not None
-    return [array.tobytes() for array in loading.unpack(data)[0].get_weights()]
+    return [array.tobytes() for array in loading.unpack(result(place, job))[0].get_weights()]
 
 
 def test_the_first_epochs_go_on_from_where_the_training_of_a_killed_run_was(tmp_path: Path, place: Workplace) -> None:
@@ -144,7 +121,7 @@ def test_the_first_epochs_go_on_from_where_the_training_of_a_killed_run_was(tmp_
     begin, rest = planned(tmp_path, place, begin=True)
     assert run(begin, place, never).state == "done"
     assert steps(tmp_path) == 0
-    told = json.loads(Store(Path(place.store)).get(begin.key) or b"")
+    told = json.loads(result(place, begin))
     assert len(told["epochs"]) == 1
     assert run(rest, place, never).state == "done"
     assert steps(tmp_path) == STEPS

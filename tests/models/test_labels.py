@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
 from autoopt.errors import ConfigError
 from autoopt.models import labels as labels_of
@@ -106,3 +109,32 @@ def test_a_hinge_takes_minus_one_for_no():
     meaning = labels_of.read(YES * 2 - 1, np.tanh(LOGIT), YES * 2 - 1, "hinge", "here")
     np.testing.assert_array_equal(meaning.truth(YES * 2 - 1)[:, 0], YES)
     np.testing.assert_array_equal(meaning.predicted(np.tanh(LOGIT))[:, 0], YES)
+
+
+@given(
+    labels=st.sampled_from(["int64", "uint8", "float32", "bool"]).flatmap(
+        lambda dtype: arrays.arrays(
+            dtype,
+            arrays.array_shapes(min_dims=1, max_dims=3, max_side=6),
+            elements=st.booleans() if dtype == "bool" else st.sampled_from([0, 1, 2, 5]),
+        )
+    ),
+    broken=st.sampled_from([0, -1, 0.5, 7]),
+    size=st.integers(1, 200),
+)
+def test_a_few_telling_items_answer_as_all_of_them(labels, broken, size):
+    if labels.dtype.kind == "f":
+        labels.flat[labels.size // 2] = broken
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("autoopt.models.columns.CHUNK_BYTES", size)
+        patch.setattr(labels_of, "CHUNK_BYTES", size)
+        few = labels_of.telling(labels)
+    assert few.dtype == labels.dtype
+    assert few.shape[1:] == labels.shape[1:]
+    for question in (np.min, np.max, labels_of.whole, labels_of.ones):
+        assert question(few) == question(labels)
+    assert (len(np.unique(few)) == 2) == (len(np.unique(labels)) == 2)
+    if labels.ndim > 1:
+        assert labels_of.exclusive(few) == labels_of.exclusive(labels)
+    if labels.nbytes <= size:
+        assert few is labels

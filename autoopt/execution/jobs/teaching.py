@@ -5,17 +5,16 @@ is asked in every step instead.
 """
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from autoopt.compression import augmentation
 from autoopt.compression.goals import Lessons
-from autoopt.compression.training import outputs
+from autoopt.execution import teachers
 from autoopt.execution.jobs.context import Context, limit_threads
-from autoopt.models import loading
-from autoopt.models.task import Manifest, Split
+from autoopt.models.task import Split
 
 IN_STEPS = b"asked in every step"
 """The result of the job where there is nothing that could be kept."""
@@ -35,7 +34,8 @@ def teach(context: Context) -> bytes:
     chosen = augmentation.in_force(manifest, context.settings)
     if chosen and not augmentation.flips_alone(chosen):
         return IN_STEPS
-    says, train = _teacher(context, manifest), context.split("train", context.settings.get("items", 0))
+    train = context.split("train", context.settings.get("items", 0))
+    says = teachers.of_task(manifest, context.result, train).says
     if not chosen:
         np.save(out, says(train), allow_pickle=False)
     else:
@@ -48,12 +48,14 @@ def lessons(context: Context) -> Lessons:
     if len(context.parents) < 2:
         return Lessons()
     said, manifest = context.parents[1], context.manifest()
+    foreign = bool(manifest.teacher)
     if said == IN_STEPS:
-        return Lessons(teacher=_in_steps(_model(context, manifest)))
+        asked = teachers.of_task(manifest, context.result, context.split("train"))
+        return Lessons(teacher=asked.in_step, foreign=foreign)
     if said.startswith(PLAIN):
-        return Lessons(taught=np.load(io.BytesIO(said), allow_pickle=False))
+        return Lessons(taught=np.load(io.BytesIO(said), allow_pickle=False), foreign=foreign)
     with np.load(io.BytesIO(said), allow_pickle=False) as both:
-        return Lessons(taught=both["taught"], mirrored=both["mirrored"])
+        return Lessons(taught=both["taught"], mirrored=both["mirrored"], foreign=foreign)
 
 
 def lessons_on(context: Context, train: Split, tuning: Mapping[str, Any]) -> Lessons:
@@ -61,26 +63,12 @@ def lessons_on(context: Context, train: Split, tuning: Mapping[str, Any]) -> Les
     if not tuning.get("distillation"):
         return Lessons()
     manifest = context.manifest()
+    teacher, foreign = teachers.of_task(manifest, context.result, train), bool(manifest.teacher)
     chosen = augmentation.in_force(manifest, tuning)
     if chosen and not augmentation.flips_alone(chosen):
-        return Lessons(teacher=_in_steps(_model(context, manifest)))
-    says = _teacher(context, manifest)
-    return Lessons(taught=says(train), mirrored=says(_mirror(train)) if chosen else None)
-
-
-def _teacher(context: Context, manifest: Manifest) -> Callable[[Split], np.ndarray]:
-    """Gives what the teacher says to the items of a split."""
-    model = _model(context, manifest)
-    return lambda split: outputs(model, split)
-
-
-def _model(context: Context, manifest: Manifest) -> Any:
-    model, _ = loading.unpack(context.result(manifest.model))
-    return model
-
-
-def _in_steps(model: Any) -> Callable[[Any], Any]:
-    return lambda inputs: model(inputs, training=False)
+        return Lessons(teacher=teacher.in_step, foreign=foreign)
+    mirrored = teacher.says(_mirror(train)) if chosen else None
+    return Lessons(taught=teacher.says(train), mirrored=mirrored, foreign=foreign)
 
 
 def _mirror(split: Split) -> Split:
