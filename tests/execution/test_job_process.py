@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,7 +19,7 @@ import psutil
 import pytest
 
 from autoopt.errors import CandidateFailed, TargetUnavailable
-from autoopt.execution import job_graph, machine_gate
+from autoopt.execution import job_graph, machine_gate, starting
 from autoopt.execution import job_process as process
 from autoopt.execution.job_graph import Job
 from autoopt.execution.job_process import Outcome, run
@@ -38,11 +39,10 @@ store, task, then = sys.argv[1:]
 place = Workplace(store=store, mark="here", threads=1, job_seconds=math.inf, job_bytes=4 << 30)
 job = pipeline.job("task", {"path": task}, salt="")
 """
-PLAIN = """
-import plain_jobs; from autoopt.execution import starting
-starting.PRELOADED = plain_jobs.PRELOADED
-"""
-"""What has a driver do without TensorFlow, which takes most of the time of a job that does next to nothing."""
+PRELOADED = ("autoopt.system.lifeline", "autoopt.execution.job_process", "plain_jobs")
+"""What a server imports that does without TensorFlow, which takes most of the time of jobs that do next to nothing."""
+PLAIN = f"from autoopt.execution import starting\nstarting.PRELOADED = {PRELOADED!r}\n"
+"""What gives a driver such a server."""
 SUPPORT = Path(__file__).parents[1] / "support"
 ENVIRONMENT = {
     **os.environ,
@@ -164,12 +164,18 @@ def test_a_missing_folder_of_ours_is_the_machine_s_fault_and_any_other_is_not(tm
     assert describe(raised.value, folders=[tmp_path / "gone"], most_bytes=1)["state"] == "waiting"
 
 
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder whose path leaves room for a server's socket, as that of the system's own temporary folder does."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
 @linux
 @pytest.mark.skipif(not shutil.which("unshare"), reason="needs a file system of its own")
-def test_a_full_temporary_folder_costs_no_candidate(tmp_path: Path, place: Workplace) -> None:
+def test_a_full_temporary_folder_costs_no_candidate(tmp_path: Path, place: Workplace, short: Path) -> None:
     """A real full disk, which only a namespace of our own can have."""
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
+    temporary = short
     rest = """
 temporary = Path(%r)
 os.environ["TMPDIR"] = str(temporary)
@@ -301,7 +307,17 @@ def test_a_private_folder_is_no_link_and_closed_to_others(temporary: Path) -> No
 # ---- the server that jobs are forked from
 
 
+@pytest.fixture
+def plain_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Servers that are started in the test do without TensorFlow; the last is ended, so that tests that follow have theirs."""
+    monkeypatch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
+    monkeypatch.setattr(starting, "PRELOADED", PRELOADED)
+    yield
+    os.kill(_server(), signal.SIGKILL)
+
+
 @linux
+@pytest.mark.usefixtures("plain_server")
 def test_a_lost_server_is_started_again(tmp_path: Path, place: Workplace) -> None:
     """Killed during a job, which is lost with it, and between jobs, which nobody notices."""
     fine = job(tmp_path, "raise ValueError('all is well')")

@@ -1,15 +1,13 @@
 """A job that runs a file and needs no TensorFlow: for tests of the processes that jobs run in, whatever they compute.
 
-A server of jobs that imports this module in place of the libraries starts in a moment.
+A server of jobs that imports this module in place of the libraries starts in a moment. Importing it changes the table of jobs:
+it is for such servers alone.
 """
 
 import dataclasses
 import runpy
 
 from autoopt.execution.jobs import JOBS, Context
-
-PRELOADED = ("autoopt.system.lifeline", "autoopt.execution.job_process", "plain_jobs")
-"""What such a server imports, in place of `starting.PRELOADED`."""
 
 
 def run_file(context: Context) -> bytes:
