@@ -15,7 +15,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # One core each; and a temporary folder each, or a measurement of one would freeze the other's jobs.
     os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1"
     os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="w")
-    SLOWEST_FIRST = ("whole", "execution", "search", "api", "compression")
+    SLOWEST_FIRST = ("whole", "execution", "api", "reporting", "models", "compression", "tflite", "targets")
 
 
 def pytest_unconfigure() -> None:

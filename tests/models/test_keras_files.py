@@ -280,7 +280,7 @@ def test_a_file_that_keeps_its_library_busy_for_ever_is_refused(saved, monkeypat
         keras_files.check(path, "task")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)  # each is looked at in a process of its own
 @given(data=st.data())
 @pytest.mark.parametrize("name", ["m.h5", "m.keras"])
 def test_flipped_bits_end_in_one_line_or_in_a_check_that_passes(name, data, saved):
