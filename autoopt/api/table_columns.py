@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 NUMBER, TRUTH, CATEGORY = "number", "truth", "category"
 MOST = 10_000
 """Different texts in a column, beyond which it is free text or names, and no category."""
+LARGEST = 1e37
+"""What a number may be, with room for arithmetic in float32."""
 WORDS = {"true": 1.0, "false": 0.0}
 """What is read as a truth, in small letters."""
 DATE = re.compile(
@@ -106,7 +108,7 @@ class _Looked:
             self.dates = False
             self.truths &= kind == "b"
             self.numbers &= kind != "b"
-            self.endless |= kind == "f" and bool(np.isinf(given.to_numpy(np.float64)).any())
+            self.endless |= kind == "f" and bool((np.abs(given.to_numpy(np.float64)) > LARGEST).any())
             return
         if kind in "mM":
             self.numbers = self.truths = False
@@ -115,7 +117,7 @@ class _Looked:
         if self.numbers:
             values = _numbers(given, decimal)
             self.numbers = not np.isnan(values).any()
-            self.endless |= bool(np.isinf(values).any())
+            self.endless |= bool((np.abs(values) > LARGEST).any())
         if self.truths or self.dates:  # most columns are neither, as their first values show
             texts = _texts(given)
             self.truths = self.truths and bool(texts.str.lower().isin(list(WORDS)).all())
@@ -133,7 +135,9 @@ class _Looked:
             raise ConfigError(f"{where}: holds lists or the like; give each of their values a column")
         if self.numbers:
             if self.endless:
-                raise ConfigError(f"{where}: holds infinity; remove those rows, or leave the cells empty")
+                raise ConfigError(
+                    f"{where}: holds infinity, or numbers over {LARGEST:.1g}; scale it, or leave those cells empty"
+                )
             return NUMBER
         if self.truths:
             return TRUTH

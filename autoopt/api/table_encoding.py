@@ -16,6 +16,8 @@ BYTES: Mapping[str, tuple[float, float]] = {"x / 255": (0.0, 255.0), "x / 127.5 
 
 CONSTANT = 1e-12
 """Share of its mean, up to which the spread of a column is rounding: it holds one value."""
+SMALLEST = 1e-30
+"""Spread, up to which a column is taken to hold one value: divided by less, other rows would leave float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,5 +167,5 @@ def _scaling(values: np.ndarray, scaling: str) -> dict[str, float]:
     if scaling == STANDARDISED:
         filled = np.where(np.isnan(values), middle, values)
         subtract, spread = float(filled.mean()), float(filled.std())
-        divide = spread if spread > CONSTANT * abs(subtract) else 1.0
+        divide = spread if spread > max(CONSTANT * abs(subtract), SMALLEST) else 1.0
     return {"missing": middle, "subtract": subtract, "divide": divide}

@@ -323,6 +323,7 @@ SHORT = "place,kind\n" + "".join(f"{i},{'ab'[i % 2]}\n" for i in range(40))
         ("1,2\n3,4\n", "the first row holds numbers; expected the names of the columns"),
         ("place,kind\n", "expected a row of names and rows of values, got 1 rows"),
         ("place,kind\ninf,a\n2,b\n", "column 'place': holds infinity"),
+        ("place,kind\n1e300,a\n2,b\n", "column 'place': holds infinity, or numbers over 1e\\+37; scale it"),
         ("kind,\na,1\nb,2\n", "has no other columns than 'kind'"),
         ("place,kind\n1,a\n2,b\n", "2 items are too few to split a validation set off; give more rows"),
         ("place,other,kind\n" + "1,x,a\n2,y,b\n" * 20, r"its columns become 3 values an item \(other 2, place 1\), or 2 with a category as its index, but the model takes 1; its columns of numbers alone"),
