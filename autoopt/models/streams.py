@@ -175,7 +175,8 @@ def _plain(part: Any) -> Any:
         return {name: _plain(one) for name, one in part.items()}
     if isinstance(part, tuple):
         return tuple(_plain(one) for one in part)
-    return part if part is None else np.asarray(part)
+    # A copy, because what gives items one by one may well give the same array each time, filled anew.
+    return part if part is None else np.array(part)
 
 
 def _leaves(part: Any) -> list[Any]:

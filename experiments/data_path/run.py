@@ -13,6 +13,7 @@ import datetime
 import os
 import platform
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -24,7 +25,7 @@ os.environ |= {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 import numpy as np
 import tf_keras
 
-from autoopt.compression import stages
+from autoopt.compression import batches, stages
 from autoopt.compression import training as finetune
 from autoopt.compression.batches import feed
 from autoopt.compression.wrapping import keep_skipped
@@ -91,6 +92,8 @@ MODELS: dict[str, tuple[Callable[[], Any], int]] = {
     "CNN, 28x28": (middle, 4000),
     "ResNet-8, 32x32x3": (large, 1280),
 }
+FROM_FILES = ("CNN, 28x28", "ResNet-8, 32x32x3")
+"""Models that are also trained with data that stays in files, as a set does that is larger than memory."""
 
 
 def bare(model: Any, data: Split, callbacks: list[Any]) -> float:
@@ -128,10 +131,19 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     repeats = parser.parse_args().repeats
     rows = []
-    for label, (make, n) in MODELS.items():
+    ways = [(label, make, n, False) for label, (make, n) in MODELS.items()]
+    ways += [(f"{label}, from files", *MODELS[label], True) for label in FROM_FILES]
+    held = batches.IN_MEMORY
+    for label, make, n, from_files in ways:
+        batches.IN_MEMORY = 0 if from_files else held
         rng = np.random.default_rng(0)
         shape = make().input_shape[1:]
         data = Split(inputs={"x": rng.random((n, *shape), dtype=np.float32)}, labels=rng.integers(0, 10, n))
+        mapped = data
+        if from_files:
+            np.save(Path(tempfile.gettempdir(), "data_path.npy"), data.inputs["x"])
+            array = np.load(Path(tempfile.gettempdir(), "data_path.npy"), mmap_mode="r")
+            mapped = Split(inputs={"x": array}, labels=data.labels)
         few = Split(inputs={"x": data.inputs["x"][:32]}, labels=data.labels[:32])
         for name, recipe in STAGES.items():
             [(_, settings)] = recipe.stages()
@@ -144,7 +156,7 @@ def main() -> None:
                 made.callbacks.append(keep)
                 begins: list[float] = []
                 clock = lambda _: begins.append(time.perf_counter())  # noqa: B023, E731 - used at once
-                finetune.fit(name, made, settings["finetune"], training(data, few, clock), seed=0)
+                finetune.fit(name, made, settings["finetune"], training(mapped, few, clock), seed=0)
                 # Between the beginnings of the second and the third epoch lies a whole one, with its validation.
                 found["autoopt"].append(-(-len(data) // BATCH) / (begins[2] - begins[1]))
                 tf_keras.backend.clear_session()
@@ -169,7 +181,7 @@ def main() -> None:
         *rows,
         "",
         "autoopt's epochs are timed with everything that they do beside the steps: callbacks, a copy of the weights, one batch",
-        "of validation. The goal is 0.90 or more in the column before the last; the last column is what",
+        "of validation. The goal is 0.95 or more in the column before the last; the last column is what",
         "tensorflow-model-optimization's own operations and callbacks cost.",
         "",
     ]

@@ -53,10 +53,18 @@ def in_lists():
         yield x.tolist(), int(y)
 
 
+def in_one_place():
+    x, y = np.empty_like(X[0]), np.empty_like(Y[0])
+    for first, label in zip(X, Y, strict=True):
+        x[:], y[...] = first, label
+        yield x, y
+
+
 @pytest.mark.parametrize(
     "given",
     [
         Sequence(),
+        in_one_place,
         PyDataset(),
         in_batches,
         one_by_one,
@@ -70,7 +78,7 @@ def in_lists():
         tf.data.Dataset.from_tensor_slices((X, Y)).batch(8, drop_remainder=True),
         tf.data.Dataset.from_tensors((X, Y)),
     ],
-    ids=["Sequence", "PyDataset", "batches", "items", "tensors", "lists", "makes a Sequence", "makes a dataset",
+    ids=["Sequence", "the same array each time", "PyDataset", "batches", "items", "tensors", "lists", "makes a Sequence", "makes a dataset",
          "makes an iterator", "dataset", "batched", "whole batches", "one batch"],
 )  # fmt: skip
 def test_streams_give_their_items_as_often_as_they_are_asked(given, model):
