@@ -132,7 +132,10 @@ def batches(stream: Stream, where: str, model: Any) -> Iterator[tuple[int, tuple
         if not isinstance(element, (tuple, list)) or len(element) not in (2, 3):
             got = f"{len(element)} parts" if isinstance(element, (tuple, list)) else type(element).__name__
             fail(where, f"a {stream.what} of pairs {PAIRS}", got)
-        element = tuple(_plain(part) for part in element)
+        try:
+            element = tuple(_plain(part) for part in element)
+        except ValueError as error:  # numpy's word for rows of different lengths
+            raise differ(where, stream) from error
         if batched is None:
             ranks = sum(np.ndim(array) for array in _leaves(element[0]))
             batched = ranks == sum(len(tensor.shape) for tensor in model.inputs)
@@ -173,7 +176,7 @@ def _plain(part: Any) -> Any:
     """Tensors of any library as arrays, in the same structure."""
     if isinstance(part, Mapping):
         return {name: _plain(one) for name, one in part.items()}
-    if isinstance(part, tuple):
+    if isinstance(part, tuple) or (isinstance(part, list) and any(hasattr(one, "shape") for one in part)):
         return tuple(_plain(one) for one in part)
     # A copy, because what gives items one by one may well give the same array each time, filled anew.
     return part if part is None else np.array(part)

@@ -92,7 +92,12 @@ def test_several_inputs_and_outputs_are_known_again(read):
         for i in range(50):
             yield {"second": b[i], "first": a[i]}, {"left": left[i], "right": right[i]}
 
+    def in_order():
+        for i in range(0, 50, 20):
+            yield [a[i : i + 20], b[i : i + 20]], [left[i : i + 20], right[i : i + 20]]
+
     split, _, files = read(named, model=model)
+    assert read(in_order, model=model)[0].digest == split.digest
     assert files == ["input_0.npy", "input_1.npy", "labels_0.npy", "labels_1.npy"]
     np.testing.assert_array_equal(split.inputs["first"], a)
     np.testing.assert_array_equal(split.labels, np.column_stack([left, right]))

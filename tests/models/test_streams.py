@@ -148,6 +148,7 @@ def bad_from_the_start():
         (raising, r"train: the raising\(\) raised OSError after 1 elements: the disk is gone"),
         (lambda: iter([X]), r"train: expected a <lambda>\(\) of pairs \(inputs, labels\), .*got 'ndarray'"),
         (lambda: iter([(X, Y, Y, Y)]), r"of pairs .* got '4 parts'"),
+        (lambda: iter([([[1, 2], [3]], 0)]), r"items differ in shape; pad or resize them"),
         (lambda: iter([(X[0], 0), (X[1, :4], 1)]), r"train: the <lambda>\(\)'s items differ in shape; pad or resize them"),
         (
             tf.data.Dataset.from_tensor_slices((X, Y)).map(lambda x, y: (tf.debugging.check_numerics(x / 0.0, "odd"), y)),
@@ -155,7 +156,7 @@ def bad_from_the_start():
         ),
     ],
     ids=["generator", "iterator", "endless dataset", "endless PyDataset", "no length", "raises", "makes a function",
-         "raises later", "no pairs", "too many", "shapes differ", "TensorFlow raises"],
+         "raises later", "no pairs", "too many", "ragged", "shapes differ", "TensorFlow raises"],
 )  # fmt: skip
 def test_bad_streams_are_told_in_one_line(given, message, model):
     with pytest.raises(ConfigError, match=message) as told:
