@@ -11,6 +11,20 @@ import pytest
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # tensorflow-model-optimization knows no other Keras
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+MEMORY, LEAST_ROOM = Path("/dev/shm"), 4 << 30
+
+
+def _is_roomy(folder: Path) -> bool:
+    """Whether tests can write, and run, what they like in a folder."""
+    if not os.access(folder, os.W_OK):
+        return False
+    found = os.statvfs(folder)
+    return not found.f_flag & os.ST_NOEXEC and found.f_bavail * found.f_frsize > LEAST_ROOM
+
+
+if "TMPDIR" not in os.environ and _is_roomy(MEMORY):
+    # Studies wait for the disk at each record, so that none is lost: here that was most of what a night's logic took.
+    os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 if "PYTEST_XDIST_WORKER" in os.environ:
     # One core each; and a temporary folder each, or a measurement of one would freeze the other's jobs.
     os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1"

@@ -1,7 +1,7 @@
 """Pictures in folders, from which a study is made: each is decoded once and written as a row of an array on the disk."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,21 @@ from autoopt.study.layout import PREPARATION
 
 AS_THEY_ARE = "0 to 255"
 """The way of scaling that leaves pixels as they are."""
+IMAGENET: Mapping[str, input_scaling.Scale] = {
+    "caffe": lambda x: x[..., ::-1] - np.array([103.939, 116.779, 123.68], np.float32),
+    "torch": lambda x: (x / 255 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225]),
+}
+"""Of colours, what Keras' `preprocess_input` calls so: ResNet50 and VGG take the first, DenseNet the second."""
 SOURCES = {
     "x / 255": "np.divide({x}, 255, dtype=np.float32)",
     "x / 127.5 - 1": "np.divide({x}, 127.5, dtype=np.float32) - np.float32(1)",
+    "caffe": "{x}[..., ::-1] - np.array([103.939, 116.779, 123.68], np.float32)",
+    "torch": (
+        "(np.divide({x}, 255, dtype=np.float32) - np.array([0.485, 0.456, 0.406], np.float32)) / "
+        "np.array([0.229, 0.224, 0.225], np.float32)"
+    ),
 }
-"""How `task.py` writes the ways of `input_scaling.BYTES`."""
+"""How `task.py` writes the ways of `input_scaling.BYTES` and of `IMAGENET`."""
 SPLIT = '''\
 def split(part: str) -> tuple[np.ndarray, np.ndarray]:
     """Inputs, with values of 0 to 255, and labels of a split. They lie on the disk, and are read when they are needed."""
@@ -115,7 +125,8 @@ class ImageFolder:
         x = pixels.astype(np.float32)
         ways = {AS_THEY_ARE: x}
         if model.inputs[0].dtype in ("float32", "float16"):
-            ways = {way: scale(x).astype(np.float32) for way, scale in input_scaling.BYTES.items()} | ways
+            usual = {**input_scaling.BYTES, **(IMAGENET if size.mode == "RGB" else {})}
+            ways = {way: scale(x).astype(np.float32) for way, scale in usual.items()} | ways
         labels = np.array([label for _, label in parts["train"]])
         itself = "" if isinstance(model, ClosedModel) else input_scaling.rescaling(model)
         return likely_scaling.choose(model, ways, labels, chosen, where, AS_THEY_ARE if itself else ""), itself
@@ -173,4 +184,5 @@ def _preparation(size: Size, way: str) -> dict[str, object]:
         "orientation": "turned upright as EXIF says",
         "resize": "stretched to height x width, bilinear without antialiasing (tf.image.resize), rounded to whole numbers",
         "scaling": way,
+        "in_python": SOURCES.get(way, "{x}").format(x="x"),
     }

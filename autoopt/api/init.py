@@ -13,7 +13,7 @@ from autoopt.api.array_file import ArrayFile
 from autoopt.api.given_data import GivenData, Progress, Say
 from autoopt.core import search_space_yaml as spaces
 from autoopt.core.validation import nearest
-from autoopt.errors import ConfigError
+from autoopt.errors import ConfigError, TargetUnavailable, one_line
 from autoopt.execution import task_checks
 from autoopt.execution.artifact_store import Store
 from autoopt.models import loading
@@ -61,7 +61,7 @@ def create(
 
     Raises:
         ConfigError: if anything is wrong; nothing is left behind then.
-        TargetUnavailable: if the disk has no room.
+        TargetUnavailable: if the disk has no room, or the folder can't be written.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"{target}: exists already; give a new folder")
@@ -80,25 +80,43 @@ def create(
     place = next(folder for folder in target.absolute().parents if folder.exists())
     if not place.is_dir():
         raise ConfigError(f"{target}: {place} is not a folder")
-    with tempfile.TemporaryDirectory(dir=place, prefix=f".{target.name}-{mark}-") as folder:
-        made = Path(folder, "study")
-        made.mkdir()
-        filled = given.fill(made, loaded, say, progress)
-        kept = _copy(model, made)
-        yaml = study_template.study_yaml(filled.look.metric, space, known, trials, device)
-        (made / STUDY_YAML).write_text(yaml, encoding="utf-8")
-        path = made / "task.py"
-        path.write_text(study_template.task_py(kept, filled, settings), encoding="utf-8")
-        try:
-            taken = task_checks.prepare(tasks.load(path), path, Store(Path(folder, "store")))
-        except ConfigError as error:
-            raise ConfigError(str(error).replace(str(path), str(given.path))) from error
-        for warning in [*taken.warnings, *(limit.why for limit in taken.limits)]:
-            say(f"warning: {warning}")
-        if target.exists():
-            target.rmdir()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        made.rename(target)
+    try:
+        with tempfile.TemporaryDirectory(dir=place, prefix=f".{target.name}-{mark}-") as folder:
+            made = Path(folder, "study")
+            made.mkdir()
+            filled = given.fill(made, loaded, say, progress)
+            kept = _copy(model, made)
+            yaml = study_template.study_yaml(filled.look.metric, space, known, trials, device)
+            (made / STUDY_YAML).write_text(yaml, encoding="utf-8")
+            path = made / "task.py"
+            path.write_text(study_template.task_py(kept, filled, settings), encoding="utf-8")
+            _try(path, given.path, Path(folder, "store"), say)
+            if target.exists():
+                target.rmdir()
+            target.parent.mkdir(parents=True, exist_ok=True)
+            made.rename(target)
+    except OSError as error:
+        raise TargetUnavailable(f"{target}: can't write the study ({one_line(error, 200)})") from error
+
+
+def _try(task: Path, data: Path, store: Path, say: Say) -> None:
+    """Take a new study's task in, as a run will, and say what is to be known of it.
+
+    Args:
+        task: path of `task.py`.
+        data: what it was made from, for messages.
+        store: a folder for what is taken in.
+        say: told of warnings and limits.
+
+    Raises:
+        ConfigError: if it can't be taken in.
+    """
+    try:
+        taken = task_checks.prepare(tasks.load(task), task, Store(store))
+    except ConfigError as error:
+        raise ConfigError(str(error).replace(str(task), str(data))) from error
+    for warning in [*taken.warnings, *(limit.why for limit in taken.limits)]:
+        say(f"warning: {warning}")
 
 
 def _copy(model: Path, folder: Path) -> str:
@@ -149,6 +167,11 @@ def create_apart(
     except MemoryError as error:
         raise ConfigError(f"{model}: can't be taken in: it and {data.path} take more memory than is free") from error
     except isolation.Crashed as error:
+        if not isinstance(data, ArrayFile):
+            raise ConfigError(
+                f"{model}: what reads it and {data.path} ended with {error}: one of them is damaged, or asks for more than "
+                "there is"
+            ) from error
         raise ConfigError(
             f"{model}: can't be taken in: TensorFlow or LiteRT ended with {error} on it: it is damaged, or asks for more "
             "than there is; save or convert it anew"

@@ -23,9 +23,13 @@ def expect_disk(folder: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise TargetUnavailable(
-            f"{folder}: {what} needs {needed / 1e9:,.3g} GB of disk, and {free / 1e9:,.3g} GB are free; "
+            f"{folder}: {what} needs {_shown(needed)} of disk, and {_shown(free)} are free; "
             "make room, or give a folder on another disk"
         )
+
+
+def _shown(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.2f} MB"
 
 
 class RowFile:

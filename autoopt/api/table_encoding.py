@@ -83,7 +83,7 @@ def ways(columns: Sequence[Column]) -> list[Way]:
     others = [place for place, column in enumerate(columns) if column.kind == CATEGORY]
     scalings = [STANDARDISED, AS_THEY_ARE] if numbers else [AS_THEY_ARE]
     if numbers and all(_bytes(columns[place].values) for place in numbers):
-        scalings += BYTES if any(np.nanmax(columns[place].values) > 1 for place in numbers) else ()
+        scalings += BYTES if any(np.nanmax(columns[place].values, initial=0) > 1 for place in numbers) else ()
     inorder = tuple(range(len(columns)))
     return [
         Way(scaling=scaling, order=order, label=f"{scaling}{'' if order == inorder else ', numbers first'}")

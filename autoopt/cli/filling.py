@@ -79,7 +79,7 @@ def shown() -> Iterator[tuple["Say", "Progress"]]:
             console.print(screen.one_line(text), markup=False, highlight=False, soft_wrap=True)
 
         def progress(done: int, of: int) -> None:
-            bar.update(task, completed=done, total=of, visible=done < of)
+            bar.update(task, completed=done, total=of, visible=done < of, refresh=True)
 
         yield say, progress
 

@@ -109,4 +109,5 @@ class Finetune:
         epochs += f" of {self.items:,} items" if self.items else ""
         taught = " distilled" if self.distillation else ""
         by = "" if self.optimizer == "adam" else f" by {self.optimizer.partition('(')[0]}"
-        return f"{epochs}{taught}{by} at {self.learning_rate:g}"
+        changed = {"all": "", "none": " unaugmented"}.get(self.augment, f" with {self.augment}")
+        return f"{epochs}{changed}{taught}{by} at {self.learning_rate:g}"

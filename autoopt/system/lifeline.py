@@ -39,7 +39,7 @@ def hold(path: Path) -> None:
             _end_all(path.parent)
 
     signal.signal(signal.SIGIO, hang_up)
-    _signal_when_closed(pipe)
+    _signal_when_closed(pipe, os.getpid())
     hang_up(0, None)  # it may have been closed before that was armed
 
 
@@ -85,19 +85,24 @@ def end_with_supervisor() -> None:
     if _server and os.getppid() != _server[0]:  # it was gone before that was armed
         os._exit(1)
     signal.signal(signal.SIGIO, signal.SIG_DFL)
-    _signal_when_closed(parent.sentinel)
+    # With what the job has started: the server, which sees to that too, may find the job gone already.
+    _signal_when_closed(parent.sentinel, -os.getpgrp())
     if select.select([parent.sentinel], [], [], 0)[0]:
         os._exit(1)
 
 
-def _signal_when_closed(pipe: int) -> None:
-    """Have the kernel send SIGIO to this process when the pipe's other end is closed.
+def _signal_when_closed(pipe: int, whom: int) -> None:
+    """Have the kernel send SIGIO when the pipe's other end is closed.
 
     That works in every case but a frozen process: sleeping or busy, holding the interpreter's lock or not.
+
+    Args:
+        pipe: its reading end.
+        whom: a process, or as a negative number a group of them.
     """
     import fcntl
 
-    fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(pipe, fcntl.F_SETOWN, whom)
     fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
 
 

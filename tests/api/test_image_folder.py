@@ -104,6 +104,26 @@ def test_values_are_scaled_as_the_model_expects(scale, offset, way, tmp_path):
     assert loaded(folder, "train")[0].dtype == np.uint8, "float32 would take four times the disk"
 
 
+@pytest.mark.parametrize("way", ["caffe", "torch"])
+def test_values_are_scaled_as_keras_own_models_expect(way, tmp_path):
+    given = np.float32([[[[0, 0, 0]]], [[[255, 255, 255]]]])
+    low, high = tf_keras.applications.imagenet_utils.preprocess_input(given.copy(), mode=way).reshape(2, 3)
+    model = bright()
+    kernel, bias = model.layers[-1].get_weights()
+    slopes = kernel * 255 / (high - low)[:, None]
+    model.layers[-1].set_weights([slopes, bias - low @ slopes])
+    model.save(tmp_path / "model.keras")
+    images, said = ImageFolder(path=fill(tmp_path / "images")), []
+    init.create(tmp_path / "study", tmp_path / "model.keras", images, "smoke", 7, said.append)
+    assert f"gives the model {way}" in " ".join(said)
+    x, _ = (np.concatenate(column) for column in zip(*tasks.load(tmp_path / "study" / "task.py").train(), strict=True))
+    plain = loaded(tmp_path / "study", "train")[0].astype(np.float32)
+    wanted = tf_keras.applications.imagenet_utils.preprocess_input(plain.copy(), mode=way)
+    np.testing.assert_allclose(x, wanted, rtol=1e-5, atol=1e-4)
+    told = json.loads((tmp_path / "study" / "preparation.json").read_text())["in_python"]
+    np.testing.assert_allclose(eval(told, {"np": np, "x": plain}), wanted, rtol=1e-5, atol=1e-4)
+
+
 def test_a_model_that_rescales_itself_gets_pixels_as_they_are(tmp_path):
     model = bright(1 / 255, first=layers.Rescaling(1 / 255, name="own"))
     folder, said = filled(tmp_path, fill(tmp_path / "images"), model)
@@ -267,7 +287,7 @@ def test_a_model_that_takes_no_pictures_is_refused(shape, message, tmp_path):
 def test_a_disk_without_room_is_said_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(row_file.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 500))
     with pytest.raises(
-        TargetUnavailable, match=r"writing 60 pictures of 6 x 5 x 3 .* needs 1\.08e-05 GB .* 5e-07 GB are free"
+        TargetUnavailable, match=r"writing 60 pictures of 6 x 5 x 3 .* needs 0\.01 MB of disk, and 0\.00 MB are free"
     ):
         filled(tmp_path, fill(tmp_path / "images"))
     assert not list((tmp_path / "study").iterdir())

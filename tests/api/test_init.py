@@ -1,5 +1,7 @@
 """`autoopt init`: the study it writes, what it says, and what it leaves behind when it can't."""
 
+from pathlib import Path
+
 import flatbuffers
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from click.testing import CliRunner
 from autoopt.api import array_file, init
 from autoopt.cli.commands import main
 from autoopt.core import budgets
-from autoopt.errors import ConfigError
+from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.execution import split_store, task_checks
 from autoopt.execution.artifact_store import Store
 from autoopt.models import loading as bring
@@ -270,6 +272,13 @@ def test_a_file_is_no_place_for_a_study(create, tmp_path):
     (tmp_path / "made").write_text("a file")
     with pytest.raises(ConfigError, match="made is not a folder"):
         create()
+
+
+def test_a_place_that_cant_be_written_is_one_line(models, tmp_path):
+    np.savez(tmp_path / "data.npz", x_train=X, y_train=Y)
+    given = (models / "softmax.h5", tmp_path / "data.npz", "smoke", 7, lambda text: None)
+    with pytest.raises(TargetUnavailable, match="/proc/study: can't write the study"):
+        init.create(Path("/proc/study"), *given)
 
 
 def test_the_size_of_an_open_input_reaches_the_task(tmp_path):

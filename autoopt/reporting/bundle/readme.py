@@ -28,7 +28,8 @@ PREPARED = (
     "",
     "The model was given raw data as `preparation.json` says; whoever runs it has to do the same:",
     "",
-    "- a picture is turned upright, stretched to `height` x `width`, made `colours` of, and its values of 0 to 255 become `scaling`;",
+    "- a picture is turned upright, stretched to `height` x `width`, made `colours` of, and its values of 0 to 255 become `scaling`, "
+    "for which `in_python` is an expression;",
     "- of a table, each of `columns` gives the inputs from the first to before the second of `values`;",
     "- a number becomes `(number - subtract) / divide`, and one that is not given counts as `missing` first; `true` is 1, `false` 0;",
     "- a category that is `one-hot` gives 1 at its place in `categories` and 0 elsewhere, and one that is `ordinal` gives that place "
