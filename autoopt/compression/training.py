@@ -158,7 +158,7 @@ class _Fitting:
 
     def run(self, last: int) -> None:
         """Train up to the end of an epoch, counting from 1; the first one may have been begun."""
-        self.foretold = last - len(self.now.history)
+        self.first, self.last = len(self.now.history), last
         with goals.asking(self.model, self.goal.teacher):
             while (first := len(self.now.history)) < last and not self._over():
                 apart = self.now.step or self.goal.change  # an epoch that was begun, or draws its own random numbers
@@ -240,11 +240,11 @@ class _Fitting:
         share = 1 - self.before / self.steps
         now.seconds.append((time.monotonic() - self.began) / share)
         if len(now.seconds) == 1:  # building the graph counts in, so it is rather too much
-            self.training.foretell(now.seconds[-1] * self.foretold)
+            self.training.foretell(now.seconds[-1] * (self.last - self.first))
         now.step, self.before = 0, 0
         if self._over():
             self.model.stop_training = True
-        else:
+        elif len(now.history) < self.last:  # else whoever stops here keeps it
             self._remember()
             self.keeper.offer(now)
 
