@@ -31,6 +31,7 @@ from autoopt.models.loading import reports_of
 from autoopt.search import finalists
 from autoopt.study import objectives, space_fitting
 from autoopt.study.folder import StudyConfig, StudyFolder
+from autoopt.system import scratch
 
 NIGHT_H = 10.0
 """Of a study that sets no hours."""
@@ -129,10 +130,10 @@ def check(path: str | os.PathLike[str], *, target: str | None = None, say: Calla
     slots = config.slots or default_slots()
     began = time.monotonic()
     # Beside the study, where there must be room for its data anyway; temporary folders may lie in memory.
-    beside = folder.path if os.access(folder.path, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix=".autoopt-check-", dir=beside) as place:
+    beside = folder.path if os.access(folder.path, os.W_OK) else Path(tempfile.gettempdir())
+    with scratch.beside(beside, ".autoopt-check-") as place:
         workplace = Workplace(
-            store=place,
+            store=str(place),
             mark=uuid.uuid4().hex,
             threads=max(1, (os.cpu_count() or 1) // slots),
             job_seconds=config.limits.job_seconds,
@@ -140,7 +141,7 @@ def check(path: str | os.PathLike[str], *, target: str | None = None, say: Calla
             gpus=config.gpus,
         )
         with workplace.claimed():
-            return _Check(folder, config, Store(Path(place)), workplace, slots, say).result(began)
+            return _Check(folder, config, Store(place), workplace, slots, say).result(began)
 
 
 class _Check:

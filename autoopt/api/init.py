@@ -2,7 +2,6 @@
 
 import secrets
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from autoopt.models import loading
 from autoopt.models import task as tasks
 from autoopt.study import space_fitting
 from autoopt.study.layout import STUDY_YAML
-from autoopt.system import isolation
+from autoopt.system import isolation, scratch
 
 STEP = 20
 """Items, after which progress is told."""
@@ -81,7 +80,7 @@ def create(
     if not place.is_dir():
         raise ConfigError(f"{target}: {place} is not a folder")
     try:
-        with tempfile.TemporaryDirectory(dir=place, prefix=f".{target.name}-{mark}-") as folder:
+        with scratch.beside(place, f".{target.name}-autoopt-init-", f"{mark}-") as folder:
             made = Path(folder, "study")
             made.mkdir()
             filled = given.fill(made, loaded, say, progress)

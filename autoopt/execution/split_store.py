@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from autoopt.execution.artifact_store import Store
 from autoopt.models.columns import Columns, Files, mapped, where_it_lies, writing
 from autoopt.models.spooling import Spool
 from autoopt.models.task import MORE, Split
-from autoopt.system import locks, scratch
+from autoopt.system import scratch
 from autoopt.system.files import open_to_readers, write_atomically
 
 INDEX = "columns.json"
@@ -71,24 +70,19 @@ class Room:
 def room(store: Store, progress: Callable[[str], None] = lambda _: None) -> Iterator[Room]:
     """A folder for data that is not whole yet, gone after; those of processes that were killed go too."""
     root = store.root / ROOMS
-    with writing(root):
-        root.mkdir(parents=True, exist_ok=True)
-        scratch.sweep(root)
-        folder = Path(tempfile.mkdtemp(prefix="run-", dir=root))
     with contextlib.ExitStack() as left:
-        left.callback(_remove, folder)
-        if hasattr(os, "O_DIRECTORY"):
-            held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            left.callback(os.close, held)
-            locks.try_lock(held)
+        left.callback(_give_up, root)
+        with writing(root):
+            root.mkdir(parents=True, exist_ok=True)
+            folder = left.enter_context(scratch.beside(root, "run-"))
         yield Room(store=store, folder=folder, progress=progress)
 
 
-def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+def _give_up(root: Path) -> None:
+    """Remove the folder of rooms, and that of the store, where they are empty."""
     with contextlib.suppress(OSError):  # somebody else is reading too, or the store holds something
-        folder.parent.rmdir()
-        folder.parent.parent.rmdir()
+        root.rmdir()
+        root.parent.rmdir()
 
 
 def put(room: Room, split: Split) -> str:

@@ -6,6 +6,7 @@ process had. The system's own cleaning of old temporary files leaves locked fold
 
 import atexit
 import contextlib
+import glob
 import os
 import shutil
 import sys
@@ -72,13 +73,46 @@ def sweep(root: Path) -> None:
     if sys.platform == "win32":  # without locks the living can't be told from the dead
         return
     for folder in root.iterdir():
-        try:
-            held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        except OSError:
-            continue
-        if try_lock(held):
-            shutil.rmtree(folder, ignore_errors=True)
+        _sweep(folder)
+
+
+def _sweep(folder: Path) -> None:
+    try:
+        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return
+    if try_lock(held):
+        shutil.rmtree(folder, ignore_errors=True)
+    os.close(held)
+
+
+@contextlib.contextmanager
+def beside(place: Path, prefix: str, more: str = "") -> Iterator[Path]:
+    """A temporary folder in a place of the user's, gone after; those that killed processes left there go before.
+
+    Args:
+        place: a folder.
+        prefix: of the folder's name, with which no name begins that a person would give.
+        more: of the name, after the prefix.
+
+    Raises:
+        OSError: if it can't be made.
+    """
+    windows = sys.platform == "win32"  # without locks the living can't be told from the dead
+    for left in () if windows else place.glob(f"{glob.escape(prefix)}*"):
+        _sweep(left)
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f"{prefix}{more}", dir=place))
+        held = None if windows else os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        if held is None or (try_lock(held) and folder.exists()):  # else another process has swept it
+            break
         os.close(held)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if held is not None:
+            os.close(held)
 
 
 @contextlib.contextmanager
