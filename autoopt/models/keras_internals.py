@@ -5,6 +5,7 @@ autoopt uses that one.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 
@@ -97,3 +98,35 @@ def quantized_weights(layer: Any) -> list[tuple[Any, Any, Any]] | None:
 def set_quantized_weights(layer: Any, weights: Sequence[tuple[Any, Any, Any]]) -> None:
     """Have tfmot's wrapper quantize these in place of what `quantized_weights` gives."""
     layer._weight_vars = list(weights)
+
+
+def functional_class() -> Any:
+    """The class of models that `tf_keras.Model(inputs, outputs)` makes, which is a subclass of that public one."""
+    from tf_keras.src.engine.functional import Functional
+
+    return Functional
+
+
+def safe_mode(on: bool) -> AbstractContextManager[None]:
+    """Say whether Keras 2 is to refuse code in what it loads, of whatever format; the argument of `load_model` reaches not all."""
+    from tf_keras.src.saving.serialization_lib import SafeModeScope
+
+    scope: AbstractContextManager[None] = SafeModeScope(on)
+    return scope
+
+
+def reduced(loss: Any) -> Any:
+    """A loss, as `compile` takes it, as a function of labels and outputs that gives one number, as `fit` has it.
+
+    Keras 2 has no public name for that but a whole compiled model.
+    """
+    from tf_keras.src.engine.compile_utils import LossesContainer
+
+    return LossesContainer(loss)
+
+
+def input_signature(model: Any) -> Any:
+    """What a model of Keras 3 takes, in the form in which it takes it; `model.export` finds that out for itself alone."""
+    from keras.src.export.export_utils import get_input_signature  # type: ignore[import-untyped]
+
+    return get_input_signature(model)
