@@ -154,6 +154,15 @@ def test_what_libraries_keep_to_themselves_is_used_in_few_places() -> None:
         )
 
 
+HIDDEN = re.compile(r"(tf_keras|keras)\.src\b|(tensorflow|tensorflow_model_optimization)\.python\b")
+"""Modules of libraries that their public names stand for."""
+
+
+def test_modules_of_libraries_that_are_not_public_are_imported_in_one_place_a_library() -> None:
+    for_them = {name for name, path in modules().items() if any(map(HIDDEN.match, imported(path)))}
+    assert for_them == {"models.keras_internals", "compression.tfmot_internals"}
+
+
 def _private_names(tree: ast.Module) -> list[str]:
     """What is asked of others than the object itself under a private name: as an attribute, or by name with `getattr`."""
     attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and PRIVATE.match(node.attr)]

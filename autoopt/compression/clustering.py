@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from autoopt.compression import tfmot_internals
 from autoopt.compression.batchnorm_folding import fold
 from autoopt.compression.training import Training
 from autoopt.compression.wrapping import KEPT, Wrapped, clone, kept, kernels
@@ -21,9 +22,6 @@ def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wra
     """
     import tensorflow_model_optimization as tfmot
     import tf_keras
-    from tensorflow_model_optimization.python.core.clustering.keras.cluster_wrapper import ClusterWeights
-    from tensorflow_model_optimization.python.core.clustering.keras.clustering_registry import ClusteringRegistry
-    from tensorflow_model_optimization.python.core.clustering.keras.experimental.cluster import cluster_weights
 
     if settings.get("fold"):
         model = fold(model)
@@ -39,9 +37,9 @@ def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wra
             return layer, KEPT
         if not layer.trainable_weights:  # tfmot takes those for layers without kernels, of whatever kind
             return layer, "none of its weights are ever trained"
-        if not ClusteringRegistry.supports(layer) or isinstance(layer, tf_keras.layers.MultiHeadAttention):
+        if not tfmot_internals.clusters(layer) or isinstance(layer, tf_keras.layers.MultiHeadAttention):
             return layer, "tfmot can't cluster this kind of layer"
-        clusterable = _clusterable(layer)
+        clusterable = tfmot_internals.clusterable(layer)
         if not clusterable:
             return layer, "tfmot never clusters this kind of layer"
         channels = settings["per_channel"] and type(layer) is tf_keras.layers.Conv2D
@@ -51,9 +49,7 @@ def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wra
         ):
             kind = "nonzero weights" if settings["preserve_sparsity"] else "weights"
             return layer, f"holds no more than {settings['number']} {kind}{' in a channel' if channels else ''}"
-        # Its usual way silently leaves out convolutions without a bias when clustering by channel.
-        make = ClusterWeights if isinstance(layer, tf_keras.layers.Conv2D) else cluster_weights
-        return make(
+        return tfmot_internals.clustered(
             layer,
             number_of_clusters=settings["number"],
             cluster_centroids_init=initialisation,
@@ -62,14 +58,13 @@ def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wra
         ), ""
 
     wrapped, touched, skipped = clone(model, choose)
-    return Wrapped(model=wrapped, unwrap=keras.strip_clustering, touched=touched, skipped=skipped, changes=_clusterable)
-
-
-def _clusterable(layer: Any) -> list[Any]:
-    """The kernels that tfmot clusters in a layer that it supports."""
-    from tensorflow_model_optimization.python.core.clustering.keras.clustering_registry import ClusteringRegistry
-
-    return [weight for _, weight in ClusteringRegistry.make_clusterable(layer).get_clusterable_weights()]
+    return Wrapped(
+        model=wrapped,
+        unwrap=keras.strip_clustering,
+        touched=touched,
+        skipped=skipped,
+        changes=tfmot_internals.clusterable,
+    )
 
 
 def _smallest(values: np.ndarray, channels: bool, nonzero: bool) -> int:

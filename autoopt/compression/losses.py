@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from autoopt.models.keras_internals import reduced
 from autoopt.models.task import Split
 
 BATCH = 256
@@ -26,10 +27,7 @@ def of_batch(loss: Any) -> OfBatch:
     """
     import tensorflow as tf
 
-    # `fit` itself reduces losses by this class; tf_keras has no public name for it but a whole compiled model.
-    from tf_keras.src.engine.compile_utils import LossesContainer
-
-    container = LossesContainer(loss)
+    container = reduced(loss)
 
     def value(labels: Any, outputs: Any, weights: Any = None) -> Any:
         given = None if weights is None else tf.convert_to_tensor(weights)

@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from autoopt.compression import tfmot_internals
 from autoopt.compression.batches import feed
 from autoopt.compression.batchnorm_folding import fold, source_of
 from autoopt.compression.separable_layers import TAKEN_APART, taken_apart
@@ -42,12 +43,6 @@ def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wra
         training: what it is to be trained with; ranges of activations start where its data puts them.
     """
     import tf_keras
-    from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
-        default_8bit_quantize_configs as configs,
-    )
-    from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
-        default_8bit_quantize_registry as registry,
-    )
     from tensorflow_model_optimization.quantization import keras as quantization
 
     alone = kept(model, settings)
@@ -60,13 +55,12 @@ def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wra
         if how == "none":
             return layer, why
         if type(layer).__name__ in SAME_RANGE:
-            return quantization.quantize_annotate_layer(layer, configs.NoOpQuantizeConfig()), ""
+            return quantization.quantize_annotate_layer(layer, tfmot_internals.unquantized()), ""
         if how == "whole":
             return quantization.quantize_annotate_layer(layer), ""
         if how == "kernel":  # one scale: tfmot's scales per channel are for kernels of four dimensions
-            config = registry.Default8BitQuantizeConfig(["kernel"], ["activation"], False)
-            return quantization.quantize_annotate_layer(layer, config), ""
-        return quantization.quantize_annotate_layer(layer, configs.Default8BitOutputQuantizeConfig()), why
+            return quantization.quantize_annotate_layer(layer, tfmot_internals.quantized_kernel()), ""
+        return quantization.quantize_annotate_layer(layer, tfmot_internals.quantized_output()), why
 
     before = [_normalized(tensor) for tensor in model.inputs]
     body = model if not any(before) else tf_keras.Model([chain[-1].output if chain else i for chain, i in
@@ -151,11 +145,7 @@ def choice(layer: Any) -> tuple[str, str]:
 @functools.cache
 def _registry() -> Any:
     """What tfmot knows."""
-    from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
-        default_8bit_quantize_registry as registry,
-    )
-
-    return registry.Default8BitQuantizeRegistry()
+    return tfmot_internals.quantize_registry()
 
 
 def _has_range(layer: Any) -> bool:
@@ -180,15 +170,8 @@ def _folds(layer: Any) -> bool:
 
 def _scheme() -> Any:
     """Tfmot's 8-bit scheme, with the weights quantized also where the layer feeds a ReLU layer."""
-    from tensorflow_model_optimization.python.core.quantization.keras import quantize_aware_activation as activations
-    from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
-        default_8bit_quantize_layout_transform as layout,
-    )
-    from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
-        default_8bit_quantize_scheme as schemes,
-    )
 
-    class Layout(layout.Default8BitQuantizeLayoutTransform):  # type: ignore[misc]
+    class Layout(tfmot_internals.quantize_layout()):  # type: ignore[misc]
         def apply(self, model: Any, configs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
             model, configs = super().apply(model, configs)
             for layer in model.layers:
@@ -196,10 +179,12 @@ def _scheme() -> Any:
                 if type(config).__name__ == "NoOpQuantizeConfig" and kernels(layer):
                     configs[layer.name] = {"quantize_config": None}  # the default one
                     if getattr(layer.activation, "__name__", "") == "linear":
-                        layer.activation = activations.NoOpActivation()  # its output is quantized after the ReLU
+                        layer.activation = (
+                            tfmot_internals.unquantized_activation()
+                        )  # its output is quantized after the ReLU
             return model, configs
 
-    class Scheme(schemes.Default8BitQuantizeScheme):  # type: ignore[misc]
+    class Scheme(tfmot_internals.quantize_scheme()):  # type: ignore[misc]
         def get_layout_transformer(self) -> Any:
             return Layout()
 
@@ -235,20 +220,19 @@ def _begin_ranges(model: Any, training: Training) -> None:
 
     tfmot's start at 6 to both sides and move by a thousandth of the way a step, which a short training never makes up for.
     """
-    from tensorflow_model_optimization.python.core.quantization.keras import quant_ops
-
+    operations = tfmot_internals.quantize_operations()
     statistics = [v for v in model.non_trainable_variables if "moving_mean" in v.name or "moving_variance" in v.name]
     before = [variable.numpy() for variable in statistics]
-    slow = quant_ops.MovingAvgQuantize
+    slow = operations.MovingAvgQuantize
 
     def at_once(*arguments: Any, **named: Any) -> Any:
         return slow(*arguments, **{**named, "ema_decay": 0.0})
 
-    quant_ops.MovingAvgQuantize = at_once
+    operations.MovingAvgQuantize = at_once
     try:
         model(feed(training.train.some(ITEMS)), training=True)
     finally:
-        quant_ops.MovingAvgQuantize = slow
+        operations.MovingAvgQuantize = slow
     for variable, value in zip(statistics, before, strict=True):
         variable.assign(value)
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from autoopt.compression import tfmot_internals
 from autoopt.compression.sparsity_allocation import shares
 from autoopt.compression.training import Training
 from autoopt.compression.wrapping import KEPT, Wrapped, clone, kept, kernels
@@ -21,7 +22,6 @@ def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wra
         settings: fields of `Prune`, and `finetune`.
         training: what it is to be trained with; None if not at all.
     """
-    from tensorflow_model_optimization.python.core.sparsity.keras.prune_registry import PruneRegistry
     from tensorflow_model_optimization.sparsity import keras as sparsity
 
     steps_per_epoch = 1 if training is None else training.steps(settings["finetune"])
@@ -48,9 +48,9 @@ def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wra
     def refuses(layer: Any) -> str:
         if layer.name in alone:
             return KEPT
-        if not PruneRegistry.supports(layer):
+        if not tfmot_internals.prunes(layer):
             return "tfmot can't prune this kind of layer"
-        prunable = _prunable(layer)
+        prunable = tfmot_internals.prunable(layer)
         if not prunable:
             return "tfmot never prunes this kind of layer"
         if kind == "block" and any(len(w.shape) != 2 for w in prunable):
@@ -64,7 +64,7 @@ def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wra
         return ""
 
     why = {layer.name: refuses(layer) for layer in model.layers if kernels(layer)}
-    prunable = {layer.name: _prunable(layer) for layer in model.layers if why.get(layer.name) == ""}
+    prunable = {layer.name: tfmot_internals.prunable(layer) for layer in model.layers if why.get(layer.name) == ""}
     share = shares(settings.get("allocation", "uniform"), settings["sparsity"], prunable, model, training)
 
     def choose(layer: Any) -> tuple[Any, str]:
@@ -80,7 +80,7 @@ def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wra
         skipped=skipped,
         callbacks=[sparsity.UpdatePruningStep()] if touched else [],
         first_epoch=(end - 1) // steps_per_epoch,
-        changes=_prunable,
+        changes=tfmot_internals.prunable,
         settle=_mask,
     )
 
@@ -99,14 +99,6 @@ def apply(model: Any) -> None:
             layer.pruning_step.assign(layer.pruning_schedule.begin_step)
             layer.pruning_obj.conditional_mask_update()
     _mask(model)
-
-
-def _prunable(layer: Any) -> list[Any]:
-    """The kernels that tfmot prunes in a layer that it supports."""
-    from tensorflow_model_optimization.python.core.sparsity.keras.prune_registry import PruneRegistry
-
-    found: list[Any] = PruneRegistry.make_prunable(layer).get_prunable_weights()
-    return found
 
 
 def _steps(settings: dict[str, Any], total: int) -> tuple[int, int, int]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from autoopt.models.graph_replay import MIXED_TOLERANCE, TOLERANCE, Names, Replay, expect_same, functional, nodes
 from autoopt.models.input_shapes import filled
-from autoopt.models.keras_internals import all_layers, takes_argument
+from autoopt.models.keras_internals import all_layers, functional_class, takes_argument
 
 
 def flatten(model: Any, where: str, input_size: Sequence[int] = (), notes: list[str] | None = None) -> Any:
@@ -29,13 +29,12 @@ def flatten(model: Any, where: str, input_size: Sequence[int] = (), notes: list[
         NotRebuilt: naming a nested model that is subclassed, or the first layer whose outputs differ.
     """
     import tf_keras
-    from tf_keras.src.engine.functional import Functional
 
     fixed = any(tensor.shape[0] is not None for tensor in model.inputs)
     by_name = model.output if isinstance(model.output, dict) else {}
     adapted = any(isinstance(layer, tf_keras.layers.Normalization) and layer.weights for layer in model.layers)
     half, indices = any(map(mixed, model.layers)), looked_up(model)
-    own = type(model) not in (Functional, tf_keras.Sequential)
+    own = type(model) not in (functional_class(), tf_keras.Sequential)
     nested = any(isinstance(layer, tf_keras.Model) for layer in model.layers)
     closing = any(filled(tensor.shape, input_size, where) != tuple(tensor.shape) for tensor in model.inputs)
     cropped = any(type(layer) is tf_keras.layers.RandomCrop for layer in model.layers)

@@ -6,6 +6,7 @@ autoopt uses that one.
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 
@@ -132,3 +133,35 @@ def optimizer_state(optimizer: Any) -> list[Any]:
     scale = getattr(optimizer, "_loss_scale", None)
     more = [] if scale is None else [scale.current_loss_scale, optimizer.dynamic_counter]
     return [*optimizer.variables, *more]
+
+
+def functional_class() -> Any:
+    """The class of models that `tf_keras.Model(inputs, outputs)` makes, which is a subclass of that public one."""
+    from tf_keras.src.engine.functional import Functional
+
+    return Functional
+
+
+def safe_mode(on: bool) -> AbstractContextManager[None]:
+    """Say whether Keras 2 is to refuse code in what it loads, of whatever format; the argument of `load_model` reaches not all."""
+    from tf_keras.src.saving.serialization_lib import SafeModeScope
+
+    scope: AbstractContextManager[None] = SafeModeScope(on)
+    return scope
+
+
+def reduced(loss: Any) -> Any:
+    """A loss, as `compile` takes it, as a function of labels and outputs that gives one number, as `fit` has it.
+
+    Keras 2 has no public name for that but a whole compiled model.
+    """
+    from tf_keras.src.engine.compile_utils import LossesContainer
+
+    return LossesContainer(loss)
+
+
+def input_signature(model: Any) -> Any:
+    """What a model of Keras 3 takes, in the form in which it takes it; `model.export` finds that out for itself alone."""
+    from keras.src.export.export_utils import get_input_signature  # type: ignore[import-untyped]
+
+    return get_input_signature(model)

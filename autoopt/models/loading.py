@@ -18,7 +18,7 @@ from autoopt.models import keras3, keras_files, opaque, saved_models, user_code
 from autoopt.models.flatten import flatten
 from autoopt.models.graph_replay import NotRebuilt, reason
 from autoopt.models.input_shapes import expect_fixed, expect_numbers, expect_sizes
-from autoopt.models.keras_internals import all_layers
+from autoopt.models.keras_internals import all_layers, functional_class, safe_mode
 from autoopt.models.opaque import ClosedModel
 from autoopt.system import foreign_files
 
@@ -152,9 +152,9 @@ def _expect_known(model: Any, custom_objects: Mapping[str, Any], where: str) -> 
 def plain_kind(model: Any) -> bool:
     """Whether a tf_keras model computes what its graph of layers says: its class may bring a training of its own."""
     from tf_keras import Sequential
-    from tf_keras.src.engine.functional import Functional
 
-    return isinstance(model, Functional | Sequential) and type(model).call in (Functional.call, Sequential.call)
+    functional = functional_class()
+    return isinstance(model, functional | Sequential) and type(model).call in (functional.call, Sequential.call)
 
 
 def subclassed(model: Any) -> str | None:
@@ -176,7 +176,6 @@ def _read(
     sizes: tuple[int, ...],
 ) -> Any:
     import tf_keras
-    from tf_keras.src.saving.serialization_lib import SafeModeScope
 
     if not path.exists():
         raise ConfigError(f"{where}: model: no file {path}")
@@ -194,7 +193,7 @@ def _read(
         return opaque.saved_model(path, f"its signature {signature} is a function, not layers", where, signature, sizes)
     begin = f"{where}: model: {path} can't be read as a Keras 2 model"
     try:
-        with retold(lambda error: ConfigError(f"{begin}: {_unread(error)}")), SafeModeScope(not allow_code):
+        with retold(lambda error: ConfigError(f"{begin}: {_unread(error)}")), safe_mode(not allow_code):
             model = tf_keras.models.load_model(path, compile=False, safe_mode=not allow_code)
     except ConfigError:
         if path.is_dir() and (path / "saved_model.pb").exists():

@@ -16,7 +16,7 @@ from autoopt.models import file_ends, flatbuffer
 from autoopt.models.file_ends import End
 from autoopt.models.graph_replay import reason
 from autoopt.models.input_shapes import filled, text_advice
-from autoopt.models.keras_internals import all_layers
+from autoopt.models.keras_internals import all_layers, input_signature
 from autoopt.system import foreign_files, isolation
 
 DEFAULT = "serving_default"
@@ -162,7 +162,6 @@ def close_keras3(model: Any, why: str, where: str, input_size: Sequence[int] = (
     """
     import keras  # type: ignore[import-untyped]
     import tensorflow as tf
-    from keras.src.export.export_utils import get_input_signature  # type: ignore[import-untyped]
 
     def fixed(spec: Any) -> Any:
         return tf.TensorSpec(filled(spec.shape, input_size, where), spec.dtype, spec.name)
@@ -171,7 +170,7 @@ def close_keras3(model: Any, why: str, where: str, input_size: Sequence[int] = (
         # `model.export` would leave augmentation on, whose mode is training where nobody says otherwise.
         archive = keras.export.ExportArchive()
         archive.track(model)
-        given = keras.tree.map_structure(fixed, get_input_signature(model))
+        given = keras.tree.map_structure(fixed, input_signature(model))
         serve = tf.function(lambda *inputs: model(*inputs, training=False), given, autograph=False)
         with _unrolled(model):
             serve.get_concrete_function()

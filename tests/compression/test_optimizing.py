@@ -78,7 +78,7 @@ def by_hand(optimizer, warmup=0.0, most=None):
         ({"warmup": 0.5}, lambda: kinds.Adam(), {"warmup": 0.5}),
         ({"optimizer": "sgd", "clip_norm": 0.1}, lambda: kinds.SGD(momentum=0.9, nesterov=True), {"most": 0.1}),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
 )  # fmt: skip
 def test_it_is_what_keras_does_with_the_same(tuning, bare, more):
     """Trained, for what an optimizer was told shows in the weights alone."""

@@ -111,3 +111,30 @@ def test_kernels_that_are_quantized_in_training():
     internals.set_quantized_weights(wrapped, [(kernel, watched, variables)])
     wrapped(tf.zeros((1, 3)), training=True)
     assert seen == [(3, 2)]
+
+
+def test_functional_models_have_a_class_of_their_own():
+    given = tf_keras.Input((3,))
+    assert type(tf_keras.Model(given, given)) is internals.functional_class()
+    assert issubclass(internals.functional_class(), tf_keras.Model)
+
+
+def test_code_is_refused_in_safe_mode_alone():
+    saved = tf_keras.layers.serialize(tf_keras.layers.Lambda(lambda x: x))
+    with internals.safe_mode(True), pytest.raises(ValueError, match="arbitrary code"):
+        tf_keras.layers.deserialize(saved, use_legacy_format=False)
+    with internals.safe_mode(False):
+        tf_keras.layers.deserialize(saved, use_legacy_format=False)
+
+
+def test_a_loss_is_reduced_as_in_training():
+    loss = internals.reduced(tf_keras.losses.MeanSquaredError())
+    labels, outputs, weights = tf.zeros((2, 1)), tf.constant([[1.0], [3.0]]), tf.constant([1.0, 0.0])
+    assert float(loss(labels, outputs)) == 5
+    assert float(loss(labels, outputs, sample_weight=weights)) == 0.5
+
+
+def test_a_model_of_keras_3_takes_what_it_was_given():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    [spec] = tf.nest.flatten(internals.input_signature(model))
+    assert tuple(spec.shape) == (None, 3)
