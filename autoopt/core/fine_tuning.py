@@ -63,7 +63,7 @@ class Finetune:
         object.__setattr__(self, "learning_rate", float(f"{number('finetune.learning_rate', self.learning_rate):.6g}"))
         expect_number("finetune.epochs", self.epochs, minimum=1, whole=True)
         if not 0 < self.learning_rate < 100:
-            fail("finetune.learning_rate", "a number over 0", self.learning_rate)
+            fail("finetune.learning_rate", "a number over 0 and under 100", self.learning_rate)
         expect_number("finetune.batch_size", self.batch_size, minimum=1, whole=True)
         for name in ("distillation", "averaging", "temperature", "weight_decay", "warmup", "clip_norm"):
             object.__setattr__(self, name, rounded(f"finetune.{name}", getattr(self, name)))

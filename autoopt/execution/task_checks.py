@@ -105,6 +105,8 @@ def _prepare(task: Task, path: Path, room: Room, before: Mapping[str, str]) -> I
     """See `prepare`; `before` are the keys of splits."""
     store = room.store
     where = str(path)
+    if task.finetune is not None and not isinstance(task.finetune, Finetune):
+        fail(f"{where}: finetune", "an autoopt.Finetune(...)", task.finetune)
     custom, notes = loading.by_own_names(task.custom_objects or {}), list[str]()
     model = loading.load(
         task.model,

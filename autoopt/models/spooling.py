@@ -22,12 +22,16 @@ LABELS = "labels"
 MB = 1e6
 SPARE_BYTES = 256 * MB
 """That are left free on the disk, for the files of the study itself."""
-HEAD = 64
-"""Items that are read a second time, to see that a second pass gives the same."""
+HEAD, WHOLE_S = 64, 5.0
+"""Items that are read a second time, to see that a second pass gives the same; all of them where the first took no longer."""
 TOLD_S = 2.0
 """Between two words on how far the reading is."""
 CYCLE = 32
 """Items in a row that are those in front again, by which a stream is seen to go round."""
+DOUBLES, MOST_DIFFERENT = 2000, 100_000
+"""So many items for each different one show that a shuffled stream never ends; where there are more of those, the disk does."""
+MOST_ROUNDS, FEW_ROUNDS, FEW_BYTES = 50, 3, 1e9
+"""So often nobody repeats a set on purpose; and so often nobody does that with a set of so many bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +72,7 @@ def read(stream: Stream, where: str, model: Any, spool: Spool, parts: Parts) -> 
         ConfigError: if it is empty or never ends, its items change shape or dtype, or a second pass gives others.
         TargetUnavailable: if the disk can't hold it.
     """
-    reading = _Reading(stream, where, spool)
+    reading, started = _Reading(stream, where, spool), time.monotonic()
     with Columns(spool.folder) as columns:
         for elements, batch in streams.batches(stream, where, model):
             inputs, labels = parts(batch)
@@ -77,7 +81,8 @@ def read(stream: Stream, where: str, model: Any, spool: Spool, parts: Parts) -> 
             raise ConfigError(f"{where}: empty; expected one item or more")
         reading.settle(columns)
     arrays = reading.arrays(columns)
-    _expect_same_again(stream, where, model, parts, arrays)
+    few = reading.items if time.monotonic() - started < WHOLE_S else min(HEAD, reading.items)
+    _expect_same_again(stream, where, model, parts, arrays, few)
     inputs = {name: arrays[file] for file, name in reading.names.items()}
     labels = [arrays[f"{LABELS}_{i}"] for i in range(reading.outputs)]
     return inputs, labels, reading.weights()
@@ -108,11 +113,9 @@ class _Reading:
         batch = dict(zip(self.names, inputs.values(), strict=True))
         batch |= {f"{LABELS}_{i}": array for i, array in enumerate(labels)}
         size = self._expect_alike(batch)
-        if self.stream.known is None and self._cycle.closes(batch, size):
-            raise ConfigError(
-                f"{self.where}: the {self.stream.what} begins again after {self._cycle.length:,} items: does it never end? "
-                "expected one pass over the data"
-            )
+        if self.stream.known is None:
+            self._expect_end(batch, size)
+        self._expect_weights(weights, size)
         if weights is not None:
             self._weights.append(weights)
         self._elements += elements
@@ -126,6 +129,29 @@ class _Reading:
             columns.append(batch)
         self.items += size
         self._tell()
+
+    def _expect_end(self, batch: Mapping[str, np.ndarray], size: int) -> None:
+        """Check that a stream does not go round and round."""
+        rounds = self._cycle.rounds(batch, size)
+        if rounds >= MOST_ROUNDS or (rounds >= FEW_ROUNDS and self._bytes > FEW_BYTES):
+            raise ConfigError(
+                f"{self.where}: the {self.stream.what} begins again and again after {self._cycle.length:,} items: does it "
+                "never end? expected one pass over the data"
+            )
+
+        if self._cycle.different and self._cycle.seen >= DOUBLES * self._cycle.different:
+            raise ConfigError(
+                f"{self.where}: the {self.stream.what} gave only {self._cycle.different:,} different items among "
+                f"{self._cycle.seen:,}: does it never end? expected one pass over the data"
+            )
+
+    def _expect_weights(self, weights: Any, size: int) -> None:
+        """Check that a batch has a weight for each of its items."""
+        for array in streams.leaves(weights) if weights is not None else ():
+            if array.ndim == 0 or len(array) != size:
+                raise ConfigError(
+                    f"{self.where}: weights: expected {size} in a batch of {size} items, one an item, got shape {array.shape}"
+                )
 
     def settle(self, columns: Columns) -> None:
         """Write what the study has, where it had more than there is now."""
@@ -180,9 +206,9 @@ class _Reading:
         if left + here <= free:
             return
         told = f"{(left + here) / MB:,.0f} MB more" if self.stream.known is not None else "more"
-        hint = "" if self.stream.known is not None else f" after {self.items:,} items; does it never end?"
+        hint = f" after {self.items:,} items; does it never end?" if self.stream.known is None and self.items else ""
         raise TargetUnavailable(
-            f"{self.spool.folder.parent}: {self.where} needs {told}, and {max(0, free) / MB:,.0f} MB are free{hint}; free space, "
+            f"{self.where}: needs {told}, and {max(0, free) / MB:,.0f} MB are free in {self.spool.folder.parent}{hint}; free space, "
             "or name another store (--store), then run the same command again"
         )
 
@@ -195,32 +221,40 @@ class _Reading:
 
 
 class _Cycle:
-    """Sees that a stream begins again: its first items in a row come a second time.
+    """Sees that a stream begins again: its first items in a row come another time, or hardly any item is new.
 
     Attributes:
-        length: items after which it did.
+        length: items after which it did, the last time.
+        seen: items in all.
     """
 
     def __init__(self) -> None:
         self._first: list[int] = []
-        self._matched, self._seen, self.length = 0, 0, 0
+        self._known: set[int] = set()
+        self._matched, self.seen, self._began, self._rounds, self.length = 0, 0, 0, 0, 0
 
-    def closes(self, batch: Mapping[str, np.ndarray], size: int) -> bool:
-        """Whether it has begun again within this batch."""
+    @property
+    def different(self) -> int:
+        """Different items; 0 where there are too many to count, or so few that they may well be all that there can be."""
+        return len(self._known) if CYCLE <= len(self._known) < MOST_DIFFERENT else 0
+
+    def rounds(self, batch: Mapping[str, np.ndarray], size: int) -> int:
+        """How often it has begun again, with this batch."""
         for i in range(size):
             item = hash(tuple(array[i].tobytes() for array in batch.values()))
-            self._seen += 1
+            self.seen += 1
+            if len(self._known) < MOST_DIFFERENT:
+                self._known.add(item)
             if len(self._first) < CYCLE:
                 self._first.append(item)
                 continue
             at_start = item == self._first[0]
             self._matched = self._matched + 1 if item == self._first[self._matched] else int(at_start)
             if self._matched == CYCLE:
-                self.length = self._seen - CYCLE
-                if len(set(self._first)) > 1:
-                    return True
-                self._matched = 0
-        return False
+                self._matched, began = 0, self.seen - CYCLE
+                self.length, self._began = began - self._began, began
+                self._rounds += len(set(self._first)) > 1
+        return self._rounds
 
 
 def _before(
@@ -255,9 +289,11 @@ def _stands(before: Split | None, first: int, batch: Mapping[str, np.ndarray], o
     )
 
 
-def _expect_same_again(stream: Stream, where: str, model: Any, parts: Parts, arrays: Mapping[str, np.ndarray]) -> None:
+def _expect_same_again(
+    stream: Stream, where: str, model: Any, parts: Parts, arrays: Mapping[str, np.ndarray], items: int
+) -> None:
     """Check that the first items of a second pass are those of the first, as a study that goes on will read them again."""
-    seen = 0
+    seen, there = 0, len(next(iter(arrays.values())))
     for _, batch in streams.batches(stream, where, model):
         inputs, labels = parts(batch)
         again = [*inputs.values(), *labels]
@@ -268,8 +304,12 @@ def _expect_same_again(stream: Stream, where: str, model: Any, parts: Parts, arr
                 "belong to training alone, not to the data"
             )
         seen += size
-        if seen >= HEAD:
+        if items <= seen < there:
             return
+    if seen < items:
+        raise ConfigError(
+            f"{where}: the second pass gave {seen:,} items, and the first {there:,}: it must give the same each time"
+        )
 
 
 def _joined(parts: list[Any]) -> Any:

@@ -41,14 +41,14 @@ def opened(given: Any, where: str) -> Any:
     Raises:
         ConfigError: if it never ends, or can be read only once.
     """
-    if hasattr(given, "element_spec"):  # a tf.data.Dataset, recognised without importing TensorFlow
-        return _dataset(given, where)
     if _is_sequence(given):
         return _sequence(given, where)
     if inspect.isgenerator(given) or (hasattr(given, "__next__") and not hasattr(given, "__array__")):
         raise ConfigError(
             f"{where}: a {type(given).__name__} can be read only once; give the function that makes it, without ()"
         )
+    if hasattr(given, "element_spec"):  # a tf.data.Dataset, recognised without importing TensorFlow
+        return _dataset(given, where)
     if not callable(given) or hasattr(given, "__array__"):
         return given
     return _function(given, where)
@@ -127,22 +127,25 @@ def batches(stream: Stream, where: str, model: Any) -> Iterator[tuple[int, tuple
     Raises:
         ConfigError: if an element is no such pair, or one can't be read.
     """
-    batched, held = stream.batched, list[tuple[Any, ...]]()
-    for element in _elements(stream, where):
+    batched, held, form = stream.batched, list[tuple[Any, ...]](), None
+    several = len(model.inputs), len(model.outputs), len(model.outputs)
+    for number, element in enumerate(_elements(stream, where)):
         if not isinstance(element, (tuple, list)) or len(element) not in (2, 3):
             got = f"{len(element)} parts" if isinstance(element, (tuple, list)) else type(element).__name__
             fail(where, f"a {stream.what} of pairs {PAIRS}", got)
-        try:
-            element = tuple(_plain(part) for part in element)
-        except ValueError as error:  # numpy's word for rows of different lengths
-            raise differ(where, stream) from error
+        parts = tuple(_plain(part, n, where, stream) for part, n in zip(element, several, strict=False))
+        form = form or _form(parts)
+        if _form(parts) != form:
+            raise ConfigError(
+                f"{where}: the {stream.what}'s element {number:,} has other parts or names than those before it"
+            )
         if batched is None:
-            ranks = sum(np.ndim(array) for array in _leaves(element[0]))
+            ranks = sum(np.ndim(array) for array in leaves(parts[0]))
             batched = ranks == sum(len(tensor.shape) for tensor in model.inputs)
         if batched:
-            yield 1, element
+            yield 1, parts
             continue
-        held.append(element)
+        held.append(parts)
         if len(held) == STACKED:
             yield len(held), _stacked(held, where, stream)
             held = []
@@ -172,20 +175,49 @@ def _unreadable(where: str, stream: Stream, seen: Iterator[int], error: Exceptio
     )
 
 
-def _plain(part: Any) -> Any:
-    """Tensors of any library as arrays, in the same structure."""
+def _plain(part: Any, several: int, where: str, stream: Stream) -> Any:
+    """Tensors of any library as arrays: a dict by name, a tuple where the model has so many, else one.
+
+    They are copies, because what gives items one by one may well give the same array each time, filled anew.
+    """
     if isinstance(part, Mapping):
-        return {name: _plain(one) for name, one in part.items()}
-    if isinstance(part, tuple) or (isinstance(part, list) and any(hasattr(one, "shape") for one in part)):
-        return tuple(_plain(one) for one in part)
-    # A copy, because what gives items one by one may well give the same array each time, filled anew.
-    return part if part is None else np.array(part)
+        return {name: _array(one, where, stream) for name, one in part.items()}
+    if isinstance(part, tuple | list) and len(part) == several and all(hasattr(one, "shape") for one in part):
+        arrays = tuple(_array(one, where, stream) for one in part)
+        return arrays if several > 1 else arrays[0]
+    return part if part is None else _array(part, where, stream)
 
 
-def _leaves(part: Any) -> list[Any]:
+def _array(given: Any, where: str, stream: Stream) -> np.ndarray:
+    expect_unmasked(given, where)
+    try:
+        return np.array(given)
+    except ValueError as error:  # numpy's word for rows of different lengths
+        raise differ(where, stream) from error
+
+
+def expect_unmasked(given: Any, where: str) -> None:
+    """Check that no value of an array is masked: nobody would know that it does not count.
+
+    Raises:
+        ConfigError: if one is.
+    """
+    if np.ma.is_masked(given):
+        raise ConfigError(f"{where}: some values are masked; leave these items out, or fill them: x.filled(...)")
+
+
+def _form(part: Any) -> Any:
+    """What an element is made of: names, and how many parts."""
     if isinstance(part, Mapping):
-        return [leaf for one in part.values() for leaf in _leaves(one)]
-    return [leaf for one in part for leaf in _leaves(one)] if isinstance(part, tuple) else [part]
+        return tuple(sorted(part))
+    return tuple(_form(one) for one in part) if isinstance(part, tuple) else part is None
+
+
+def leaves(part: Any) -> list[Any]:
+    """The arrays of a part of an element."""
+    if isinstance(part, Mapping):
+        return [leaf for one in part.values() for leaf in leaves(one)]
+    return [leaf for one in part for leaf in leaves(one)] if isinstance(part, tuple) else [part]
 
 
 def _stacked(held: list[tuple[Any, ...]], where: str, stream: Stream) -> tuple[Any, ...]:
@@ -198,12 +230,14 @@ def _stack(parts: list[Any], where: str, stream: Stream) -> Any:
         return {name: _stack([part[name] for part in parts], where, stream) for name in parts[0]}
     if isinstance(parts[0], tuple):
         return tuple(_stack(list(one), where, stream) for one in zip(*parts, strict=True))
+    if len({part.dtype for part in parts}) > 1:
+        raise differ(where, stream, "dtype", "convert them")
     try:
         return np.stack(parts)
     except ValueError as error:
         raise differ(where, stream) from error
 
 
-def differ(where: str, stream: Stream) -> ConfigError:
-    """What is said of items that have no shape in common."""
-    return ConfigError(f"{where}: the {stream.what}'s items differ in shape; pad or resize them")
+def differ(where: str, stream: Stream, what: str = "shape", advice: str = "pad or resize them") -> ConfigError:
+    """What is said of items that have no shape, or no dtype, in common."""
+    return ConfigError(f"{where}: the {stream.what}'s items differ in {what}; {advice}")

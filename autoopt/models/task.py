@@ -159,8 +159,12 @@ class Split:
         return self._of(self.chosen(items))
 
     def chosen(self, items: int) -> np.ndarray:
-        """Which items `some` takes, in their order."""
-        return np.sort(np.random.default_rng(0).permutation(len(self))[:items])
+        """Which items `some` takes, in their order: of those that count in training, as far as there are so many."""
+        order = np.random.default_rng(0).permutation(len(self))
+        if self.weights is not None:
+            idle = (self.weights.reshape(len(self), -1) == 0).all(axis=1)
+            order = order[np.argsort(idle[order], kind="stable")]
+        return np.sort(order[:items])
 
     def _of(self, chosen: Any) -> "Split":
         """The items at these places: an index array or a slice."""

@@ -33,6 +33,8 @@ def read(given: Any, where: str, model: Any, spool: Spool) -> tuple[Inputs, list
         def parts(batch: tuple[Any, ...]) -> tuple[Inputs, list[np.ndarray]]:
             found, labels = inputs(batch[0], where, model), _labels(batch[1], f"{where}: labels", model)
             check_inputs(found, where, model)
+            for array in labels:
+                check_labels(array, where)
             return found, labels
 
         return spooling.read(given, where, model, spool, parts)
@@ -62,6 +64,9 @@ def read_inputs(given: Any, where: str, model: Any, spool: Spool) -> Inputs:
     opened = streams.opened(given, where)
     if isinstance(opened, streams.Stream):
         return read(opened, where, model, spool)[0]
+    several = len(model.input_names)
+    if isinstance(opened, tuple | list) and len(opened) == 2 > several and all(hasattr(one, "shape") for one in opened):
+        fail(where, "inputs alone, without labels", "a pair")
     return inputs(opened, where, model)
 
 
@@ -105,6 +110,7 @@ def inputs(given: Any, where: str, model: Any) -> Inputs:
 
 
 def _array(given: Any, where: str) -> np.ndarray:
+    streams.expect_unmasked(given, where)
     try:
         array = np.asarray(given)
     except ValueError as error:  # numpy's word for rows of different lengths
@@ -124,7 +130,8 @@ def check_inputs(given: Inputs, where: str, model: Any) -> None:
     for tensor, (name, array) in zip(model.inputs, given.items(), strict=True):
         expected = tuple(tensor.shape)[1:]
         if array.dtype.kind not in "fiub":
-            text = f"; {text_advice(name, '')}" if array.dtype.kind in "OSUT" else ""
+            text = f"; {text_advice(name, '')}" if _is_text(array) else ""
+            text = "; make them dense, all of one shape" if array.dtype.kind == "O" and not text else text
             raise ConfigError(f"{where}: input {name}: expected numbers, got 'dtype {array.dtype}'{text}")
         if array.shape[1:] != expected:
             hint = _shape_hint(array, expected)
@@ -145,13 +152,25 @@ def check_split(split: Split, where: str, model: Any) -> None:
         raise ConfigError(f"{where}: empty; expected one item or more")
     check_inputs(split.inputs, where, model)
     for name, array in split.inputs.items():
-        if bad := _bad_items(array):
-            raise ConfigError(f"{where}: input {name}: holds NaN or infinity in {bad} items; clean the data")
-    if split.labels.dtype.kind not in "fiub":
-        names = "; number the names: np.unique(labels, return_inverse=True)[1]" * (split.labels.dtype.kind in "SUT")
-        raise ConfigError(f"{where}: labels: expected numbers, got 'dtype {split.labels.dtype}'{names}")
-    if bad := _bad_items(split.labels):
-        raise ConfigError(f"{where}: labels: hold NaN or infinity in {bad} items; clean the data")
+        _expect_finite(array, f"{where}: input {name}: holds")
+    check_labels(split.labels, where)
+    _expect_finite(split.labels, f"{where}: labels: hold")
+
+
+def _is_text(array: np.ndarray) -> bool:
+    """Whether an array holds text, be it as objects."""
+    return array.dtype.kind in "SUT" or bool(array.size and isinstance(array.flat[0], str | bytes))
+
+
+def check_labels(labels: np.ndarray, where: str) -> None:
+    """Check that labels are numbers.
+
+    Raises:
+        ConfigError: if they are anything else.
+    """
+    if labels.dtype.kind not in "fiub":
+        names = "; number the names: np.unique(labels, return_inverse=True)[1]" if _is_text(labels) else ""
+        raise ConfigError(f"{where}: labels: expected numbers, got 'dtype {labels.dtype}'{names}")
 
 
 def _shape_hint(array: np.ndarray, expected: tuple[int, ...]) -> str:
@@ -169,8 +188,18 @@ def _dims(shape: tuple[int, ...]) -> str:
     return ", ".join(map(str, shape))
 
 
-def _bad_items(array: np.ndarray) -> int:
-    """Items that hold no finite number somewhere."""
+def _expect_finite(array: np.ndarray, where: str) -> None:
+    """Check that values are finite, also as float32, in which models compute."""
     if array.dtype.kind != "f":
-        return 0
-    return sum(int((~np.isfinite(part)).reshape(len(part), -1).any(axis=1).sum()) for part in chunks(array))
+        return
+    if bad := _bad_items(array, array.dtype):
+        raise ConfigError(f"{where} NaN or infinity in {bad} items; clean the data")
+    if array.dtype.itemsize > 4 and (bad := _bad_items(array, np.dtype(np.float32))):
+        raise ConfigError(f"{where} numbers over 3.4e38 in {bad} items, which float32 does not hold; scale the data")
+
+
+def _bad_items(array: np.ndarray, dtype: np.dtype[Any]) -> int:
+    """Items that hold no finite number somewhere."""
+    with np.errstate(over="ignore"):
+        parts = (part.astype(dtype, copy=False) for part in chunks(array))
+        return sum(int((~np.isfinite(part)).reshape(len(part), -1).any(axis=1).sum()) for part in parts)

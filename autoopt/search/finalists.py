@@ -36,11 +36,18 @@ def on_all(candidate: Candidate) -> Recipe | None:
     return dataclasses.replace(recipe, finetune=dataclasses.replace(recipe.finetune, items=0))
 
 
+def _with_siblings(driver: Driver) -> list[Recipe]:
+    """What is chosen, with the other schemes of the same training where the search tries those: they take seconds."""
+    agenda, recipes = driver.agenda, chosen(driver.ledger.results())
+    more = [each for recipe in recipes for each in agenda.siblings(recipe)] if agenda.config.search.siblings else []
+    return list(dict.fromkeys([*recipes, *more]))
+
+
 def train(driver: Driver) -> None:
     """Train the front again on all of the training data, also when the time is up: what is shipped has seen all."""
     before, driver.reason = driver.reason, None
     while driver.reason is None:
-        recipes = [r for r in chosen(driver.ledger.results()) if r.digest not in driver.agenda.seen]
+        recipes = [r for r in _with_siblings(driver) if r.digest not in driver.agenda.seen]
         if not recipes:
             break
         what = "a candidate" if len(recipes) == 1 else f"{len(recipes)} candidates"

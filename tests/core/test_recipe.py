@@ -160,7 +160,7 @@ def test_stages_do_not_depend_on_what_comes_later():
             "cluster.initialisation: expected one of .*, got 'best'",
         ),
         ({"finetune": {"epochs": 0}}, "finetune.epochs: expected a whole number of at least 1, got 0"),
-        ({"finetune": {"learning_rate": 0}}, "finetune.learning_rate: expected a number over 0, got 0.0"),
+        ({"finetune": {"learning_rate": 0}}, "finetune.learning_rate: expected a number over 0 and under 100, got 0.0"),
         ({"finetune": {"batch_size": 1.5}}, "finetune.batch_size: expected a whole number .*, got 1.5"),
         ({"scheme": "int4"}, "scheme: expected one of float32, .*, got 'int4'"),
         ({"scheme": ["int8"]}, r"scheme: expected one of float32, .*, got \['int8'\]"),

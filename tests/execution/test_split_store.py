@@ -209,3 +209,13 @@ def test_a_part_is_the_same_items_each_time(items, rows, tmp_path_factory):
         assert split_store.part(store, key, kept, items).digest == expected.digest
     stores.lose(store, expected.digest)
     assert split_store.part(store, key, kept, items).digest == expected.digest
+
+
+def test_a_part_takes_items_that_count_first():
+    weights = np.zeros(40, np.float32)
+    weights[[3, 30, 31]] = 1
+    split = Split(inputs={"image": X}, labels=Y, weights=weights)
+    for items in (1, 2, 3):
+        assert set(split.chosen(items)) <= {3, 30, 31}
+    assert {3, 30, 31} <= set(split.chosen(10))
+    assert len(split.chosen(10)) == 10

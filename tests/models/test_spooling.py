@@ -110,7 +110,9 @@ def test_several_inputs_and_outputs_are_known_again(read):
     np.testing.assert_array_equal(changed.labels, np.column_stack([left, right]))
 
 
-def test_each_batch_is_asked_for_once_but_for_the_head(read):
+@pytest.mark.parametrize(("whole_s", "twice"), [(0.0, 7), (1e9, 10)], ids=["the head", "all of a quick one"])
+def test_each_batch_is_asked_for_once_but_for_what_is_looked_at_again(whole_s, twice, read, monkeypatch):
+    monkeypatch.setattr(spooling, "WHOLE_S", whole_s)
     asked = collections.Counter()
 
     class Counted(tf_keras.utils.Sequence):
@@ -123,7 +125,7 @@ def test_each_batch_is_asked_for_once_but_for_the_head(read):
 
     read(Counted())
     assert set(asked) == set(range(10))
-    assert [asked[i] for i in range(10)] == [2] * 7 + [1] * 3, "64 items are looked at again"
+    assert [asked[i] for i in range(10)] == [2] * twice + [1] * (10 - twice), "64 items are looked at again at least"
 
 
 def forever():
@@ -134,6 +136,55 @@ def forever():
 def forever_in_batches():
     while True:
         yield from batches()()
+
+
+def forever_shorter():
+    while True:
+        yield X[:40], Y[:40]
+
+
+ONE = iter([(X, Y)])
+FEWER, MORE = iter([100, 70]), iter([70, 100])
+
+
+def once():
+    yield from ONE
+
+
+def shorter():
+    last = next(FEWER)
+    yield X[:last], Y[:last]
+
+
+def longer():
+    last = next(MORE)
+    yield X[:last], Y[:last]
+
+
+def late():
+    order = np.r_[:90, 90 + np.random.default_rng().permutation(10)]
+    yield X[order], Y[order]
+
+
+def misaligned():
+    for i in range(10):
+        yield X[10 * i : 10 * i + 10], Y[10 * i : 10 * i + 10], np.full(5 + 10 * (i % 2), float(i))
+
+
+def forever_shuffled():
+    while True:
+        for i in np.random.default_rng().permutation(40):
+            yield X[i], Y[i]
+
+
+def one_is_wider():
+    for i in range(100):
+        yield X[i].astype(np.float64 if i == 50 else np.float32), Y[i]
+
+
+def names_change():
+    yield {"image": X[:10]}, Y[:10]
+    yield X[10:], Y[10:]
 
 
 def changing_dtype():
@@ -160,8 +211,21 @@ def noisy():
     [
         (lambda: iter(()), "empty; expected one item or more"),
         (lambda: iter([(X[:0], Y[:0])]), "empty; expected one item or more"),
-        (forever, r"the forever\(\) begins again after 100 items: does it never end\?"),
-        (forever_in_batches, r"begins again after 100 items: does it never end\?"),
+        (forever, r"the forever\(\) begins again and again after 100 items: does it never end\?"),
+        (forever_in_batches, r"begins again and again after 100 items: does it never end\?"),
+        (forever_shorter, r"begins again and again after 40 items: does it never end\?"),
+        (forever_shuffled, r"gave only 40 different items among 8,\d+: does it never end\?"),
+        (one_is_wider, r"items differ in dtype"),
+        (once, r"the second pass gave 0 items, and the first 100"),
+        (shorter, r"the second pass gave 70 items, and the first 100: it must give the same each time"),
+        (longer, r"the second pass gave other items"),
+        (late, r"the second pass gave other items"),
+        (misaligned, r"weights: expected 10 in a batch of 10 items, one an item, got shape \(5,\)"),
+        (lambda: iter([(X[:10], Y[:10], 1.0)]), r"weights: expected 10 in a batch of 10 items, one an item, got shape \(\)"),
+        (lambda: iter([(X[:10], Y[:10], np.ones(10)), (X[10:], Y[10:])]), r"element 1 has other parts or names than those before"),
+        (names_change, r"element 1 has other parts or names than those before"),
+        (lambda: iter([(X, np.ma.masked_equal(Y, 1))]), r"some values are masked; leave these items out, or fill them"),
+        (tf.data.Dataset.from_tensor_slices((X, np.array(list("abcd"))[Y])).batch(8), r"labels: expected numbers.*; number the names"),
         (changing_dtype, r"items differ in dtype: float64 at item 10, float32 before; convert them"),
         (changing_shape, r"items differ in shape; pad or resize them"),
         (shuffled, r"the second pass gave other items: leave out shuffle\(\)"),
@@ -171,10 +235,12 @@ def noisy():
         (lambda: iter([(X[:10, :4], Y[:10])]), r"input image: expected shape \(items, 8, 8, 1\), got \(10, 4, 8, 1\)"),
         (lambda: iter([({"other": X}, Y)]), r"expected inputs named image, got 'other'"),
     ],
-    ids=["nothing", "no items", "endless", "endless batches", "dtype", "shape", "shuffled", "noisy", "shuffled dataset",
+    ids=["nothing", "no items", "endless", "endless batches", "endless, short", "endless, shuffled", "one is wider", "only once", "shorter", "longer", "shuffled late",
+         "weights misaligned", "weight a batch", "weights at first", "names change", "masked", "text", "dtype", "shape", "shuffled", "noisy", "shuffled dataset",
          "too few labels", "size", "names"],
 )  # fmt: skip
-def test_bad_streams_are_refused(given, message, read):
+def test_bad_streams_are_refused(given, message, read, monkeypatch):
+    monkeypatch.setattr(spooling, "DOUBLES", 200)
     with pytest.raises(ConfigError, match=f"task.py: train.*{message}"):
         read(given)
 
@@ -186,15 +252,28 @@ def test_equal_items_are_no_sign_of_a_stream_that_never_ends(read):
     assert len(read(batches(doubled, np.repeat(Y, 2)))[0]) == 200
 
 
+@pytest.mark.parametrize("times", [2, 20])
+def test_a_set_may_come_more_than_once(times, read):
+    """As who oversamples has it."""
+    assert len(read(lambda: (batch for _ in range(times) for batch in batches()()))[0]) == 100 * times
+
+
+def test_a_large_set_goes_round_three_times_at_most(read, monkeypatch):
+    monkeypatch.setattr(spooling, "FEW_BYTES", 1000)
+    with pytest.raises(ConfigError, match="again and again after 100 items"):
+        read(forever_in_batches)
+    assert len(read(lambda: (batch for _ in range(3) for batch in batches()()))[0]) == 300
+
+
 def test_a_disk_that_is_too_small_is_told_before_it_is_full(read, monkeypatch):
     usage = collections.namedtuple("usage", "total used free")
     monkeypatch.setattr(spooling.shutil, "disk_usage", lambda _: usage(0, 0, spooling.SPARE_BYTES + 20_000))
     data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(10)
-    with pytest.raises(TargetUnavailable, match=r"task.py: train needs 0 MB more, and 0 MB are free; free space"):
+    with pytest.raises(TargetUnavailable, match=r"task.py: train: needs 0 MB more, and 0 MB are free in .*; free space"):
         read(data)
     assert len(read(batches(X[:50], Y[:50], 10))[0]) == 50
     monkeypatch.setattr(spooling.shutil, "disk_usage", lambda _: usage(0, 0, spooling.SPARE_BYTES))
-    with pytest.raises(TargetUnavailable, match=r"needs more, .* are free after 0 items; does it never end\?"):
+    with pytest.raises(TargetUnavailable, match=r"needs more, .* are free in .*; free space"):
         read(batches())
 
 

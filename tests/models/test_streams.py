@@ -53,6 +53,16 @@ def in_lists():
         yield x.tolist(), int(y)
 
 
+def in_lists_of_arrays():
+    for first in range(0, 40, 16):
+        yield list(X[first : first + 16]), list(Y[first : first + 16])
+
+
+def as_fit_takes_it():
+    for first in range(0, 40, 16):
+        yield [X[first : first + 16]], [Y[first : first + 16]]
+
+
 def in_one_place():
     x, y = np.empty_like(X[0]), np.empty_like(Y[0])
     for first, label in zip(X, Y, strict=True):
@@ -65,6 +75,9 @@ def in_one_place():
     [
         Sequence(),
         in_one_place,
+        in_lists_of_arrays,
+        as_fit_takes_it,
+        tf.data.Dataset.from_tensor_slices(((X,), Y)).batch(16),
         PyDataset(),
         in_batches,
         one_by_one,
@@ -78,7 +91,8 @@ def in_one_place():
         tf.data.Dataset.from_tensor_slices((X, Y)).batch(8, drop_remainder=True),
         tf.data.Dataset.from_tensors((X, Y)),
     ],
-    ids=["Sequence", "the same array each time", "PyDataset", "batches", "items", "tensors", "lists", "makes a Sequence", "makes a dataset",
+    ids=["Sequence", "the same array each time", "lists of arrays", "as fit takes it",
+         "a tuple of one", "PyDataset", "batches", "items", "tensors", "lists", "makes a Sequence", "makes a dataset",
          "makes an iterator", "dataset", "batched", "whole batches", "one batch"],
 )  # fmt: skip
 def test_streams_give_their_items_as_often_as_they_are_asked(given, model):
@@ -139,6 +153,7 @@ def bad_from_the_start():
     ("given", "message"),
     [
         (one_by_one(), r"train: a generator can be read only once; give the function that makes it, without \(\)"),
+        (iter(tf.data.Dataset.from_tensor_slices((X, Y))), r"train: a OwnedIterator can be read only once"),
         (iter([(X, Y)]), r"train: a list_iterator can be read only once"),
         (tf.data.Dataset.from_tensors((X, Y)).repeat(), "train: the dataset never ends"),
         (Endless(), "train: the Endless never ends"),
@@ -155,7 +170,7 @@ def bad_from_the_start():
             r"train: the dataset raised InvalidArgumentError after 0 elements",
         ),
     ],
-    ids=["generator", "iterator", "endless dataset", "endless PyDataset", "no length", "raises", "makes a function",
+    ids=["generator", "a dataset's iterator", "iterator", "endless dataset", "endless PyDataset", "no length", "raises", "makes a function",
          "raises later", "no pairs", "too many", "ragged", "shapes differ", "TensorFlow raises"],
 )  # fmt: skip
 def test_bad_streams_are_told_in_one_line(given, message, model):

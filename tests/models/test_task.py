@@ -106,6 +106,12 @@ def test_a_good_task_passes_without_a_word(prepare):
         ((X, Y.astype(str)), r"labels: .*; number the names: np.unique\(labels, return_inverse=True\)\[1\]"),
         ((X.astype(complex), Y), "input image: expected numbers, got 'dtype complex128'"),
         ((X, Y.astype(str)), "labels: expected numbers, got 'dtype <U"),
+        (
+            (np.where(X[3] == X, 1e39, X.astype(float)), Y),
+            "input image: holds numbers over 3.4e38 in 1 items, which float32 does not hold",
+        ),
+        ((X, np.ma.masked_equal(Y, 1)), "labels: some values are masked; leave these items out, or fill them"),
+        ((np.ma.masked_less(X, 0), Y), "input image: some values are masked"),
         ((X, Y.astype(object)), "labels: expected numbers, got 'dtype object'"),
         ((X, Y + 1), r"labels: expected class indices 0 to 3 \(the model has 4 outputs\), got 4"),
         ((X, Y - 1), "labels: expected class indices 0 to 3 .*, got -1"),

@@ -10,6 +10,7 @@ from autoopt.core.recipe import Recipe
 from autoopt.core.stage_settings import Finetune
 from autoopt.execution.artifact_store import Store
 from autoopt.search import finalists
+from autoopt.search.driver import Driver
 from autoopt.search.stopping import ALL_DONE, INTERRUPTED
 
 PART = Finetune(epochs=1, items=100)
@@ -31,6 +32,12 @@ def whole(recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, finetune=dataclasses.replace(recipe.finetune, items=0))
 
 
+def with_siblings(driver: Driver) -> set[Recipe]:
+    """What is to be made: the front on all items, and all schemes of that training."""
+    recipes = finalists.chosen(driver.ledger.results())
+    return {*recipes, *(each for recipe in recipes for each in driver.agenda.siblings(recipe))}
+
+
 def test_the_front_is_trained_again_on_all_items_beyond_the_trials(tmp_path: Path, store: Store) -> None:
     driver = study(tmp_path, World(store, better_on_all), trials=9, defaults=PART)
     searched = dict(run(driver))
@@ -40,6 +47,7 @@ def test_the_front_is_trained_again_on_all_items_beyond_the_trials(tmp_path: Pat
     assert all(c.recipe.finetune and c.recipe.finetune.items == 100 for c in trained)
     front = driver.ledger.results().front()
     expected = {whole(c.recipe) for c in front if c.recipe.trains}
+    assert expected <= with_siblings(driver)
     finalists.train(driver)
     added = [c for number, c in driver.ledger.candidates.items() if number not in searched]
     assert {c.recipe for c in added} >= expected
@@ -68,9 +76,9 @@ def test_finalists_are_made_whatever_is_to_be_said_against_them(tmp_path: Path, 
 
     driver = study(tmp_path, World(store, worse_on_all), trials=9, defaults=PART, hours=100)
     searched = len(run(driver))
-    expected = finalists.chosen(driver.ledger.results())
+    expected = with_siblings(driver)
     finalists.train(driver)
-    assert len(driver.ledger.candidates) == searched + len(expected)
+    assert {c.recipe for n, c in driver.ledger.candidates.items() if n >= searched} == expected
     assert not driver.ledger.skipped
 
 
@@ -78,7 +86,7 @@ def test_what_was_interrupted_is_taken_up_by_the_next_run(tmp_path: Path, store:
     world = World(store, better_on_all)
     driver = study(tmp_path, world, trials=9, defaults=PART)
     searched = len(run(driver))
-    expected = len(finalists.chosen(driver.ledger.results()))
+    expected = len(with_siblings(driver))
     driver.turned = lambda: setattr(driver, "reason", INTERRUPTED)
     finalists.train(driver)
     assert driver.reason == INTERRUPTED
