@@ -164,9 +164,15 @@ def _prepare(task: Task, path: Path, room: Room, before: Mapping[str, str]) -> I
     model_key = loading.fingerprint(model, code)
     store.put(model_key, loading.pack(model, code=code))
     warnings += _warnings(splits)
+    keys = {name: split_store.put(room, split) for name, split in splits.items()}
+    warnings += [
+        f"{name}: its data is not what it was when the study last ran"
+        for name in keys
+        if before.get(name, keys[name]) != keys[name]
+    ]
     manifest = Manifest(
         model=model_key,
-        splits={name: split_store.put(room, split) for name, split in splits.items()},
+        splits=keys,
         items={name: len(split) for name, split in splits.items()},
         loss=loss,
         metric=metric,

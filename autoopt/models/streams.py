@@ -142,6 +142,8 @@ def batches(stream: Stream, where: str, model: Any) -> Iterator[tuple[int, tuple
         if batched is None:
             ranks = sum(np.ndim(array) for array in leaves(parts[0]))
             batched = ranks == sum(len(tensor.shape) for tensor in model.inputs)
+        if number == 0 and _is_item(parts[0], model):  # of a length that the specification leaves open
+            batched = False
         if batched:
             yield 1, parts
             continue
@@ -151,6 +153,17 @@ def batches(stream: Stream, where: str, model: Any) -> Iterator[tuple[int, tuple
             held = []
     if held:
         yield len(held), _stacked(held, where, stream)
+
+
+def _is_item(inputs: Any, model: Any) -> bool:
+    """Whether arrays are one item each, exactly as a model takes it."""
+    arrays = (
+        [inputs[name] for name in model.input_names if name in inputs]
+        if isinstance(inputs, Mapping)
+        else leaves(inputs)
+    )
+    shapes = [tuple(tensor.shape)[1:] for tensor in model.inputs]
+    return len(arrays) == len(shapes) and all(a.shape == shape for a, shape in zip(arrays, shapes, strict=True))
 
 
 def _elements(stream: Stream, where: str) -> Iterator[Any]:

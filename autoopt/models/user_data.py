@@ -129,7 +129,7 @@ def check_inputs(given: Inputs, where: str, model: Any) -> None:
     items = len(next(iter(given.values())))
     for tensor, (name, array) in zip(model.inputs, given.items(), strict=True):
         expected = tuple(tensor.shape)[1:]
-        if array.dtype.kind not in "fiub":
+        if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
             text = f"; {text_advice(name, '')}" if _is_text(array) else ""
             text = "; make them dense, all of one shape" if array.dtype.kind == "O" and not text else text
             raise ConfigError(f"{where}: input {name}: expected numbers, got 'dtype {array.dtype}'{text}")
@@ -168,7 +168,7 @@ def check_labels(labels: np.ndarray, where: str) -> None:
     Raises:
         ConfigError: if they are anything else.
     """
-    if labels.dtype.kind not in "fiub":
+    if labels.dtype.kind not in "fiub" or labels.dtype.itemsize > 8:
         names = "; number the names: np.unique(labels, return_inverse=True)[1]" if _is_text(labels) else ""
         raise ConfigError(f"{where}: labels: expected numbers, got 'dtype {labels.dtype}'{names}")
 

@@ -97,8 +97,8 @@ class Clock:
         self.now += len(data) / self.speed
 
 
-@pytest.mark.parametrize("speed", [1e6, 1e8, 1e10])
-@pytest.mark.parametrize("size", [1_000, 50_000_000])
+@pytest.mark.parametrize("speed", [1e5, 1e7, 1e9])
+@pytest.mark.parametrize("size", [1_000, 5_000_000])
 @pytest.mark.parametrize("epoch", [0.01, 1.0, 60.0])
 def test_keeping_costs_a_small_share_of_the_time(monkeypatch, speed, size, epoch):
     clock = Clock(monkeypatch, speed)

@@ -269,7 +269,9 @@ def test_a_disk_that_is_too_small_is_told_before_it_is_full(read, monkeypatch):
     usage = collections.namedtuple("usage", "total used free")
     monkeypatch.setattr(spooling.shutil, "disk_usage", lambda _: usage(0, 0, spooling.SPARE_BYTES + 20_000))
     data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(10)
-    with pytest.raises(TargetUnavailable, match=r"task.py: train: needs 0 MB more, and 0 MB are free in .*; free space"):
+    with pytest.raises(
+        TargetUnavailable, match=r"task.py: train: needs 0 MB more, and 0 MB are free in .*; free space"
+    ):
         read(data)
     assert len(read(batches(X[:50], Y[:50], 10))[0]) == 50
     monkeypatch.setattr(spooling.shutil, "disk_usage", lambda _: usage(0, 0, spooling.SPARE_BYTES))

@@ -125,6 +125,15 @@ def test_how_many_elements_there_are_is_known_where_it_can_be(model):
         assert known is None or sum(n for n, _ in streams.batches(stream, "train", model)) == known
 
 
+def test_items_of_a_length_that_is_left_open_are_no_batches():
+    model = tiny.network(tf_keras.layers.Flatten(), tf_keras.layers.Dense(4), shape=(6, 5))
+    x, y = np.zeros((20, 6, 5), np.float32), np.zeros(20, np.int64)
+    open_length = tf.TensorSpec((None, 5), tf.float32), tf.TensorSpec((), tf.int64)
+    data = tf.data.Dataset.from_generator(lambda: zip(x, y, strict=True), output_signature=open_length)
+    [(elements, (inputs, labels))] = streams.batches(streams.opened(data, "train"), "train", model)
+    assert (elements, inputs.shape, labels.shape) == (20, (20, 6, 5), (20,))
+
+
 class Endless(keras.utils.PyDataset):
     num_batches = None
 

@@ -110,6 +110,7 @@ def test_a_good_task_passes_without_a_word(prepare):
             (np.where(X[3] == X, 1e39, X.astype(float)), Y),
             "input image: holds numbers over 3.4e38 in 1 items, which float32 does not hold",
         ),
+        ((X.astype(np.longdouble), Y), "input image: expected numbers, got 'dtype float128'"),
         ((X, np.ma.masked_equal(Y, 1)), "labels: some values are masked; leave these items out, or fill them"),
         ((np.ma.masked_less(X, 0), Y), "input image: some values are masked"),
         ((X, Y.astype(object)), "labels: expected numbers, got 'dtype object'"),
@@ -471,3 +472,16 @@ def test_a_missing_task_file_is_named(tmp_path):
 def test_where_labels_are_few_the_untouched_model_teaches_too(prepare, items, changes, weight):
     manifest, _ = prepare(train=tiny.images(items, 1), **changes)
     assert Finetune(**manifest.finetune).distillation == weight
+
+
+def test_what_a_study_had_is_compared_with_what_it_is_given(cnn, store, tmp_path):
+    def given(y):
+        return tiny.task(model=cnn, train=lambda: iter([(X, y)]))
+
+    path = tmp_path / "task.py"
+    first = task_checks.prepare(given(Y), path, store)
+    again = task_checks.prepare(given(Y), path, store, before=first.manifest)
+    assert again.manifest == first.manifest
+    assert again.warnings == first.warnings
+    other = task_checks.prepare(given(np.roll(Y, 1)), path, store, before=first.manifest)
+    assert other.warnings == [*first.warnings, "train: its data is not what it was when the study last ran"]
