@@ -128,12 +128,17 @@ def batches(stream: Stream, where: str, model: Any) -> Iterator[tuple[int, tuple
         ConfigError: if an element is no such pair, or one can't be read.
     """
     batched, held, form = stream.batched, list[tuple[Any, ...]](), None
-    several = len(model.inputs), len(model.outputs), len(model.outputs)
+    several = len(model.inputs), len(model.outputs)
     for number, element in enumerate(_elements(stream, where)):
         if not isinstance(element, (tuple, list)) or len(element) not in (2, 3):
             got = f"{len(element)} parts" if isinstance(element, (tuple, list)) else type(element).__name__
             fail(where, f"a {stream.what} of pairs {PAIRS}", got)
-        parts = tuple(_plain(part, n, where, stream) for part, n in zip(element, several, strict=False))
+        inputs = _plain(
+            element[0], several[0], where, stream, lambda array: np.ndim(array) == len(model.inputs[0].shape)
+        )
+        items = next((len(array) for array in leaves(inputs) if array.ndim), -1)
+        rest = (_plain(part, several[1], where, stream, lambda array: _has(array, items)) for part in element[1:])  # noqa: B023 - used at once
+        parts = (inputs, *rest)
         form = form or _form(parts)
         if _form(parts) != form:
             raise ConfigError(
@@ -188,7 +193,7 @@ def _unreadable(where: str, stream: Stream, seen: Iterator[int], error: Exceptio
     )
 
 
-def _plain(part: Any, several: int, where: str, stream: Stream) -> Any:
+def _plain(part: Any, several: int, where: str, stream: Stream, is_batch: Callable[[Any], bool]) -> Any:
     """Tensors of any library as arrays: a dict by name, a tuple where the model has so many, else one.
 
     They are copies, because what gives items one by one may well give the same array each time, filled anew.
@@ -196,9 +201,15 @@ def _plain(part: Any, several: int, where: str, stream: Stream) -> Any:
     if isinstance(part, Mapping):
         return {name: _array(one, where, stream) for name, one in part.items()}
     if isinstance(part, tuple | list) and len(part) == several and all(hasattr(one, "shape") for one in part):
-        arrays = tuple(_array(one, where, stream) for one in part)
-        return arrays if several > 1 else arrays[0]
+        if several > 1:
+            return tuple(_array(one, where, stream) for one in part)
+        if is_batch(part[0]):  # in a list, as `fit` takes it
+            return _array(part[0], where, stream)
     return part if part is None else _array(part, where, stream)
+
+
+def _has(array: Any, items: int) -> bool:
+    return np.ndim(array) > 0 and len(array) == items
 
 
 def _array(given: Any, where: str, stream: Stream) -> np.ndarray:
@@ -239,6 +250,8 @@ def _stacked(held: list[tuple[Any, ...]], where: str, stream: Stream) -> tuple[A
 
 
 def _stack(parts: list[Any], where: str, stream: Stream) -> Any:
+    if parts[0] is None:
+        return None
     if isinstance(parts[0], Mapping):
         return {name: _stack([part[name] for part in parts], where, stream) for name in parts[0]}
     if isinstance(parts[0], tuple):

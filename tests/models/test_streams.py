@@ -58,6 +58,12 @@ def in_lists_of_arrays():
         yield list(X[first : first + 16]), list(Y[first : first + 16])
 
 
+def in_lists_with_a_last_one():
+    for first in range(0, 39, 13):
+        yield list(X[first : first + 13]), list(Y[first : first + 13])
+    yield [X[39]], [Y[39]]
+
+
 def as_fit_takes_it():
     for first in range(0, 40, 16):
         yield [X[first : first + 16]], [Y[first : first + 16]]
@@ -76,6 +82,7 @@ def in_one_place():
         Sequence(),
         in_one_place,
         in_lists_of_arrays,
+        in_lists_with_a_last_one,
         as_fit_takes_it,
         tf.data.Dataset.from_tensor_slices(((X,), Y)).batch(16),
         PyDataset(),
@@ -91,7 +98,7 @@ def in_one_place():
         tf.data.Dataset.from_tensor_slices((X, Y)).batch(8, drop_remainder=True),
         tf.data.Dataset.from_tensors((X, Y)),
     ],
-    ids=["Sequence", "the same array each time", "lists of arrays", "as fit takes it",
+    ids=["Sequence", "the same array each time", "lists of arrays", "lists, a last one", "as fit takes it",
          "a tuple of one", "PyDataset", "batches", "items", "tensors", "lists", "makes a Sequence", "makes a dataset",
          "makes an iterator", "dataset", "batched", "whole batches", "one batch"],
 )  # fmt: skip
@@ -123,6 +130,12 @@ def test_how_many_elements_there_are_is_known_where_it_can_be(model):
         stream = streams.opened(given, "train")
         assert stream.known == known
         assert known is None or sum(n for n, _ in streams.batches(stream, "train", model)) == known
+
+
+def test_weights_may_be_none(model):
+    for given in (lambda: ((x, y, None) for x, y in zip(X, Y, strict=True)), lambda: iter([(X, Y, None)])):
+        [(_, (inputs, labels, weights))] = streams.batches(streams.opened(given, "train"), "train", model)
+        assert (len(inputs), len(labels), weights) == (40, 40, None)
 
 
 def test_items_of_a_length_that_is_left_open_are_no_batches():
