@@ -122,8 +122,9 @@ class _Changing:
         if self.hot:
             import tf_keras
 
-            logits = bool(labels_of.settings(manifest.loss).get("from_logits"))
-            self.loss = tf_keras.losses.CategoricalCrossentropy(from_logits=logits)
+            given = labels_of.settings(manifest.loss)
+            kept = {name: given[name] for name in ("from_logits", "reduction") if name in given}
+            self.loss = tf_keras.losses.CategoricalCrossentropy(**kept)
 
     def labels(self, given: np.ndarray) -> tuple[tuple[int, ...], Any]:
         """Shape of an item's labels, and their type, behind the augmentation."""

@@ -136,7 +136,8 @@ def _expect_mixable(where: str, labels: np.ndarray, loss: Any) -> None:
         raise ConfigError(
             f"{where}: mixes labels, and a hinge's labels are one of two; give a crossentropy, or leave mixup out"
         )
-    if own and labels.dtype.kind in "iub":
+    some = labels_of.telling(labels)
+    if own and ("sparse" in name or labels.dtype.kind in "iub" or (labels_of.whole(some) and not labels_of.ones(some))):
         raise ConfigError(
             f"{where}: mixes labels, which a loss of your own may not take as whole numbers ({labels.dtype}); "
             "give one-hot labels as floats"

@@ -208,6 +208,12 @@ def test_between_values_there_are_others_and_between_classes_none(labels, loss, 
     assert augmentation.smooth(labels, loss) == smooth
 
 
+def test_the_loss_of_shares_is_reduced_as_that_of_indices():
+    given = {"class_name": "SparseCategoricalCrossentropy", "config": {"from_logits": True, "reduction": "sum"}}
+    loss = goal(manifest("mixup", loss={"keras": given})).loss
+    assert (loss.reduction, loss.get_config()["from_logits"]) == ("sum", True)
+
+
 def test_labels_become_shares_where_mixup_comes():
     told = manifest("none_of_two", "mixup", "backwards")
     for _, shares in seen(goal(told), 0):

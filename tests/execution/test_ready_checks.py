@@ -192,6 +192,14 @@ def test_a_hinge_takes_no_mixed_labels(tmp_path, loss):
     )
 
 
+@pytest.mark.parametrize("labels", [CLASSES, CLASSES.astype(np.float32), CLASSES[:, None].astype(np.float32)])
+def test_class_indices_are_not_mixed_where_nobody_knows_what_the_loss_makes_of_them(tmp_path, labels):
+    model = tiny.network(layers.Flatten(), softmax())
+    loss = tf_keras.losses.sparse_categorical_crossentropy
+    message = "mixup: mixes labels, which a loss of your own may not take as whole numbers"
+    expect_refused(tmp_path / "a", model, IMAGES, labels, "mixup", message, loss=loss)
+
+
 def seen_as_index(x, y):
     assert y.dtype == tf.int64
     assert len(y.shape) == 1
