@@ -17,6 +17,10 @@ TRIED = 32
 """Training items on which it is looked at what a model makes of its input."""
 BETWEEN = 0.3
 """What is added to whole numbers: as indices they stay what they are, whether they are cut off or rounded."""
+ALMOST = 1e-20
+"""Takes the place of zero: it is nothing to what computes, but something to what compares."""
+APART = 1e-3
+"""By which outputs differ, as a share of the largest, where something else was computed."""
 SEVERAL = 2
 """Stands for a size that a model leaves open."""
 BOTH = "give a function (inputs, labels) that moves both"
@@ -109,23 +113,42 @@ def _expect_values(where: str, model: Any, train: Split) -> None:
             f"{where}: makes other values of inputs, but the model looks its input up in a table{by}, so these are indices; "
             "give a function (inputs, labels) that draws other indices"
         )
-    if found.masks:
+    if found.masks or _heeds_zeros(model, train):
+        by = f" ({found.masks})" if found.masks else ""
         raise ConfigError(
-            f"{where}: makes other values of inputs, but the model leaves out steps by their value ({found.masks}), and padding "
+            f"{where}: makes other values of inputs, but the model leaves out steps by their value{by}, and padding "
             "would count; give a function (inputs, labels) that keeps padding as it is"
         )
 
 
 def _truncates(model: Any, train: Split) -> bool:
     """Whether a model takes its input for indices: between two whole numbers it gives what it gives for one of them."""
-    [(name, inputs)] = train.inputs.items()
-    few = train.some(TRIED)
-    x = few.inputs[name]
-    if inputs.ndim > 3 or x.dtype.kind != "f" or not x.any() or not labels_of.whole(x):
+    x = _some(train)
+    if x.ndim > 3 or x.dtype.kind != "f" or not x.any() or not labels_of.whole(x):
         return False
-    moved = Split(inputs={name: x + np.sign(x) * x.dtype.type(BETWEEN)}, labels=few.labels)
-    before, after = training.outputs(model, few), training.outputs(model, moved)
+    before, after = (_given(model, train, each) for each in (x, x + np.sign(x) * x.dtype.type(BETWEEN)))
     return bool(np.array_equal(before, after)) and bool((before != before[:1]).any())
+
+
+def _heeds_zeros(model: Any, train: Split) -> bool:
+    """Whether a model gives something else where its input is next to zero than where it is zero."""
+    x = _some(train)
+    if x.dtype.kind != "f" or x.all():
+        return False
+    before, again, after = (_given(model, train, each) for each in (x, x, np.where(x == 0, x.dtype.type(ALMOST), x)))
+    settled = np.array_equal(before, again)  # else it draws at random, and differs anyway
+    return settled and bool(np.abs(after - before).max() > APART * np.abs(before).max())
+
+
+def _some(train: Split) -> np.ndarray:
+    """Some items of the only input."""
+    [inputs] = train.some(TRIED).inputs.values()
+    return inputs
+
+
+def _given(model: Any, train: Split, inputs: np.ndarray) -> np.ndarray:
+    """What a model gives for these inputs."""
+    return training.outputs(model, Split(inputs=dict.fromkeys(train.inputs, inputs), labels=train.labels[:0]))
 
 
 def _expect_mixable(where: str, labels: np.ndarray, loss: Any) -> None:

@@ -173,6 +173,33 @@ def test_padding_that_is_told_by_its_value_stays_as_it_is(tmp_path, name):
         expect_refused(tmp_path / str(number), model, padded, CLASSES, name, message)
 
 
+class Hidden(layers.Layer):
+    """Gives the mean of the steps that are not zero."""
+
+    def call(self, inputs):
+        counts = tf.cast(tf.reduce_any(inputs > 0, axis=-1, keepdims=True), tf.float32)
+        return tf.reduce_sum((inputs + 1) * counts, axis=1) / tf.reduce_sum(counts, axis=1)
+
+
+def test_a_layer_of_the_users_own_that_masks_is_found_by_what_it_gives(tmp_path):
+    padded = STEPS.copy()
+    padded[:, 6:] = 0
+    model, more = tiny.network(Hidden(), softmax(), shape=(12, 5)), {"custom_objects": {"Hidden": Hidden}}
+    expect_refused(tmp_path / "a", model, padded, CLASSES, "noise", "leaves out steps by their value, and", **more)
+    assert take(tmp_path / "b", model, STEPS, CLASSES, "noise", **more).manifest.augment
+
+
+def test_zeros_that_are_values_are_taken(tmp_path):
+    padded = STEPS.copy()
+    padded[:, 6:] = 0
+    stack = [layers.LayerNormalization(), layers.UnitNormalization(), layers.ReLU(), layers.LSTM(3), softmax()]
+    assert take(tmp_path / "a", tiny.network(*stack, shape=(12, 5)), padded, CLASSES, "noise").manifest.augment
+    inputs = tf_keras.Input((12, 5))
+    drawn = layers.Dropout(0.5)(layers.Flatten()(inputs), training=True)
+    model = tf_keras.Model(inputs, softmax()(drawn))
+    assert take(tmp_path / "b", model, padded, CLASSES, "noise").manifest.augment
+
+
 def test_who_reads_an_input_is_told_by_name():
     net = tiny.network(layers.Masking(name="hides"), layers.LSTM(3), softmax(), shape=(12, 5))
     assert input_readers.found(net) == input_readers.Readers(masks="hides")
