@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autoopt.compression.ready_augmentations import READY, Batch, half, is_map, mirrored, spread
+from autoopt.compression.ready_augmentations import READY, Batch, half, lies_on, mirrored, spread
+from autoopt.models import labels as labels_of
 from autoopt.models import user_code
 from autoopt.models.task import Manifest
 
@@ -30,6 +31,36 @@ def in_force(manifest: Manifest, tuning: Mapping[str, Any]) -> tuple[Described, 
     """The augmentations that a fine-tuning with these settings applies, in their order."""
     wanted = tuning.get("augment", ALL)
     return tuple(each for each in manifest.augment if wanted in (ALL, name_of(each)))
+
+
+def on_shares(augmentations: Sequence[Described]) -> tuple[str, ...]:
+    """Names of the augmentations of a task that get labels as shares: what mixes them, and functions behind it in the list.
+
+    A function's place in the list tells what it gets, whether the others are in force or not.
+    """
+    soft = [_soft(each) for each in augmentations]
+    behind = augmentations[soft.index(True) :] if any(soft) else ()
+    return tuple(name_of(each) for each in behind if "ready" not in each or _soft(each))
+
+
+def _soft(described: Described) -> bool:
+    return "ready" in described and READY[described["ready"]].soft
+
+
+def smooth(labels: Any, loss: Any) -> bool:
+    """Whether labels are values, between which there are others, and no classes.
+
+    Args:
+        labels: shape (items, ...), of all items.
+        loss: as a manifest has it.
+    """
+    name, some = labels_of.loss_name(loss), labels_of.telling(labels)
+    if "sparse" in name:
+        return False
+    near = name.startswith(labels_of.REGRESSION)
+    if labels_of.ones(some):
+        return near and labels.dtype.kind == "f"
+    return near or not labels_of.whole(some)
 
 
 def flips_alone(augmentations: Sequence[Described]) -> bool:
@@ -72,7 +103,14 @@ def in_order(names: tuple[str, ...], values: Any) -> Any:
     return values if len(names) == 1 else tuple(values[name] for name in names)
 
 
-def made(augmentations: Sequence[Described], names: Names, source: str, path: str) -> Callable[[Batch], Batch]:
+def made(
+    augmentations: Sequence[Described],
+    names: Names,
+    source: str,
+    path: str,
+    shares: tuple[Sequence[str], Callable[[Any], Any]],
+    smooth: bool,
+) -> Callable[[Batch], Batch]:
     """All that is done to a batch, one after the other.
 
     Args:
@@ -80,20 +118,39 @@ def made(augmentations: Sequence[Described], names: Names, source: str, path: st
         names: of inputs and outputs.
         source: text of `task.py`, for functions in it.
         path: of `task.py`.
+        shares: names of the augmentations that get labels as shares, and what makes shares of labels.
+        smooth: whether labels are values, and no classes.
     """
 
     def own(described: Described) -> Callable[[Batch], Batch]:
         function = user_code.find(described, source, path)
         return lambda batch: names.apply(function, batch)
 
-    steps = [READY[each["ready"]].make() if "ready" in each else own(each) for each in augmentations]
+    def ready(name: str) -> Callable[[Batch], Batch]:
+        return READY[name].make(smooth) if READY[name].moves else READY[name].make()
+
+    steps = [ready(each["ready"]) if "ready" in each else own(each) for each in augmentations]
+    turned = next((i for i, each in enumerate(augmentations) if name_of(each) in shares[0]), None)
 
     def apply(batch: Batch) -> Batch:
-        for step in steps:
-            batch = step(batch)
+        for i, step in enumerate(steps):
+            batch = step((batch[0], shares[1](batch[1]), batch[2]) if i == turned else batch)
         return batch
 
     return apply
+
+
+def shared_out(labels: Any, output: Sequence[int | None], loss: Any) -> Any:
+    """Labels as shares, which can be mixed: of classes where they are indices, else themselves as float32.
+
+    Args:
+        labels: shape (items, ...).
+        output: shape of the model's output, with the items' axis.
+        loss: as a manifest has it.
+    """
+    import tensorflow as tf
+
+    return one_hot(labels, output) if "sparse" in labels_of.loss_name(loss) else tf.cast(labels, tf.float32)
 
 
 def one_hot(labels: Any, output: Sequence[int | None]) -> Any:
@@ -116,9 +173,9 @@ def with_mirror(batch: Batch) -> Batch:
 
     inputs, (labels, plain, mirror), weights = batch
     chosen = half(inputs)
-    moved = mirrored(chosen, labels) if is_map(labels.shape, inputs.shape) else labels
+    labels, weights = (mirrored(chosen, each) if lies_on(each, inputs) else each for each in (labels, weights))
     picked = tf.where(spread(chosen, plain), mirror, plain)
-    return mirrored(chosen, inputs), (moved, picked), weights
+    return mirrored(chosen, inputs), (labels, picked), weights
 
 
 def mapped(data: Any, make: Callable[[], Callable[[Batch], Batch]], seed: int, epoch: int) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 from autoopt.compression import augmentation, distillation
 from autoopt.compression.augmentation import Names
 from autoopt.compression.batches import feed
-from autoopt.compression.ready_augmentations import READY, Batch
+from autoopt.compression.ready_augmentations import Batch
 from autoopt.errors import CandidateFailed
 from autoopt.models import labels as labels_of
 from autoopt.models.task import Manifest, Split
@@ -89,7 +89,7 @@ def of(
         if distilled:
             loss, targets = distillation.goal(loss, targets, lessons.taught, tuning, own)
         return Goal(loss=loss, targets=targets)
-    changing = _Changing(manifest, names, chosen, model.output_shape, loss)
+    changing = _Changing(manifest, names, chosen, model.output_shape, loss, train.labels)
     if not distilled or (lessons.taught is None and lessons.teacher is None):
         return Goal(loss=changing.loss, targets=targets, change=changing.make)
     place, dtype = changing.labels(train.labels)
@@ -112,16 +112,19 @@ def _picked(batch: Batch) -> Batch:
 class _Changing:
     """Augmentation of a task, with the loss that its labels need."""
 
-    def __init__(self, manifest: Manifest, names: Names, chosen: Any, output: Any, loss: Any) -> None:
+    def __init__(self, manifest: Manifest, names: Names, chosen: Any, output: Any, loss: Any, labels: Any) -> None:
         self.manifest, self.names, self.chosen, self.output = manifest, names, chosen, output
-        soft = any(READY[each["ready"]].soft for each in chosen if "ready" in each)
-        self.hot = soft and "sparse" in labels_of.loss_name(manifest.loss)
-        self.soft, self.loss = soft, loss
+        self.on_shares = augmentation.on_shares(manifest.augment)
+        self.soft = any(augmentation.name_of(each) in self.on_shares for each in chosen)
+        self.hot = self.soft and "sparse" in labels_of.loss_name(manifest.loss)
+        self.smooth = not manifest.outputs and augmentation.smooth(labels, manifest.loss)
+        self.loss = loss
         if self.hot:
             import tf_keras
 
-            logits = bool(labels_of.settings(manifest.loss).get("from_logits"))
-            self.loss = tf_keras.losses.CategoricalCrossentropy(from_logits=logits)
+            given = labels_of.settings(manifest.loss)
+            kept = {name: given[name] for name in ("from_logits", "reduction") if name in given}
+            self.loss = tf_keras.losses.CategoricalCrossentropy(**kept)
 
     def labels(self, given: np.ndarray) -> tuple[tuple[int, ...], Any]:
         """Shape of an item's labels, and their type, behind the augmentation."""
@@ -131,15 +134,14 @@ class _Changing:
 
     def make(self) -> Callable[[Batch], Batch]:
         """What is done to a batch."""
-        apply = augmentation.made(self.chosen, self.names, self.manifest.source, self.manifest.path)
-        if not self.hot:
-            return apply
+        manifest = self.manifest
 
-        def shared_out(batch: Batch) -> Batch:
-            inputs, labels, weights = batch
-            return apply((inputs, augmentation.one_hot(labels, self.output), weights))
+        def shares(labels: Any) -> Any:
+            return augmentation.shared_out(labels, self.output, manifest.loss)
 
-        return shared_out
+        return augmentation.made(
+            self.chosen, self.names, manifest.source, manifest.path, (self.on_shares, shares), self.smooth
+        )
 
 
 @contextmanager

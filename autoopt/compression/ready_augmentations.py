@@ -3,6 +3,7 @@
 Each draws its random numbers from TensorFlow's operations or Keras' layers; see `augmentation` for how these are seeded.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ MASKED = 0.2
 """A band that SpecAugment masks is up to this share of the axis (Park et al. 2019)."""
 NOISE = 0.1
 """The standard deviation of the noise, against that of the batch."""
+SMOOTH, SHARP = "bilinear", "nearest"
+"""Ways in which values between pixels are made."""
 
 Batch = tuple[Any, Any, Any]
 """Inputs, labels and weights (or None): tensors with items first."""
@@ -28,16 +31,19 @@ class Ready:
     """An augmentation that is known by name.
 
     Attributes:
-        make: gives what is done to a batch; called anew for every epoch.
+        make: gives what is done to a batch; called anew for every epoch. What moves things takes whether labels that are maps
+            are `smooth`; without it floats are.
         ranks: that inputs may have, with the items' axis.
-        moves: it moves things within an image: labels that are maps go along.
+        moves: it moves things within an image: labels, and weights, that are maps go along.
+        keeps: an input's values stay, though elsewhere: also those that are looked up, or that mark padding.
         mixes: it adds up items, or adds to them: inputs that are indices can't take it.
         soft: labels become shares of classes.
     """
 
-    make: Callable[[], Callable[[Batch], Batch]]
+    make: Callable[..., Callable[[Batch], Batch]]
     ranks: tuple[int, ...]
     moves: bool = False
+    keeps: bool = False
     mixes: bool = False
     soft: bool = False
 
@@ -76,34 +82,66 @@ def half(values: Any) -> Any:
     return tf.random.uniform([tf.shape(values)[0]]) < 0.5
 
 
-def _flip() -> Callable[[Batch], Batch]:
+def _flip(smooth: bool | None = None) -> Callable[[Batch], Batch]:
     def apply(batch: Batch) -> Batch:
-        inputs, labels, weights = batch
+        inputs = batch[0]
         chosen = half(inputs)
-        moved = mirrored(chosen, labels) if is_map(labels.shape, inputs.shape) else labels
-        return mirrored(chosen, inputs), moved, weights
+
+        def along(values: Any) -> Any:
+            return mirrored(chosen, values) if lies_on(values, inputs) else values
+
+        return mirrored(chosen, inputs), along(batch[1]), along(batch[2])
 
     return apply
 
 
-def _shift() -> Callable[[Batch], Batch]:
-    import tensorflow as tf
+def lies_on(values: Any, inputs: Any) -> bool:
+    """Whether labels or weights, or None, are a map of the images."""
+    return values is not None and is_map(values.shape, inputs.shape)
+
+
+def _shift(smooth: bool | None = None) -> Callable[[Batch], Batch]:
     import tf_keras
 
-    seed = _seed()  # the same for both, so that a map is moved as its image is
-    image, places = (
-        tf_keras.layers.RandomTranslation(SHIFTED, SHIFTED, fill_mode="nearest", interpolation=how, seed=seed)
-        for how in ("bilinear", "nearest")
-    )
+    seed = _seed()  # the same for all, so that a map is moved as its image is
+
+    def layer(how: str) -> Any:
+        return tf_keras.layers.RandomTranslation(SHIFTED, SHIFTED, fill_mode="nearest", interpolation=how, seed=seed)
+
+    # A layer draws anew in every call, so each of the three parts of a batch has one of its own.
+    layers = [{how: layer(how) for how in (SMOOTH, SHARP)} for _ in range(3)]
 
     def apply(batch: Batch) -> Batch:
-        inputs, labels, weights = batch
-        moved = _like(image(tf.cast(inputs, tf.float32), training=True), inputs)
-        if is_map(labels.shape, inputs.shape):
-            labels = _as_image(lambda map_: places(map_, training=True), labels)
-        return moved, labels, weights
+        return _moved(batch, smooth, lambda part, values, how: layers[part][how](values, training=True))
 
     return apply
+
+
+def _moved(batch: Batch, smooth: bool | None, move: Callable[[int, Any, str], Any]) -> Batch:
+    """A batch with images that were moved, and with the labels and weights that are maps of them.
+
+    Values between pixels are made of labels as of their image where labels are values; of classes the nearest one is taken.
+
+    Args:
+        batch: of images.
+        smooth: whether labels are values; None where their type has to tell.
+        move: of a part of the batch (0 to 2) with values of float32, shape (items, height, width, channels), and the way in
+            which values between pixels are made.
+    """
+    import tensorflow as tf
+
+    inputs, labels, weights = batch
+    values = labels.dtype.is_floating if smooth is None else smooth
+
+    def along(part: int, map_: Any, how: str) -> Any:
+        if part and not lies_on(map_, inputs):
+            return map_
+        shape = tf.shape(map_)
+        depth = math.prod(map_.shape[3:])
+        image = tf.reshape(tf.cast(map_, tf.float32), (-1, *map_.shape[1:3], depth))
+        return _like(tf.reshape(move(part, image, how), shape), map_)
+
+    return along(0, inputs, SMOOTH), along(1, labels, SMOOTH if values else SHARP), along(2, weights, SHARP)
 
 
 def _seed() -> int:
@@ -113,22 +151,20 @@ def _seed() -> int:
     return int(tf.random.uniform([], 1, 2**30, tf.int32))
 
 
-def _crop() -> Callable[[Batch], Batch]:
+def _crop(smooth: bool | None = None) -> Callable[[Batch], Batch]:
     import tensorflow as tf
 
     def apply(batch: Batch) -> Batch:
-        inputs, labels, weights = batch
+        inputs = batch[0]
         number = tf.shape(inputs)[0]
         size = tf.random.uniform([number, 1], CROPPED, 1.0)
         start = tf.random.uniform([number, 2]) * (1 - size)
         boxes, rows, frame = tf.concat([start, start + size], axis=1), tf.range(number), inputs.shape[1:3]
 
-        def cut(values: Any, method: str) -> Any:
-            return tf.image.crop_and_resize(tf.cast(values, tf.float32), boxes, rows, frame, method=method)
+        def cut(part: int, values: Any, how: str) -> Any:
+            return tf.image.crop_and_resize(values, boxes, rows, frame, method=how)
 
-        if is_map(labels.shape, inputs.shape):
-            labels = _as_image(lambda map_: cut(map_, "nearest"), labels)
-        return _like(cut(inputs, "bilinear"), inputs), labels, weights
+        return _moved(batch, smooth, cut)
 
     return apply
 
@@ -206,19 +242,9 @@ def _like(values: Any, inputs: Any) -> Any:
     return tf.ensure_shape(tf.cast(values, inputs.dtype), inputs.shape)
 
 
-def _as_image(move: Callable[[Any], Any], labels: Any) -> Any:
-    """A map of labels, moved as an image is; labels stay what they were, for the nearest one is taken."""
-    import tensorflow as tf
-
-    flat = labels if len(labels.shape) == 4 else labels[..., None]
-    moved = move(tf.cast(flat, tf.float32))
-    moved = moved if len(labels.shape) == 4 else moved[..., 0]
-    return _like(moved, labels)
-
-
 IMAGES, SPECTRA, ANY = (4,), (3, 4), (2, 3, 4, 5)
 READY: dict[str, Ready] = {
-    "flip": Ready(make=_flip, ranks=IMAGES, moves=True),
+    "flip": Ready(make=_flip, ranks=IMAGES, moves=True, keeps=True),
     "shift": Ready(make=_shift, ranks=IMAGES, moves=True),
     "crop": Ready(make=_crop, ranks=IMAGES, moves=True),
     "mixup": Ready(make=_mixup, ranks=ANY, mixes=True, soft=True),

@@ -8,10 +8,10 @@ import numpy as np
 from autoopt.compression import augmentation
 from autoopt.compression.augmentation import ALL, NONE, Names, in_order, named
 from autoopt.compression.batches import feed
-from autoopt.compression.ready_augmentations import READY, is_map
+from autoopt.compression.ready_augmentations import READY
 from autoopt.core.validation import nearest
 from autoopt.errors import ConfigError, one_line, retold
-from autoopt.execution import criteria
+from autoopt.execution import criteria, ready_checks
 from autoopt.models import labels as labels_of
 from autoopt.models import user_code
 from autoopt.models.task import Output, Split, apart, side_by_side
@@ -36,6 +36,7 @@ def described(
     train: Split,
     loss: Any,
     outputs: Sequence[Output],
+    notes: list[str],
 ) -> tuple[dict[str, str], ...]:
     """A task's augmentations as its manifest has them, each tried on some items.
 
@@ -46,6 +47,7 @@ def described(
         train: the training data.
         loss: as the manifest has it.
         outputs: of a model with several.
+        notes: get what a person should know.
 
     Raises:
         ConfigError: for the first thing that is wrong.
@@ -57,13 +59,33 @@ def described(
         if name in (ALL, NONE) or names.count(name) > 1:
             what = f"is what finetune.augment calls {name} of them" if name in (ALL, NONE) else "stands there twice"
             raise ConfigError(f"{where}: augment: {name} {what}; give it another name")
+    on_shares = augmentation.on_shares(found)
     for function, each in zip(several, found, strict=True):
-        place = f"{where}: augment: {augmentation.name_of(each)}"
+        name = augmentation.name_of(each)
+        place = f"{where}: augment: {name}"
         if "ready" in each:
-            _expect_suitable(each["ready"], place, model, train, loss, outputs)
+            if len(train.inputs) > 1 or outputs:
+                raise ConfigError(
+                    f"{place}: is for models with one input and one output; give a function (inputs, labels)"
+                )
+            notes += ready_checks.check(name, place, model, train, loss)
         else:
-            _try(function, place, model, train, loss, outputs)
+            given, kind = train, loss
+            if name in on_shares:
+                given, kind = _with_shares(train.some(TRIED), model, loss)
+                shape = ", ".join(map(str, ("items", *given.labels.shape[1:])))
+                notes.append(f"{place}: stands behind mixup, so it gets labels as shares, float32 of shape ({shape})")
+                place += " (behind mixup, on shares)"
+            _try(function, place, model, given, kind, outputs)
+            notes += _moves_alone(place, train.weights)
     return tuple(found)
+
+
+def _with_shares(few: Split, model: Any, loss: Any) -> tuple[Split, Any]:
+    """Items with labels as they are behind mixup, and the loss that they are for."""
+    shares = np.asarray(augmentation.shared_out(few.labels, tuple(model.outputs[0].shape), loss))
+    sparse = "sparse" in labels_of.loss_name(loss)
+    return Split(inputs=few.inputs, labels=shares), "categorical_crossentropy" if sparse else loss
 
 
 def expect_named(tuning: Mapping[str, Any], augmentations: Sequence[Mapping[str, str]], where: str) -> None:
@@ -86,37 +108,11 @@ def _described(given: Any, where: str) -> dict[str, str]:
     return user_code.describe(given, where)
 
 
-def _expect_suitable(name: str, where: str, model: Any, train: Split, loss: Any, outputs: Sequence[Output]) -> None:
-    """Check that an augmentation that is known by name is for data of this kind."""
-    ready = READY[name]
-    if len(train.inputs) > 1 or outputs:
-        raise ConfigError(f"{where}: is for models with one input and one output; give a function (inputs, labels)")
-    [inputs], labels = train.inputs.values(), train.labels
-    if inputs.ndim not in ready.ranks:
-        shapes = " or ".join(f"of {rank} axes" for rank in ready.ranks)
-        raise ConfigError(f"{where}: expected inputs {shapes}, the items' among them, got shape {inputs.shape}")
-    if ready.moves and labels.ndim >= 3 and not is_map(labels.shape, inputs.shape):
-        raise ConfigError(
-            f"{where}: moves things within an image, and labels of shape {labels.shape} can't follow; "
-            "give a function (inputs, labels) that moves both"
-        )
-    if ready.mixes and inputs.ndim < 4 and inputs.dtype.kind in "iub":
-        raise ConfigError(
-            f"{where}: adds up values of inputs, but these are whole numbers ({inputs.dtype}), as indices are"
-        )
-    if ready.soft:
-        _expect_mixable(where, labels, loss)
-
-
-def _expect_mixable(where: str, labels: np.ndarray, loss: Any) -> None:
-    """Check that the loss takes labels that were mixed."""
-    if isinstance(loss, dict) and "module" in loss and labels.dtype.kind in "iub":
-        raise ConfigError(
-            f"{where}: mixes labels, which a loss of your own may not take as whole numbers ({labels.dtype}); "
-            "give one-hot labels as floats"
-        )
-    if labels_of.settings(loss).get("ignore_class") is not None:
-        raise ConfigError(f"{where}: mixes labels, and can't keep those that the loss ignores (ignore_class) apart")
+def _moves_alone(place: str, weights: np.ndarray | None) -> list[str]:
+    """What a person should know of a function where weights belong to places of an item: it gets none of them."""
+    if weights is None or weights[0].size < 2:
+        return []
+    return [f"{place}: weights that belong to places stay where they are; a function that moves things can't move them"]
 
 
 def _try(

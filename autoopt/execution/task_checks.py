@@ -146,7 +146,7 @@ def _prepare(task: Task, path: Path, room: Room, before: Mapping[str, str]) -> I
         for name in SPLITS[1:3]
         if read[name][2] is not None
     ]
-    augment = augmentation_checks.described(task.augment, where, model, splits["train"], loss, outputs)
+    augment = augmentation_checks.described(task.augment, where, model, splits["train"], loss, outputs, warnings)
     spool = room.spool("calibration", before.get("calibration"))
     splits["calibration"] = _calibration(task, splits["train"], where, model, spool)
     described = {name: user_code.describe(o, f"{where}: custom_objects: {name}", "class") for name, o in custom.items()}

@@ -43,12 +43,23 @@ def inside(images, labels):
     return tf.cond(tf.random.uniform([]) < 0.5, lambda: turned, lambda: -turned), labels
 
 
+def none_of_two(images, labels):
+    """There are no labels of class 2 any more; takes class indices."""
+    return images, tf.where(labels == 2, tf.zeros_like(labels), labels)
+
+
+def backwards(images, labels):
+    """Classes the other way round; takes shares."""
+    return images, labels[:, ::-1]
+
+
 OWN = {function.__name__: {"module": __name__, "name": function.__name__} for function in (brighter, by_generator, by_layers, inside)}  # fmt: skip
+ON_LABELS = {f.__name__: {"module": __name__, "name": f.__name__} for f in (none_of_two, backwards)}
 EACH = {**{name: {"ready": name} for name in READY}, **OWN}
 
 
 def manifest(*names, **more):
-    return dataclasses.replace(tiny.manifest(**more), augment=tuple(EACH[name] for name in names))
+    return dataclasses.replace(tiny.manifest(**more), augment=tuple((EACH | ON_LABELS)[name] for name in names))
 
 
 def goal(told, data=DATA, lessons=None, model=None, **tuning):
@@ -138,7 +149,89 @@ def test_labels_that_are_maps_follow_their_image(name):
     assert moved == ITEMS
 
 
-@pytest.mark.parametrize("name", ["flip", "shift", "crop"])
+MOVES = ["flip", "shift", "crop"]
+
+
+@pytest.mark.parametrize("name", MOVES)
+@pytest.mark.parametrize(("dtype", "shape"), [(np.float32, (8, 8)), (np.uint8, (8, 8, 1)), (np.float32, (8, 8, 1, 1))])
+def test_labels_that_are_values_of_the_image_stay_its_values(name, dtype, shape):
+    """An autoencoder's labels are its inputs, also between two pixels."""
+    x = np.random.default_rng(0).uniform(0, 1 if dtype == np.float32 else 255, (ITEMS, 8, 8, 1)).astype(dtype)
+    data = Split(inputs={tiny.INPUT: x}, labels=x.reshape(ITEMS, *shape))
+    told = manifest(name, loss="mean_squared_error")
+    for new, labels in seen(goal(told, data, model=tiny.network(layers.Conv2D(1, 3, padding="same"))), 0, data):
+        np.testing.assert_array_equal(new.reshape(labels.shape), labels)
+        assert labels.dtype == dtype
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_weights_of_places_follow_their_image(name):
+    data = image_and_map()
+    weights = 1 + data.labels.astype(np.float32)
+    model = tiny.network(layers.Conv2D(2, 3, padding="same", activation="softmax"))
+    for _, labels, moved in seen(goal(manifest(name), data, model=model), 0, data, weights=weights):
+        np.testing.assert_array_equal(moved, 1 + labels)
+    whole = np.random.default_rng(0).uniform(size=(ITEMS, 1, 1)).astype(np.float32)
+    found = [part for *_, part in seen(goal(manifest(name), data, model=model), 0, data, weights=whole)]
+    assert {part.shape[1:] for part in found} == {(1, 1)}
+
+
+def test_weights_of_places_follow_an_image_whose_teacher_was_asked_before():
+    data = image_and_map()
+    model = tiny.network(layers.Conv2D(2, 3, padding="same", activation="softmax"))
+    x = data.inputs[tiny.INPUT]
+    lessons = Lessons(taught=says(model, x), mirrored=says(model, x[:, :, ::-1]))
+    aim = goal(manifest("flip"), data, lessons, model, distillation=0.5)
+    for _, targets, moved in seen(aim, 0, data, weights=data.labels.astype(np.float32)):
+        np.testing.assert_array_equal(moved.reshape(len(moved), -1), targets[:, :64])
+
+
+RANDOM = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "loss", "smooth"),
+    [
+        (RANDOM.integers(0, 5, (9, 4, 4)), "sparse_categorical_crossentropy", False),
+        (RANDOM.integers(0, 5, (9, 4, 4)).astype(np.float32), "sparse_categorical_crossentropy", False),
+        (RANDOM.integers(0, 2, (9, 4, 4)).astype(np.float32), "binary_crossentropy", False),
+        (RANDOM.uniform(size=(9, 4, 4)), "binary_crossentropy", True),
+        (np.eye(3)[RANDOM.integers(0, 3, (9, 4, 4))], "categorical_crossentropy", False),
+        (RANDOM.integers(0, 255, (9, 4, 4)), "mean_squared_error", True),
+        (RANDOM.integers(0, 2, (9, 4, 4)).astype(np.float32), "mae", True),
+        (RANDOM.integers(0, 2, (9, 4, 4)), "mse", False),
+        (RANDOM.uniform(size=(9, 4, 4)), {"module": "", "name": "own"}, True),
+        (RANDOM.integers(0, 5, (9, 4, 4)), {"module": "", "name": "own"}, False),
+    ],
+)
+def test_between_values_there_are_others_and_between_classes_none(labels, loss, smooth):
+    assert augmentation.smooth(labels, loss) == smooth
+
+
+def test_the_loss_of_shares_is_reduced_as_that_of_indices():
+    given = {"class_name": "SparseCategoricalCrossentropy", "config": {"from_logits": True, "reduction": "sum"}}
+    loss = goal(manifest("mixup", loss={"keras": given})).loss
+    assert (loss.reduction, loss.get_config()["from_logits"]) == ("sum", True)
+
+
+def test_labels_become_shares_where_mixup_comes():
+    told = manifest("none_of_two", "mixup", "backwards")
+    for _, shares in seen(goal(told), 0):
+        assert shares.shape[1:] == (4,)
+        np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-5)
+        assert not shares[:, 1].any()  # class 2, backwards
+    for _, labels in seen(goal(told, augment="none_of_two"), 0):
+        assert labels.dtype == DATA.labels.dtype
+        assert set(labels) == {0, 1, 3}
+    aim = goal(told, augment="backwards")  # its place in the list tells what it gets, whoever is in force beside it
+    assert isinstance(aim.loss, tf_keras.losses.CategoricalCrossentropy)
+    raw = [y.numpy() for _, y in batches(DATA, SIZE, range(1), SEED, DATA.labels)]
+    for before, (_, shares) in zip(raw, seen(aim, 0), strict=True):
+        np.testing.assert_array_equal(shares, np.eye(4)[3 - before])
+    assert seen(goal(manifest("mixup", "flip"), augment="flip"), 0)[0][1].dtype == DATA.labels.dtype
+
+
+@pytest.mark.parametrize("name", MOVES)
 def test_whole_numbers_stay_whole_numbers(name):
     data = dataclasses.replace(image_and_map(np.uint8), labels=DATA.labels)
     assert all(x.dtype == np.uint8 for x, _ in seen(goal(manifest(name), data), 0, data))
