@@ -3,6 +3,7 @@
 Nothing is kept: the jobs are the search's own, in a store that is thrown away.
 """
 
+import functools
 import json
 import os
 import random
@@ -185,15 +186,15 @@ class _Check:
                 self.warnings.append(f"{tried.name} does not work here: {tried.reason}")
         hours, most = self.config.hours or NIGHT_H, self._most()
 
-        def hold(items: int) -> int:
-            """Trials that fit into the hours, trained on so many items."""
-            seconds = self._trial({t.name: t for t in stages}, {t.name: t for t in schemes}, measuring, items)
+        takes = functools.partial(self._trial, {t.name: t for t in stages}, {t.name: t for t in schemes}, measuring)
+
+        def hold(seconds: float | None) -> int:
+            """Trials that fit into the hours."""
             return 0 if seconds is None else int(min(hours * 3600 / seconds, most))
 
         there = self.task["items"]["train"]
         used = self.defaults.items or there
-        trial = self._trial({t.name: t for t in stages}, {t.name: t for t in schemes}, measuring, used)
-        fits = hold(used)
+        fits = hold(trial := takes(used))
         slowest = max((tried.step_s for tried in stages if not tried.reason), default=0.0)
         return Checked(
             layers=seen["layers"],
@@ -208,7 +209,7 @@ class _Check:
             warnings=self.warnings,
             seconds=time.monotonic() - began,
             epoch_s=slowest * -(-used // self.defaults.batch_size),
-            part=None if used < there else part(there, fits, most, hold),
+            part=None if used < there else part(there, fits, most, lambda items: hold(takes(items))),
         )
 
     # ---- jobs

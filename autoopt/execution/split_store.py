@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from autoopt.execution.artifact_store import Store
-from autoopt.models.columns import Columns, Files, mapped, where_it_lies, writing
+from autoopt.models.columns import Columns, Files, mapped, where_it_lies
 from autoopt.models.spooling import Spool
 from autoopt.models.task import MORE, Split
 from autoopt.system import scratch
-from autoopt.system.files import open_to_readers, write_atomically
+from autoopt.system.files import open_to_readers, write_atomically, writing
 
 INDEX = "columns.json"
 """In a split's folder: the names of its inputs in their order, and the bytes of each file."""

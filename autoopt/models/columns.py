@@ -12,7 +12,7 @@ from typing import IO
 
 import numpy as np
 
-from autoopt.errors import TargetUnavailable
+from autoopt.system.files import writing
 
 CHUNK_BYTES = 1 << 26
 """Of an array, that are worked on at a time."""
@@ -90,9 +90,8 @@ class Column:
     def _head(self) -> None:
         """Write how many items there are; numpy leaves room in a header for any number of them."""
         self._file.seek(0)
-        fortran_order = False
         descr = np.lib.format.dtype_to_descr(self.dtype)
-        told = {"descr": descr, "fortran_order": fortran_order, "shape": (self.items, *self.shape)}
+        told = {"descr": descr, "fortran_order": False, "shape": (self.items, *self.shape)}
         np.lib.format.write_array_header_1_0(self._file, told)
 
     def close(self) -> None:
@@ -155,21 +154,6 @@ class Columns:
         found = {name: mapped(column.path) for name, column in self._columns.items()}
         files |= {where_it_lies(array): (self._columns[name].path, array) for name, array in found.items()}
         return found
-
-
-@contextlib.contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Tell what the system says of a folder that can't be written in words for people.
-
-    Raises:
-        TargetUnavailable: in place of an OSError.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise TargetUnavailable(
-            f"{folder}: can't write ({error.strerror}); free space or permissions, then run the same command again"
-        ) from error
 
 
 def same(one: np.ndarray, other: np.ndarray) -> bool:

@@ -138,7 +138,6 @@ class _Reading:
                 f"{self.where}: the {self.stream.what} begins again and again after {self._cycle.length:,} items: does it "
                 "never end? expected one pass over the data"
             )
-
         if self._cycle.different and self._cycle.seen >= DOUBLES * self._cycle.different:
             raise ConfigError(
                 f"{self.where}: the {self.stream.what} gave only {self._cycle.different:,} different items among "

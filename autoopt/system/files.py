@@ -3,12 +3,28 @@
 import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from autoopt.errors import TargetUnavailable
 
 _UMASK = os.umask(0)
 os.umask(_UMASK)  # it can only be read by setting it: once, before there are threads
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Tell what the system says of a folder that can't be written in words for people.
+
+    Raises:
+        TargetUnavailable: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise TargetUnavailable(
+            f"{folder}: can't write ({error.strerror}); free space or permissions, then run the same command again"
+        ) from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -18,22 +34,21 @@ def write_atomically(path: Path, data: bytes) -> None:
         TargetUnavailable: if the disk is full or the folder can't be written.
     """
     temporary = ""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:32]}-", suffix=".tmp")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_UMASK)  # mkstemp makes it private; a shared store must be readable
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-        raise TargetUnavailable(
-            f"{path.parent}: can't write ({error.strerror}); free space or permissions, then run the same command again"
-        ) from error
+    with writing(path.parent):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:32]}-", suffix=".tmp")
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_UMASK)  # mkstemp makes it private; a shared store must be readable
+            os.replace(temporary, path)
+        except OSError:
+            if temporary:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+            raise
     _sync_folder(path.parent)
 
 

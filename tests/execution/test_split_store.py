@@ -110,12 +110,17 @@ def test_a_large_split_that_has_rotted_is_mended_when_its_data_is_read_again(sto
     equal(split_store.get(store, key), split)
 
 
+def spooled(room):
+    """Where a room has read a split, and its arrays there."""
+    spool = room.spool("train", None)
+    with split_store.Columns(spool.folder) as columns:
+        columns.append({"input_0": X, "labels_0": Y})
+    return spool, columns.arrays(spool.files)
+
+
 def test_what_was_read_in_the_room_is_moved_not_copied(store):
     with split_store.room(store) as room:
-        spool = room.spool("train", None)
-        with split_store.Columns(spool.folder) as columns:
-            columns.append({"input_0": X, "labels_0": Y})
-        arrays = columns.arrays(spool.files)
+        spool, arrays = spooled(room)
         inode = (spool.folder / "input_0.npy").stat().st_ino
         key = split_store.put(room, Split(inputs={"image": np.asarray(arrays["input_0"])}, labels=arrays["labels_0"]))
     assert (store.folder(key) / "input_0.npy").stat().st_ino == inode
@@ -124,10 +129,7 @@ def test_what_was_read_in_the_room_is_moved_not_copied(store):
 
 def test_a_part_of_what_was_read_is_copied(store):
     with split_store.room(store) as room:
-        spool = room.spool("train", None)
-        with split_store.Columns(spool.folder) as columns:
-            columns.append({"input_0": X, "labels_0": Y})
-        arrays = columns.arrays(spool.files)
+        _, arrays = spooled(room)
         part = Split(inputs={"image": arrays["input_0"][:10]}, labels=arrays["labels_0"][:10])
         key = split_store.put(room, part)
     equal(split_store.get(store, key), Split(inputs={"image": X[:10]}, labels=Y[:10]))

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from autoopt.errors import TargetUnavailable
-from autoopt.models.columns import CHUNK_BYTES, Columns, chunks, mapped, same, where_it_lies, writing
+from autoopt.models.columns import CHUNK_BYTES, Columns, chunks, mapped, same, where_it_lies
+from autoopt.system.files import writing
 
 DTYPES = ["uint8", "int8", "int64", "float16", "float32", "float64", "bool", ">f4"]
 
