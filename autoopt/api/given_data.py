@@ -40,7 +40,7 @@ class GivenData(Protocol):
 
     @property
     def path(self) -> Path:
-        """Of the data, for messages."""
+        """The path of the data, by which messages name it."""
 
     def fill(self, folder: Path, model: Any, say: Say, progress: Progress) -> Filled:
         """Write the data into a study's folder.

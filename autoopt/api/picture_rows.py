@@ -36,7 +36,7 @@ class Size:
 
     @property
     def how(self) -> str:
-        """What is done to a picture, in words."""
+        """Say in words what is done to a picture."""
         return (
             f"pictures are stretched to {self.item[0]} x {self.item[1]} (bilinear, proportions not kept, as Keras' "
             f"image_dataset_from_directory does), {COLOURS[self.mode]}, turned upright where EXIF says so"

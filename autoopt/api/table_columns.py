@@ -21,7 +21,7 @@ MOST = 10_000
 LARGEST = 1e37
 """What a number may be, with room for arithmetic in float32."""
 WORDS = {"true": 1.0, "false": 0.0}
-"""What is read as a truth, in small letters."""
+"""Texts, in small letters, that are read as a truth value."""
 DATE = re.compile(
     r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]+\d{1,2}:\d{2}.*)?|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?"
     r"|\d{1,2}[ -][A-Za-z]{3,9}[ ,-]+\d{2,4}.*|[A-Za-z]{3,9} \d{1,2}, \d{4}.*"
@@ -52,7 +52,7 @@ class Column:
         return found
 
     def rows(self, chosen: np.ndarray) -> "Column":
-        """The same with these of its rows."""
+        """Make a column of these rows alone."""
         return Column(name=self.name, kind=self.kind, values=self.values[chosen], categories=self.categories)
 
 

@@ -159,7 +159,7 @@ def _normalizing(model: Any) -> str:
 
 
 def _told(columns: list[Column], coding: Coding, choice: Choice, itself: str) -> str:
-    """What is done to the columns, in words."""
+    """Say in words what is done to the columns."""
     missing = [(column.name, int(column.missing.sum())) for column in columns if column.missing.any()]
     categories = [(column.name, coding.width(column)) for column in columns if column.kind == table_columns.CATEGORY]
     told = [f"numbers {choice.way} ({choice.told})"]

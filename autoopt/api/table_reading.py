@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ROWS = 50_000
-"""Of a piece."""
+"""Rows that a piece of the table has at most."""
 SAMPLE = 1 << 18
 """Characters at the beginning of a `.csv`, by which its delimiter is found."""
 LINES = 100
