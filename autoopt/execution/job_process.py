@@ -195,8 +195,8 @@ def _watch(process: Any, given: Assignment, stopped: Callable[[], bool]) -> tupl
         resident, frozen = _state(process.pid)
         if not frozen:
             spent += min(now - last, LONGEST_TICK_S)
-        elif machine_gate.nobody_measures():  # who froze it has died, or is stopped
-            machine_gate.send(process.pid, signal.SIGCONT)
+        else:  # unless who froze it measures, it has died, or is stopped
+            machine_gate.thaw_if_nobody_measures([process.pid])
         last = now
         if stopped():
             return STOPPED

@@ -65,14 +65,18 @@ def entered(stopped: Callable[[], bool], name: str = "gate") -> Iterator[Any]:
         yield gate
 
 
-def nobody_measures() -> bool:
-    """Whether the gate is open, or its holder is stopped and does not measure either."""
+def thaw_if_nobody_measures(groups: Sequence[int]) -> bool:
+    """Let stopped jobs go on if the gate is open, or its holder is stopped and does not measure either.
+
+    The gate is held meanwhile: else whoever enters it after the look would measure beside a job that this let go on.
+    """
     path = private_folder(PRIVATE) / "gate"
     gate = _try(path)
-    if gate is None:
-        return _holder_is_stopped(path)
-    gate.close()
-    return True
+    nobody = gate is not None or _holder_is_stopped(path)
+    with gate or contextlib.nullcontext():
+        if nobody:
+            thaw(groups)
+    return nobody
 
 
 def _try(path: Path) -> IO[bytes] | None:

@@ -208,7 +208,7 @@ def test_a_full_temporary_folder_costs_no_candidate(tmp_path: Path, place: Workp
     rest = """
 temporary = Path(%r)
 os.environ["TMPDIR"] = str(temporary)
-machine_gate.nobody_measures()  # Python tries another folder where the first is full from the beginning
+machine_gate.thaw_if_nobody_measures([])  # Python tries another folder where the first is full from the beginning
 try:
     if then == "no room": (temporary / "filler").write_bytes(bytes(1 << 20))
     if then == "no names": [(temporary / f"filler{n}").touch() for n in range(1000)]
@@ -406,13 +406,18 @@ while True: time.sleep(0.01)
     rest = """
 threading.Thread(target=run, args=(job, place, lambda: False), daemon=True).start()
 import time
-while not (os.path.exists(then[:-4] + "pid") and machine_gate.freeze()): time.sleep(0.05)
-if %r:
+while True:
     held = machine_gate.entered(lambda: False)
     held.__enter__()
-    machine_gate.freeze()
-else:
-    machine_gate.thaw(machine_gate.freeze())
+    jobs = machine_gate.freeze()
+    if jobs and os.path.exists(told := then[:-4] + "pid") and os.path.getsize(told):
+        break
+    machine_gate.thaw(jobs)
+    held.__exit__(None, None, None)
+    time.sleep(0.05)
+if not %r:
+    machine_gate.thaw(jobs)
+    held.__exit__(None, None, None)
 open(then, "w").close()
 time.sleep(600)
 """
@@ -420,7 +425,7 @@ time.sleep(600)
     try:
         wait_for(lambda: (tmp_path / "then").exists())
         pids = [int(pid) for pid in (tmp_path / "pid").read_text().split()]
-        assert (psutil.Process(pids[0]).status() == psutil.STATUS_STOPPED) == frozen
+        wait_for(lambda: (psutil.Process(pids[0]).status() == psutil.STATUS_STOPPED) == frozen)  # a signal takes its time
         descendants = psutil.Process(started.pid).children(recursive=True)
     finally:  # else it would hold the machine's gate
         started.kill()
@@ -445,16 +450,30 @@ def holder() -> Iterator[subprocess.Popen[bytes]]:
 
 
 @linux
+def test_nobody_begins_to_measure_while_a_forgotten_job_is_let_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would run beside the measurement."""
+    let_in: list[object] = []
+
+    def send(pid: int, number: int) -> None:
+        with machine_gate.entered(lambda: True) as gate:
+            let_in.append(gate)
+
+    monkeypatch.setattr(machine_gate, "send", send)
+    assert machine_gate.thaw_if_nobody_measures([1])
+    assert let_in == [None]
+
+
+@linux
 def test_a_stopped_study_is_not_waited_for(tmp_path: Path, place: Workplace, holder: subprocess.Popen[bytes]) -> None:
     """As by Ctrl-Z, while it measures: another goes on after a while, and its jobs are not left frozen."""
-    assert not machine_gate.nobody_measures()
+    assert not machine_gate.thaw_if_nobody_measures([])
     holder.send_signal(signal.SIGSTOP)
     measuring = replace(job(tmp_path, "raise ValueError('all is well')"), exclusive="machine")
     assert "all is well" in run(measuring, place, never).reason
     holder.send_signal(signal.SIGCONT)
     with machine_gate.entered(never) as gate:  # the gate is ours to hold, for everybody
         assert gate is not None
-        assert not machine_gate.nobody_measures()
+        assert not machine_gate.thaw_if_nobody_measures([])
 
 
 @linux
