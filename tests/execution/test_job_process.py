@@ -425,7 +425,9 @@ time.sleep(600)
     try:
         wait_for(lambda: (tmp_path / "then").exists())
         pids = [int(pid) for pid in (tmp_path / "pid").read_text().split()]
-        wait_for(lambda: (psutil.Process(pids[0]).status() == psutil.STATUS_STOPPED) == frozen)  # a signal takes its time
+        wait_for(
+            lambda: (psutil.Process(pids[0]).status() == psutil.STATUS_STOPPED) == frozen
+        )  # a signal takes its time
         descendants = psutil.Process(started.pid).children(recursive=True)
     finally:  # else it would hold the machine's gate
         started.kill()
