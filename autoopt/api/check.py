@@ -270,7 +270,7 @@ class _Check:
         recipe = self._middle(name)
         settings = dict(next(s for stage, s in recipe.stages() if stage == name))
         settings |= {"preserve_clusters": False} if name == "qat" else {}
-        settings |= {"preserve_sparsity": False} if name in ("cluster", "qat") else {}
+        settings |= {"preserve_sparsity": False} if name in ("cluster", "levels", "qat") else {}
         settings["finetune"] = {
             k: v for k, v in settings["finetune"].items() if k not in ("distillation", "temperature")
         }

@@ -7,7 +7,7 @@ import dataclasses
 import time
 from typing import Any, Protocol
 
-from autoopt.compression import channel_pruning, clustering, quantization_aware, weight_pruning
+from autoopt.compression import channel_pruning, clustering, levels, quantization_aware, weight_pruning
 from autoopt.compression import training as finetune
 from autoopt.compression.training import Training
 from autoopt.compression.training_state import Progress
@@ -27,6 +27,7 @@ STAGES: dict[str, Stage] = {
     "channels": channel_pruning.wrap,
     "prune": weight_pruning.wrap,
     "cluster": clustering.wrap,
+    "levels": levels.wrap,
     "qat": quantization_aware.wrap,
 }
 """In pipeline order."""
@@ -64,6 +65,7 @@ def run(
         "seconds": round(time.monotonic() - started, 3),
         # The first epoch also builds the graph; where it is the only one, it is all that is known.
         "epoch_seconds": round(min(trained.seconds, default=0.0), 3),
+        **wrapped.facts,
     }
     return result, report | ({"notes": wrapped.notes} if wrapped.notes else {})
 
@@ -84,10 +86,10 @@ def begin(
 
 
 def one_shot(name: str, model: Any, settings: dict[str, Any], training: Training | None = None) -> Any:
-    """A model with a stage's masks or centroids, or without its channels, not trained: what it weighs, not its worth.
+    """A model with a stage's masks, centroids or levels, or without its channels, not trained: what it weighs, not its worth.
 
     Args:
-        name: `channels`, `prune` or `cluster`.
+        name: `channels`, `prune`, `cluster` or `levels`.
         model: tf_keras model; it is used up.
         settings: of the stage, with `finetune` and `seed`.
         training: data, for settings that choose by it.
@@ -110,7 +112,7 @@ def _wrap(name: str, model: Any, settings: dict[str, Any], training: Training | 
     """The model with the stage's technique in the loop."""
     import tf_keras
 
-    maker = "autoopt" if name == "channels" else "tensorflow-model-optimization"
+    maker = "autoopt" if name in ("channels", "levels") else "tensorflow-model-optimization"
     if isinstance(model, ClosedModel):
         raise CandidateFailed(name, model.why)
     tf_keras.utils.set_random_seed(settings["seed"])

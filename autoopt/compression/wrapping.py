@@ -23,6 +23,7 @@ class Wrapped:
         settle: gives the model with other weights what the technique demands of them.
         notes: what people should know of how it went.
         parts: names of layers that a touched one was taken apart to, and its own.
+        facts: what else goes into the stage's report, once the scaffolding is off.
     """
 
     model: Any
@@ -35,6 +36,7 @@ class Wrapped:
     settle: Callable[[Any], None] = lambda model: None
     notes: list[str] = field(default_factory=list)
     parts: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def describe(self, model: Any) -> list[dict[str, Any]]:
         """What the touched kernels look like in the unwrapped model: shape, zeros, distinct values."""

@@ -9,8 +9,8 @@ from typing import Any, Self
 
 from autoopt.core import json_text
 from autoopt.core.reprs import short
-from autoopt.core.schemes import BY_RANGES, SCHEMES
-from autoopt.core.stage_settings import COMPRESSING, PARTS, Channels, Cluster, Finetune, Prune, Quantize, plain
+from autoopt.core.schemes import AFTER_TRAINING, BY_RANGES, SCHEMES
+from autoopt.core.stage_settings import COMPRESSING, PARTS, Channels, Cluster, Finetune, Levels, Prune, Quantize, plain
 from autoopt.core.validation import expect_keys, expect_number, fail
 from autoopt.errors import ConfigError
 
@@ -18,7 +18,7 @@ MAX_SEED = 2**32 - 1
 """The largest seed that every library takes."""
 
 
-QUIET = ("channels", "quantize")
+QUIET = ("channels", "levels", "quantize")
 """Parts that canonical JSON leaves out where a recipe has none, so that older recipes keep their digests."""
 
 
@@ -30,6 +30,7 @@ class Recipe:
         channels: structured pruning settings, or None for none.
         prune: pruning settings, or None for none.
         cluster: clustering settings, or None for none.
+        levels: settings of learned levels, or None for none; they stand in place of clusters and quantization-aware training.
         scheme: how weights and activations are stored: a key of `SCHEMES`, such as `float32`, `dynamic` or `int8`.
         quantize: how the scheme is made, or None for the usual way.
         finetune: training settings; None exactly when no stage trains.
@@ -39,6 +40,7 @@ class Recipe:
     channels: Channels | None = None
     prune: Prune | None = None
     cluster: Cluster | None = None
+    levels: Levels | None = None
     scheme: str = "float32"
     quantize: Quantize | None = None
     finetune: Finetune | None = None
@@ -48,7 +50,9 @@ class Recipe:
         expect_number("seed", self.seed, minimum=0, maximum=MAX_SEED, whole=True)
         if not isinstance(self.scheme, str) or self.scheme not in SCHEMES:
             fail("scheme", f"one of {', '.join(SCHEMES)}", self.scheme)
-        if self.quantize is not None and self.cluster is not None:
+        if self.levels is not None:
+            self._expect_levels_alone()
+        if self.quantize is not None and (self.cluster or self.levels):
             object.__setattr__(self, "quantize", dataclasses.replace(self.quantize, equalize=False))
         if self.scheme not in BY_RANGES or self.quantize == Quantize():
             object.__setattr__(self, "quantize", None)
@@ -56,6 +60,19 @@ class Recipe:
             object.__setattr__(self, "finetune", None)
         elif self.finetune is None:
             object.__setattr__(self, "finetune", Finetune())
+        if self.finetune is not None and self.levels is not None and not (self.channels or self.prune):
+            object.__setattr__(self, "finetune", self._tuning_of_levels(self.finetune, self.levels))
+
+    def _expect_levels_alone(self) -> None:
+        if self.cluster is not None:
+            fail("levels", "either levels or cluster", f"levels and {self.cluster.label()}")
+        if SCHEMES[self.scheme].qat:
+            fail("levels", f"a scheme that is made after training, such as {AFTER_TRAINING[self.scheme]}", self.scheme)
+
+    @staticmethod
+    def _tuning_of_levels(tuning: Finetune, levels: Levels) -> Finetune:
+        """How the stage of learned levels trains: like the others, but in parts of each kernel's root mean square."""
+        return dataclasses.replace(tuning, learning_rate=levels.rate, optimizer="adam")
 
     def __repr__(self) -> str:
         return f"<Recipe {short(self.label())}, seed {self.seed}, {self.digest}>"
@@ -81,6 +98,10 @@ class Recipe:
         sparse = {"preserve_sparsity": self.prune is not None}
         if self.cluster is not None:
             chain.append(("cluster", plain(self.cluster) | sparse | tuning))
+        if self.levels is not None and self.finetune is not None:
+            own = {"finetune": plain(self._tuning_of_levels(self.finetune, self.levels))}
+            settings = {name: value for name, value in plain(self.levels).items() if name != "rate"}
+            chain.append(("levels", settings | sparse | tuning | own))
         if SCHEMES[self.scheme].qat:
             chain.append(("qat", {"preserve_clusters": self.cluster is not None} | sparse | tuning))
         return tuple(chain)
@@ -135,7 +156,7 @@ class Recipe:
 
     def label(self) -> str:
         """Words for people, such as `70 % pruned, 16 clusters, int8`."""
-        parts = [part.label() for part in (self.channels, self.prune, self.cluster) if part is not None]
+        parts = [part.label() for part in (self.channels, self.prune, self.cluster, self.levels) if part]
         parts.append(SCHEMES[self.scheme].label)
         if self.quantize is not None:
             parts.append(self.quantize.label())

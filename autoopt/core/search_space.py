@@ -17,6 +17,7 @@ from autoopt.core.stage_settings import (
     Channels,
     Cluster,
     Finetune,
+    Levels,
     Prune,
     Quantize,
     applies,
@@ -24,6 +25,8 @@ from autoopt.core.stage_settings import (
 from autoopt.errors import ConfigError
 
 Choose = Callable[[str, Knob], Value]
+OF_OTHERS = ("learning_rate", "optimizer")
+"""Settings of a training that the stage of learned levels has its own for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +34,7 @@ class SearchSpace:
     """The recipes that a study may sample.
 
     Attributes:
-        knobs: by path, such as `prune.sparsity`; `channels`, `prune` and `cluster` themselves hold the truth
+        knobs: by path, such as `prune.sparsity`; `channels`, `prune`, `cluster` and `levels` themselves hold the truth
             values that say whether the stage is used.
         source: the file, for messages.
     """
@@ -117,21 +120,26 @@ class SearchSpace:
             defaults: fine-tuning settings where the space names none.
             seed: of the recipe.
         """
-        channels = prune = cluster = quantize = None
+        channels = prune = cluster = levels = quantize = None
         if self._use("channels", choose):
             channels = Channels(**self._settings("channels", choose))
         if self._use("prune", choose):
             settings = self._settings("prune", choose, first=("structure", "schedule"))
             prune = Prune(**settings)
-        if self._use("cluster", choose):
+        scheme = str(choose("scheme", self.knobs["scheme"])) if "levels" in self.knobs else ""
+        if "levels" in self.knobs and not SCHEMES[scheme].qat and self._use("levels", choose):
+            levels = Levels(**self._settings("levels", choose))
+        elif self._use("cluster", choose):
             cluster = Cluster(**self._settings("cluster", choose))
-        scheme = str(choose("scheme", self.knobs["scheme"]))
+        scheme = scheme or str(choose("scheme", self.knobs["scheme"]))
         if scheme in BY_RANGES:
-            quantize = Quantize(**self._settings("quantize", choose, without=() if cluster is None else ("equalize",)))
+            fixed = ("equalize",) if cluster or levels else ()
+            quantize = Quantize(**self._settings("quantize", choose, without=fixed))
         recipe = Recipe(
             channels=channels,
             prune=prune,
             cluster=cluster,
+            levels=levels,
             scheme=scheme,
             quantize=quantize,
             finetune=defaults,
@@ -139,7 +147,8 @@ class SearchSpace:
         )
         if not recipe.trains:
             return recipe
-        settings = self._settings("finetune", choose, first=("distillation",))
+        alone = levels is not None and channels is None and prune is None
+        settings = self._settings("finetune", choose, ("distillation",), OF_OTHERS if alone else ())
         return dataclasses.replace(recipe, finetune=dataclasses.replace(defaults, **settings))
 
     def _use(self, part: str, choose: Choose) -> bool:
@@ -160,25 +169,31 @@ class SearchSpace:
     def count(self) -> float:
         """How many different recipes the space holds; infinity if a range is continuous."""
         total = 0.0
-        ways = {"channels": self._of("channels"), "prune": self._prunings(), "cluster": self._of("cluster")}
-        tuned = self._tunings()
+        ways = {part: self._prunings() if part == "prune" else self._of(part) for part in COMPRESSING}
+        tuned, of_levels = self._tunings(), self._tunings(OF_OTHERS)
         for scheme, *used in itertools.product(
             _values(self.knobs["scheme"]), *(self._uses(part) for part in COMPRESSING)
         ):
-            combinations = math.prod(ways[part] for part, use in zip(COMPRESSING, used, strict=True) if use)
-            trains = any(used) or SCHEMES[str(scheme)].qat
-            clustered = dict(zip(COMPRESSING, used, strict=True))["cluster"]
-            quantized = self._of("quantize", without=("equalize",) if clustered else ()) if scheme in BY_RANGES else 1
-            total += combinations * quantized * (tuned if trains else 1)
+            uses = dict(zip(COMPRESSING, used, strict=True))
+            if uses["levels"]:
+                if SCHEMES[str(scheme)].qat or (uses["cluster"] and False in self._uses("cluster")):
+                    continue
+                uses["cluster"] = False
+            combinations = math.prod(ways[part] for part, use in uses.items() if use)
+            trains = any(uses.values()) or SCHEMES[str(scheme)].qat
+            fixed = ("equalize",) if uses["cluster"] or uses["levels"] else ()
+            quantized = self._of("quantize", without=fixed) if scheme in BY_RANGES else 1
+            alone = uses["levels"] and not (uses["channels"] or uses["prune"])
+            total += combinations * quantized * ((of_levels if alone else tuned) if trains else 1)
         return total
 
-    def _tunings(self) -> float:
-        free = self._of("finetune", without=("distillation", "temperature"))
+    def _tunings(self, without: tuple[str, ...] = ()) -> float:
+        free = self._of("finetune", without=("distillation", "temperature", *without))
         weights, temperatures = self.knobs.get("finetune.distillation"), self.knobs.get("finetune.temperature")
         if weights is None or temperatures is None:
             return free * (weights or _ONE).count
-        without = 1 if 0 in weights else 0
-        return free * (without + (weights.count - without) * temperatures.count)
+        untaught = 1 if 0 in weights else 0
+        return free * (untaught + (weights.count - untaught) * temperatures.count)
 
     def _uses(self, part: str) -> tuple[Value, ...]:
         knob = self.knobs.get(part)

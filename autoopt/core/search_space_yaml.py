@@ -8,6 +8,8 @@
       structure: [unstructured, "2:4"]
     cluster:
       number: [8, 16, 32]
+    levels:                                  # in place of clusters; never with quantization-aware training
+      number: [7, 15]
     scheme: [float32, dynamic, int8]
     quantize:                                # how int8 is made; left out: the usual way
       keep: [0, 2]
@@ -58,6 +60,7 @@ def parse(values: object, source: str) -> SearchSpace:
                 knobs |= _part(part, settings)
         space = SearchSpace(knobs=knobs, source=source)
         _check_order(knobs)
+        _check_levels(knobs)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from error
     return space
@@ -146,7 +149,12 @@ def _follows(part: str, name: str, settings: Mapping[str, Any]) -> bool:
 def _canonical(part: str, name: str, knob: Knob) -> Knob:
     """The knob with its values as a recipe holds them (rounded), which refuses those that no recipe takes."""
     required: dict[str, dict[str, Any]]
-    required = {"channels": {"ratio": 0.5}, "prune": {"sparsity": 0.5}, "cluster": {"number": 2}}
+    required = {
+        "channels": {"ratio": 0.5},
+        "prune": {"sparsity": 0.5},
+        "cluster": {"number": 2},
+        "levels": {"number": 3},
+    }
     needed = {"prune.begin": {"end": 1.0}, "finetune.temperature": {"distillation": 1.0}}
     others = required.get(part, {}) | needed.get(f"{part}.{name}", {})
     values = [getattr(PARTS[part](**{**others, name: value}), name) for value in knob.extremes()]
@@ -163,6 +171,18 @@ def _check_order(knobs: Mapping[str, Knob]) -> None:
     earliest = min(float(v) for v in end.extremes()) if end is not None else 0.5
     if latest >= earliest:
         fail("prune.end", f"every value over every value of prune.begin (up to {latest:g})", earliest)
+
+
+def _check_levels(knobs: Mapping[str, Knob]) -> None:
+    """Check that what is always used does not exclude one another."""
+    if "levels" not in knobs or False in knobs["levels"]:
+        return
+    if "cluster" in knobs and False not in knobs["cluster"]:
+        raise ConfigError("levels: expected levels or clusters, got both with optional: false; make one optional")
+    if aware := [name for name, scheme in SCHEMES.items() if scheme.qat and name in knobs["scheme"]]:
+        raise ConfigError(
+            f"levels: expected schemes that are made after training, got {', '.join(aware)}; take them out, or make levels optional"
+        )
 
 
 def _knob(path: str, value: object, kind: object) -> Knob:

@@ -23,8 +23,10 @@ INITIALISATIONS = ("linear", "density", "kmeans++", "random")
 _M_BY_N = re.compile(r"([1-9]\d*):([1-9]\d*)")
 _BLOCK = re.compile(r"([1-9]\d*)x([1-9]\d*)")
 
-COMPRESSING = ("channels", "prune", "cluster")
+COMPRESSING = ("channels", "prune", "cluster", "levels")
 """Parts that change the model; a recipe has each or has it not."""
+MOST_LEVELS = 255
+"""What 8 bits hold, with as many levels on both sides of zero."""
 MOST_SPARSE = 0.98
 """Where layers may differ, none loses more of its weights than this: one without any passes nothing on."""
 
@@ -220,6 +222,48 @@ class Cluster:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Levels:
+    """Weights on a learned uniform grid of few levels (LSQ, Esser et al. 2020), in place of clustering and quantization-aware training.
+
+    Batch normalization is folded into the kernels before. Each kernel has a step that is learned with its weights, which
+    are whole multiples of it; the file holds the multiples, and the step as their scale.
+
+    Attributes:
+        number: levels of the largest kernel, odd and from 3 to 255: zero and as many to both sides.
+        by_size: how much finer smaller kernels are: the levels grow by (largest / size) to this power, in [0, 1]. Half is
+            what theory gives where all kernels are equally sensitive; 0 is the same number for all.
+        ends: the first and the last layer have at least so many.
+        per_channel: a step for each output channel of a kernel; depthwise kernels always have that.
+        rate: the learning rate, of Adam. All weights are trained in parts of their kernel's root mean square, so the rate
+            of other stages would be another thing here.
+    """
+
+    number: int = setting(label="levels", milder=Milder.MORE)
+    by_size: float = setting(0.0, label="finer small kernels", words="{:g}".format, milder=Milder.MORE, rare=True)
+    ends: int = setting(63, label="levels at the ends", milder=Milder.MORE, rare=True)
+    per_channel: bool = setting(False, label="levels per channel", words=yes_or_no, milder=Milder.MORE)
+    rate: float = setting(2e-3, label="levels' learning rate", words="{:g}".format, rare=True)
+
+    def __post_init__(self) -> None:
+        for name in ("number", "ends"):
+            value = getattr(self, name)
+            expect_number(f"levels.{name}", value, minimum=3, maximum=MOST_LEVELS, whole=True)
+            if value % 2 == 0:
+                fail(f"levels.{name}", "an odd number: zero, and as many levels to both sides", value)
+        for name in ("by_size", "rate"):
+            object.__setattr__(self, name, rounded(f"levels.{name}", getattr(self, name)))
+        if not 0 <= self.by_size <= 1:
+            fail("levels.by_size", "a power in [0, 1]", self.by_size)
+        if not 0 < self.rate < 1:
+            fail("levels.rate", "a number over 0 and under 1", self.rate)
+        expect_truth("levels.per_channel", self.per_channel)
+
+    def label(self) -> str:
+        """Words for people, such as `7 levels`."""
+        return f"{self.number} levels{' per channel' if self.per_channel else ''}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Quantize:
     """How a post-training integer scheme is made (see `BY_RANGES`).
 
@@ -227,11 +271,11 @@ class Quantize:
         keep: so many layers, those whose quantization costs most, stay in float.
         keep_ends: the first and the last layer stay in float.
         granularity: weights have a scale for each output `channel`, or one for the whole `tensor`: coarser, but
-            equal weights stay equal, so that clusters survive.
+            equal weights stay equal, so that clusters survive. Kernels on learned levels have their own steps in any case.
         ranges: of activations: the extremes of the calibration set (`minmax`), without the outermost of its values
             (`percentile`), or with the least squared error (`mse`).
         equalize: weights are rescaled between layers before (cross-layer equalization, Nagel et al. 2019). That would
-            break clusters, so with them any value given is replaced.
+            break clusters and learned levels, so with them any value given is replaced.
         correct_bias: biases make up for the mean error of quantized weights (Nagel et al. 2019).
         int4_dense: weights of fully connected layers have 4 bits.
     """
@@ -265,11 +309,12 @@ class Quantize:
         return ", ".join(word for word, applies in words.items() if applies)
 
 
-Part = Channels | Prune | Cluster | Quantize | Finetune
+Part = Channels | Prune | Cluster | Levels | Quantize | Finetune
 PARTS: dict[str, type[Part]] = {
     "channels": Channels,
     "prune": Prune,
     "cluster": Cluster,
+    "levels": Levels,
     "quantize": Quantize,
     "finetune": Finetune,
 }

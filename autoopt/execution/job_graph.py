@@ -181,7 +181,7 @@ def probe(recipe: Recipe, setting: Setting) -> Plan:
     steps = _Steps(setting, begin=False)
     # How long it would train, and when it would prune, makes no difference here.
     tuning = plain(Finetune())
-    alike: dict[str, dict[str, Any]] = {"channels": {}, "prune": AT_ONCE, "cluster": {}}
+    alike: dict[str, dict[str, Any]] = {"channels": {}, "prune": AT_ONCE, "cluster": {}, "levels": {}}
     chain = [(name, {**s, **alike[name], "finetune": tuning}) for name, s in recipe.stages() if name in alike]
     model = steps.add("one_shot", {"stages": chain}, setting.model, data=by_data(recipe))
     file = steps.convert(model, AFTER_TRAINING.get(recipe.scheme, recipe.scheme), recipe.quantize)

@@ -5,7 +5,7 @@ autoopt uses that one.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -99,6 +99,24 @@ def quantized_weights(layer: Any) -> list[tuple[Any, Any, Any]] | None:
 def set_quantized_weights(layer: Any, weights: Sequence[tuple[Any, Any, Any]]) -> None:
     """Have tfmot's wrapper quantize these in place of what `quantized_weights` gives."""
     layer._weight_vars = list(weights)
+
+
+@contextlib.contextmanager
+def standing_in(layer: Any, tensors: Mapping[str, Any]) -> Iterator[None]:
+    """Have a layer of Keras 2 compute with tensors in place of its variables, as long as this lasts.
+
+    Set as attributes, the layer would take them for what it holds, and forget the variables.
+
+    Args:
+        layer: whose `call` is called within.
+        tensors: by the attributes' names.
+    """
+    before = {name: vars(layer)[name] for name in tensors}
+    vars(layer).update(tensors)
+    try:
+        yield
+    finally:
+        vars(layer).update(before)
 
 
 @contextlib.contextmanager

@@ -108,6 +108,8 @@ def _without_each(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
         yield "pruning", dataclasses.replace(recipe, prune=None)
     if recipe.cluster is not None:
         yield "clustering", dataclasses.replace(recipe, cluster=None)
+    if recipe.levels is not None:
+        yield "learned levels", dataclasses.replace(recipe, levels=None)
     scheme = SCHEMES[recipe.scheme]
     if scheme.qat:
         yield "quantization-aware training", dataclasses.replace(recipe, scheme=recipe.scheme.removeprefix("qat_"))

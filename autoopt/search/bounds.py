@@ -31,6 +31,8 @@ CHEAP = ("size_bytes", "compressed_bytes", "latency_ms", "latency_ratio", "memor
 """Metrics that hardly depend on how long a model is trained; less is better of each."""
 BY_WEIGHTS = ("compressed_bytes",)
 """Those that follow from the values of the weights, on every target."""
+OF_WEIGHTS = ("prune", "cluster", "levels")
+"""Parts that change the values of the weights alone."""
 UNKNOWN = 1e18
 """Stands for a figure that is not measured yet and may be as large as it likes."""
 Point = tuple[str, str]
@@ -196,7 +198,7 @@ class Prospects:
         same = self._by_program.get(program(recipe), [])
         if not self._by_weights(metric):
             return same
-        return [c for c in same if (c.recipe.prune, c.recipe.cluster) == (recipe.prune, recipe.cluster)]
+        return [c for c in same if all(getattr(c.recipe, part) == getattr(recipe, part) for part in OF_WEIGHTS)]
 
     # ---- whether it can pay
 

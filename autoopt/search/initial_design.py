@@ -55,19 +55,27 @@ def corners(space: SearchSpace, schemes: Collection[str], defaults: Finetune, se
         return []
     strong: dict[str, Value] = {**dict.fromkeys(COMPRESSING, True), "scheme": by_size[0]}
     # The mildest technique alone: clusters by the hundred lose less than any pruning that pays.
-    mildest = next((part for part in ("cluster", "prune", "channels") if part in space.knobs), "")
+    mildest = next((part for part in ("levels", "cluster", "prune", "channels") if part in space.knobs), "")
     mild: dict[str, Value] = {**{part: part == mildest for part in COMPRESSING}, "scheme": by_size[-1]}
     plain = [name for name in by_size if not SCHEMES[name].qat] or by_size
     middle: dict[str, Value] = {**dict.fromkeys(COMPRESSING, True), "scheme": plain[len(plain) // 2]}
     found = [
         space.build(_toward(middle), defaults, seed),
         space.build(
-            _toward(strong, high=("channels.ratio", "prune.sparsity", "finetune.epochs"), low=("cluster.number",)),
+            _toward(
+                strong,
+                high=("channels.ratio", "prune.sparsity", "finetune.epochs"),
+                low=("cluster.number", "levels.number"),
+            ),
             defaults,
             seed,
         ),
         space.build(
-            _toward(mild, high=("cluster.number", "finetune.epochs"), low=("channels.ratio", "prune.sparsity")),
+            _toward(
+                mild,
+                high=("cluster.number", "levels.number", "finetune.epochs"),
+                low=("channels.ratio", "prune.sparsity"),
+            ),
             defaults,
             seed,
         ),

@@ -21,7 +21,7 @@ INTEGER = 2
 NEVER = -1
 """Stands for a part that a recipe does not have."""
 
-ORDERED = ("channels", "prune", "cluster", "finetune")
+ORDERED = ("channels", "prune", "cluster", "levels", "finetune")
 """Parts of which a recipe that has none takes nothing; else which takes less follows from the meaning of their settings."""
 
 

@@ -27,6 +27,7 @@ from autoopt.tflite import (
     bias_correction,
     contents,
     cross_layer_equalization,
+    exact_grids,
     layer_sensitivity,
     lookup_tables,
     mending,
@@ -236,6 +237,8 @@ def quantize(file: bytes, scheme: str, calibration: Inputs, threads: int = 1, ho
             if how.equalize:
                 file = cross_layer_equalization.equalize(file)
             made = _quantized(file, scheme, calibration, threads, how)
+            if scheme != "float16":
+                made = exact_grids.store(file, made)
             if scheme in ("float16", "dynamic"):
                 made = lookup_tables.store(made, scheme)
             if how.correct_bias:

@@ -166,6 +166,28 @@ class Graph:
         quantization.scale, quantization.zeroPoint = np.array([scale], np.float32), np.array([0], np.int64)
         self.tensors[tensor].quantization = quantization
 
+    def set_scales(self, tensor: int, scales: np.ndarray, axis: int) -> None:
+        """Give a tensor a scale for each place along an axis, or one; zero points are zero.
+
+        Args:
+            tensor: that is quantized already.
+            scales: shape (1,) or (places,).
+            axis: of the tensor.
+        """
+        quantization = self.tensors[tensor].quantization
+        quantization.scale = scales.astype(np.float32)
+        quantization.zeroPoint = np.zeros(len(scales), np.int64)
+        quantization.quantizedDimension = axis if len(scales) > 1 else 0
+        quantization.min = quantization.max = None
+
+    def store_integers(self, tensor: int, values: np.ndarray) -> None:
+        """Give a constant of 8 or 4 bits other values, of the shape that it has; dtype int8."""
+        flat = values.reshape(-1)
+        if self.dtype(tensor) == "INT4":
+            nibbles = np.pad(flat, (0, len(flat) % 2)).astype(np.uint8) & 15
+            flat = nibbles[::2] | (nibbles[1::2] << 4)
+        self.store(tensor, flat)
+
     def is_constant(self, tensor: int) -> bool:
         """Whether a tensor's values stand in the file."""
         return self._data(tensor) is not None

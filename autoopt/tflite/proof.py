@@ -11,6 +11,7 @@ from autoopt.core.recipe import Recipe
 from autoopt.core.schemes import SCHEMES
 from autoopt.core.stage_settings import MOST_SPARSE, Prune, Quantize, parse_structure
 from autoopt.errors import CandidateFailed
+from autoopt.tflite import learned_levels
 from autoopt.tflite.contents import Contents, Weight
 from autoopt.tflite.graph import KINDS
 
@@ -44,7 +45,7 @@ def prove(
         raise CandidateFailed("proof", "the file holds NaN or infinite weights")
     _prove_scheme(contents, recipe.scheme, recipe.quantize or Quantize())
     if recipe.quantize is not None:
-        _prove_quantize(contents, recipe.quantize)
+        _prove_quantize(contents, recipe.quantize, own_steps=recipe.levels is not None)
     by_stage = {report["stage"]: report for report in reports}
     if recipe.channels is not None:
         _matches(contents, by_stage["channels"]["touched"])  # kernels of the smaller shape
@@ -52,6 +53,8 @@ def prove(
         _prove_sparsity(contents, by_stage["prune"], recipe)
     if recipe.cluster is not None:
         _prove_clusters(contents, by_stage["cluster"], reports, recipe, normalized)
+    if recipe.levels is not None:
+        learned_levels.prove(_matches(contents, by_stage["levels"]["levels"]), recipe.scheme, normalized)
 
 
 def _prove_scheme(contents: Contents, scheme: str, how: Quantize) -> None:
@@ -98,14 +101,14 @@ def _in_float(weight: Weight) -> bool:
     return weight.dtype == "float32" and not set(weight.ops).isdisjoint(KINDS)
 
 
-def _prove_quantize(contents: Contents, how: Quantize) -> None:
+def _prove_quantize(contents: Contents, how: Quantize, *, own_steps: bool) -> None:
     """Check what shows in the file: ranges, equalization and corrected biases are other numbers in the same places."""
     layers = [(w, op) for w in contents.weights for op in w.ops if op in KINDS]
     found, asked = sum(w.dtype == "float32" for w, _ in layers), how.keep + (2 if how.keep_ends else 0)
     if found != asked:
         raise CandidateFailed("proof", f"layers in float: {asked} were asked for, the file has {found}")
     integer = [(w, op) for w, op in layers if w.dtype != "float32"]
-    if how.granularity == "tensor" and (several := [w.name for w, _ in integer if w.scales != 1]):
+    if how.granularity == "tensor" and not own_steps and (several := [w.name for w, _ in integer if w.scales != 1]):
         raise CandidateFailed("proof", f"one scale per tensor did not take: {several[0]} has one a channel")
     for weight, op in integer:
         wanted = "int4" if how.int4_dense and op == "FULLY_CONNECTED" else "int8"

@@ -10,7 +10,7 @@ from autoopt.compression import stages
 from autoopt.compression.batches import batches
 from autoopt.compression.training_state import Progress
 from autoopt.core.recipe import Recipe
-from autoopt.core.stage_settings import INITIALISATIONS, Channels, Cluster, Finetune, Prune
+from autoopt.core.stage_settings import INITIALISATIONS, Channels, Cluster, Finetune, Levels, Prune
 from autoopt.errors import CandidateFailed
 from autoopt.models import loading
 from autoopt.tflite import conversion, interpreter
@@ -382,6 +382,7 @@ EACH = {
     "channels": {"channels": Channels(ratio=0.5, multiple=1)},
     "prune": {"prune": Prune(sparsity=0.5)},
     "cluster": {"cluster": Cluster(number=4)},
+    "levels": {"levels": Levels(number=5)},
     "qat": {"scheme": "qat_int8"},
 }
 """A recipe of each stage."""

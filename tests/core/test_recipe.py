@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from autoopt.core.recipe import Recipe
 from autoopt.core.schemes import SCHEMES
-from autoopt.core.stage_settings import Channels, Cluster, Finetune, Prune, Quantize, parse_structure
+from autoopt.core.stage_settings import Channels, Cluster, Finetune, Levels, Prune, Quantize, parse_structure
 from autoopt.errors import ConfigError
 
 
@@ -118,14 +118,38 @@ def test_stages_follow_from_the_parts(recipe):
         "channels": recipe.channels,
         "prune": recipe.prune,
         "cluster": recipe.cluster,
+        "levels": recipe.levels,
         "qat": SCHEMES[recipe.scheme].qat,
     }
     assert names == [name for name, wanted in expected.items() if wanted]
     assert recipe.trains == bool(names) == (recipe.finetune is not None)
     json.dumps(recipe.stages(), allow_nan=False)
-    for _, settings in recipe.stages():
+    for name, settings in recipe.stages():
         assert settings["seed"] == recipe.seed
-        assert Finetune(**settings["finetune"]) == recipe.finetune
+        rate = {"learning_rate": recipe.levels.rate, "optimizer": "adam"} if name == "levels" else {}
+        assert Finetune(**settings["finetune"]) == dataclasses.replace(recipe.finetune, **rate)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"cluster": Cluster(number=8)}, "levels: expected either levels or cluster, got"),
+        ({"scheme": "qat_int8_io"}, "levels: expected a scheme that is made after training, such as int8_io, got"),
+    ],
+)
+def test_levels_stand_in_place_of_clusters_and_of_quantization_aware_training(parts, message):
+    with pytest.raises(ConfigError, match=message):
+        Recipe(levels=Levels(number=7), **parts)
+
+
+def test_learned_levels_are_never_equalized_away():
+    made = Recipe(levels=Levels(number=7), scheme="int8", quantize=Quantize(equalize=True, ranges="mse"))
+    assert made.quantize == Quantize(ranges="mse")
+
+
+def test_older_recipes_know_nothing_of_levels():
+    assert "levels" not in Recipe(cluster=Cluster(number=8)).to_dict()
+    assert Recipe.from_json(Recipe(levels=Levels(number=7)).to_json()).levels == Levels(number=7)
 
 
 def test_stages_do_not_depend_on_what_comes_later():

@@ -88,6 +88,7 @@ cluster_parts = st.fixed_dictionaries(
     {"number": some([4, 8, 16]) | steps(4, 4)},
     optional={"optional": st.booleans(), "per_channel": some([False, True])},
 )
+level_parts = st.fixed_dictionaries({"number": some([7, 15])}, optional={"by_size": some([0, 0.25])})
 finetune_parts = st.fixed_dictionaries(
     {}, optional={"epochs": some([1, 2, 3]) | steps(1, 1), "learning_rate": some([1e-3, "1e-4"])}
 ) | st.fixed_dictionaries(
@@ -99,6 +100,7 @@ small_spaces = st.fixed_dictionaries(
         "channels": channel_parts,
         "prune": prune_parts,
         "cluster": cluster_parts,
+        "levels": level_parts,
         "quantize": quantize_parts,
         "finetune": finetune_parts,
     },
@@ -312,7 +314,7 @@ def test_files_that_are_no_space(tmp_path, name, message):
         # the whole
         (
             "[int8]",
-            "space: expected a mapping with keys channels, prune, cluster, quantize, finetune, scheme, got ['int8']",
+            "space: expected a mapping with keys channels, prune, cluster, levels, quantize, finetune, scheme, got ['int8']",
         ),
         ("{prune: {sparsity: 0.5}}", "scheme: missing; expected a list of float32, "),
         ("{scheme: int8, clusters: {number: 8}}", "space: unknown key 'clusters'; did you mean 'cluster'?"),
@@ -392,6 +394,17 @@ def test_files_that_are_no_space(tmp_path, name, message):
             "{scheme: int8, prune: {sparsity: 0.5, begin: {low: 0, high: 0.6}, end: [0.5, 0.9]}}",
             "prune.end: expected every value over every value of prune.begin (up to 0.6), got 0.5",
         ),
+        (
+            "{scheme: int8, levels: {number: 7, optional: false}, cluster: {number: 8, optional: false}}",
+            "levels: expected levels or clusters, got both with optional: false; make one optional",
+        ),
+        (
+            "{scheme: [int8, qat_int8], levels: {number: 7, optional: false}}",
+            "levels: expected schemes that are made after training, got qat_int8; take them out, or make levels optional",
+        ),
+        ("{scheme: int8, levels: {number: [7, 8]}}", "levels.number: expected an odd number: zero, and as many levels"),
+        ("{scheme: int8, levels: {number: 257}}", "levels.number: expected a whole number"),
+        ("{scheme: int8, levels: {optional: true}}", "levels.number: missing; expected a number"),
         # traps of YAML
         (
             "{scheme: int8, prune: {sparsity: 0.5, structure: 2:4}}",

@@ -13,7 +13,7 @@ from autoopt.core.metrics import STANDARD, Measurement, Metric
 from autoopt.core.optimizers import ARGUMENTS
 from autoopt.core.recipe import Recipe
 from autoopt.core.results import Results
-from autoopt.core.schemes import SCHEMES
+from autoopt.core.schemes import AFTER_TRAINING, SCHEMES
 from autoopt.core.stage_settings import (
     ALLOCATIONS,
     FROZEN,
@@ -26,6 +26,7 @@ from autoopt.core.stage_settings import (
     Channels,
     Cluster,
     Finetune,
+    Levels,
     Prune,
     Quantize,
 )
@@ -107,11 +108,25 @@ finetunings = st.builds(
     mixed_precision=st.booleans(),
     patience=st.integers(0, 5),
 )
+odd = st.integers(1, 127).map(lambda half: 2 * half + 1)
+levellings = st.builds(
+    Levels, number=odd, by_size=st.floats(0, 1), ends=odd, per_channel=st.booleans(), rate=st.floats(1e-6, 0.5)
+)
+
+
+def _recipe(levels, cluster, scheme, **parts):
+    """A recipe with clusters or learned levels, which exclude each other."""
+    if levels is None:
+        return Recipe(cluster=cluster, scheme=scheme, **parts)
+    return Recipe(levels=levels, scheme=AFTER_TRAINING.get(scheme, scheme), **parts)
+
+
 recipes = st.builds(
-    Recipe,
+    _recipe,
     channels=st.none() | cuts,
     prune=st.none() | prunings,
     cluster=st.none() | clusterings,
+    levels=st.none() | levellings,
     scheme=st.sampled_from(list(SCHEMES)),
     quantize=st.none() | quantizings,
     finetune=st.none() | finetunings,

@@ -51,7 +51,8 @@ def prove(context: Context) -> bytes:
     file, model = context.parents
     reports = loading.reports_of(model)
     contents, recipe = inspect.read(file), Recipe.from_dict(context.settings["recipe"])
-    proof.prove(contents, recipe, reports, loading.normalized(model) if recipe.cluster is not None else ())
+    by_values = recipe.cluster is not None or recipe.levels is not None
+    proof.prove(contents, recipe, reports, loading.normalized(model) if by_values else ())
     return to_json(
         {
             "contents": contents.to_dict(),
