@@ -17,6 +17,7 @@ from autoopt.execution import task_checks
 from autoopt.execution.artifact_store import Store
 from autoopt.models import loading
 from autoopt.models import task as tasks
+from autoopt.models.opaque import ClosedModel
 from autoopt.study import space_fitting
 from autoopt.study.layout import STUDY_YAML
 from autoopt.system import isolation, scratch
@@ -88,7 +89,8 @@ def create(
             yaml = study_template.study_yaml(filled.look.metric, space, known, trials, device)
             (made / STUDY_YAML).write_text(yaml, encoding="utf-8")
             path = made / "task.py"
-            path.write_text(study_template.task_py(kept, filled, settings), encoding="utf-8")
+            pictures = len(loaded.inputs[0].shape) == 4 and not isinstance(loaded, ClosedModel)
+            path.write_text(study_template.task_py(kept, filled, settings, pictures), encoding="utf-8")
             _try(path, given.path, Path(folder, "store"), say)
             if target.exists():
                 target.rmdir()

@@ -39,9 +39,14 @@ HERE = Path(__file__).parent
         # {reason}
         loss={loss},
         # {reading}
-        metric="{metric}",{class_names}{settings}
+        metric="{metric}",{class_names}{settings}{pictures}
     )
 '''
+
+PICTURES = """
+        # If pictures mean the same when left and right are swapped (not text, not spectrograms), the next line gives fine-tuning
+        # twice as many; what the model says of each and of its mirror image is worked out once, for distillation.
+        # augment="flip","""
 
 
 def study_yaml(metric: str, space: str, known: Iterable[str], trials: int, device: str | None) -> str:
@@ -67,13 +72,14 @@ def study_yaml(metric: str, space: str, known: Iterable[str], trials: int, devic
     )
 
 
-def task_py(model: str, filled: Filled, settings: Mapping[str, object]) -> str:
+def task_py(model: str, filled: Filled, settings: Mapping[str, object], pictures: bool) -> str:
     """The text of `task.py`.
 
     Args:
         model: name of the model's file or folder.
         filled: the data, and how it is read.
         settings: of how the model is taken in; those at their defaults are left out.
+        pictures: whether the items look like pictures; whether they may be mirrored, only their owner knows.
     """
     loss, meaning, metric = filled.look.loss, filled.look.meaning, filled.look.metric
     names = f"\n        class_names={filled.class_names}," if filled.class_names else ""
@@ -89,6 +95,7 @@ def task_py(model: str, filled: Filled, settings: Mapping[str, object]) -> str:
         begin=filled.begin,
         class_names=names,
         settings="".join(_setting(name, value) for name, value in settings.items()),
+        pictures=PICTURES if pictures else "",
         **filled.splits,
     )
 

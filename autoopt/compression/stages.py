@@ -7,7 +7,7 @@ import dataclasses
 import time
 from typing import Any, Protocol
 
-from autoopt.compression import channel_pruning, clustering, levels, quantization_aware, weight_pruning
+from autoopt.compression import channel_pruning, clustering, data_limit, levels, quantization_aware, weight_pruning
 from autoopt.compression import training as finetune
 from autoopt.compression.training import Training
 from autoopt.compression.training_state import Progress
@@ -55,6 +55,7 @@ def run(
     wrapped = _wrap(name, model, settings, training)
     trained = finetune.fit(name, wrapped, settings["finetune"], training, seed=settings["seed"], begun=begun)
     result = wrapped.unwrap(wrapped.model)
+    told = [*wrapped.notes, *data_limit.notes(trained.history, training.manifest.quality, wrapped.first_epoch)]
     report = {
         "stage": name,
         "touched": wrapped.describe(result),
@@ -67,7 +68,7 @@ def run(
         "epoch_seconds": round(min(trained.seconds, default=0.0), 3),
         **wrapped.facts,
     }
-    return result, report | ({"notes": wrapped.notes} if wrapped.notes else {})
+    return result, report | ({"notes": told} if told else {})
 
 
 def begin(

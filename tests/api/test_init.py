@@ -182,6 +182,20 @@ def test_regression_is_measured_by_its_mean_absolute_error(create, tmp_path):
     assert "objectives: [mae," in (folder / "study.yaml").read_text()
 
 
+def test_mirrored_pictures_are_proposed_for_what_may_be_pictures_and_nothing_else(create, models, tmp_path):
+    folder, _ = create()
+    path = folder / "task.py"
+    assert tasks.load(path).augment is None
+    path.write_text(path.read_text().replace('# augment="flip",', 'augment="flip",'))
+    assert tasks.load(path).augment == "flip"
+    assert prepared(folder, tmp_path / "store").augment
+    tiny.network(layers.Dense(4, activation="softmax"), shape=(64,)).save(models / "flat.h5")
+    (models / "closed.tflite").write_bytes(conversion.float32(dense(4, "softmax")))
+    for model, x in (("flat.h5", X.reshape(40, 64)), ("closed.tflite", X)):
+        folder, _ = create(model, target=model, x_train=x, y_train=Y)
+        assert "flip" not in (folder / "task.py").read_text()
+
+
 @pytest.mark.parametrize(("model", "labels"), [("softmax.h5", Y), ("logit.h5", Y + 0.5)])
 def test_the_budget_in_the_comment_is_one(model, labels, create, tmp_path):
     folder, _ = create(model, x_train=X, y_train=labels)
