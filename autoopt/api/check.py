@@ -159,11 +159,11 @@ class _Check:
     ) -> None:
         self.config, self.store, self.workplace, self.slots, self.say = config, store, workplace, slots, say
         say(f"reading {config.task}")
-        self.task = json.loads(self._expect(job_graph.job("task", {"path": str(config.task.resolve())})))
+        told = {"path": str(config.task.resolve()), "preset": config.preset}
+        self.task = json.loads(self._expect(job_graph.job("task", told)))
         objectives.settle(config, self.task["metric"], f"{folder.path}/study.yaml")
-        self.warnings: list[str] = [*self.task["warnings"]]
         fitted = space_fitting.fitted(config.space, self.task)
-        self.warnings += fitted.notes
+        self.warnings: list[str] = [*self.task["warnings"], *fitted.notes]
         self.space = fitted.space
         self.setting = objectives.setting(config, self.task, "check")
         self.quantized = ""

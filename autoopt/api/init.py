@@ -11,6 +11,7 @@ from autoopt.api import study_template
 from autoopt.api.array_file import ArrayFile
 from autoopt.api.given_data import GivenData, Progress, Say
 from autoopt.core import search_space_yaml as spaces
+from autoopt.core.presets import USUAL
 from autoopt.core.validation import nearest
 from autoopt.errors import ConfigError, TargetUnavailable, one_line
 from autoopt.execution import task_checks
@@ -41,6 +42,7 @@ def create(
     device: str | None = None,
     signature: str = "",
     input_size: tuple[int, ...] = (),
+    preset: str = USUAL,
     mark: str = "",
 ) -> None:
     """Write a study's folder: study.yaml, task.py, the model and the data; and check that it loads.
@@ -57,6 +59,7 @@ def create(
         device: where to measure, as `--target` takes it; None for this machine.
         signature: of a SavedModel with several.
         input_size: of the axes beside the batch that the model leaves open.
+        preset: how long stages train, a key of `presets.PRESETS`.
         mark: in the name of the hidden folder that it works in.
 
     Raises:
@@ -86,7 +89,7 @@ def create(
             made.mkdir()
             filled = given.fill(made, loaded, say, progress)
             kept = _copy(model, made)
-            yaml = study_template.study_yaml(filled.look.metric, space, known, trials, device)
+            yaml = study_template.study_yaml(filled.look.metric, space, known, trials, device, preset)
             (made / STUDY_YAML).write_text(yaml, encoding="utf-8")
             path = made / "task.py"
             pictures = len(loaded.inputs[0].shape) == 4 and not isinstance(loaded, ClosedModel)

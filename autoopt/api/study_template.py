@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 from autoopt.api.given_data import Filled
+from autoopt.core.presets import PRESETS
 from autoopt.models.labels import Meaning
 from autoopt.models.scoring import BUILTIN, TOP
 
@@ -11,6 +12,7 @@ STUDY = """\
 # What to search, and what for. Every key but `space` may be left out.
 task: task.py
 space: {space}                     # one of autoopt's own ({known}), or a .yaml file beside this one
+preset: {preset:<26} # how long each stage trains, where task.py does not say: {presets}
 # objectives: [{quality}, latency_ms, compressed_bytes]   # what to trade; by default what the target is about
 {target:<34} # {other}a board, a phone, an NPU, a microcontroller: see docs/targets.md
 budgets: []                        # such as "size_bytes <= 300 KB" or "{budget}"
@@ -49,7 +51,7 @@ PICTURES = """
         # augment="flip","""
 
 
-def study_yaml(metric: str, space: str, known: Iterable[str], trials: int, device: str | None) -> str:
+def study_yaml(metric: str, space: str, known: Iterable[str], trials: int, device: str | None, preset: str) -> str:
     """The text of `study.yaml`.
 
     Args:
@@ -58,10 +60,13 @@ def study_yaml(metric: str, space: str, known: Iterable[str], trials: int, devic
         known: names of all of them.
         trials: candidates in all.
         device: where to measure; None for this machine.
+        preset: a key of `presets.PRESETS`.
     """
     budget = {"mae": "mae <= 1.1 * baseline", "accuracy": "accuracy >= baseline - 1 point"}[metric]
     return STUDY.format(
         space=space,
+        preset=preset,
+        presets=", ".join(f"{name} ({one.meant})" for name, one in PRESETS.items()),
         known=", ".join(known),
         trials=trials,
         quality=metric,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from autoopt.cli.framework import HOURS, PATH, STUDY, command, wants_json
+from autoopt.core import presets
 from autoopt.errors import ConfigError
 from autoopt.system import screen
 
@@ -35,6 +36,13 @@ if TYPE_CHECKING:
 )
 @click.option("--target", "device", help="Where to measure: a board, a phone, an NPU, a microcontroller.")
 @click.option("--trials", default=50, show_default=True, type=click.IntRange(min=1), help="For study.yaml.")
+@click.option(
+    "--preset",
+    default=presets.USUAL,
+    show_default=True,
+    type=click.Choice(list(presets.PRESETS)),
+    help="How long each stage trains; for study.yaml.",
+)
 @click.option("--allow-code", is_flag=True, help="The model file's Lambda layers may run the code that they bring.")
 @click.option("--signature", default="", help="Of a SavedModel with several; by default serving_default.")
 @click.option("--input-size", default="", help="HxW, or a length, where the model's input leaves it open.")
@@ -49,6 +57,7 @@ def init(
     space: str | None,
     device: str | None,
     trials: int,
+    preset: str,
     allow_code: bool,
     signature: str,
     input_size: str,
@@ -76,6 +85,7 @@ def init(
             device=device,
             signature=signature,
             input_size=parse(input_size),
+            preset=preset,
         )
     if wants_json():
         screen.give(json.dumps({"study": str(folder)}))

@@ -12,6 +12,7 @@ import numpy as np
 from autoopt.compression import channel_graph, layer_costs
 from autoopt.compression.batches import feed
 from autoopt.compression.wrapping import frozen
+from autoopt.core import presets
 from autoopt.core.schemes import SCHEMES
 from autoopt.core.stage_settings import COMPRESSING, Finetune, plain
 from autoopt.core.validation import fail
@@ -82,6 +83,7 @@ def prepare(
     store: Store,
     *,
     before: Manifest | None = None,
+    preset: str = "",
     progress: Callable[[str], None] = lambda _: None,
 ) -> Intake:
     """Check a task and put model and data into the store.
@@ -91,6 +93,7 @@ def prepare(
         path: of its `task.py`, for messages and for functions of its own.
         store: where model and data go.
         before: what the study had of it when it last ran; None if it is new.
+        preset: how it fine-tunes where it does not say so itself, a key of `presets.PRESETS`; `` for the usual way.
         progress: told how far the reading of the data is.
 
     Raises:
@@ -98,10 +101,10 @@ def prepare(
         TargetUnavailable: if the disk can't hold the data.
     """
     with split_store.room(store, progress) as room:
-        return _prepare(task, path, room, {} if before is None else before.splits)
+        return _prepare(task, path, room, {} if before is None else before.splits, preset)
 
 
-def _prepare(task: Task, path: Path, room: Room, before: Mapping[str, str]) -> Intake:
+def _prepare(task: Task, path: Path, room: Room, before: Mapping[str, str], preset: str) -> Intake:
     """See `prepare`; `before` are the keys of splits."""
     store = room.store
     where = str(path)
@@ -176,7 +179,7 @@ def _prepare(task: Task, path: Path, room: Room, before: Mapping[str, str]) -> I
         items={name: len(split) for name, split in splits.items()},
         loss=loss,
         metric=metric,
-        finetune=plain(task.finetune or _usual(splits["train"], model, loss, bool(teacher))),
+        finetune=plain(task.finetune or _usual(splits["train"], model, loss, bool(teacher), preset)),
         class_names=tuple(task.class_names),
         source=text if needs_source else "",
         path=str(path) if needs_source else "",
@@ -195,7 +198,7 @@ def _prepare(task: Task, path: Path, room: Room, before: Mapping[str, str]) -> I
         warnings=[*notes, *warnings],
         limits=_limits(model),
         groups=_groups(model),
-        tuned=task.finetune is not None,
+        tuned=task.finetune is not None or bool(preset),
     )
 
 
@@ -227,13 +230,14 @@ def _masked(split: Split, model: Any) -> Split:
     return dataclasses.replace(split, counted=counted.reshape(len(split), *model.outputs[0].shape[1:-1]))
 
 
-def _usual(train: Split, model: Any, loss: Any, taught: bool) -> Finetune:
+def _usual(train: Split, model: Any, loss: Any, taught: bool, preset: str) -> Finetune:
     """Fine-tuning settings of a task that names none; `taught` says whether it has a teacher of its own."""
+    tuning = presets.tuning(preset, len(train)) if preset else Finetune()
     if len(model.outputs) > 1:
-        return Finetune()
+        return tuning
     classes = max(2, int(tuple(model.outputs[0].shape)[-1] or 1))
     few = "crossentropy" in labels_of.loss_name(loss) and len(train) < FEW * classes
-    return Finetune(distillation=0.5) if few or taught else Finetune()
+    return dataclasses.replace(tuning, distillation=0.5) if few or taught else tuning
 
 
 def _outputs(labels: Mapping[str, Sequence[np.ndarray]], where: str, model: Any) -> tuple[Output, ...]:

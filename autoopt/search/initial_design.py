@@ -41,6 +41,8 @@ def siblings(recipe: Recipe, schemes: Iterable[str], quantize: Quantize | None =
 def corners(space: SearchSpace, schemes: Collection[str], defaults: Finetune, seed: int = 0) -> list[Recipe]:
     """The centre and the ends of the space: a bit of all, what should be smallest, and what should lose least.
 
+    Where the space has learned levels, these alone stand in place of a bit of all.
+
     The centre comes first: of one training it brings the most. Where only the scheme decides the speed, the baseline's
     own schemes are the fastest end; where channels are removed, the smallest is the fastest too.
 
@@ -58,7 +60,9 @@ def corners(space: SearchSpace, schemes: Collection[str], defaults: Finetune, se
     mildest = next((part for part in ("levels", "cluster", "prune", "channels") if part in space.knobs), "")
     mild: dict[str, Value] = {**{part: part == mildest for part in COMPRESSING}, "scheme": by_size[-1]}
     plain = [name for name in by_size if not SCHEMES[name].qat] or by_size
-    middle: dict[str, Value] = {**dict.fromkeys(COMPRESSING, True), "scheme": plain[len(plain) // 2]}
+    # Levels alone lose little and save most; all techniques at once break many a model.
+    first = {part: part == "levels" or "levels" not in space.knobs for part in COMPRESSING}
+    middle: dict[str, Value] = {**first, "scheme": plain[0 if "levels" in space.knobs else len(plain) // 2]}
     found = [
         space.build(_toward(middle), defaults, seed),
         space.build(

@@ -146,7 +146,8 @@ class Search:
         nonce = f"{os.getpid()} {time.time_ns()}"  # never from the store: its data may have changed
         header = records.read_header(self.folder)
         before = header.manifest if isinstance(header, Header) else ""
-        job = job_graph.job("task", {"path": str(path), "before": before}, salt=nonce)
+        settings = {"path": str(path), "before": before, "preset": self.config.preset}
+        job = job_graph.job("task", settings, salt=nonce)
         self.engine.submit(job)
         outcome = self._wait_for(job.key)
         result = self.store.get(job.key) if outcome.state == "done" else None

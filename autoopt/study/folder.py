@@ -13,6 +13,7 @@ from typing import Any
 from autoopt import targets
 from autoopt.core import search_space_yaml as spaces
 from autoopt.core import units, yaml_file
+from autoopt.core.presets import PRESETS
 from autoopt.core.recipe import MAX_SEED
 from autoopt.core.reprs import short, typed
 from autoopt.core.search_space import SearchSpace
@@ -34,6 +35,7 @@ WHOLE = {"trials": (1, 10**9), "threads": (1, 10_000), "seed": (0, MAX_SEED), "s
 KEYS = (
     "task",
     "space",
+    "preset",
     "objectives",
     "budgets",
     "equivalence",
@@ -72,6 +74,7 @@ class StudyConfig:
     Attributes:
         task: path of the task's Python file.
         space: what may be sampled.
+        preset: how stages fine-tune where the task does not say so, one of `presets.PRESETS`; `` for the usual way.
         objectives: metric names; `quality` stands for the task's own metric. By default the target's.
         budgets: in the shared syntax; read when the task's metric is known.
         equivalence: by how much the qualities of two candidates may differ and count as as good; `` for the default.
@@ -91,6 +94,7 @@ class StudyConfig:
 
     task: Path
     space: SearchSpace
+    preset: str = ""
     objectives: tuple[str, ...]
     budgets: tuple[str, ...] = ()
     equivalence: str = ""
@@ -209,6 +213,8 @@ class StudyFolder(Layout):
                 settings[name] = expect_number(name, values[name], minimum=lowest, maximum=most, whole=True)
         if values.get("hours") is not None:
             settings["hours"] = hours("hours", values["hours"])
+        if "preset" in values:
+            settings["preset"] = expect_one_of("preset", values["preset"], PRESETS)
         if "sampler" in values:
             settings["sampler"] = expect_one_of("sampler", values["sampler"], SAMPLERS)
         if "measuring" in values:

@@ -95,6 +95,20 @@ def test_the_device_chooses_the_space_and_both_are_written(device, space, models
     assert not all(config.target.refuses(name) for name in config.space.knobs["scheme"].values)
 
 
+@pytest.mark.parametrize(("preset", "epochs"), [(None, 15), ("quick", 5), ("thorough", 60)])
+def test_the_preset_says_how_long_stages_train(preset, epochs, models, tmp_path):
+    np.savez(tmp_path / "data.npz", x_train=X, y_train=Y)
+    folder, given = tmp_path / "study", {"preset": preset} if preset else {}
+    init.create(folder, models / "softmax.h5", tmp_path / "data.npz", "smoke", 7, lambda text: None, **given)
+    config = StudyFolder(folder).config()
+    assert config.preset == (preset or "night")
+    store, path = Store(tmp_path / "store"), folder / "task.py"
+    taken = task_checks.prepare(tasks.load(path), path, store, preset=config.preset)
+    assert (taken.manifest.finetune["epochs"], taken.tuned) == (epochs, True)
+    # Fewer than 50 items a class: what was usual without a preset stays.
+    assert taken.manifest.finetune["distillation"] == 0.5
+
+
 def test_what_is_missing_is_split_off_train_and_said(create, tmp_path):
     folder, said = create()
     manifest = prepared(folder, tmp_path / "store")

@@ -9,7 +9,7 @@ from autoopt.core.recipe import Recipe
 from autoopt.core.schemes import SCHEMES
 from autoopt.core.search_space import SearchSpace
 from autoopt.core.search_space_yaml import parse
-from autoopt.core.stage_settings import Channels, Cluster, Finetune, Prune, Quantize
+from autoopt.core.stage_settings import Channels, Cluster, Finetune, Levels, Prune, Quantize
 from autoopt.search import initial_design
 from autoopt.search.initial_design import PATIENCE, Waiting, next_of
 
@@ -82,6 +82,15 @@ def test_corners_are_the_centre_and_the_ends_of_the_space() -> None:
     assert smallest.finetune is not None
     assert smallest.finetune.learning_rate == pytest.approx(0.001)
     assert {r.seed for r in (centre, smallest, mildest)} == {5}
+
+
+def test_where_there_are_levels_they_come_first_and_alone() -> None:
+    wide = space(levels={"number": [5, 7, 15]}, channels={"ratio": [0.25, 0.5]})
+    first, smallest, mildest = initial_design.corners(wide, list(FULL["scheme"]), DEFAULTS)  # type: ignore[arg-type]
+    assert (first.levels, first.channels, first.prune, first.scheme) == (Levels(number=7), None, None, "int8")
+    assert smallest.levels == Levels(number=5)
+    assert None not in (smallest.channels, smallest.prune)
+    assert (mildest.levels, mildest.channels, mildest.prune) == (Levels(number=15), None, None)
 
 
 def test_without_clusters_the_mildest_end_prunes_least() -> None:

@@ -14,7 +14,7 @@ from autoopt.models.task import Manifest
 def read_task(context: Context) -> bytes:
     """Run the user's `task.py`, check it, put model and data into the store.
 
-    The setting `before` is the key of the manifest that the study had when it last ran, if it did.
+    The setting `before` is the key of the manifest that the study had when it last ran, if it did; `preset` is the study's.
 
     Returns:
         JSON: `manifest` (its key), `fingerprint`, `warnings`, `limits`, `groups`, `tuned` (see `intake.Intake`), and the
@@ -30,6 +30,7 @@ def read_task(context: Context) -> bytes:
         path,
         context.store,
         before=None if known is None else Manifest.from_json(known),
+        preset=context.settings.get("preset", ""),
         progress=context.progress,
     )
     manifest = taken.manifest
