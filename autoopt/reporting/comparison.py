@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from autoopt.core import equivalence
+from autoopt.core import equivalence, meaning
 from autoopt.core.candidate import Candidate
 from autoopt.core.metrics import Measurement, Metric
 from autoopt.core.recipe import Recipe
 from autoopt.core.reprs import html_table, short
 from autoopt.core.results import Results
 from autoopt.core.schemes import SCHEMES
-from autoopt.core.stage_settings import Channels, Cluster, Finetune, Prune, Quantize, told
+from autoopt.core.stage_settings import FIELDS, told
 from autoopt.errors import ConfigError
 from autoopt.reporting import wording
 
@@ -244,9 +244,17 @@ def _tested(results: Results, candidate: Candidate, first: Candidate) -> Differe
     return None if found is None or again is None else _difference_of(results, found, again.quality.n)
 
 
+def _names() -> list[str]:
+    """What `settings` can tell of a recipe, in the order in which it does."""
+    parts = {field.name: FIELDS.get(field.name, {}) for field in dataclasses.fields(Recipe)}
+    return [
+        name for part, fields in parts.items() for name in ([meaning.of(f).label for f in fields.values()] or [part])
+    ]
+
+
 def _settings(candidates: tuple[Candidate, ...]) -> tuple[Setting, ...]:
     each = [settings(c.recipe) for c in candidates]
-    rows = (Setting(name=n, values=tuple(texts.get(n, ABSENT) for texts in each)) for n in settings(_FULL))
+    rows = (Setting(name=n, values=tuple(texts.get(n, ABSENT) for texts in each)) for n in _names())
     return tuple(row for row in rows if len(set(row.values)) > 1)
 
 
@@ -276,22 +284,3 @@ def settings(recipe: Recipe) -> dict[str, str]:
         elif value is not None:
             found |= told(value)
     return found
-
-
-_FULL = Recipe(
-    channels=Channels(ratio=0.5),
-    prune=Prune(sparsity=0.5, allocation="global"),
-    cluster=Cluster(number=16, fold=True),
-    scheme="int8",
-    quantize=Quantize(
-        keep=1,
-        keep_ends=True,
-        granularity="tensor",
-        ranges="mse",
-        equalize=True,
-        correct_bias=True,
-        int4_dense=True,
-    ),
-    finetune=Finetune(distillation=1.0, averaging=0.9, recalibrate=True, frozen="keep"),
-)
-"""A recipe with every knob: all names, in their order."""

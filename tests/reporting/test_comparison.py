@@ -6,12 +6,13 @@ import json
 import pytest
 from builders import candidate, finetunings, prunings, recipes, results
 from compared import BASE, STUDY, A, B, confirmed, judged
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import autoopt
 from autoopt.core.recipe import Recipe
-from autoopt.core.stage_settings import Cluster, Finetune, Prune
+from autoopt.core.schemes import SCHEMES
+from autoopt.core.stage_settings import Cluster, Finetune, Levels, Prune
 from autoopt.errors import ConfigError
 from autoopt.reporting.comparison import ABSENT, compare, settings
 
@@ -40,6 +41,7 @@ def test_settings_say_what_applies() -> None:
 knobs = [
     *(("prune", field.name) for field in dataclasses.fields(Prune)),
     *(("cluster", field.name) for field in dataclasses.fields(Cluster)),
+    *(("levels", field.name) for field in dataclasses.fields(Levels)),
     *(("finetune", field.name) for field in dataclasses.fields(Finetune)),
     ("", "scheme"),
     ("", "seed"),
@@ -50,11 +52,20 @@ knobs = [
 def test_recipes_differ_exactly_if_their_settings_do(recipe: Recipe, other: Recipe, knob: tuple[str, str]) -> None:
     """Also if one knob alone differs: none is forgotten, none is rounded away."""
     part, field = knob
+    assume(field != "scheme" or recipe.levels is None or not SCHEMES[other.scheme].qat)
     mine, theirs = (getattr(r, part) if part else r for r in (recipe, other))
     if mine is not None and theirs is not None:
         changed = dataclasses.replace(mine, **{field: getattr(theirs, field)})
         other = dataclasses.replace(recipe, **{part: changed}) if part else changed
     assert (settings(recipe) == settings(other)) == (recipe == other)
+
+
+@given(recipes, recipes)
+def test_whatever_differs_has_a_row(one: Recipe, two: Recipe) -> None:
+    found = compare(results(candidate(0, recipe=one), candidate(1, recipe=two)), [0, 1])
+    mine, theirs = settings(one), settings(two)
+    differing = {name for name in mine | theirs if mine.get(name) != theirs.get(name)}
+    assert {s.name for s in found.settings} == differing
 
 
 @given(prunings, finetunings)
