@@ -53,8 +53,8 @@ def measure(
         metrics = {name: m.to_dict() for name, m in found.measurements.items()}
         plain = {"file": str(model), "metrics": metrics, "difference": found.difference, "device": found.device}
         parts = [dataclasses.asdict(part) for part in found.parts]
-        plain |= {"misfit": found.misfit, "contents": found.contents.to_dict(), "parts": parts}
-        screen.give(json.dumps(plain))
+        more = {"misfit": found.misfit, "contents": found.contents.to_dict(), "parts": parts}
+        screen.give(json.dumps(plain | more))
     else:
         output.print_measured(found, model, against)
     if found.misfit:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from flatbuffers.table import Table
 
 from autoopt.models import flatbuffer
 from autoopt.tflite.interpreter import compressed_bytes
@@ -19,8 +20,9 @@ PARTS = {
 }
 """What the bytes are divided into; those that would be two things are the first of them."""
 REST = "structure"
-_NAME_OF_TENSOR = 10
-"""Where the format keeps a tensor's name; such places never change, so that old files stay readable."""
+_GRAPHS, _TENSORS, _NAME = 8, 4, 10
+"""Where the format keeps a model's graphs, a graph's tensors and a tensor's name; such places never change, so that old
+files stay readable."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +63,6 @@ def parts(file: bytes) -> list[Part]:
 
 def _ranges(file: bytes) -> Iterator[tuple[str, int, int]]:
     """Part, first byte and number of bytes of all that is not the rest."""
-    from ai_edge_litert import schema_py_generated as schema
-
     model = flatbuffer.parse(file, "proof")
     whole = np.frombuffer(file, np.uint8)
 
@@ -72,19 +72,22 @@ def _ranges(file: bytes) -> Iterator[tuple[str, int, int]]:
 
     for one in model.metadata or ():
         yield "metadata", *place(flatbuffer.data(model.buffers[one.buffer], file))
-    root = schema.Model.GetRootAs(file, 0)
-    for number, graph in enumerate(model.subgraphs):
-        for index, tensor in enumerate(graph.tensors or ()):
+    for graph in model.subgraphs:
+        for tensor in graph.tensors or ():
             dimensions = 0 if tensor.shape is None else len(tensor.shape)
             data = flatbuffer.data(model.buffers[tensor.buffer], file)
             yield "weights" if dimensions > 1 else "biases", *place(data)
             quantization = tensor.quantization
             for name in ("scale", "zeroPoint", "min", "max") if quantization is not None else ():
                 yield "scales", *place(getattr(quantization, name))
-            yield "names", *_string(root.Subgraphs(number).Tensors(index)._tab, _NAME_OF_TENSOR)
+    root = Table(file, int.from_bytes(file[:4], "little"))
+    for tensor in (tensor for graph in _tables(root, _GRAPHS) for tensor in _tables(graph, _TENSORS)):
+        if where := tensor.Offset(_NAME):
+            yield "names", tensor.Vector(where), tensor.VectorLen(where)
 
 
-def _string(table: Any, field: int) -> tuple[int, int]:
-    """First byte and length of a text in one of the format's tables."""
+def _tables(table: Any, field: int) -> list[Any]:
+    """The tables that one of the format's tables lists."""
     place = table.Offset(field)
-    return (table.Vector(place), table.VectorLen(place)) if place else (0, 0)
+    starts = range(table.Vector(place), table.Vector(place) + 4 * table.VectorLen(place), 4) if place else ()
+    return [Table(table.Bytes, table.Indirect(start)) for start in starts]
