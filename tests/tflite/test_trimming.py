@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 import tiny
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -105,6 +106,40 @@ def test_so_does_every_way_to_quantize(how):
 def test_graphs_with_state_tables_and_several_ends_stay_whole(make, names):
     before = untrimmed(lambda: conversion.float32(make()))
     expect_same(before, trimming.trim(before, names=names))
+
+
+@pytest.mark.parametrize("names", [False, True])
+def test_loops_and_branches_are_graphs_that_stay_whole(names):
+    weights = tf.constant(np.random.default_rng(0).normal(size=(4, 4)), tf.float32)
+
+    @tf.function(input_signature=[tf.TensorSpec((1, 4), tf.float32)])
+    def run(x):
+        body = lambda i, y: (i + 1, tf.nn.relu(y @ weights) + x)  # noqa: E731
+        steps, y = tf.while_loop(lambda i, y: tf.logical_and(i < 5, tf.reduce_sum(y) < 1e3), body, [tf.constant(0), x])
+        return {"steps": steps, "y": tf.cond(tf.reduce_sum(y) > 1, lambda: y * 2, lambda: y - 1)}
+
+    before = tf.lite.TFLiteConverter.from_concrete_functions([run.get_concrete_function()]).convert()
+    assert len(flatbuffer.parse(before, "test").subgraphs) > 3
+    expect_same(before, trimming.trim(before, names=names))
+
+
+def test_each_of_several_entry_points_computes_the_same(tmp_path):
+    class Two(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((1, 4), tf.float32)])
+        def add(self, x):
+            return {"y": x @ tf.ones((4, 3))}
+
+        @tf.function(input_signature=[tf.TensorSpec((1, 4), tf.float32)])
+        def less(self, x):
+            return {"y": x @ tf.ones((4, 3)) - 1}
+
+    two = Two()
+    tf.saved_model.save(two, str(tmp_path), signatures={"add": two.add, "less": two.less})
+    before = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path)).convert()
+    after = trimming.trim(before)
+    for name, expected in (("add", 4), ("less", 3)):
+        [found] = Interpreter(model_content=after).get_signature_runner(name)(x=np.ones((1, 4), np.float32)).values()
+        np.testing.assert_array_equal(found, np.full((1, 3), expected))
 
 
 @pytest.mark.parametrize("scheme", ["float32", "int8_io", "int16x8"])
