@@ -2,14 +2,14 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from autoopt.core import budgets, latency_statistics
+from autoopt.core import budgets, deflate, latency_statistics
 from autoopt.core.metrics import STANDARD, Measurement, Metric
 from autoopt.core.metrics import difference as difference_of
 from autoopt.errors import CandidateFailed, ConfigError
@@ -22,8 +22,11 @@ from autoopt.system import foreign_files, isolation
 from autoopt.targets import Rounds, Target, benchmark
 from autoopt.tflite import contents as inspect
 from autoopt.tflite import interpreter
+from autoopt.tflite import parts as parts_of
 from autoopt.tflite.contents import Contents
+from autoopt.tflite.parts import Part
 
+T = TypeVar("T")
 PAIRS = (("x_test", "y_test"), ("x_validation", "y_validation"), ("x_train", "y_train"), ("x", "y"))
 """Arrays of an `.npz` that can be measured on: the first pair that is there."""
 ACCURACY = Metric(name="accuracy", direction="max", unit="fraction")
@@ -41,6 +44,7 @@ class Report:
         difference: of the quality against the other file's, with a 95 % interval, or None.
         device: where it was measured.
         misfit: by how much it is too large for the target, in words, or ``.
+        parts: where its bytes go.
     """
 
     contents: Contents
@@ -48,6 +52,7 @@ class Report:
     difference: tuple[float, float, float] | None = None
     device: Mapping[str, Any] = field(default_factory=dict)
     misfit: str = ""
+    parts: Sequence[Part] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,12 +134,7 @@ def examine(path: Path) -> tuple[bytes, Contents]:
         ConfigError: if it is no `.tflite`, or one that can't be run by itself.
     """
     file = foreign_files.read(path)
-    try:
-        contents = isolation.call(_contents, file)
-    except CandidateFailed as error:
-        raise ConfigError(f"{path}: {error.reason}") from error
-    except isolation.Crashed as error:
-        raise ConfigError(f"{path}: can't be read: the process that did ended with {error}; convert it anew") from error
+    contents = _read(path, _contents, file)
     custom = [name.partition(" ")[2] or "unnamed" for name in contents.ops if name.startswith(inspect.CUSTOM)]
     if custom:
         raise ConfigError(
@@ -152,6 +152,20 @@ def examine(path: Path) -> tuple[bytes, Contents]:
                 f"{path}: input {end['name']} leaves the length of axis {axes} open; convert it with a fixed shape"
             )
     return file, contents
+
+
+def _read(path: Path, reader: Callable[[bytes], T], file: bytes) -> T:
+    """What a reader finds in a file, in a process of its own.
+
+    Raises:
+        ConfigError: if the file is no `.tflite`.
+    """
+    try:
+        return isolation.call(reader, file)
+    except CandidateFailed as error:
+        raise ConfigError(f"{path}: {error.reason}") from error
+    except isolation.Crashed as error:
+        raise ConfigError(f"{path}: can't be read: the process that did ended with {error}; convert it anew") from error
 
 
 def _contents(file: bytes) -> Contents:
@@ -210,12 +224,14 @@ def measure_file(path: Path, target: Target, *, against: Path | None = None, dat
     measurements |= _memory(file, target)
     measurements["size_bytes"] = Measurement.exact(len(file), "bytes of the file")
     measurements["compressed_bytes"] = Measurement.exact(interpreter.compressed_bytes(file), "bytes after gzip -9")
+    measurements["download_bytes"] = Measurement.exact(len(deflate.smallest_gzip(file)), deflate.HOW)
     return Report(
         contents=contents,
         measurements=measurements,
         difference=difference,
         device=device,
         misfit=_misfit(path, measurements, target),
+        parts=_read(path, parts_of.parts, file),
     )
 
 

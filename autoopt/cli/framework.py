@@ -101,6 +101,7 @@ BUDGETS = (
         "Limit of the file's size, such as 300KB (B, KB, MB, GB, KiB, MiB); a bare number is in bytes, from 1000 on.",
     ),
     (("--max-compressed",), "Limit of the size after gzip -9, such as 100KB."),
+    (("--max-download",), "Limit of the smallest gzip's size, such as 90KB."),
     (("--max-latency",), "Limit of the latency, such as 2ms; a bare number is in ms."),
     (("--max-memory",), "Limit of the peak memory, such as 2MB."),
     (("--max-flash",), "Limit of the flash that an NPU's model takes, such as 1MB."),

@@ -1,5 +1,6 @@
 """Commands that need no study: they look at a file, a bundle, a search space, or this machine."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -51,7 +52,9 @@ def measure(
     if wants_json():
         metrics = {name: m.to_dict() for name, m in found.measurements.items()}
         plain = {"file": str(model), "metrics": metrics, "difference": found.difference, "device": found.device}
-        screen.give(json.dumps(plain | {"misfit": found.misfit, "contents": found.contents.to_dict()}))
+        parts = [dataclasses.asdict(part) for part in found.parts]
+        more = {"misfit": found.misfit, "contents": found.contents.to_dict(), "parts": parts}
+        screen.give(json.dumps(plain | more))
     else:
         output.print_measured(found, model, against)
     if found.misfit:
@@ -104,8 +107,6 @@ def doctor() -> None:
 
     Exit code 1 if autoopt can't work here.
     """
-    import dataclasses
-
     from autoopt.api import doctor as doctors
     from autoopt.cli import output
 

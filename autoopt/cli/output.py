@@ -334,6 +334,7 @@ def print_measured(found: "Report", model: Path, against: Path | None) -> None:
         screen.say(f"  difference of {metric.label} against {against}: {d} ({low} to {high})")
     if flags:
         screen.say(f"* {', '.join(flags)}")
+    screen.say(f"  {wording.parts({part.part: part.compressed_bytes for part in found.parts})}")
     screen.say(f"  on {', '.join(f'{name} {value}' for name, value in found.device.items())}")
 
 

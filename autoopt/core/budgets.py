@@ -41,6 +41,7 @@ SHORT_FORMS = {
     "max_latency": "latency_ms",
     "max_size": "size_bytes",
     "max_compressed": "compressed_bytes",
+    "max_download": "download_bytes",
     "max_memory": "memory_bytes",
     "max_flash": "flash_bytes",
 }
@@ -242,6 +243,7 @@ def from_short_forms(
     max_memory: Limit = None,
     max_flash: Limit = None,
     max_compressed: Limit = None,
+    max_download: Limit = None,
     max_accuracy_drop: Limit = None,
     max_quality_drop: Limit = None,
 ) -> list[Budget]:
@@ -257,6 +259,7 @@ def from_short_forms(
         max_memory: of the peak memory.
         max_flash: of the flash that an NPU's model takes.
         max_compressed: of the size after gzip -9.
+        max_download: of the smallest gzip.
         max_accuracy_drop: how much worse than the baseline the quality may be: `1 point` of an accuracy; of a metric
             such as an error `0.05` in its own unit, or `5 %` of the baseline's.
         max_quality_drop: the same by another name, for metrics that are no accuracy.
@@ -270,6 +273,7 @@ def from_short_forms(
         "max_memory": max_memory,
         "max_flash": max_flash,
         "max_compressed": max_compressed,
+        "max_download": max_download,
     }
     texts = [_spelled(short, limit, metrics) for short, limit in limits.items() if limit is not None]
     if max_accuracy_drop is not None and max_quality_drop is not None:

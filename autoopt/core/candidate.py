@@ -66,6 +66,7 @@ _PROOF = {
     "activations": {str: int},
     "integer_share": float,
     "weights": [{"name": str, "shape": [int], "dtype": str, "sparsity": float, "distinct_per_channel": int}],
+    "parts": [{"part": str, "size_bytes": int, "compressed_bytes": int}],
 }
 _STAGE = {
     "stage": str,

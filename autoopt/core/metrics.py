@@ -105,6 +105,7 @@ STANDARD: dict[str, Metric] = {
         Metric(name="latency_ratio", direction="min", unit="ratio", label="latency, against the baseline"),
         Metric(name="size_bytes", direction="min", unit="B", label="file size"),
         Metric(name="compressed_bytes", direction="min", unit="B", label="compressed size"),
+        Metric(name="download_bytes", direction="min", unit="B", label="download size"),
         Metric(name="memory_bytes", direction="min", unit="B", label="peak memory"),
         Metric(name="flash_bytes", direction="min", unit="B", label="flash"),
         Metric(name="agreement", direction="max", unit="fraction", label="agreement with the baseline"),

@@ -146,6 +146,7 @@ def _candidate(
         "refused": candidate.refused,
         "failed": f"{candidate.failed_stage}: {candidate.reason}" if candidate.failed else "",
         "sha256": candidate.sha256,
+        "parts": wording.parts({part["part"]: part["compressed_bytes"] for part in candidate.proof.get("parts", ())}),
         "classes": [right for right, _ in candidate.classes] if classes else [],
     }
     return {name: value for name, value in found.items() if value not in ("", [], {}, None)}

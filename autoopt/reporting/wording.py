@@ -2,11 +2,11 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from autoopt.core.budgets import Budget
 from autoopt.core.candidate import Candidate
-from autoopt.core.metrics import RANGE, Measurement, Metric
+from autoopt.core.metrics import RANGE, Measurement, Metric, show_bytes
 from autoopt.core.reprs import typed
 from autoopt.core.results import Results
 from autoopt.core.selection import UNCONFIRMED, filled
@@ -21,6 +21,16 @@ def interval(metric: Metric, measurement: Measurement) -> str:
         return ""
     text = f"{metric.show(measurement.low)} to {metric.show(measurement.high)}"
     return f"{text}, the range of {measurement.n} readings" if measurement.ends == RANGE else text
+
+
+def parts(sizes: Mapping[str, int]) -> str:
+    """Where the bytes of a compressed file go, the most first; `` where that is not known.
+
+    Args:
+        sizes: bytes after gzip -9 by part.
+    """
+    told = [f"{part} {show_bytes(size)}" for part, size in sorted(sizes.items(), key=lambda one: -one[1]) if size > 0]
+    return f"after gzip -9: {', '.join(told)}" if told else ""
 
 
 def change(results: Results, candidate: Candidate, metric: str) -> str:

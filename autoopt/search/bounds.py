@@ -27,9 +27,17 @@ ONE_SHOT_MARGIN = 0.2
 Stated and tested: see `experiments/search_efficiency`, where no trained file was that much smaller."""
 ENOUGH = 16
 """Candidates without which a margin is not believed."""
-CHEAP = ("size_bytes", "compressed_bytes", "latency_ms", "latency_ratio", "memory_bytes", "flash_bytes")
+CHEAP = (
+    "size_bytes",
+    "compressed_bytes",
+    "download_bytes",
+    "latency_ms",
+    "latency_ratio",
+    "memory_bytes",
+    "flash_bytes",
+)
 """Metrics that hardly depend on how long a model is trained; less is better of each."""
-BY_WEIGHTS = ("compressed_bytes",)
+BY_WEIGHTS = ("compressed_bytes", "download_bytes")
 """Those that follow from the values of the weights, on every target."""
 OF_WEIGHTS = ("prune", "cluster", "levels")
 """Parts that change the values of the weights alone."""

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from autoopt.core import latency_statistics
+from autoopt.core import deflate, latency_statistics
 from autoopt.core.candidate import Candidate, Confirmation
 from autoopt.core.metrics import RESIDENT, Measurement
 from autoopt.core.recipe import Recipe
@@ -53,6 +53,7 @@ def candidate(
         quality: Measurement.from_dict(seen["measurement"]),
         "size_bytes": Measurement.exact(proof["size_bytes"], "bytes of the file"),
         "compressed_bytes": Measurement.exact(proof["compressed_bytes"], "bytes after gzip -9"),
+        "download_bytes": Measurement.exact(proof["download_bytes"], deflate.HOW),
         **_memory(found, setting),
         **_latency(found, setting, reference),
     }

@@ -82,6 +82,7 @@ class Foresight:
         shown = {
             "size_bytes",
             "compressed_bytes",
+            "download_bytes",
             *(self._setting.target.measures if job_graph.shows_all(recipe, self._setting) else ()),
         }
         if not self.prospects.tells(recipe, decisive & shown):

@@ -171,6 +171,7 @@ EXAMPLES = {
     "max_latency": "2ms",
     "max_size": "300KB",
     "max_compressed": "100KB",
+    "max_download": "90KB",
     "max_memory": "2MB",
     "max_flash": "1MB",
 }

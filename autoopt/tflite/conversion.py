@@ -31,6 +31,7 @@ from autoopt.tflite import (
     layer_sensitivity,
     lookup_tables,
     mending,
+    trimming,
 )
 from autoopt.tflite.activation_reader import batches
 from autoopt.tflite.calibration import extremes
@@ -61,7 +62,7 @@ def float32(model: Any, batch: int | None = None) -> bytes:
     """
     if isinstance(model, ClosedModel):
         return model.file
-    return _convert(model, "float32", batch=batch)
+    return trimming.trim(_convert(model, "float32", batch=batch), names=True)
 
 
 def int16x8(model: Any, calibration: Inputs, batch: int | None = None) -> bytes:
@@ -94,7 +95,7 @@ def int16x8(model: Any, calibration: Inputs, batch: int | None = None) -> bytes:
             tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
         ]
 
-    return mending.separate_biases(_convert(model, "int16x8", settle, 1 if recurrent(model) else batch))
+    return trimming.trim(mending.separate_biases(_convert(model, "int16x8", settle, 1 if recurrent(model) else batch)))
 
 
 def trained(model: Any, scheme: str, batch: int | None = None) -> bytes:
@@ -115,7 +116,7 @@ def trained(model: Any, scheme: str, batch: int | None = None) -> bytes:
         if SCHEMES[scheme].integer_io:
             converter.inference_input_type = converter.inference_output_type = tf.int8
 
-    return _convert(model, scheme, settle, batch)
+    return trimming.trim(_convert(model, scheme, settle, batch))
 
 
 def _convert(
@@ -245,7 +246,7 @@ def quantize(file: bytes, scheme: str, calibration: Inputs, threads: int = 1, ho
                 made = bias_correction.correct(file, made, calibration, threads)
             if how.int4_dense:
                 _expect_int4(file, made, calibration, threads)
-            return made
+            return trimming.trim(made)
     except flatbuffer.Damaged as error:
         raise CandidateFailed("quantize", f"{prefix}: {error.reason}") from error
 

@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from autoopt import targets
 from autoopt.api import measure_file
 from autoopt.cli.commands import main
+from autoopt.core.deflate import smallest_gzip
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.targets import benchmark
 from autoopt.tflite import conversion, interpreter
@@ -160,7 +161,11 @@ def compared(tmp_path_factory):
 
 def test_sizes_are_exact(compared):
     file = tiny.file(tiny.recipe())
-    sizes = {"size_bytes": len(file), "compressed_bytes": interpreter.compressed_bytes(file)}
+    sizes = {
+        "size_bytes": len(file),
+        "compressed_bytes": interpreter.compressed_bytes(file),
+        "download_bytes": len(smallest_gzip(file)),
+    }
     for name, size in sizes.items():
         found = compared.measurements[name]
         assert (found.value, found.low, found.high) == (size, size, size)
@@ -229,7 +234,7 @@ def test_there_is_no_noise_to_test_where_times_are_computed(write, micro):
 def test_a_target_without_latency_gives_none(write, micro):
     path = write(product())
     found = measure_file.measure_file(path, micro, against=path)
-    assert set(found.measurements) == {"memory_bytes", "size_bytes", "compressed_bytes"}
+    assert set(found.measurements) == {"memory_bytes", "size_bytes", "compressed_bytes", "download_bytes"}
     assert found.difference is None
 
 
@@ -480,7 +485,15 @@ def test_the_command_prints_what_was_found(write, arrays, micro):
     assert shown.exit_code == 0, shown.output
     assert "2 CONV_2D" in shown.stdout
     assert "in   serving_default_image:0: float32 1 x 8 x 8 x 1" in shown.stdout
-    for words in ("accuracy", "agreement with", "peak memory", "file size", "compressed size"):
+    for words in (
+        "accuracy",
+        "agreement with",
+        "peak memory",
+        "file size",
+        "compressed size",
+        "download size",
+        "after gzip -9: weights",
+    ):
         assert words in shown.stdout
     assert "difference of accuracy against" in shown.stdout
     assert " points (" in shown.stdout
@@ -502,7 +515,8 @@ def test_the_command_prints_json(write, arrays, micro):
     shown = cli(write(product()), "--target", micro.name, "--json", "--data", arrays(x=X, y=Y))
     plain = json.loads(shown.stdout)
     assert plain["metrics"]["size_bytes"]["value"] == len(product())
-    assert set(plain) == {"file", "metrics", "difference", "device", "misfit", "contents"}
+    assert set(plain) == {"file", "metrics", "difference", "device", "misfit", "contents", "parts"}
+    assert sum(part["size_bytes"] for part in plain["parts"]) == len(product())
     assert plain["contents"]["ops"] == {"FULLY_CONNECTED": 1}
     assert plain["difference"] is None
 

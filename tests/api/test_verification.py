@@ -78,7 +78,9 @@ def test_a_whole_bundle_holds(whole):
     for scheme, folder in whole.items():
         found = autoopt.verify(folder)
         assert found.holds
-        assert checks(found) == dict.fromkeys(("model.tflite", "samples.npz", "labels.txt", "outputs"), True)
+        assert checks(found) == dict.fromkeys(
+            ("model.tflite", "model.tflite.gz", "samples.npz", "labels.txt", "outputs"), True
+        )
         assert found.checks[-1].text == "equal on 8 stored samples"
         shown = cli(folder)
         assert shown.exit_code == 0, scheme
@@ -99,7 +101,13 @@ def test_a_file_in_place_of_the_folder_is_told(bundle):
 def test_a_changed_byte_of_the_model_is_seen_and_the_model_not_run(bundle):
     flip(bundle / "model.tflite")
     found = autoopt.verify(bundle)
-    assert checks(found) == {"model.tflite": False, "samples.npz": True, "labels.txt": True, "outputs": None}
+    assert checks(found) == {
+        "model.tflite": False,
+        "model.tflite.gz": True,
+        "samples.npz": True,
+        "labels.txt": True,
+        "outputs": None,
+    }
     assert "card.json says" in found.checks[0].text
     shown = cli(bundle)
     assert shown.exit_code == 1
@@ -114,7 +122,13 @@ def test_another_model_with_a_card_to_match_gives_other_outputs(bundle):
     (bundle / "model.tflite").write_bytes(file.replace(weights, weights[::-1]))
     agree(bundle, "model.tflite")
     found = autoopt.verify(bundle)
-    assert checks(found) == {"model.tflite": True, "samples.npz": True, "labels.txt": True, "outputs": False}
+    assert checks(found) == {
+        "model.tflite": True,
+        "model.tflite.gz": True,
+        "samples.npz": True,
+        "labels.txt": True,
+        "outputs": False,
+    }
     assert "steps of the quantization on 8 stored samples; the largest output is the same for" in found.checks[-1].text
     assert cli(bundle).exit_code == 1
 
@@ -185,7 +199,7 @@ def test_every_output_is_looked_at(tmp_path):
 def test_other_inputs_give_other_outputs(bundle):
     rewrite(bundle, input_0=tinybundle.samples(bundle)["input_0"][::-1])
     assert checks(autoopt.verify(bundle)) == {
-        "model.tflite": True, "samples.npz": True, "labels.txt": True, "outputs": False,
+        "model.tflite": True, "model.tflite.gz": True, "samples.npz": True, "labels.txt": True, "outputs": False,
     }  # fmt: skip
 
 
@@ -194,7 +208,13 @@ def test_samples_that_are_not_the_cards_are_seen(bundle):
     rewrite(bundle, labels=None)
     (bundle / "card.json").write_text(card)
     found = autoopt.verify(bundle)
-    assert checks(found) == {"model.tflite": True, "samples.npz": False, "labels.txt": True, "outputs": True}
+    assert checks(found) == {
+        "model.tflite": True,
+        "model.tflite.gz": True,
+        "samples.npz": False,
+        "labels.txt": True,
+        "outputs": True,
+    }
     assert cli(bundle).exit_code == 1
 
 
@@ -207,7 +227,7 @@ def test_swapped_labels_are_seen(bundle):
 def test_a_bundle_without_samples_holds_as_far_as_it_goes(tmp_path):
     folder = tinybundle.bundle(tmp_path, tiny.file(tiny.recipe()), None)
     found = autoopt.verify(folder)
-    assert checks(found) == {"model.tflite": True, "labels.txt": True, "outputs": None}
+    assert checks(found) == {"model.tflite": True, "model.tflite.gz": True, "labels.txt": True, "outputs": None}
     shown = cli(folder)
     assert shown.exit_code == 0
     assert "outputs           not checked: no stored samples (" in shown.stdout

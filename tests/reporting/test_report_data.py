@@ -38,6 +38,13 @@ def test_it_is_plain_json() -> None:
     assert json.loads(json.dumps(found, allow_nan=False)).keys() == found.keys()
 
 
+def test_a_candidate_says_where_its_bytes_go_where_that_is_known() -> None:
+    parts = [{"part": "weights", "size_bytes": 5, "compressed_bytes": 4}]
+    known = dataclasses.replace(candidate(0, "baseline", accuracy=0.9), proof={"parts": parts})
+    found = report_data.data(results(known, candidate(1, accuracy=0.8)))["candidates"]
+    assert [one.get("parts") for one in found] == ["after gzip -9: weights 4 B", None]
+
+
 def test_relations_are_those_of_the_ranking() -> None:
     found, ranking = report_data.data(night()), night().ranking()
     assert [c["number"] for c in found["candidates"]] == [0, 1, 2, 3, 4]

@@ -39,6 +39,12 @@ def test_what_is_told_against_the_baseline_has_no_change(metric: str) -> None:
     assert wording.change(results(first, second), second, metric) == ""
 
 
+def test_where_the_bytes_go_the_most_first() -> None:
+    sizes = {"weights": 900, "biases": 2_000, "metadata": 0, "names": -3}
+    assert wording.parts(sizes) == "after gzip -9: biases 2 KB, weights 900 B"
+    assert wording.parts({}) == ""
+
+
 def test_a_limit_in_the_metrics_unit() -> None:
     budget = parse("size_bytes <= 0.5 * baseline", METRICS)
     assert wording.limit(results(*night()), budget) == 150_000

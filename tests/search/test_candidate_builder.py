@@ -20,7 +20,7 @@ PROCESSES = [[[(ns // 2, ns)] * 5] for ns in (2_000_000, 2_020_000, 1_980_000, 2
 def assembled(latency: list[Any], memory: list[int], reference: Candidate | None) -> Candidate:
     """A candidate of recorded results; only the store and the study's setting are made up."""
     recorded = {
-        "proof": {"size_bytes": 9, "compressed_bytes": 5, "contents": {}, "reports": [], "sha256": "ab"},
+        "proof": {"size_bytes": 9, "compressed_bytes": 5, "download_bytes": 4, "contents": {}, "reports": [], "sha256": "ab"},
         "accuracy": {"measurement": measured(0.9, 0.01).to_dict(), "agreement": None, "outcomes": "", "resamples": [], "classes": []},
         "latency": {"processes": latency, "flags": []},
         "memory": {"readings": [{"memory_bytes": bytes_} for bytes_ in memory]},

@@ -130,15 +130,16 @@ def test_candidates_skipped_while_the_last_trials_run_are_made_up_for(folder: Pa
     assert numbers == list(range(len(numbers)))
 
 
-def test_a_budget_that_nothing_meets_ends_the_search(folder: Path, store: Store) -> None:
+@pytest.mark.parametrize("limit", ["compressed_bytes <= 2 KB", "download_bytes <= 2 KB"])
+def test_a_budget_that_nothing_meets_ends_the_search(folder: Path, store: Store, limit: str) -> None:
     space = SPACE | {"prune": {"sparsity": {"low": 0.01, "high": 0.9, "step": 0.01}, "frequency": 2}}
-    driver = study(folder, World(store), space=space, limits=["compressed_bytes <= 2 KB"], trials=300)
+    driver = study(folder, World(store), space=space, limits=[limit], trials=300)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("autoopt.search.early_stopping.PROBE_PAYS", 0.0)
         found = run(driver)
     assert driver.reason is not None
     assert driver.reason.kind == Kind.HOPELESS
-    assert "nothing seems to meet compressed_bytes <= 2 KB" in driver.reason.text
+    assert f"nothing seems to meet {limit}" in driver.reason.text
     assert not any(c.recipe.trains for c in found.values())
 
 

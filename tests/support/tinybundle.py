@@ -1,5 +1,6 @@
 """Studies that were never searched, with a real file and real data in their store, to write bundles of."""
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -17,6 +18,7 @@ from autoopt.execution.artifact_store import Store
 from autoopt.models.task import Manifest, Split
 from autoopt.study.folder import StudyFolder
 from autoopt.tflite import contents, conversion
+from autoopt.tflite.parts import parts
 
 CLASSES = ("north west", "north east", "south west", "south east")
 ACCURACY = {"name": "accuracy", "direction": "max", "unit": "fraction", "function": None}
@@ -54,7 +56,7 @@ def study(
         number=1,
         recipe=Recipe(scheme=scheme),
         measurements={name: Measurement.exact(value, "made up") for name, value in measured.items()},
-        proof=contents.read(file).to_dict(),
+        proof=contents.read(file).to_dict() | {"parts": [dataclasses.asdict(part) for part in parts(file)]},
         file=digest,
         sha256=digest,
     )

@@ -132,7 +132,7 @@ class World:
     def _bytes(self, recipe: Recipe) -> dict[str, float]:
         sparsity = 0.0 if recipe.prune is None else recipe.prune.sparsity
         size = 100_000 if recipe.scheme == "float32" else 30_000
-        return {"size_bytes": size, "compressed_bytes": round(size * (1 - 0.8 * sparsity))}
+        return _weighed(size, sparsity)
 
     def _proof(self, job: Job) -> dict[str, Any]:
         return {**self._bytes(self._recipe(job)), "contents": {}, "reports": [], "sha256": job.parents[0]}
@@ -156,10 +156,15 @@ class World:
             above = self._jobs[above.parents[0]]
         [(_, settings)] = above.settings["stages"]
         sparsity = settings["sparsity"]
-        return {"size_bytes": 30_000, "compressed_bytes": round(30_000 * (1 - 0.8 * sparsity))}
+        return _weighed(30_000, sparsity)
 
     def _crosscheck(self, job: Job) -> dict[str, Any]:
         return {}
+
+
+def _weighed(size: int, sparsity: float) -> dict[str, float]:
+    compressed = round(size * (1 - 0.8 * sparsity))
+    return {"size_bytes": size, "compressed_bytes": compressed, "download_bytes": round(0.9 * compressed)}
 
 
 def study(

@@ -19,6 +19,14 @@ def test_a_study_of_before_is_read_as_it_was() -> None:
     assert all(len(c.recipe.digest) == 16 and c.value("size_bytes") for c in results.candidates)
 
 
+def test_what_was_not_measured_then_fits_no_budget() -> None:
+    results = autoopt.load(EARLIER)
+    assert not any("download_bytes" in candidate.measurements for candidate in results.candidates)
+    pick = results.pick(max_download="1GB")
+    assert pick.candidate is None
+    assert pick.why.startswith("nothing fits")
+
+
 def test_its_recipes_are_those_that_are_written_today() -> None:
     """Digests decide what is made again: a setting that was added since must not change them."""
     for candidate in autoopt.load(EARLIER).candidates:

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 import autoopt
 from autoopt.api.saved_study import SavedResults
 from autoopt.cli.commands import main
+from autoopt.core.deflate import smallest_gzip
 from autoopt.errors import ConfigError, TargetUnavailable
 
 
@@ -75,9 +76,11 @@ def test_a_finished_study_has_a_baseline_schemes_and_a_front(finished: Path) -> 
     for c in results.candidates:
         assert set(c.measurements) >= {"accuracy", "latency_ms", "size_bytes", "compressed_bytes", "memory_bytes"}
         assert len(results.file(c)) == c.measurements["size_bytes"].value
+        assert len(smallest_gzip(results.file(c))) == c.measurements["download_bytes"].value
+        assert sum(part["size_bytes"] for part in c.proof["parts"]) == c.measurements["size_bytes"].value
         assert c.finished.endswith("+00:00")
     assert (finished / "out" / "report.html").read_text().lower().startswith("<!doctype html>")
-    assert [c.holds for c in autoopt.verify(finished / "out" / "pick").checks] == [True, True, True]
+    assert [c.holds for c in autoopt.verify(finished / "out" / "pick").checks] == [True] * 4
     assert set(optuna_states(finished)) <= {"COMPLETE", "WAITING"}  # siblings wait for more trials
 
 

@@ -1,13 +1,15 @@
 """Jobs that make a `.tflite` of a packed model, weigh it, and prove that it holds its recipe."""
 
+import dataclasses
 import hashlib
 
+from autoopt.core import deflate
 from autoopt.core.recipe import Recipe
 from autoopt.core.stage_settings import Quantize
 from autoopt.execution.jobs.context import Context, to_json
 from autoopt.models import loading
 from autoopt.tflite import contents as inspect
-from autoopt.tflite import conversion, interpreter, proof
+from autoopt.tflite import conversion, interpreter, parts, proof
 
 
 def to_float32(context: Context) -> bytes:
@@ -36,17 +38,17 @@ def weigh(context: Context) -> bytes:
     """Bytes of a `.tflite`, unproven.
 
     Returns:
-        JSON: `size_bytes`, `compressed_bytes`.
+        JSON: `size_bytes`, `compressed_bytes`, `download_bytes`.
     """
     [file] = context.parents
-    return to_json({"size_bytes": len(file), "compressed_bytes": interpreter.compressed_bytes(file)})
+    return to_json(_sizes(file))
 
 
 def prove(context: Context) -> bytes:
     """Open the file, prove the recipe, weigh it. Parents: the `.tflite` and the packed model behind it.
 
     Returns:
-        JSON: `contents`, `reports`, `size_bytes`, `compressed_bytes`, `sha256`.
+        JSON: `contents` with where the bytes go, `reports`, `size_bytes`, `compressed_bytes`, `download_bytes`, `sha256`.
     """
     file, model = context.parents
     reports = loading.reports_of(model)
@@ -55,10 +57,17 @@ def prove(context: Context) -> bytes:
     proof.prove(contents, recipe, reports, loading.normalized(model) if by_values else ())
     return to_json(
         {
-            "contents": contents.to_dict(),
+            "contents": contents.to_dict() | {"parts": [dataclasses.asdict(part) for part in parts.parts(file)]},
             "reports": reports,
-            "size_bytes": len(file),
-            "compressed_bytes": interpreter.compressed_bytes(file),
+            **_sizes(file),
             "sha256": hashlib.sha256(file).hexdigest(),
         }
     )
+
+
+def _sizes(file: bytes) -> dict[str, int]:
+    return {
+        "size_bytes": len(file),
+        "compressed_bytes": interpreter.compressed_bytes(file),
+        "download_bytes": len(deflate.smallest_gzip(file)),
+    }

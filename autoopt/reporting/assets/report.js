@@ -316,6 +316,7 @@ function describe(place) {
     (candidate.lost ?? []).map(text => el("p", {class: "flag"}, text)),
     (candidate.idle ?? []).map(text => el("p", {class: "soft"}, text)),
     tiles(candidate),
+    candidate.parts && el("p", {class: "soft"}, candidate.parts),
     place === data.baseline ? el("p", {class: "soft"}, "This is the untouched baseline itself.")
       : el("p", {class: "soft"}, data.against),
     candidate.sha256 && [

@@ -14,6 +14,7 @@ import json
 from collections.abc import Mapping
 
 from autoopt.core.candidate import Candidate
+from autoopt.core.deflate import smallest_gzip
 from autoopt.core.results import Results
 from autoopt.execution.artifact_store import Store
 from autoopt.models.task import Manifest
@@ -28,10 +29,10 @@ from autoopt.reporting.bundle.python import predict_py
 from autoopt.reporting.bundle.recording import Recording, fed, record
 from autoopt.targets.vela import COMPILED
 
-MODEL, SAMPLES, LABELS = "model.tflite", "samples.npz", "labels.txt"
+MODEL, PACKED, SAMPLES, LABELS = "model.tflite", "model.tflite.gz", "samples.npz", "labels.txt"
 NAMES = frozenset(readme.FILES) | {"README.md", "task.py"}
 """All that a bundle may hold; those of before held the study's `task.py`."""
-GUARDED = (MODEL, SAMPLES, LABELS, firmware.SOURCE, firmware.HEADER, COMPILED)
+GUARDED = (MODEL, PACKED, SAMPLES, LABELS, firmware.SOURCE, firmware.HEADER, COMPILED)
 """Files whose sha256 the card holds: what is data, and not meant to be edited."""
 
 
@@ -61,7 +62,7 @@ def make(
     recording = Recording(why="they were left out" if not samples else "the file's inputs and outputs are not known")
     if samples and inputs and outputs:
         recording = record(file, manifest, store, inputs, outputs)
-    files, kept = {MODEL: file}, recording.samples
+    files, kept = {MODEL: file, PACKED: smallest_gzip(file)}, recording.samples
     if kept is not None:
         files[SAMPLES] = kept.to_bytes()
     labels = [one_line(name) for name in card["provenance"].get("class_names", ())]

@@ -53,6 +53,7 @@ def make_card(results: Results, candidate: Candidate) -> dict[str, Any]:
             "float_islands": proof.get("float_islands", {}),
             "integer_share": proof.get("integer_share"),
             "weights": list(proof.get("weights", [])),
+            "parts": list(proof.get("parts", [])),
         },
         "stages": [dict(report) for report in candidate.report],
         "provenance": _leaving(results.provenance),
@@ -85,7 +86,7 @@ def _confirmed(results: Results, candidate: Candidate) -> dict[str, Any] | None:
 
 def card_text(card: Mapping[str, Any]) -> str:
     """The card as Markdown."""
-    sections = (_head, _measured, _ends, _samples, _proof, _stages, _provenance)
+    sections = (_head, _measured, _ends, _samples, _proof, _parts, _stages, _provenance)
     return "\n".join(line for section in sections for line in section(card)) + "\n"
 
 
@@ -193,6 +194,22 @@ def _proof(card: Mapping[str, Any]) -> list[str]:
         shape, zeros = " x ".join(map(str, w["shape"])), f"{w['sparsity']:.1%}"
         lines.append(f"| `{code_span(w['name'])}` | {shape} | {w['dtype']} | {zeros} | {w['distinct_per_channel']} |")
     return lines
+
+
+def _parts(card: Mapping[str, Any]) -> list[str]:
+    """Where the file's bytes go; nothing for candidates of before that was looked at."""
+    found = card["proof"].get("parts") or ()
+    if not found:
+        return []
+    lines = ["", "## Where the bytes go", "", "| part | bytes in the file | bytes after gzip -9 |", "|---|---|---|"]
+    sums = {"part": "all", **{name: sum(part[name] for part in found) for name in ("size_bytes", "compressed_bytes")}}
+    for part in (*found, sums):
+        lines.append(f"| {markdown(part['part'])} | {part['size_bytes']:,} | {part['compressed_bytes']:,} |")
+    return [
+        *lines,
+        "",
+        "After gzip a part takes by how much more the file has with it than without it and those above it.",
+    ]
 
 
 def _counted(operators: Mapping[str, int]) -> str:

@@ -8,6 +8,7 @@ from autoopt.reporting.bundle.own_files import brightness, colours
 
 FILES = {
     "model.tflite": "the model",
+    "model.tflite.gz": "the same, packed for a download as small as gzip can be; unpack it with any gzip",
     "card.md": "what was measured, and what goes in and out",
     "card.json": "the same for programs, with the files' sha256",
     "samples.npz": "real items of the validation data as the model takes them, the outputs recorded on them, the true classes",

@@ -1,6 +1,7 @@
 """What the bundle holds for the next person: samples, code that runs, a C array; names that try to break out of it."""
 
 import dataclasses
+import gzip
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from autoopt.errors import CandidateFailed
 from autoopt.execution import split_store
 from autoopt.models.task import Split
 from autoopt.reporting.bundle import firmware, python, replay
+from autoopt.reporting.bundle.card import card_text
 from autoopt.reporting.bundle.ends import End, Interface
 from autoopt.reporting.bundle.escaping import code_span, comment, identifier, markdown, one_line
 from autoopt.reporting.bundle.kotlin import kotlin
@@ -521,6 +523,28 @@ def compiled_bytes(bundle, tmp_path, symbol):
          tmp_path / "main.cc", bundle / "model_data.cc", "-o", tmp_path / "main"], check=True,
     )  # fmt: skip
     return subprocess.run([tmp_path / "main"], capture_output=True, check=True).stdout
+
+
+def test_the_download_is_the_model_packed_and_the_card_says_where_its_bytes_go(split, tmp_path):
+    file = tiny.file(tiny.recipe("int8_io"))
+    bundle = tinybundle.bundle(tmp_path, file, split, scheme="int8_io")
+    packed = (bundle / "model.tflite.gz").read_bytes()
+    assert gzip.decompress(packed) == file
+    assert len(packed) <= len(gzip.compress(file, 9))
+    parts = json.loads((bundle / "card.json").read_text())["proof"]["parts"]
+    assert sum(part["size_bytes"] for part in parts) == len(file)
+    rows = [line.split(" | ")[0] for line in (bundle / "card.md").read_text().splitlines()]
+    assert {f"| {part['part']}" for part in parts} | {"| all"} <= set(rows)
+    (bundle / "model.tflite.gz").write_bytes(gzip.compress(b"another"))
+    assert not autoopt.verify(bundle).holds
+
+
+def test_the_card_of_a_candidate_of_before_says_nothing_of_them(tmp_path):
+    bundle = tinybundle.bundle(tmp_path, tiny.file(tiny.recipe()), None)
+    card = json.loads((bundle / "card.json").read_text())
+    assert "Where the bytes go" in card_text(card)
+    del card["proof"]["parts"]
+    assert "Where the bytes go" not in card_text(card)
 
 
 def test_a_microcontroller_gets_the_model_as_a_c_array(split, tmp_path):
