@@ -7,12 +7,12 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import tinystudy as tiny
+import waiting
 from click.testing import CliRunner
 
 import autoopt
@@ -36,13 +36,6 @@ def values(results: SavedResults) -> dict[str, tuple[float | None, ...]]:
     """What does not depend on timing, by recipe."""
     exact = ("accuracy", "size_bytes", "compressed_bytes")
     return {c.recipe.digest: (c.sha256, *(c.value(n) for n in exact)) for c in results.candidates}
-
-
-def wait_for(condition: object, seconds: float = 240) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -118,14 +111,15 @@ def test_kill_9_loses_nothing_finished(tmp_path: Path, finished: Path, started: 
     kept: dict[str, int] = {}
     for done, training in ((0, True), (3, True), (4, False)):  # what runs late may run too shortly to be caught at it
         driver = launch(started, "run", folder, "--trials", tiny.TRIALS)
-        wait_for(lambda least=done: len(list(candidates.glob("*.json"))) >= least)
-        wait_for(lambda need=training: not need or any(logs.glob("*.progress")))
+        waiting.until(lambda least=done: len(list(candidates.glob("*.json"))) >= least, of=driver)
+        if training:  # where nothing looks for so long that all is done, it has ended
+            waiting.until(lambda over=driver.poll: any(logs.glob("*.progress")) or over() is not None)
         driver.kill()
         driver.wait()
         now = {path.name: path.stat().st_mtime_ns for path in candidates.glob("*.json")}
         assert now.items() >= kept.items()
         kept = now
-        wait_for(lambda: not _jobs_of(folder), seconds=10)
+        waiting.until(lambda: not _jobs_of(folder))
 
     again = tiny.invoke("run", folder, "--trials", tiny.TRIALS)
     assert again.returncode == 0, again.stderr
@@ -209,7 +203,8 @@ def test_a_failure_is_not_kept_in_the_store(copy: Path) -> None:
 def test_a_second_driver_is_refused(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
     folder = tiny.write(tmp_path / "study")
     first = launch(started, "run", folder)
-    wait_for(lambda: (folder / "out" / "driver.lock").exists() and (folder / "out" / "driver.lock").read_text())
+    lock = folder / "out" / "driver.lock"
+    waiting.until(lambda: lock.exists() and str(first.pid) in lock.read_text(), of=first)
     second = tiny.invoke("run", folder)
     assert second.returncode == 1
     assert f"another autoopt (process {first.pid}) is running this study" in second.stderr
@@ -285,9 +280,9 @@ def test_ctrl_c_once_finishes_what_runs_and_the_same_command_goes_on(
 ) -> None:
     folder = tiny.write(tmp_path / "study")
     driver = launch(started, "run", folder)
-    wait_for(lambda: (folder / "out" / "candidates" / "00000.json").exists())
+    waiting.until((folder / "out" / "candidates" / "00000.json").exists, of=driver)
     driver.send_signal(signal.SIGINT)
-    out, err = driver.communicate(timeout=60)
+    out, err = driver.communicate(timeout=waiting.LONGEST_S)
     assert driver.returncode == 0, err
     assert "stopping: running candidates finish first" in err
     assert "pick:" in out
@@ -300,16 +295,16 @@ def test_ctrl_c_twice_stops_at_once_and_leaves_no_process(tmp_path: Path, starte
     folder = tiny.write(tmp_path / "study", own_metric=True)
     driver = launch(started, "run", folder)
     (folder / "fault").write_text("hang")
-    wait_for(lambda: (folder / "hangs").exists())
+    waiting.until((folder / "hangs").exists, of=driver)
     hanging = int((folder / "hangs").read_text())
     driver.send_signal(signal.SIGINT)
-    wait_for(lambda: "stopping" in driver.stderr.readline())  # type: ignore[union-attr]
+    waiting.until(lambda: "stopping" in driver.stderr.readline(), of=driver)  # type: ignore[union-attr]
     driver.send_signal(signal.SIGINT)
-    _, err = driver.communicate(timeout=30)
+    _, err = driver.communicate(timeout=waiting.LONGEST_S)
     assert driver.returncode == 1
     assert "stopped; run the same command again to go on" in err
     assert "Traceback" not in err
-    wait_for(lambda: not Path(f"/proc/{hanging}").exists(), seconds=10)
+    waiting.until(lambda: not Path(f"/proc/{hanging}").exists())
     (folder / "fault").unlink()
     again = tiny.invoke("run", folder)
     assert again.returncode == 0, again.stderr
@@ -321,10 +316,10 @@ def test_kill_9_ends_hanging_jobs_too(tmp_path: Path, started: list[subprocess.P
     folder = tiny.write(tmp_path / "study", own_metric=True)
     driver = launch(started, "run", folder)
     (folder / "fault").write_text("hang")
-    wait_for(lambda: (folder / "hangs").exists())
+    waiting.until((folder / "hangs").exists, of=driver)
     hanging = int((folder / "hangs").read_text())
     driver.kill()
-    wait_for(lambda: not Path(f"/proc/{hanging}").exists(), seconds=10)
+    waiting.until(lambda: not Path(f"/proc/{hanging}").exists())
 
 
 def test_a_full_disk_stops_the_study_and_loses_nothing(tmp_path: Path, finished: Path) -> None:
@@ -401,6 +396,6 @@ def test_the_driver_stays_small_and_free_of_tensorflow(finished: Path, tmp_path:
         "print(re.search(r'VmHWM:\\s+(\\d+)', pathlib.Path('/proc/self/status').read_text())[1])\n"
     )
     done = subprocess.run(
-        [tiny.COMMAND[0], "-c", code], capture_output=True, text=True, env=tiny.ENVIRONMENT, check=True, timeout=120
+        [tiny.COMMAND[0], "-c", code], capture_output=True, text=True, env=tiny.ENVIRONMENT, check=True
     )
     assert int(done.stdout) < 400_000
