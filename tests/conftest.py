@@ -39,6 +39,8 @@ def pytest_unconfigure() -> None:
 
 HEAVY_ROOMS = ("models", "compression", "tflite", "targets", "execution", "api", "server", "whole")
 """Their tests build models, run files or start processes."""
+FORKED = {"api", "models", "whole"}
+"""Rooms whose tests have files of other people looked at, each in a process of its own."""
 HEAVY_FIXTURES = ("chromium", "searched")
 """A browser, and a study that is searched for real."""
 
@@ -65,6 +67,15 @@ def pytest_runtest_setup() -> None:
     """Leave what is in use out of later searches for garbage: TensorFlow asks for one a conversion, of millions of objects."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def forked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have what is isolated forked from a process that has TensorFlow, where the subject is not how it is started."""
+    if not FORKED.isdisjoint(request.path.parts):
+        import forked
+
+        monkeypatch.setattr("autoopt.system.isolation.start", forked.start)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import psutil
 
@@ -82,14 +82,7 @@ def _run(folder: Path, say: Callable[[str], None] | None, longest_s: float) -> i
     Raises:
         Crashed: if it had to be ended for what it took.
     """
-    with (
-        (folder / LOG).open("wb") as log,
-        subprocess.Popen(
-            [sys.executable, "-c", START, json.dumps(sys.path), str(folder)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8",
-            env={**os.environ, "TMPDIR": str(folder), locks.MEETING: str(locks.meeting_place())},
-        ) as process,
-    ):  # fmt: skip
+    with (folder / LOG).open("wb") as log, start(folder, log) as process:
         try:
             with _limited(process, longest_s):
                 for line in process.stdout or ():
@@ -98,6 +91,20 @@ def _run(folder: Path, say: Callable[[str], None] | None, longest_s: float) -> i
                 return process.wait()
         finally:
             process.kill()
+
+
+def start(folder: Path, log: IO[bytes]) -> subprocess.Popen[str]:
+    """Start a process that does what lies in `folder`, and says on its output what it has to say."""
+    return subprocess.Popen(
+        [sys.executable, "-c", START, json.dumps(sys.path), str(folder)],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8",
+        env=environment(folder),
+    )  # fmt: skip
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Variables of the process: what it makes is temporary, and it meets other processes where this one does."""
+    return {**os.environ, "TMPDIR": str(folder), locks.MEETING: str(locks.meeting_place())}
 
 
 @contextlib.contextmanager

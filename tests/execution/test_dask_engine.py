@@ -7,12 +7,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tinystudy as tiny
+import waiting
 
 import autoopt
 from autoopt.errors import TargetUnavailable
@@ -24,18 +25,11 @@ from autoopt.execution.workplace import Workplace
 from autoopt.system import scratch
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-
-
 def workplace(folder: Path) -> Workplace:
     """As `claimed` leaves it, for as long as the test lasts."""
     (folder / "marks").mkdir(parents=True, exist_ok=True)
     (folder / "marks" / "here").touch()
-    return Workplace(store=str(folder), mark="here", threads=1, job_seconds=60, job_bytes=4 << 30)
+    return Workplace(store=str(folder), mark="here", threads=1, job_seconds=500, job_bytes=4 << 30)
 
 
 def settle(engine: Engine, key: str) -> autoopt.execution.job_process.Outcome:
@@ -106,7 +100,7 @@ def test_what_the_store_holds_is_not_made_again(tmp_path: Path) -> None:
 
 def test_two_studies_at_once_share_a_store(tmp_path: Path) -> None:
     one, two = (
-        Workplace(store=str(tmp_path), mark=mark, threads=1, job_seconds=60, job_bytes=4 << 30) for mark in ("a", "b")
+        Workplace(store=str(tmp_path), mark=mark, threads=1, job_seconds=500, job_bytes=4 << 30) for mark in ("a", "b")
     )
     with one.claimed():
         with two.claimed():
@@ -119,7 +113,7 @@ def test_two_studies_at_once_share_a_store(tmp_path: Path) -> None:
 
 
 def test_a_store_that_is_not_shared_is_noticed(tmp_path: Path) -> None:
-    place = Workplace(store=str(tmp_path), mark="elsewhere", threads=1, job_seconds=60, job_bytes=4 << 30)
+    place = Workplace(store=str(tmp_path), mark="elsewhere", threads=1, job_seconds=500, job_bytes=4 << 30)
     job = Job(name="float32", key="c" * 64)
     with Engine(place, slots=1) as engine:
         engine.submit(job)
@@ -166,12 +160,12 @@ class Cluster:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.processes: list[subprocess.Popen[Any]] = []
         log = folder / "scheduler.log"
         self.scheduler = self._start(
             log, "scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0"
         )
-        wait_for(lambda: "Scheduler at" in log.read_text())
+        waiting.until(lambda: re.search(r"Scheduler at: *\S+\n", log.read_text()), of=self.scheduler)
         found = re.search(r"tcp://[\d.]+:\d+", log.read_text())
         assert found
         self.address = found[0]
@@ -182,7 +176,7 @@ class Cluster:
             log, "worker", self.address, "--no-nanny", "--nthreads", "2", "--resources", resources,
             "--dashboard-address", "127.0.0.1:0", "--local-directory", str(self.folder),
         )  # fmt: skip
-        wait_for(lambda: "Registered to" in log.read_text())
+        waiting.until(lambda: "Registered to" in log.read_text(), of=process)
         return process
 
     def _start(self, log: Path, *arguments: str) -> subprocess.Popen[bytes]:
@@ -194,6 +188,15 @@ class Cluster:
                 env=tiny.ENVIRONMENT,
                 start_new_session=True,
             )
+        self.processes.append(process)
+        return process
+
+    def driver(self, command: list[str]) -> subprocess.Popen[str]:
+        """A search on this cluster, which is ended with it if a test goes wrong."""
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(
+            command, stderr=pipe, stdout=pipe, text=True, env=tiny.ENVIRONMENT, start_new_session=True
+        )
         self.processes.append(process)
         return process
 
@@ -236,10 +239,10 @@ def test_a_cluster_gives_the_same_results_and_survives_its_workers(
     together = tiny.write(tmp_path / "together")
     victim, _ = cluster.worker(), cluster.worker()
     command = [*tiny.COMMAND, "run", str(together), "--scheduler", cluster.address, "--store", str(tmp_path / "shared")]
-    driver = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=tiny.ENVIRONMENT)
-    wait_for(lambda: (together / "out" / "candidates" / "00002.json").exists())
+    driver = cluster.driver(command)
+    waiting.until((together / "out" / "candidates" / "00002.json").exists, of=driver)
     os.killpg(victim.pid, signal.SIGKILL)
-    _, err = driver.communicate(timeout=200)
+    _, err = driver.communicate(timeout=waiting.LONGEST_S)
     assert driver.returncode == 0, err
     assert files(together) == files(finished)
     assert states(together) <= {"COMPLETE", "FAIL", "WAITING"}
@@ -249,10 +252,10 @@ def test_a_lost_scheduler_ends_the_driver_and_loses_nothing(cluster: Cluster, tm
     folder = tiny.write(tmp_path / "study")
     cluster.worker("train=2 bench=1")
     command = [*tiny.COMMAND, "run", str(folder), "--scheduler", cluster.address]
-    driver = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=tiny.ENVIRONMENT)
-    wait_for(lambda: (folder / "out" / "candidates" / "00001.json").exists())
+    driver = cluster.driver(command)
+    waiting.until((folder / "out" / "candidates" / "00001.json").exists, of=driver)
     os.killpg(cluster.scheduler.pid, signal.SIGKILL)
-    _, err = driver.communicate(timeout=120)
+    _, err = driver.communicate(timeout=waiting.LONGEST_S)
     assert driver.returncode == 1, err
     assert "run the same command again" in err
     assert "Traceback" not in err

@@ -10,13 +10,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from multiprocessing import forkserver
 from pathlib import Path
 
 import psutil
 import pytest
+import waiting
 
 from autoopt.errors import CandidateFailed, TargetUnavailable
 from autoopt.execution import job_graph, machine_gate, starting
@@ -55,19 +56,12 @@ def never() -> bool:
     return False
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-
-
 @pytest.fixture
 def place(tmp_path: Path) -> Workplace:
     folder = tmp_path / "store"
     (folder / "marks").mkdir(parents=True)
     (folder / "marks" / "here").touch()
-    return Workplace(store=str(folder), mark="here", threads=1, job_seconds=60, job_bytes=4 << 30)
+    return Workplace(store=str(folder), mark="here", threads=1, job_seconds=500, job_bytes=4 << 30)
 
 
 def job(tmp_path: Path, code: str) -> Job:
@@ -362,7 +356,7 @@ def test_a_lost_server_is_started_again(tmp_path: Path, place: Workplace) -> Non
         return False
 
     assert run(lost, place, killed).state == "waiting"
-    wait_for(lambda: gone(seen[0]), seconds=5)
+    waiting.until(lambda: gone(seen[0]))
     (tmp_path / "task.py").write_text("raise ValueError('all is well')")
     assert "all is well" in run(fine, place, never).reason
     os.kill(_server(), signal.SIGKILL)
@@ -382,14 +376,17 @@ def test_an_exit_code_of_one_s_own_is_not_taken_for_a_lost_server(tmp_path: Path
 @linux
 def test_signals_to_the_driver_s_group_reach_no_job(tmp_path: Path, place: Workplace) -> None:
     """As `timeout`, a closed terminal and service managers send them."""
-    code = f"import os, time\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\ntime.sleep(1)\nopen({str(tmp_path / 'done')!r}, 'w')"
+    begun, sent, done = (tmp_path / name for name in ("begun", "sent", "done"))
+    code = f"from pathlib import Path\nimport waiting\nPath({str(begun)!r}).touch()\n"
+    code += f"waiting.until(Path({str(sent)!r}).exists)\nPath({str(done)!r}).touch()"
     rest = "import signal\nfor n in (1, 2, 15): signal.signal(n, signal.SIG_IGN)\nrun(job, place, lambda: False)\n"
     started = driver(tmp_path, place, code, rest)
-    wait_for(lambda: (tmp_path / "pid").exists())
+    waiting.until(begun.exists, of=started)
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         os.killpg(started.pid, number)
-    started.wait(timeout=60)
-    assert (tmp_path / "done").exists()
+    sent.touch()
+    started.wait()
+    assert done.exists()
 
 
 @linux
@@ -423,16 +420,16 @@ time.sleep(600)
 """
     started = driver(tmp_path, place, code, rest % frozen)
     try:
-        wait_for(lambda: (tmp_path / "then").exists())
+        waiting.until((tmp_path / "then").exists, of=started)
         pids = [int(pid) for pid in (tmp_path / "pid").read_text().split()]
-        wait_for(
+        waiting.until(
             lambda: (psutil.Process(pids[0]).status() == psutil.STATUS_STOPPED) == frozen
         )  # a signal takes its time
         descendants = psutil.Process(started.pid).children(recursive=True)
     finally:  # else it would hold the machine's gate
         started.kill()
         started.wait()
-    wait_for(lambda: all(gone(pid) for pid in (*pids, *(p.pid for p in descendants))), seconds=5)
+    waiting.until(lambda: all(gone(pid) for pid in (*pids, *(p.pid for p in descendants))))
 
 
 # ---- one measurement at a time
@@ -482,13 +479,17 @@ def test_a_stopped_study_is_not_waited_for(tmp_path: Path, place: Workplace, hol
 def test_a_job_that_a_stopped_study_froze_goes_on(
     tmp_path: Path, place: Workplace, holder: subprocess.Popen[bytes]
 ) -> None:
-    code = f"import os, time\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\ntime.sleep(1)\nraise ValueError('all is well')"
+    number, stopped = tmp_path / "pid", tmp_path / "stopped"
+    code = f"import os, time\nopen({str(number)!r}, 'w').write(str(os.getpid()))\n"
+    code += f"while not os.path.exists({str(stopped)!r}): time.sleep(0.01)\nraise ValueError('all is well')"
     begun: list[int] = []
 
     def froze() -> bool:
-        if not begun and (tmp_path / "pid").exists() and (tmp_path / "pid").read_text():
-            begun.append(int((tmp_path / "pid").read_text()))
+        if not begun and number.exists() and number.read_text():
+            begun.append(int(number.read_text()))
             os.kill(begun[0], signal.SIGSTOP)
+            waiting.until(lambda: psutil.Process(begun[0]).status() == psutil.STATUS_STOPPED)
+            stopped.touch()  # which the job sees only when it goes on
         return False
 
     holder.send_signal(signal.SIGSTOP)

@@ -15,6 +15,7 @@ from typing import Any
 
 import browser
 import pytest
+import waiting
 from browser import marked
 from nights import HOSTILE, failure, hostile, realistic, saved
 from selenium.webdriver.common.by import By
@@ -25,6 +26,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 from autoopt.api.saved_study import load
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.execution.artifact_store import Store
+from autoopt.server import dashboard
 from autoopt.server.dashboard import serve
 from autoopt.study.folder import StudyFolder
 
@@ -46,8 +48,9 @@ def study(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., str]]:
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
     servers = []
+    monkeypatch.setattr(dashboard, "EVERY_MS", 300)  # nothing here is about how often it looks
 
     def starting(*studies: Path, **more: object) -> str:
         server, address = serve(studies, **{"port": 0, **more})
@@ -74,7 +77,7 @@ def ask(address: str, **headers: str) -> tuple[int, str]:
 
     try:
         with urllib.request.build_opener(Stay).open(
-            urllib.request.Request(address, headers=headers), timeout=20
+            urllib.request.Request(address, headers=headers), timeout=waiting.LONGEST_S
         ) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
@@ -101,7 +104,7 @@ def test_who_does_not_know_the_token_is_told_how_to_get_it(host: str, study: Pat
 def test_the_token_opens_once_and_a_cookie_from_then_on(study: Path, start: Callable[..., str]) -> None:
     address, _, token = start(study).partition("?token=")
     assert address.startswith("http://127.0.0.1:")
-    with urllib.request.urlopen(f"{address}?token={token}", timeout=20) as answer:
+    with urllib.request.urlopen(f"{address}?token={token}", timeout=waiting.LONGEST_S) as answer:
         headers, text = str(answer.headers), answer.read().decode()
     assert token not in text
     assert "HttpOnly" in headers
@@ -145,7 +148,7 @@ def text(driver: WebDriver, element: str) -> str:
 
 
 def wait_for(driver: WebDriver, element: str, words: str) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + waiting.LONGEST_S
     while words not in (found := driver.find_elements(By.ID, element) and text(driver, element)):
         assert time.monotonic() < deadline, f"waited in vain for {words!r}: {found!r}"
         time.sleep(0.1)
@@ -156,8 +159,18 @@ def drawn(driver: WebDriver, figure: str, what: str) -> list[Any]:
     script = (
         f"const plot = document.querySelector('#{figure} .js-plotly-plot'); return plot && plot.data && plot.{what}"
     )
-    found: list[Any] = WebDriverWait(driver, 20).until(lambda d: d.execute_script(script))
+    found: list[Any] = WebDriverWait(driver, waiting.LONGEST_S).until(lambda d: d.execute_script(script))
     return found
+
+
+def looked_again(driver: WebDriver, times: int = 1) -> None:
+    """Return when the page has asked, and was answered, so often from now on."""
+    script = (
+        "return performance.getEntriesByType('resource').filter("
+        "one => one.name.includes('_dash-update-component') && one.startTime > arguments[0]).length"
+    )
+    now = driver.execute_script("return performance.now()")
+    waiting.until(lambda: driver.execute_script(script, now) >= times)
 
 
 @marked
@@ -214,10 +227,10 @@ def test_it_follows_a_running_search(study: Path, start: Callable[..., str], chr
 def test_what_has_not_changed_is_not_drawn_again(study: Path, start: Callable[..., str], chromium: WebDriver) -> None:
     chromium.get(start(study))
     wait_for(chromium, "pick", "Why:")
-    time.sleep(0.5)
+    looked_again(chromium)  # by then all is drawn
     chromium.execute_script("""window.changes = 0;
         new MutationObserver(() => window.changes++).observe(document.getElementById("table"), {childList: true, subtree: true})""")
-    time.sleep(4.5)  # two ticks
+    looked_again(chromium, times=2)
     assert chromium.execute_script("return window.changes") == 0
 
 
@@ -238,10 +251,7 @@ def test_a_search_that_has_only_just_begun(
 def download(driver: WebDriver, folder: Path, button: str, name: str) -> bytes:
     driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
     driver.find_element(By.ID, button).click()
-    deadline = time.monotonic() + 30
-    while not (folder / name).exists():
-        assert time.monotonic() < deadline, [p.name for p in folder.iterdir()]
-        time.sleep(0.1)
+    waiting.until((folder / name).exists, what=name)
     return (folder / name).read_bytes()
 
 
@@ -255,13 +265,11 @@ def test_model_and_bundle_can_be_downloaded(
     assert pick is not None
     assert download(chromium, tmp_path, "model", f"resnet8-{pick.number}.tflite") == FILE
     chromium.find_element(By.ID, "number").send_keys("3", Keys.ENTER)
-    time.sleep(0.5)
     packed = download(chromium, tmp_path, "bundle", "resnet8-3.zip")
     with zipfile.ZipFile(io.BytesIO(packed)) as archive:
         assert archive.read("resnet8-3/model.tflite") == FILE
         assert json.loads(archive.read("resnet8-3/card.json"))["candidate"] == 3
     chromium.find_element(By.ID, "number").send_keys("99", Keys.ENTER)
-    time.sleep(0.5)
     chromium.find_element(By.ID, "model").click()
     wait_for(chromium, "model-told", "no candidate 399")
 
@@ -293,7 +301,8 @@ def test_a_phone_shows_it_without_scrolling_sideways(
     with browser.phone(chromium):
         chromium.get(start(study))
         wait_for(chromium, "pick", "Why:")
-        time.sleep(1)
+        drawn(chromium, "front", "data.length")
+        drawn(chromium, "history", "data.length")
         assert chromium.execute_script("return document.documentElement.scrollWidth") <= 375
 
 
@@ -302,5 +311,5 @@ def test_watching_changes_nothing(study: Path, start: Callable[..., str], chromi
     before = {p: p.stat().st_mtime_ns for p in study.rglob("*")}
     chromium.get(start(study))
     wait_for(chromium, "pick", "Why:")
-    time.sleep(2.5)  # until it has looked again
+    looked_again(chromium)
     assert {p: p.stat().st_mtime_ns for p in study.rglob("*")} == before

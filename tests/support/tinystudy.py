@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import waiting
 from click.testing import CliRunner
 
 from autoopt.cli.commands import main
@@ -74,7 +75,8 @@ def accuracy(labels, outputs):
     if what == "oom-kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "hang":
-        (HERE / "hangs").write_text(str(os.getpid()))
+        (HERE / "hangs.part").write_text(str(os.getpid()))
+        (HERE / "hangs.part").rename(HERE / "hangs")
         while True:
             time.sleep(0.05)
     if what == "memory":
@@ -147,7 +149,7 @@ def invoke(*arguments: str | Path | int) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
 
-def autoopt(*arguments: str | Path | int, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+def autoopt(*arguments: str | Path | int, timeout: float = waiting.LONGEST_S) -> subprocess.CompletedProcess[str]:
     """Run the command line as a user does, in a process of its own: for signals, and for what is said of libraries."""
     command = [*COMMAND, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=ENVIRONMENT, check=False)

@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import builders
 import psutil
 import pytest
+import waiting
 
 from autoopt.errors import CandidateFailed, ConfigError
 from autoopt.system import isolation
@@ -90,8 +92,9 @@ def fill():
 
 
 def test_a_process_that_takes_all_memory_is_ended(monkeypatch):
-    monkeypatch.setattr(isolation, "LEFT_BYTES", psutil.virtual_memory().available - 300_000_000)
-    with pytest.raises(isolation.Crashed, match=r"more than [23]\d\d MB of memory"):
+    free = types.SimpleNamespace(available=isolation.LEFT_BYTES + 300_000_000)
+    monkeypatch.setattr(isolation.psutil, "virtual_memory", lambda: free)
+    with pytest.raises(isolation.Crashed, match="more than 300 MB of memory"):
         isolation.call(fill)
 
 
@@ -119,17 +122,19 @@ def test_a_script_without_a_main_guard_can_call_it(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux ends a process with its parent")
 def test_it_ends_with_who_asked(tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text("import sys, time\nfrom autoopt.system import isolation\nisolation.call(time.sleep, 600)\n")
+    script, work, begun = tmp_path / "script.py", tmp_path / "work.py", tmp_path / "begun"
+    work.write_text(f"import pathlib, time\npathlib.Path({str(begun)!r}).touch()\ntime.sleep(600)\n")
+    script.write_text(
+        f"import runpy\nfrom autoopt.system import isolation\nisolation.call(runpy.run_path, {str(work)!r})\n"
+    )
     root = builders.ROOT
     parent = subprocess.Popen([sys.executable, script], env=os.environ | {"PYTHONPATH": str(root)})
-    children = []
-    while not any("isolation" in " ".join(child.cmdline()) and child.num_threads() for child in children):
-        time.sleep(0.05)
+    try:
+        waiting.until(begun.exists, of=parent)  # by then it has asked the kernel
         children = psutil.Process(parent.pid).children()
-    time.sleep(1)  # until it has asked the kernel
-    parent.kill()
-    parent.wait()
-    gone, alive = psutil.wait_procs(children, timeout=20)
+    finally:
+        parent.kill()
+        parent.wait()
+    gone, alive = psutil.wait_procs(children, timeout=waiting.LONGEST_S)
     assert gone
     assert not alive

@@ -1,9 +1,12 @@
 """What libraries greet with and complain of never reaches a user's terminal, whatever is run.
 
-The commands are run as a user does, for the greetings are written by native code past Python's own streams. The model is
-a `.tflite`, which nothing can train: TensorFlow is loaded all the same.
+What is written past Python's own streams counts, for the greetings are written by native code, once a process. So each command
+has a process that has loaded no library before; but the jobs and the looks at files of all of them are forked from one server,
+but for those of the first command and the last, which are run as a user does. The study's model is a `.tflite`, which nothing
+can train: TensorFlow is loaded all the same.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -25,6 +28,31 @@ LIBRARIES = re.compile(
     re.MULTILINE,
 )
 ROOT = builders.ROOT
+COMMANDS = """
+import json, os, sys
+from multiprocessing import forkserver
+import forked
+from autoopt.cli.commands import main
+from autoopt.execution import starting
+from autoopt.system import isolation
+
+isolation.start = forked.start
+server, _ = starting.process(id)
+server.join()
+forkserver._forkserver.ensure_running = lambda: None  # it asks as a parent does, which none of the commands is
+for line in sys.stdin:
+    assert {"tensorflow", "keras", "tf_keras", "ai_edge_litert"}.isdisjoint(sys.modules)
+    if (process := os.fork()) == 0:
+        with open("said", "wb") as said:
+            os.dup2(said.fileno(), 1), os.dup2(said.fileno(), 2)
+        main(json.loads(line), prog_name="autoopt")
+    print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
+"""
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if not name.startswith(("TF_", "KERAS_", "PYTHONWARN"))},
+    "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests" / "support"))),
+}
+"""A user's, without the settings that these tests run under."""
 
 
 @pytest.fixture(scope="module")
@@ -43,47 +71,69 @@ def folder(tmp_path_factory):
     return made
 
 
-def said(folder, *command):
-    """What a fresh process writes, without the settings that these tests run under."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "KERAS_", "PYTHONWARN"))}
-    done = subprocess.run(
-        [sys.executable, *command], cwd=folder, capture_output=True, text=True, env=kept | {"PYTHONPATH": str(ROOT)}
-    )
+@pytest.fixture
+def commands(folder):
+    """Runs commands, as the module's docstring has it."""
+    pipe = subprocess.PIPE
+    with (
+        (folder / "server").open("wb") as server,
+        subprocess.Popen(
+            [sys.executable, "-c", COMMANDS],
+            cwd=folder,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=server,
+            text=True,
+            env=ENVIRONMENT,
+        ) as process,
+    ):
+
+        def run(command):
+            print(json.dumps(command), file=process.stdin, flush=True)
+            code = process.stdout.readline()
+            text = (folder / "said").read_text()
+            assert code == "0\n", text + (folder / "server").read_text()
+            return text
+
+        yield run
+    assert (folder / "server").read_text() == ""
+
+
+def afresh(folder, *command):
+    """What a command writes that is run as a user does."""
+    done = subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
 
-def expect_quiet(folder, command):
-    text = said(folder, "-m", "autoopt", *command)
+def expect_quiet(text):
     assert text
-    assert LIBRARIES.search(text.replace("\n  libraries ", "")) is None, f"{command}: {text}"
+    assert LIBRARIES.search(text.replace("\n  libraries ", "")) is None, text
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
-def test_every_command_that_loads_tensorflow_is_quiet(folder):
+def test_every_command_that_loads_tensorflow_is_quiet(folder, commands):
     init = ["init", "--data", "data.npz", "--space", "smoke", "--trials", "2"]
-    beginnings = [
-        [*init, "--model", "two.h5", "two"],
+    expect_quiet(afresh(folder, "-m", "autoopt", *init, "--model", "two.h5", "two"))
+    for command in (
         [*init, "--model", "three.keras", "three"],
         [*init, "--model", "saved", "saved-study"],
         [*init, "--model", "closed.tflite", "study"],
-    ]
-    commands = [
+    ):
+        expect_quiet(commands(command))
+    with (folder / "study" / "study.yaml").open("a") as settings:
+        settings.write("measuring: quick\n")
+    for command in (
         ["check", "study"],
         ["run", "study", "--plain"],
         ["export", "study", "0", "--to", "bundle"],
         ["verify", "bundle"],
         ["measure", "closed.tflite", "--data", "data.npz"],
         ["doctor"],
-    ]
-    for command in beginnings:
-        expect_quiet(folder, command)
-    with (folder / "study" / "study.yaml").open("a") as settings:
-        settings.write("measuring: quick\n")
-    for command in commands:
-        expect_quiet(folder, command)
+    ):
+        expect_quiet(commands(command))
     (folder / "call.py").write_text(
         "import autoopt\nfrom autoopt.api import check as rehearsal\n"
         "rehearsal.check('study', say=print)\nprint(autoopt.run('study', trials=2).pick().why)\n"
     )
-    assert LIBRARIES.search(said(folder, "call.py")) is None
+    expect_quiet(afresh(folder, "call.py"))

@@ -3,11 +3,11 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import tinystudy as tiny
+import waiting
 
 import autoopt
 from autoopt.api.saved_study import SavedResults
@@ -144,11 +144,11 @@ def test_a_phone_that_goes_away_is_waited_for(tmp_path: Path) -> None:
     with said.open("w") as stderr, subprocess.Popen(
         [sys.executable, "-c", code, "run", str(folder)], stderr=stderr, stdout=subprocess.DEVNULL, env=environment
     ) as process:  # fmt: skip
-        wait_for(lambda: "#0" in said.read_text(), process)
+        waiting.until(lambda: "#0" in said.read_text(), of=process)
         (tools / "gone").touch()
-        wait_for(lambda: "waits: target adb:PHONE" in said.read_text(), process)
+        waiting.until(lambda: "waits: target adb:PHONE" in said.read_text(), of=process)
         (tools / "gone").unlink()
-        assert process.wait(120) == 0, said.read_text()
+        assert process.wait() == 0, said.read_text()
     assert said.read_text().count("waits: ") == 1, "said once, however often it is tried again"
     assert "answers again, after" in said.read_text()
     results = autoopt.load(folder)
@@ -157,14 +157,6 @@ def test_a_phone_that_goes_away_is_waited_for(tmp_path: Path) -> None:
     assert results.baseline is not None
     assert results.baseline.measurements["latency_ms"].value == pytest.approx(105.485)
     assert results.provenance["device"]["phone"] == "Pixel 8"
-
-
-def wait_for(condition: object, process: subprocess.Popen[bytes], seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert process.poll() is None, "it ended early"
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 def test_confirming_later_is_the_same_as_at_the_end(tmp_path: Path) -> None:
