@@ -4,7 +4,7 @@ from autoopt.core.stage_settings import Quantize
 from autoopt.errors import CandidateFailed
 from autoopt.tflite.contents import Contents, Weight
 from autoopt.tflite.graph import KINDS
-from autoopt.tflite.low_bits import ABLE, DENSE, belongs, share_of
+from autoopt.tflite.low_bits import ABLE, DENSE, of_layer, share_of
 
 
 def prove(contents: Contents, how: Quantize) -> None:
@@ -19,9 +19,10 @@ def prove(contents: Contents, how: Quantize) -> None:
     """
     integer = [w for w in contents.weights if w.dtype != "float32" and not set(w.ops).isdisjoint(KINDS)]
     _prove_names(integer, how)
+    named = {id(weight): bits for layer, bits in how.layers.items() for weight in of_layer(layer, integer)}
     free = []
     for weight in integer:
-        bits = _asked(weight, how)
+        bits = named.get(id(weight), _usual(weight, how)) if set(weight.ops) & set(ABLE) else 8
         if bits is None:
             free.append(weight)
         elif weight.dtype != f"int{bits}":
@@ -33,15 +34,12 @@ def prove(contents: Contents, how: Quantize) -> None:
 
 def _prove_names(integer: list[Weight], how: Quantize) -> None:
     for layer in how.layers:
-        if not any(belongs(weight.name, layer) for weight in integer):
+        if not of_layer(layer, integer):
             raise CandidateFailed("proof", f"bits_by_layer did not take: no weights in integers are of {layer}")
 
 
-def _asked(weight: Weight, how: Quantize) -> int | None:
-    """The bits that a layer's weights must have; None where the share decides."""
-    named = [bits for layer, bits in how.layers.items() if belongs(weight.name, layer)]
-    if named:
-        return named[-1]
+def _usual(weight: Weight, how: Quantize) -> int | None:
+    """The bits that weights must have whose layer is not named; None where the share decides."""
     if how.int4_dense and DENSE in weight.ops:
         return 4
     return None if how.int4_share and _able(weight) else 8

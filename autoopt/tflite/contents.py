@@ -43,6 +43,7 @@ class Weight:
             clustering shows in: folding batch normalization into a kernel, and scales per channel,
             multiply the distinct values of the whole.
         first: whether the model's inputs reach it through no other weights.
+        writes: names of what the operators that read it write.
         values: the stored values, less the zero point; those of 4 bits as int8.
     """
 
@@ -56,6 +57,7 @@ class Weight:
     distinct: int
     distinct_per_channel: int
     first: bool = False
+    writes: tuple[str, ...] = dataclasses.field(default=(), repr=False, compare=False)
     values: np.ndarray = dataclasses.field(repr=False, compare=False)
 
 
@@ -89,9 +91,9 @@ class Contents:
     signatures: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, without the weights' values."""
+        """Plain values for JSON, without the weights' values and what they are read for."""
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        fields = [f.name for f in dataclasses.fields(Weight) if f.name != "values"]
+        fields = [f.name for f in dataclasses.fields(Weight) if f.name not in ("values", "writes")]
         plain["weights"] = [{name: getattr(w, name) for name in fields} for w in self.weights]
         return plain
 
@@ -121,9 +123,11 @@ def _contents(schema: Any, model: Any, graph: Any, file: bytes) -> Contents:
         return str(opcodes.get(max(code.builtinCode, code.deprecatedBuiltinCode), CUSTOM))
 
     readers: dict[int, list[str]] = defaultdict(list)
+    writes: dict[int, list[str]] = defaultdict(list)
     for op in graph.operators:
         for place in op.inputs:
             readers[int(place)].append(name_of(op))
+            writes[int(place)] += [_text(graph.tensors[int(i)].name) for i in op.outputs]
     constants = {i for i, t in enumerate(graph.tensors) if flatbuffer.data(model.buffers[t.buffer], file) is not None}
     first = _first(graph, [name_of(op) for op in graph.operators], constants)
     weights, finite = [], True
@@ -140,7 +144,7 @@ def _contents(schema: Any, model: Any, graph: Any, file: bytes) -> Contents:
             finite &= bool(np.isfinite(values).all())
         if len(shape) >= 2 and values.dtype.kind in "fi" and dtype(tensor) not in ("INT32", "INT64"):
             found = _weight(tensor, shape, values.reshape(shape), dtype(tensor).lower(), tuple(readers[place]))
-            weights.append(dataclasses.replace(found, first=place in first))
+            weights.append(dataclasses.replace(found, first=place in first, writes=tuple(writes[place])))
     ops: Counter[str] = Counter()
     islands: Counter[str] = Counter()
     activations: Counter[str] = Counter()
