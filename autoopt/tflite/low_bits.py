@@ -9,14 +9,14 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from autoopt.core.stage_settings import Quantize
-from autoopt.core.validation import nearest
+from autoopt.core import validation
 from autoopt.errors import CandidateFailed
 from autoopt.models.task import Inputs, side_by_side
 from autoopt.tflite.activation_reader import batches
 from autoopt.tflite.graph import Graph
 from autoopt.tflite.interpreter import outputs_of
 from autoopt.tflite.layer_sensitivity import ITEMS, sqnr_db
-from autoopt.tflite.packing import in_8_bits
+from autoopt.tflite.packing import in_8_bits, nearest, write
 
 ABLE = ("CONV_2D", "FULLY_CONNECTED")
 """Operators with kernels for weights of 4 bits."""
@@ -118,7 +118,7 @@ def named(every: Sequence[Kernel], bits: Mapping[str, int]) -> dict[Kernel, int]
         mine = of_layer(layer, every)
         if not mine:
             known = dict.fromkeys(part for kernel in every for part in kernel.name.split("/")[-2:-1] or [kernel.name])
-            raise CandidateFailed("quantize", f"bits_by_layer: no layer with weights is named {layer!r}; {nearest(layer, known)}")
+            raise CandidateFailed("quantize", f"bits_by_layer: no layer with weights is named {layer!r}; {validation.nearest(layer, known)}")
         if number == 4 and not any(kernel.kind in ABLE for kernel in mine):
             raise CandidateFailed(
                 "quantize", f"bits_by_layer: {layer}: no kernel takes 4 bits for {mine[0].kind}, only for {', '.join(ABLE)}"
@@ -177,6 +177,21 @@ def _always(some: Sequence[Kernel], how: Quantize) -> list[Kernel]:
     """The kernels that have 4 bits for their names or their kind."""
     bits = dict.fromkeys((k for k in some if how.int4_dense and k.kind == DENSE), 4) | named(some, how.layers)
     return [kernel for kernel in some if bits.get(kernel) == 4]
+
+
+def stored(graph: Graph, file: bytes, places: Sequence[int], how: Quantize) -> bytes:
+    """The file with some layers' weights on the nearest grid of 4 bits.
+
+    Args:
+        graph: of the float32 file.
+        file: made of it, with weights of 8 bits.
+        places: of the layers' operators in `graph`.
+        how: says whether each channel has a scale of its own.
+    """
+    apart = how.granularity == "channel"
+    numbered = {n: layer for n, layer in enumerate(graph.layers()) if layer.place in places}
+    grids = {n: nearest(graph.real(la.weights), la.axis, per_channel=apart) for n, la in numbered.items()}
+    return write(file, grids) if grids else file
 
 
 def share_of(how: Quantize, size: int) -> int:
