@@ -44,7 +44,9 @@ def without_refused(space: SearchSpace, target: Target) -> tuple[SearchSpace, st
                 f"{space.source}: {PART}.{name}: the target {target.name} can't run {gone} ({reason}); leave the setting out"
             )
         knobs[f"{PART}.{name}"] = Choice(values=left)
-        notes.append(f"{PART}.{name} {gone} is left out of the space, for the target {target.name} can't run it ({reason})")
+        notes.append(
+            f"{PART}.{name} {gone} is left out of the space, for the target {target.name} can't run it ({reason})"
+        )
     return (SearchSpace(knobs=knobs, source=space.source) if notes else space), "; ".join(notes)
 
 
@@ -83,7 +85,9 @@ def expect_layers(space: SearchSpace, recipes: Iterable[Recipe], layers: Mapping
     for where, text in told:
         for name, bits in Quantize(bits_by_layer=text).layers.items():
             if name not in layers:
-                raise ConfigError(f"{where}{LAYERS}: the model has no layer {name!r} with weights; {nearest(name, layers)}")
+                raise ConfigError(
+                    f"{where}{LAYERS}: the model has no layer {name!r} with weights; {nearest(name, layers)}"
+                )
             if bits == 4 and not layers[name]:
                 raise ConfigError(f"{where}{LAYERS}: {name}: no kernel takes 4 bits for such a layer; leave it at 8")
 

@@ -276,7 +276,9 @@ def _quantized(file: bytes, scheme: str, calibration: Inputs, threads: int, how:
             """The file with the operators at these places of the graph in float, and dense ones in litert-quantizer's 4 bits."""
             q = chosen()
             for place in fours:
-                q.add_static_config(_only(graph, place), qtyping.TFLOperationName.FULLY_CONNECTED, 8, 4, _granularity(how))
+                q.add_static_config(
+                    _only(graph, place), qtyping.TFLOperationName.FULLY_CONNECTED, 8, 4, _granularity(how)
+                )
             for place in floats:
                 kind = qtyping.TFLOperationName.__members__.get(graph.kind(place))
                 if kind:  # it leaves all others in float anyway
@@ -294,9 +296,7 @@ def _quantized(file: bytes, scheme: str, calibration: Inputs, threads: int, how:
         always, named = low_bits.asked(graph, how)
         floats, fours = [], []
         if how.keep or how.keep_ends:
-            floats = layer_sensitivity.kept(
-                file, how, lambda places: made(places, always), calibration, threads, named
-            )
+            floats = layer_sensitivity.kept(file, how, lambda places: made(places, always), calibration, threads, named)
         if how.int4 or named:
             fours = low_bits.chosen(file, how, floats, lambda places: made(floats, places), calibration, threads)
         return made(floats, fours)

@@ -80,6 +80,8 @@ def hold_biases(real: Graph, file: bytes) -> bytes:
         a `.tflite`; `file` itself where every bias is held.
     """
     graph, changed = Graph(file), False
+    if len(real.layers()) != len(graph.layers()):
+        return file  # weights that lie outside of the flatbuffer can't be looked into
     for mine, layer in zip(real.layers(), graph.layers(), strict=True):
         if layer.bias == NONE or not len(graph.scale(layer.bias)) or not len(graph.scale(layer.weights)):
             continue

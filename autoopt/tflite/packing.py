@@ -41,7 +41,7 @@ def packed(integers: np.ndarray) -> np.ndarray:
         ValueError: for a number outside.
     """
     values = np.asarray(integers).reshape(-1)
-    if values.size and not (LOWEST <= values.min() and values.max() <= HIGHEST):
+    if values.size and not (values.min() >= LOWEST and values.max() <= HIGHEST):
         raise ValueError(f"4 bits hold {LOWEST} to {HIGHEST}, got {values.min()} to {values.max()}")
     halves = np.zeros(values.size + values.size % 2, np.uint8)
     halves[: values.size] = values.astype(np.int8).view(np.uint8) & 15
@@ -101,10 +101,14 @@ def write(file: bytes, grids: Mapping[int, Grid]) -> bytes:
         layer = layers[number]
         kind = graph.dtype(layer.weights)
         if kind not in ("INT8", "INT4") or not given.issuperset(graph.readers[layer.weights]):
-            raise CandidateFailed("quantize", f"{graph.name(layer.weights)} has no weights of 8 bits of its own to store in 4")
+            raise CandidateFailed(
+                "quantize", f"{graph.name(layer.weights)} has no weights of 8 bits of its own to store in 4"
+            )
         shape = tuple(graph.shape(layer.weights))
         if shape != grid.integers.shape or grid.scales.size not in (1, shape[layer.axis]):
-            raise CandidateFailed("quantize", f"{graph.name(layer.weights)} is of shape {shape}, got {grid.integers.shape}")
+            raise CandidateFailed(
+                "quantize", f"{graph.name(layer.weights)} is of shape {shape}, got {grid.integers.shape}"
+            )
         alive = _alive(grid, layer.axis)
         scales = np.where(alive, np.asarray(grid.scales, np.float32), before[number].astype(np.float32))
         if layer.bias != NONE and len(graph.scale(layer.bias)):

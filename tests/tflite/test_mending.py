@@ -32,7 +32,13 @@ def dead(faint=0.0):
     for layer in model.layers:
         if layer.weights:
             kernel, bias = layer.get_weights()
-            gone = kernel if layer.name == "whole" else kernel[..., ::2] if layer.name != "depthwise" else kernel[..., ::2, :]
+            gone = (
+                kernel
+                if layer.name == "whole"
+                else kernel[..., ::2]
+                if layer.name != "depthwise"
+                else kernel[..., ::2, :]
+            )
             gone *= faint
             layer.set_weights([kernel, bias + np.linspace(-0.5, 0.5, len(bias))])
     return conversion.float32(model)
