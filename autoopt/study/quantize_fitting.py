@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from autoopt.core.parameters import Choice, Knob, Value
 from autoopt.core.recipe import Recipe
@@ -52,7 +53,7 @@ def without_refused(space: SearchSpace, target: Target) -> tuple[SearchSpace, st
 
 def _refused(space: SearchSpace, target: Target, schemes: Iterable[str], name: str, value: Value) -> str:
     """Why a setting's value runs under none of these schemes, whatever scales weights have; `` where it does."""
-    fixed = {
+    fixed: dict[str, Any] = {
         other: _values(knob)[0]
         for other in FIELDS[PART]
         if (knob := space.knobs.get(f"{PART}.{other}")) is not None and knob.count == 1
@@ -60,7 +61,7 @@ def _refused(space: SearchSpace, target: Target, schemes: Iterable[str], name: s
     scales = space.knobs.get(f"{PART}.granularity")
     grains = [Quantize().granularity] if scales is None else _values(scales)
     reasons = [
-        target.refuses(scheme, Quantize(**{**fixed, "granularity": grain, name: value}))
+        target.refuses(scheme, Quantize(**(fixed | {"granularity": grain, name: value})))
         for scheme, grain in itertools.product(schemes, grains)
     ]
     return reasons[0] if all(reasons) else ""

@@ -55,7 +55,8 @@ class Kernel:
 
 def kernels(graph: Graph) -> list[Kernel]:
     """The weights of a float graph's layers, each once, in the order in which they are first read."""
-    first, found = set(graph.first()), dict[int, list[int]]()
+    first = set(graph.first())
+    found: dict[int, list[int]] = {}
     layers = {layer.place: layer for layer in graph.layers()}
     for place, layer in layers.items():
         found.setdefault(graph.tensors[layer.weights].buffer, []).append(place)
@@ -76,9 +77,12 @@ class Named(Protocol):
     """Weights in a file, with what their names are."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Of the tensor."""
+
     @property
-    def writes(self) -> tuple[str, ...]: ...
+    def writes(self) -> tuple[str, ...]:
+        """Names of what the operators that read it write."""
 
 
 T = TypeVar("T", bound=Named)

@@ -122,8 +122,7 @@ def _alive(grid: Grid, axis: int) -> np.ndarray:
     """Which of a grid's scales stand for numbers other than zero; bool, shape (scales,)."""
     apart = len(grid.scales) > 1
     rows = np.moveaxis(grid.integers, axis, 0).reshape(len(grid.scales) if apart else 1, -1)
-    found: np.ndarray = rows.any(axis=1)
-    return found
+    return np.asarray(rows.any(axis=1))
 
 
 def _rescale(graph: Graph, layer: Layer, scales: np.ndarray, alive: np.ndarray) -> None:

@@ -183,7 +183,7 @@ def test_layers_with_other_bits_than_they_should_have_fail_the_proof(share):
 
     def refused(change):
         weights = [dataclasses.replace(w, dtype=change(w)) for w in found.weights]
-        with pytest.raises(CandidateFailed, match="int[48] did not take") as caught:
+        with pytest.raises(CandidateFailed, match=r"int[48] did not take") as caught:
             proof.prove(dataclasses.replace(found, weights=weights), recipe, [])
         return caught.value.reason
 
