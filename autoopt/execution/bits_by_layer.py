@@ -5,7 +5,7 @@ from typing import Any
 from autoopt.compression.wrapping import kernels
 from autoopt.models.opaque import ClosedModel
 
-WITHOUT = ("DepthwiseConv", "DepthwiseConv2D", "Conv1DTranspose", "Conv2DTranspose", "Conv3D", "Embedding")
+WITHOUT = ("DepthwiseConv", "DepthwiseConv2D", "Conv1DTranspose", "Conv2DTranspose", "Conv3D")
 """Classes of Keras' layers, for which no kernels take 4 bits."""
 
 

@@ -232,8 +232,6 @@ def quantize(file: bytes, scheme: str, calibration: Inputs, threads: int = 1, ho
             if how.equalize:
                 file = cross_layer_equalization.equalize(file)
             made = _quantized(file, scheme, calibration, threads, how)
-            if scheme in ("float16", "dynamic"):
-                made = lookup_tables.store(made, scheme)
             if how.correct_bias:
                 made = bias_correction.correct(file, made, calibration, threads)
             if how.int4:
@@ -289,16 +287,22 @@ def _quantized(file: bytes, scheme: str, calibration: Inputs, threads: int, how:
         def made(floats: Sequence[int], fours: Sequence[int]) -> bytes:
             """The file with the operators at these places of the graph in float, and the weights of those in 4 bits."""
             fours = [place for place in fours if place not in floats]
-            if how.bits_alone() == Quantize():  # `int4_dense` alone has the scales that it has always had
+            if (
+                how.bits_alone() == Quantize() and how.int4_dense
+            ):  # `int4_dense` alone has the scales that it has always had
                 return without(tuple(floats), tuple(fours))
-            return low_bits.stored(graph, without(tuple(floats)), fours, how)
+            made = low_bits.stored(graph, without(tuple(floats)), fours, how)
+            few = [graph.name(int(graph.operators[place].inputs[0])) for place in fours]
+            return lookup_tables.store(made, scheme, few) if scheme in lookup_tables.READERS else made
 
-        always, named = low_bits.asked(graph, how)
+        always, named = low_bits.asked(graph, scheme, how)
         floats, fours = [], []
         if how.keep or how.keep_ends:
             floats = layer_sensitivity.kept(file, how, lambda places: made(places, always), calibration, threads, named)
         if how.int4 or named:
-            fours = low_bits.chosen(file, how, floats, lambda places: made(floats, places), calibration, threads)
+            fours = low_bits.chosen(
+                file, scheme, how, floats, lambda places: made(floats, places), calibration, threads
+            )
         return made(floats, fours)
 
 

@@ -9,9 +9,11 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from autoopt.core import validation
+from autoopt.core.schemes import BY_RANGES
 from autoopt.core.stage_settings import Quantize
 from autoopt.errors import CandidateFailed
 from autoopt.models.task import Inputs, side_by_side
+from autoopt.tflite import lookup_tables
 from autoopt.tflite.activation_reader import batches
 from autoopt.tflite.graph import Graph
 from autoopt.tflite.interpreter import outputs_of
@@ -21,6 +23,8 @@ from autoopt.tflite.packing import in_8_bits, nearest, write
 ABLE = ("CONV_2D", "FULLY_CONNECTED")
 """Operators with kernels for weights of 4 bits."""
 DENSE = "FULLY_CONNECTED"
+LOOKUP = "GATHER"
+"""Looks up rows of a table, such as an embedding's."""
 LOST_DB = 10.0
 """By so much less like the same file in 8 bits than that is like the float file, the kernels compute something else."""
 NOISE_DB = 3.0
@@ -37,6 +41,7 @@ class Kernel:
         kind: of the operators, see `graph.KINDS`.
         places: of the operators in the graph.
         size: number of weights.
+        able: there are kernels that take 4 bits for them.
         first: the model's inputs reach it through no other weights.
     """
 
@@ -45,32 +50,48 @@ class Kernel:
     kind: str
     places: tuple[int, ...]
     size: int
+    able: bool
     first: bool
 
     @property
-    def able(self) -> bool:
-        """Whether a share of weights in 4 bits may count it."""
-        return self.kind in ABLE and not (self.first and self.kind == "CONV_2D")
+    def counts(self) -> bool:
+        """Whether it is among the weights of which a share has 4 bits."""
+        return self.able and not (self.first and self.kind == "CONV_2D")
 
 
-def kernels(graph: Graph) -> list[Kernel]:
-    """The weights of a float graph's layers, each once, in the order in which they are first read."""
+def kernels(graph: Graph, scheme: str) -> list[Kernel]:
+    """The weights of a float graph's layers, and tables that are looked up, each once, in the order of their operators.
+
+    Args:
+        graph: of the float32 file.
+        scheme: that it is made in, for with integers that flow no kernel looks up rows of 4 bits.
+    """
     first = set(graph.first())
+    weights = {layer.place: layer.weights for layer in graph.layers()}
+    weights |= {place: table for table in lookup_tables.tables(graph, "dynamic") for place in graph.readers[table]}
     found: dict[int, list[int]] = {}
-    layers = {layer.place: layer for layer in graph.layers()}
-    for place, layer in layers.items():
-        found.setdefault(graph.tensors[layer.weights].buffer, []).append(place)
-    return [
-        Kernel(
-            name=graph.name(layers[places[0]].weights),
-            writes=tuple(graph.name(layers[place].output) for place in places),
-            kind=layers[places[0]].kind,
-            places=tuple(places),
-            size=math.prod(graph.shape(layers[places[0]].weights)),
-            first=not first.isdisjoint(places),
+    for place in sorted(weights):
+        found.setdefault(graph.tensors[weights[place]].buffer, []).append(place)
+    every = []
+    for places in found.values():
+        kinds, tensor = {graph.kind(place) for place in places}, weights[places[0]]
+        every.append(
+            Kernel(
+                name=graph.name(tensor),
+                writes=tuple(graph.name(int(graph.operators[place].outputs[0])) for place in places),
+                kind=graph.kind(places[0]),
+                places=tuple(places),
+                size=math.prod(graph.shape(tensor)),
+                able=kinds <= set(ABLE) or (kinds == {LOOKUP} and looked_up(graph.shape(tensor), scheme)),
+                first=not first.isdisjoint(places),
+            )
         )
-        for places in found.values()
-    ]
+    return every
+
+
+def looked_up(shape: Sequence[int], scheme: str) -> bool:
+    """Whether rows of a table of this shape can be looked up in 4 bits: they must begin with a whole byte."""
+    return scheme not in BY_RANGES and shape[-1] % 2 == 0
 
 
 class Named(Protocol):
@@ -119,7 +140,7 @@ def named(every: Sequence[Kernel], bits: Mapping[str, int]) -> dict[Kernel, int]
     Raises:
         CandidateFailed: for a layer that the file does not have, or that has no kernels for its bits.
     """
-    found = {}
+    found: dict[Kernel, int] = {}
     for layer, number in bits.items():
         mine = of_layer(layer, every)
         if not mine:
@@ -128,18 +149,20 @@ def named(every: Sequence[Kernel], bits: Mapping[str, int]) -> dict[Kernel, int]
                 "quantize",
                 f"bits_by_layer: no layer with weights is named {layer!r}; {validation.nearest(layer, known)}",
             )
-        if number == 4 and not any(kernel.kind in ABLE for kernel in mine):
+        if number == 4 and not any(kernel.able for kernel in mine):
+            tables = f", and for {LOOKUP} where activations are float and rows even" if mine[0].kind == LOOKUP else ""
             raise CandidateFailed(
                 "quantize",
-                f"bits_by_layer: {layer}: no kernel takes 4 bits for {mine[0].kind}, only for {', '.join(ABLE)}",
+                f"bits_by_layer: {layer}: no kernel takes 4 bits for {mine[0].kind}, only for {', '.join(ABLE)}{tables}",
             )
         # The depthwise half of a separable convolution stays at 8.
-        found |= {kernel: number if kernel.kind in ABLE else 8 for kernel in mine}
+        found |= {kernel: number if kernel.able else 8 for kernel in mine}
     return found
 
 
 def chosen(
     file: bytes,
+    scheme: str,
     how: Quantize,
     floats: Sequence[int],
     made: Callable[[Sequence[int]], bytes],
@@ -153,6 +176,7 @@ def chosen(
 
     Args:
         file: the float32 `.tflite`.
+        scheme: that it is made in.
         how: says which.
         floats: places of operators that stay in float.
         made: makes the quantized file with the operators at these places in 4 bits.
@@ -165,7 +189,7 @@ def chosen(
     Raises:
         CandidateFailed: if none is left, or a layer is named that the file does not have.
     """
-    every = kernels(Graph(file))
+    every = kernels(Graph(file), scheme)
     by_name = named(every, how.layers)
     if left := [kernel.name for kernel in by_name if not set(floats).isdisjoint(kernel.places)]:
         raise CandidateFailed(
@@ -173,8 +197,8 @@ def chosen(
         )
     whole = [kernel for kernel in every if set(floats).isdisjoint(kernel.places)]
     always = [kernel for kernel in _always(every, how) if kernel in whole]
-    free = [kernel for kernel in whole if kernel.able and kernel not in always and kernel not in by_name]
-    rest = share_of(how, sum(k.size for k in whole if k.able)) - sum(k.size for k in always if k.able)
+    free = [kernel for kernel in whole if kernel.counts and kernel not in always and kernel not in by_name]
+    rest = share_of(how, sum(k.size for k in whole if k.counts)) - sum(k.size for k in always if k.counts)
     if rest > 0 and sum(kernel.size for kernel in free) > rest:
         free = _cheapest(file, free, rest, _places(always), made, inputs, threads)
     taken = [*always, *(free if rest > 0 else ())]
@@ -184,9 +208,9 @@ def chosen(
     return _places(taken)
 
 
-def asked(graph: Graph, how: Quantize) -> tuple[list[int], list[int]]:
+def asked(graph: Graph, scheme: str, how: Quantize) -> tuple[list[int], list[int]]:
     """The operators that have 4 bits whatever a share takes, and those whose layers are named: places in the graph."""
-    every = kernels(graph)
+    every = kernels(graph, scheme)
     return _places(_always(every, how)), _places(list(named(every, how.layers)))
 
 
@@ -202,7 +226,7 @@ def stored(graph: Graph, file: bytes, places: Sequence[int], how: Quantize) -> b
     Args:
         graph: of the float32 file.
         file: made of it, with weights of 8 bits.
-        places: of the layers' operators in `graph`.
+        places: of the layers' operators in `graph`; those that look up a table are left as they are.
         how: says whether each channel has a scale of its own.
     """
     apart = how.granularity == "channel"

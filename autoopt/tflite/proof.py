@@ -47,7 +47,7 @@ def prove(
     if recipe.quantize is not None:
         if recipe.scheme in BY_RANGES:
             _prove_quantize(contents, recipe.quantize)
-        bit_proof.prove(contents, recipe.quantize)
+        bit_proof.prove(contents, recipe.scheme, recipe.quantize)
     by_stage = {report["stage"]: report for report in reports}
     if recipe.channels is not None:
         _matches(contents, by_stage["channels"]["touched"])  # kernels of the smaller shape

@@ -49,7 +49,7 @@ def recipes() -> Iterator[Recipe]:
 
 
 def times(files: list[bytes], item: np.ndarray, rounds: int) -> list[float]:
-    """Milliseconds of a call of each file, with one thread; medians of interleaved rounds."""
+    """The processor's milliseconds for a call of each file, with one thread; medians of interleaved rounds."""
     interpreters = []
     for file in files:
         interpreter = Interpreter(model_content=file, num_threads=1)
@@ -60,10 +60,10 @@ def times(files: list[bytes], item: np.ndarray, rounds: int) -> list[float]:
     found: list[list[float]] = [[] for _ in files]
     for _ in range(rounds):
         for interpreter, seen in zip(interpreters, found, strict=True):
-            start = time.perf_counter()
+            start = time.process_time()
             for _ in range(PER_RUN):
                 interpreter.invoke()
-            seen.append((time.perf_counter() - start) / PER_RUN * 1000)
+            seen.append((time.process_time() - start) / PER_RUN * 1000)
     return [statistics.median(seen) for seen in found]
 
 
@@ -113,9 +113,9 @@ def report(rows: list[Any], milliseconds: list[float], items: int) -> str:
         "",
         f"Written by `run.py`: ResNet-8 of MLPerf Tiny on CIFAR-10, {items:,} validation images, and as many for the test; change in points",
         f"against float32. {processor()}, {os.cpu_count()} cores, one thread; Python {platform.python_version()}, LiteRT {version('ai-edge-litert')},",
-        f"litert-quantizer {version('litert-quantizer')}; {datetime.date.today()}.",
+        f"litert-quantizer {version('litert-quantizer')}; {datetime.date.today()}; {os.getloadavg()[0]:.0f} other processes ran beside it.",
         "",
-        "| recipe | weights in 4 bits | bytes | gzip -9 | validation | test | ms | seconds to make |",
+        "| recipe | weights in 4 bits | bytes | gzip -9 | validation | test | CPU ms | seconds to make |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for (recipe, file, share, scores, seconds), ms in zip(rows, milliseconds, strict=True):

@@ -218,7 +218,7 @@ def test_what_was_not_done_is_refused(asked, claimed):
 
 
 def test_names_are_of_whole_layers():
-    every = low_bits.kernels(Graph(float32("separable")))
+    every = low_bits.kernels(Graph(float32("separable")), "int8")
     assert [kernel.kind for kernel in low_bits.of_layer("apart", every)] == ["DEPTHWISE_CONV_2D", "CONV_2D"]
     assert low_bits.of_layer("apar", every) == low_bits.of_layer("Conv2D", every) == []
     assert low_bits.of_layer(every[0].name, every) == [every[0]]
