@@ -162,7 +162,7 @@ class _Check:
         told = {"path": str(config.task.resolve()), "preset": config.preset}
         self.task = json.loads(self._expect(job_graph.job("task", told)))
         objectives.settle(config, self.task["metric"], f"{folder.path}/study.yaml")
-        fitted = space_fitting.fitted(config.space, self.task)
+        fitted = space_fitting.fitted(config.space, self.task, config.target)
         self.warnings: list[str] = [*self.task["warnings"], *fitted.notes]
         self.space = fitted.space
         self.setting = objectives.setting(config, self.task, "check")

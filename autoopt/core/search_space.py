@@ -8,11 +8,15 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from autoopt.core import meaning
+from autoopt.core.meaning import Milder
 from autoopt.core.parameters import Choice, Knob, Trial, Value
 from autoopt.core.recipe import Recipe
-from autoopt.core.schemes import BY_RANGES, SCHEMES
+from autoopt.core.schemes import BY_BITS, BY_RANGES, SCHEMES
 from autoopt.core.stage_settings import (
+    BITS,
     COMPRESSING,
+    FIELDS,
     PARTS,
     Channels,
     Cluster,
@@ -44,8 +48,13 @@ class SearchSpace:
 
     @property
     def quantize(self) -> Quantize:
-        """How schemes with ranges are made in the middle of the space."""
-        return Quantize(**self._settings("quantize", lambda _, knob: knob.middle()))
+        """How schemes with ranges are made in the middle of the space, with as many bits as it has."""
+
+        def middle(name: str, knob: Knob) -> Value:
+            mildest = meaning.of(FIELDS["quantize"][name.partition(".")[2]]).milder is Milder.LESS
+            return min(knob.extremes()) if mildest else knob.middle()
+
+        return Quantize(**self._settings("quantize", middle))
 
     def sample(self, trial: Trial, defaults: Finetune, seed: int = 0) -> Recipe:
         """Draw a recipe through a trial's sampler.
@@ -132,8 +141,8 @@ class SearchSpace:
         elif self._use("cluster", choose):
             cluster = Cluster(**self._settings("cluster", choose))
         scheme = scheme or str(choose("scheme", self.knobs["scheme"]))
-        if scheme in BY_RANGES:
-            fixed = ("equalize",) if cluster or levels else ()
+        if scheme in BY_BITS:
+            fixed = _meaningless(scheme, bool(cluster or levels))
             quantize = Quantize(**self._settings("quantize", choose, without=fixed))
         recipe = Recipe(
             channels=channels,
@@ -181,8 +190,8 @@ class SearchSpace:
                 uses["cluster"] = False
             combinations = math.prod(ways[part] for part, use in uses.items() if use)
             trains = any(uses.values()) or SCHEMES[str(scheme)].qat
-            fixed = ("equalize",) if uses["cluster"] or uses["levels"] else ()
-            quantized = self._of("quantize", without=fixed) if scheme in BY_RANGES else 1
+            fixed = _meaningless(str(scheme), bool(uses["cluster"] or uses["levels"]))
+            quantized = self._of("quantize", fixed) if scheme in BY_BITS else 1
             alone = uses["levels"] and not (uses["channels"] or uses["prune"])
             total += combinations * quantized * ((of_levels if alone else tuned) if trains else 1)
         return total
@@ -225,6 +234,13 @@ class SearchSpace:
 
 
 _ONE = Choice(values=(0,))
+
+
+def _meaningless(scheme: str, clustered: bool) -> tuple[str, ...]:
+    """The settings of `Quantize` that mean nothing under a scheme, or beside clusters."""
+    if scheme not in BY_RANGES:
+        return tuple(name for name in FIELDS["quantize"] if name not in BITS)
+    return ("equalize",) if clustered else ()
 
 
 def _values(knob: Knob) -> tuple[Value, ...]:

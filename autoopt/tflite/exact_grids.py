@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from autoopt.tflite.graph import NONE, Graph, Layer
+from autoopt.tflite.packing import packed
 
 MOST = {"INT8": 127, "INT4": 7}
 """The largest multiple that a type holds; as many to both sides, which is what kernels of 8 bits take."""
@@ -103,7 +104,7 @@ def _along(steps: np.ndarray, rank: int, axis: int) -> np.ndarray:
 
 
 def _store(graph: Graph, weights: int, multiples: np.ndarray, steps: np.ndarray, axis: int) -> None:
-    graph.store_integers(weights, multiples.astype(np.int8))
+    graph.store(weights, packed(multiples) if graph.dtype(weights) == "INT4" else multiples.astype(np.int8))
     graph.set_scales(weights, steps, axis)
 
 

@@ -7,6 +7,7 @@ import tiny
 
 from autoopt.core.recipe import Recipe
 from autoopt.core.schemes import SCHEMES
+from autoopt.core.stage_settings import Quantize
 from autoopt.errors import CandidateFailed
 from autoopt.tflite import contents as inspect
 from autoopt.tflite import conversion, proof
@@ -83,3 +84,37 @@ def test_a_table_left_in_float32_is_refused(scheme):
     contents = inspect.read(conversion.float32(one_table()))
     with pytest.raises(CandidateFailed, match=f"{scheme} did not take: of the weights are 100% float32"):
         proof.prove(contents, Recipe(scheme=scheme), [])
+
+
+@pytest.mark.parametrize("how", [Quantize(int4_share=1), Quantize(bits_by_layer={"words": 4})])
+def test_tables_have_4_bits_where_rows_are_even(how):
+    tf_keras.utils.set_random_seed(0)
+    words = layers.Input((6,), dtype="int32", name=tiny.INPUT)
+    rows = [layers.Embedding(300, 8, name="words")(words), layers.Embedding(300, 7, name="odd")(words)]
+    file = conversion.float32(tf_keras.Model(words, layers.Dense(4)(layers.Flatten()(layers.Concatenate()(rows)))))
+    small = conversion.quantize(file, "dynamic", WORDS, how=how)
+    contents, recipe = inspect.read(small), Recipe(scheme="dynamic", quantize=how)
+    assert {w.shape: w.dtype for w in contents.weights if w.shape[0] == 300} == {(300, 8): "int4", (300, 7): "int8"}
+    assert len(small) < len(conversion.quantize(file, "dynamic", WORDS)) - 1000
+    proof.prove(contents, recipe, [])
+    error = np.square(outputs_of(small, WORDS, 1) - outputs_of(file, WORDS, 1)).mean()
+    assert error < 0.02 * np.square(outputs_of(file, WORDS, 1)).mean()
+
+
+def test_tables_of_4_bits_among_integers_or_with_odd_rows_are_refused():
+    words = layers.Input((6,), dtype="int32", name=tiny.INPUT)
+    odd = conversion.float32(
+        tf_keras.Model(words, layers.Dense(4)(layers.Flatten()(layers.Embedding(9, 3, name="rows")(words))))
+    )
+    even = conversion.float32(
+        tf_keras.Model(words, layers.Dense(4)(layers.Flatten()(layers.Embedding(9, 4, name="rows")(words))))
+    )
+    inputs = {tiny.INPUT: WORDS[tiny.INPUT] % 9}
+    for file, scheme in ((odd, "dynamic"), (even, "int8")):
+        with pytest.raises(CandidateFailed, match="bits_by_layer: rows: no kernel takes 4 bits for GATHER"):
+            conversion.quantize(file, scheme, inputs, how=Quantize(bits_by_layer={"rows": 4}))
+    for scheme in ("int8", "dynamic"):
+        how = Quantize(int4_share=1)
+        proof.prove(
+            inspect.read(conversion.quantize(odd, scheme, inputs, how=how)), Recipe(scheme=scheme, quantize=how), []
+        )
