@@ -221,7 +221,11 @@ def _moments(inputs: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _follow(norm: Any, now: tuple[np.ndarray, np.ndarray], before: tuple[np.ndarray, np.ndarray]) -> None:
-    """Move a batch normalization's statistics by as much as those of its inputs have."""
+    """Move a batch normalization's statistics by as much as those of its inputs have; those of channels that overflow stay."""
     (mean, variance), (mean_before, variance_before) = now, before
-    norm.moving_mean.assign_add(mean - mean_before)
-    norm.moving_variance.assign(norm.moving_variance * (variance + norm.epsilon) / (variance_before + norm.epsilon))
+    with np.errstate(all="ignore"):
+        moved = norm.moving_mean.numpy() + mean - mean_before
+        scaled = norm.moving_variance.numpy() * (variance + norm.epsilon) / (variance_before + norm.epsilon)
+    usable = np.isfinite(moved) & np.isfinite(scaled)
+    norm.moving_mean.assign(np.where(usable, moved, norm.moving_mean.numpy()))
+    norm.moving_variance.assign(np.where(usable, scaled, norm.moving_variance.numpy()))

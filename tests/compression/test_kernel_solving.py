@@ -184,6 +184,14 @@ def test_few_items_large_images_and_no_data_at_all():
         np.testing.assert_array_equal(one, other)
 
 
+def test_inputs_so_large_that_activations_overflow_do_no_harm():
+    train = data((8, 8, 3))
+    train.inputs["x"][30] *= 1e30
+    train.inputs["x"][50] *= 3e37
+    solved = wrapped(built(convolutions), train=train).model
+    assert all(np.isfinite(weights).all() for weights in solved.get_weights())
+
+
 def test_models_of_two_inputs_are_solved():
     left, right = layers.Input((8, 8, 3), name="left"), layers.Input((5,), name="right")
     x = layers.Concatenate()([layers.Flatten()(layers.Conv2D(16, 3, activation="relu")(left)), layers.Dense(16)(right)])
