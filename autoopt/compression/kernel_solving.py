@@ -29,8 +29,8 @@ PLACES = 10_000
 """Of a layer's output, over all items, that it is solved on at least; a wide layer takes more."""
 PER_UNKNOWN = 4
 """Places for each weight of one output."""
-ENTRIES = 1 << 24
-"""Of a layer's matrix, at most."""
+ENTRIES = 1 << 23
+"""Of a layer's matrix, at most; it is there several times, in float64, and its smaller side is what takes time."""
 
 See = Callable[[Any, Any], None]
 """What is shown a layer and its input."""
@@ -169,8 +169,8 @@ def _items(model: Any) -> int:
 
 def _places(layer: Any, inputs: np.ndarray) -> np.ndarray:
     """Places of a layer's output, item by item, the same ones for the same sizes."""
-    every, unknowns = layer_rows.places(layer, inputs), layer_rows.unknowns(layer)
-    wanted = min(every, max(PLACES, PER_UNKNOWN * unknowns), max(1, ENTRIES // unknowns))
+    every, (groups, unknowns, _) = layer_rows.places(layer, inputs), layer_rows.kernel(layer).shape
+    wanted = min(every, max(PLACES, PER_UNKNOWN * unknowns), max(1, ENTRIES // (groups * unknowns)))
     return np.sort(np.random.default_rng(0).choice(every, wanted, replace=False))
 
 
@@ -221,7 +221,11 @@ def _moments(inputs: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _follow(norm: Any, now: tuple[np.ndarray, np.ndarray], before: tuple[np.ndarray, np.ndarray]) -> None:
-    """Move a batch normalization's statistics by as much as those of its inputs have."""
+    """Move a batch normalization's statistics by as much as those of its inputs have; those of channels that overflow stay."""
     (mean, variance), (mean_before, variance_before) = now, before
-    norm.moving_mean.assign_add(mean - mean_before)
-    norm.moving_variance.assign(norm.moving_variance * (variance + norm.epsilon) / (variance_before + norm.epsilon))
+    with np.errstate(all="ignore"):
+        moved = norm.moving_mean.numpy() + mean - mean_before
+        scaled = norm.moving_variance.numpy() * (variance + norm.epsilon) / (variance_before + norm.epsilon)
+    usable = np.isfinite(moved) & np.isfinite(scaled)
+    norm.moving_mean.assign(np.where(usable, moved, norm.moving_mean.numpy()))
+    norm.moving_variance.assign(np.where(usable, scaled, norm.moving_variance.numpy()))

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from autoopt.compression.least_squares import product
+
 POINTWISE = ("SeparableConv1D", "SeparableConv2D")
 """Layers of which the second kernel is the one that is meant."""
 DEPTHWISE = ("DepthwiseConv1D", "DepthwiseConv2D")
@@ -53,11 +55,6 @@ def rows(layer: Any, inputs: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     return found.reshape(1, len(found), -1)
 
 
-def unknowns(layer: Any) -> int:
-    """Weights of one output of a layer, in `kernel`."""
-    return int(kernel(layer).shape[1])
-
-
 def kernel(layer: Any) -> np.ndarray:
     """A layer's kernel, shape (groups, unknowns, outputs), in the order of `rows`."""
     values = _variable(layer).numpy()
@@ -82,10 +79,8 @@ def put(layer: Any, values: np.ndarray, bias: np.ndarray) -> None:
 def outputs(layer: Any, matrix: np.ndarray) -> np.ndarray:
     """What a layer gives out at the places of a matrix, before its activation: shape (groups, places, outputs)."""
     values = kernel(layer)
-    product: np.ndarray = matrix @ values
-    if layer.use_bias:
-        product = product + layer.bias.numpy().reshape(len(values), 1, -1)
-    return product
+    found = product(matrix, values)
+    return found + layer.bias.numpy().reshape(len(values), 1, -1) if layer.use_bias else found
 
 
 def _variable(layer: Any) -> Any:

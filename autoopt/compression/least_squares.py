@@ -6,6 +6,8 @@ RIDGES = (1e-6, 1e-4, 1e-2, 1.0)
 """What is tried to hold weights where they began, as shares of the mean square of what they are multiplied with."""
 HELD_OUT = 5
 """One in so many rows is held out to choose the ridge by."""
+LEAST = 1e-30
+"""A mean square under this is none."""
 
 
 def fit(taken: np.ndarray, wanted: np.ndarray, start: np.ndarray, *, offset: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -24,16 +26,16 @@ def fit(taken: np.ndarray, wanted: np.ndarray, start: np.ndarray, *, offset: boo
         weights, of the shape of `start`, and biases, shape (groups, outputs), zero without `offset`; both float64.
     """
     taken, wanted, start = (array.astype(np.float64) for array in (taken, wanted, start))
-    if not (np.isfinite(taken).all() and np.isfinite(wanted).all()):  # a model that overflows on some item
+    gap = wanted - product(taken, start)
+    if not np.isfinite(gap).all():  # a model that overflows on some item
         return start, np.zeros((len(start), start.shape[2]))
-    gap = wanted - taken @ start
     cut = taken.shape[1] - max(1, taken.shape[1] // HELD_OUT)
     ridge = None
     if cut > 0:
         (before, behind), (gap_before, gap_behind) = (np.split(array, [cut], axis=1) for array in (taken, gap))
         changes = dict(zip((None, *RIDGES), _changes(before, gap_before, (None, *RIDGES), offset), strict=True))
         errors = {
-            one: float(np.square(gap_behind - behind @ change - bias[:, None]).sum())
+            one: float(np.square(gap_behind - product(behind, change) - bias[:, None]).sum())
             for one, (change, bias) in changes.items()
         }
         ridge = min(errors, key=errors.__getitem__)
@@ -41,24 +43,34 @@ def fit(taken: np.ndarray, wanted: np.ndarray, start: np.ndarray, *, offset: boo
     return start + change, bias
 
 
+def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The product of matrices, by TensorFlow: its threads are as many as a job may have, NumPy's as many as the cores."""
+    import tensorflow as tf
+
+    values: np.ndarray = tf.matmul(a, b).numpy()
+    return values
+
+
 def _changes(
     taken: np.ndarray, gap: np.ndarray, ridges: tuple[float | None, ...], offset: bool
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """By ridge the change of weights, and the bias, that close a gap best; without a ridge the bias alone."""
-    groups, rows, unknowns = taken.shape
+    import tensorflow as tf
+
+    _, rows, unknowns = taken.shape
     taken_mean = taken.mean(axis=1, keepdims=True) * offset
     gap_mean = gap.mean(axis=1, keepdims=True) * offset
     taken, gap = taken - taken_mean, gap - gap_mean
-    turned = taken.swapaxes(1, 2)
-    square = taken @ turned if rows < unknowns else turned @ taken  # both ways give the same, one is smaller
-    against = gap if rows < unknowns else turned @ gap
+    wide = rows < unknowns  # both ways give the same, and one has the smaller square
+    square = tf.matmul(taken, taken, transpose_a=not wide, transpose_b=wide)
+    against = gap if wide else tf.matmul(taken, gap, transpose_a=True)
     size = np.square(taken).sum(axis=(1, 2)) / unknowns
+    scale = np.where(size > LEAST, size, 1.0)[:, None, None] * np.eye(square.shape[1])
     found = []
     for ridge in ridges:
-        change = np.zeros((groups, unknowns, gap.shape[2]))
+        change = np.zeros((len(taken), unknowns, gap.shape[2]))
         if ridge is not None:
-            held = (ridge * np.where(size > 0, size, 1.0))[:, None, None] * np.eye(square.shape[1])
-            change = np.linalg.solve(square + held, against)
-            change = turned @ change if rows < unknowns else change
-        found.append((change, (gap_mean - taken_mean @ change)[:, 0]))
+            solved = tf.linalg.cholesky_solve(tf.linalg.cholesky(square + ridge * scale), against)
+            change = (tf.matmul(taken, solved, transpose_a=True) if wide else solved).numpy()
+        found.append((change, (gap_mean - product(taken_mean, change))[:, 0]))
     return found

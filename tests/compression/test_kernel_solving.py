@@ -1,5 +1,6 @@
 """Kernels solved after channels went: the smaller model gives out nearly what the whole one does, before any training."""
 
+import builders  # noqa: F401 - its profile for hypothesis
 import numpy as np
 import pytest
 import tf_keras
@@ -181,6 +182,14 @@ def test_few_items_large_images_and_no_data_at_all():
     unsolved = channel_pruning.wrap(whole, {**HALF, "solve": True}, None).model
     for one, other in zip(unsolved.get_weights(), wrapped(built(convolutions), False).model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_inputs_so_large_that_activations_overflow_do_no_harm():
+    train = data((8, 8, 3))
+    train.inputs["x"][30] *= 1e30
+    train.inputs["x"][50] *= 3e37
+    solved = wrapped(built(convolutions), train=train).model
+    assert all(np.isfinite(weights).all() for weights in solved.get_weights())
 
 
 def test_models_of_two_inputs_are_solved():

@@ -1,5 +1,6 @@
 """Layers as matrices: the rows times the kernel are what the layer itself gives out."""
 
+import builders  # noqa: F401 - its profile for hypothesis
 import numpy as np
 import pytest
 import tf_keras

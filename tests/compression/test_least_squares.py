@@ -1,5 +1,6 @@
 """Weights solved by least squares: exact where they can be, and never worse where they can't."""
 
+import builders  # noqa: F401 - its profile for hypothesis
 import numpy as np
 import pytest
 from hypothesis import given
