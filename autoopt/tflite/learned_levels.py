@@ -11,8 +11,8 @@ from autoopt.errors import CandidateFailed
 from autoopt.tflite.contents import Weight
 from autoopt.tflite.graph import KINDS
 
-EXACT = ("int8", "int4")
-"""Types in which a kernel's whole numbers are its levels, where one of `KINDS` reads it."""
+LEVELS_OF_4_BITS = 15
+"""So many, with as many on both sides of zero, weights of 4 bits hold; finer kernels are rounded where a recipe asks for 4 bits."""
 
 
 def prove(
@@ -20,8 +20,8 @@ def prove(
 ) -> None:
     """Check that every trained kernel is in the file, with as many weights on each level as were trained.
 
-    Where the file can't hold the levels themselves (in half precision, int16x8, behind a normalization that was not folded,
-    with a step for each channel), no channel of it may have more distinct weights than there are levels.
+    Where the file can't hold the levels themselves (in half precision, int16x8, 4 bits for more of them, behind a normalization
+    that was not folded, with a step for each channel), no channel of it may have more distinct weights than there are levels.
 
     Args:
         pairs: each kernel as the stage tells of it, and the tensors of the file with its dimensions.
@@ -48,7 +48,8 @@ def prove(
 
 def _holds(weight: Weight, kernel: Mapping[str, Any], *, exactly: bool) -> bool:
     """Whether a tensor can be a trained kernel."""
-    if exactly and weight.dtype in EXACT and not set(weight.ops).isdisjoint(KINDS):
+    whole = weight.dtype == "int8" or (weight.dtype == "int4" and kernel["number"] <= LEVELS_OF_4_BITS)
+    if exactly and whole and not set(weight.ops).isdisjoint(KINDS):
         return counts(weight.values) == counts_told(kernel["counts"])
     return weight.distinct_per_channel <= int(kernel["number"])
 

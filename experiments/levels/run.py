@@ -52,11 +52,15 @@ def rows() -> Sequence[tuple[str, Recipe]]:
         ("16 clusters, QAT (6 epochs each)", qat),
         ("50 % pruned by sensitivity, 16 clusters, QAT (4 epochs each)", change(
             qat, prune=Prune(sparsity=0.5, frequency=20, allocation="sensitivity"), finetune=third)),
+        ("7 levels, 4 bits but for the ends", change(levels(7), quantize=change(ranges, int4_share=0.99))),
         ("5 levels", levels(5)),
         ("9 levels", levels(9)),
+        ("9 levels, 4 bits but for the ends", change(levels(9), quantize=change(ranges, int4_share=0.99))),
         ("3 levels", levels(3)),
         ("7 levels, 3 epochs", change(levels(7), finetune=change(tuning, epochs=3))),
         ("15 levels, 3 epochs", change(levels(15), finetune=change(tuning, epochs=3))),
+        ("15 levels, 3 epochs, 4 bits but for the ends", change(
+            levels(15), finetune=change(tuning, epochs=3), quantize=change(ranges, int4_share=0.99))),
         ("25 % fewer channels, 7 levels (15 epochs each)", change(
             levels(7), channels=Channels(ratio=0.25, multiple=4), finetune=change(tuning, learning_rate=3e-3))),
     ]  # fmt: skip

@@ -37,6 +37,14 @@ def test_a_file_with_one_scale_a_tensor_is_proven():
     proof.prove(inspect.read(tiny.file(recipe)), recipe, *reports(recipe))
 
 
+@pytest.mark.parametrize("ends", [7, 63])
+def test_weights_of_four_bits_are_proven(ends):
+    recipe = made("int8", Quantize(int4_share=1.0), dataclasses.replace(LEVELS, ends=ends))
+    contents = inspect.read(tiny.file(recipe))
+    assert "int4" in {weight.dtype for weight in contents.weights}
+    proof.prove(contents, recipe, *reports(recipe))
+
+
 def test_steps_per_channel_are_proven():
     recipe = made("int8", levels=dataclasses.replace(LEVELS, per_channel=True))
     proof.prove(inspect.read(tiny.file(recipe)), recipe, *reports(recipe))
