@@ -91,7 +91,7 @@ def kernels(graph: Graph, scheme: str) -> list[Kernel]:
 
 def looked_up(shape: Sequence[int], scheme: str) -> bool:
     """Whether rows of a table of this shape can be looked up in 4 bits: they must begin with a whole byte."""
-    return scheme not in BY_RANGES and shape[-1] % 2 == 0
+    return scheme not in BY_RANGES and len(shape) > 1 and shape[-1] % 2 == 0
 
 
 class Named(Protocol):

@@ -209,6 +209,16 @@ def test_knobs_of_ways_to_quantize_are_sampled_for_schemes_with_ranges_only():
     assert space.count() == 4
 
 
+def test_bits_are_sampled_for_dynamic_too():
+    bits = {"int4_share": [0, 0.5, 1], "bits_by_layer": [{}, {"conv": 4}], "keep": [0, 2]}
+    space = parse({"scheme": ["dynamic", "int8", "float32"], "quantize": bits}, "s")
+    half = Recipe(scheme="dynamic", quantize=Quantize(int4_share=0.5))
+    asked = {"scheme": "dynamic", "quantize.int4_share": 0.5, "quantize.bits_by_layer": ""}
+    assert space.parameters(half, DEFAULTS) == asked
+    assert space.count() == 6 + 12 + 1
+    assert space.quantize == Quantize(keep=2)  # in the middle, but for bits, of which it has all
+
+
 def test_a_stage_that_is_not_optional_is_always_used():
     space = parse({"prune": {"optional": False, "sparsity": [0.5, 0.7]}, "scheme": "int8"}, "s")
     assert space.count() == 2

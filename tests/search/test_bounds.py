@@ -15,7 +15,7 @@ from autoopt.core import budgets as budget_syntax
 from autoopt.core.candidate import Candidate
 from autoopt.core.ranking import non_dominated
 from autoopt.core.recipe import Recipe
-from autoopt.core.stage_settings import Cluster, Finetune, Prune
+from autoopt.core.stage_settings import Cluster, Finetune, Prune, Quantize
 from autoopt.search.bounds import ENOUGH, ONE_SHOT_MARGIN, Prospects
 from autoopt.search.relatives import milder
 from autoopt.study.objectives import Terms
@@ -69,6 +69,7 @@ def test_milder_is_transitive(a: Recipe, b: Recipe, c: Recipe) -> None:
         (pruned(0.3, epochs=3), pruned(0.3, epochs=1)),
         (Recipe(cluster=Cluster(number=16)), Recipe(cluster=Cluster(number=8))),
         (Recipe(cluster=Cluster(number=16)), Recipe(cluster=Cluster(number=16), prune=Prune(sparsity=0.2))),
+        (Recipe(scheme="dynamic"), Recipe(scheme="dynamic", quantize=Quantize(int4_share=0.5))),
     ],
 )
 def test_what_takes_less_is_milder(a: Recipe, b: Recipe) -> None:
@@ -84,6 +85,8 @@ def test_what_takes_less_is_milder(a: Recipe, b: Recipe) -> None:
         (pruned(0.3, "float32"), pruned(0.5, "qat_int8")),
         (Recipe(prune=Prune(sparsity=0.5, structure="2:4")), pruned(0.7)),
         (pruned(0.3, epochs=1), pruned(0.5, epochs=3)),
+        (Recipe(scheme="dynamic", quantize=Quantize(int4_share=1)), Recipe(scheme="int8")),
+        (Recipe(scheme="dynamic", quantize=Quantize(int4_share=1)), Recipe(scheme="int8", quantize=Quantize(keep=1))),
     ],
 )
 def test_what_takes_less_of_one_and_more_of_another_is_not_comparable(a: Recipe, b: Recipe) -> None:
