@@ -19,7 +19,6 @@ from autoopt.core.probes import (
     FOUR_BITS,
     HALF_ZEROS,
     LEVELS,
-    SEVEN_LEVELS,
     Effect,
     Form,
     ProbedLayer,
@@ -35,8 +34,8 @@ ITEMS, FEWEST_ITEMS = 500, 32
 """On which a layer is probed; fewer where many items would take long, down to the second."""
 WORK = 6e11
 """Multiply-adds that all probes may take together: about a minute on one core."""
-RUNS = 5
-"""Times that the whole model is run for a layer."""
+RUNS = 9
+"""Times that the whole model is run for a layer, those for its channels among them."""
 BATCH = 128
 
 ToGrid = Callable[[np.ndarray, tuple[int, ...]], Grid]
@@ -57,8 +56,6 @@ GRIDS: dict[str, ToGrid] = {
     HALF_ZEROS: _zeros,
 }
 """How a kernel gets into each form."""
-LIKE = {EIGHT_BITS: FOUR_BITS, **{of_levels(number): SEVEN_LEVELS for number in LEVELS if number != 7}}
-"""Forms that are not measured, and the one whose effect is scaled by the weights' own error."""
 
 
 def probe(
@@ -191,36 +188,17 @@ class _Probing:
     def _forms(self, model: Any, layer: Any, plain: np.ndarray) -> Iterator[Form]:
         own = [weight.numpy() for weight in kernels(layer)]
         axes = [weight_grids.channel_axes(layer, weight) for weight in kernels(layer)]
-        made = {name: [form(*pair) for pair in zip(own, axes, strict=True)] for name, form in GRIDS.items()}
-        effects = {}
-        for name in (name for name in GRIDS if name not in LIKE):
-            with _changed(layer, [grid.values for grid in made[name]]):
-                effects[name] = self.effect(model, plain)
-        for name, grids in made.items():
-            near = LIKE.get(name, name)
-            scale = _scale(own, grids, made[near])
-            effect = effects[name] if name == near else Effect(error=effects[near].error * scale, change=None)
-            yield Form(
-                name=name,
-                size=sum(grid.size for grid in grids),
-                compressed=sum(grid.compressed for grid in grids),
-                effect=effect,
-                measured=name == near,
-            )
+        for name, form in GRIDS.items():
+            grids = [form(*pair) for pair in zip(own, axes, strict=True)]
+            with _changed(layer, [grid.values for grid in grids]):
+                effect = self.effect(model, plain)
+            size, compressed = (sum(getattr(grid, kind) for grid in grids) for kind in ("size", "compressed"))
+            yield Form(name=name, size=size, compressed=compressed, effect=effect)
 
 
 def _probed(layer: Any) -> bool:
     """Whether a layer's kernels can be put on a grid: those of lookups of words, for instance, are whole numbers."""
     return all(weight.dtype.is_floating for weight in kernels(layer))
-
-
-def _scale(own: Sequence[np.ndarray], grids: Sequence[Grid], near: Sequence[Grid]) -> float:
-    """The weights' squared error on some grids, as a multiple of that on others."""
-    here, there = (
-        sum(float(np.square(grid.values - kernel).sum()) for grid, kernel in zip(each, own, strict=True))
-        for each in (grids, near)
-    )
-    return here / there if there else 0.0
 
 
 @contextmanager
@@ -229,7 +207,7 @@ def _changed(layer: Any, values: Sequence[np.ndarray]) -> Iterator[None]:
     own = [weight.numpy() for weight in kernels(layer)]
     try:
         for weight, array in zip(kernels(layer), values, strict=True):
-            weight.assign(array)
+            weight.assign(array.astype(weight.dtype.as_numpy_dtype))
         yield
     finally:
         for weight, array in zip(kernels(layer), own, strict=True):

@@ -47,12 +47,12 @@ class Grid:
 
 
 def channel_axes(layer: Any, weight: Any) -> tuple[int, ...]:
-    """The axes of a layer's kernel that run over what has a scale of its own in a file: output channels, or rows of a table."""
+    """The axes of a layer's kernel that run over output channels, which have a scale each in a file; none of a table of words."""
     kind = type(layer).__name__
     if "depthwise" in weight.name.rpartition("/")[2]:
         return (-2, -1)
     if kind == "Embedding":
-        return (0,)
+        return ()
     return (-2,) if kind.endswith("Transpose") else (-1,)
 
 

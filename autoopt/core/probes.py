@@ -20,7 +20,7 @@ SEVEN_LEVELS = of_levels(7)
 FORMS = (EIGHT_BITS, FOUR_BITS, *(of_levels(number) for number in LEVELS), HALF_ZEROS)
 """The forms of a layer's weights."""
 TECHNIQUES = (FOUR_BITS, SEVEN_LEVELS, HALF_ZEROS, FEWER_CHANNELS)
-"""The forms that are measured, one layer at a time."""
+"""Those of which people see what they do to each layer."""
 
 
 def decibels(error: float | None) -> float | None:
@@ -56,15 +56,12 @@ class Form:
         size: bytes of its weights and scales in a file.
         compressed: the same after gzip.
         effect: on the output, with all other layers as they were.
-        measured: whether the effect was measured; otherwise it follows from the weights' own error, in proportion to the
-            nearest form that was.
     """
 
     name: str
     size: int
     compressed: int
     effect: Effect
-    measured: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +161,7 @@ class Probes:
                         name: Form(
                             name=name,
                             effect=_told(form),
-                            **{k: form[k] for k in ("size", "compressed", "measured")},
+                            **{k: form[k] for k in ("size", "compressed")},
                         )
                         for name, form in row["forms"].items()
                     },
@@ -180,8 +177,7 @@ class Probes:
 
 def _layer(probed: ProbedLayer) -> dict[str, Any]:
     forms = {
-        name: {"size": f.size, "compressed": f.compressed, "measured": f.measured, **_effect(f.effect)}
-        for name, f in probed.forms.items()
+        name: {"size": f.size, "compressed": f.compressed, **_effect(f.effect)} for name, f in probed.forms.items()
     }
     return {"layer": probed.layer, "kind": probed.kind, "weights": probed.weights, "forms": forms}
 

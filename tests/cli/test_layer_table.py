@@ -21,7 +21,6 @@ def layer(name: str, weights: int, error: float, change: float | None = -0.05) -
             size=weights // place,
             compressed=weights // (place + 1),
             effect=Effect(error=0.0 if form == EIGHT_BITS else error, change=change),
-            measured=True,
         )
         for place, form in enumerate(FORMS, start=1)
     }

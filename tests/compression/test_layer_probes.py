@@ -50,8 +50,7 @@ def test_coarser_forms_do_more_harm(found: Probes) -> None:
     for probed in found.layers:
         errors = {name: form.effect.error for name, form in probed.forms.items()}
         assert errors[EIGHT_BITS] < errors[FOUR_BITS]
-        assert errors["15 levels"] < errors["11 levels"] < errors["9 levels"] < errors[SEVEN_LEVELS]
-        assert {name for name, form in probed.forms.items() if form.measured} == set(TECHNIQUES) - {FEWER_CHANNELS}
+        assert errors["15 levels"] < errors[SEVEN_LEVELS]
         assert found.most_sensitive(FOUR_BITS) in NAMES
 
 
@@ -178,7 +177,8 @@ def test_large_models_are_probed_on_fewer_items_and_then_in_part() -> None:
     small = costs([5, 9, 7], 1000)
     assert layer_probes.affordable(small, 3000, 10_000) == (["l0", "l1", "l2"], layer_probes.ITEMS, [])
     assert layer_probes.affordable(small, 3000, 20)[1] == 20
-    few = layer_probes.affordable(small, int(layer_probes.WORK / (15 * 100)), 10_000)
+    some = int(layer_probes.WORK / (3 * layer_probes.RUNS * 100))
+    few = layer_probes.affordable(small, some, 10_000)
     assert few == (["l0", "l1", "l2"], 100, [])
     huge = int(layer_probes.WORK / (2 * layer_probes.RUNS * layer_probes.FEWEST_ITEMS))
     names, items, [note] = layer_probes.affordable(small, huge, 10_000)

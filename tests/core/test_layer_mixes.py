@@ -15,7 +15,7 @@ REST = 100
 
 def form(name: str, size: int, error: float) -> Form:
     effect = Effect(error=error, change=None)
-    return Form(name=name, size=size, compressed=size, effect=effect, measured=True)
+    return Form(name=name, size=size, compressed=size, effect=effect)
 
 
 def layer(place: int, figures: list[tuple[int, float]], kind: str = "Conv2D") -> ProbedLayer:
