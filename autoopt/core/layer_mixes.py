@@ -141,7 +141,11 @@ def _size(probes: Probes, whole: list[ProbedLayer], mix: Mix, compressed: bool) 
     """Bytes of the weights of a mix, no more than the mix itself says: with what takers of fewer channels really save."""
     forms, cuts = _parts(probes, mix)
 
+    gone = [cut for cut in probes.cuts if cut.layers in cuts]
+
     def share(name: str) -> float:
-        return math.prod(cut.left.get(name, 1.0) for cut in probes.cuts if cut.layers in cuts)
+        own = math.prod(cut.left.get(name, 1.0) for cut in gone if name in cut.layers)
+        taken = sum(1 - cut.left.get(name, 1.0) for cut in gone if name not in cut.layers)  # of one axis, the inputs'
+        return own * (1 - taken)
 
     return sum(_bytes(probed, forms[probed.layer], compressed) * share(probed.layer) for probed in whole)

@@ -55,7 +55,7 @@ def test_without_channels_it_is_the_best_of_all_mixes(layers: tuple[ProbedLayer,
 
 @st.composite
 def with_cuts(draw: st.DrawFn) -> Probes:
-    """Layers in a row, of which some make channels that can go, alone or tied; the next layer takes them."""
+    """Layers of which all but the last make channels that can go, alone or tied; any later layer takes them."""
     layers = draw(LAYERS)
     names = [probed.layer for probed in layers]
     makers = [(name,) for name in names[:-1]]
@@ -63,7 +63,7 @@ def with_cuts(draw: st.DrawFn) -> Probes:
         makers = [(*makers[0], *makers[2]), makers[1]]
     cuts = []
     for together in makers:
-        takers = [names[names.index(name) + 1] for name in together]
+        takers = [draw(st.sampled_from(names[names.index(name) + 1 :])) for name in together]
         left = dict.fromkeys([*together, *takers], 0.75)
         cuts.append(Cut(layers=together, effect=Effect(error=draw(ERROR), change=None), left=left))
     return Probes(layers=layers, cuts=tuple(cuts))
@@ -88,6 +88,9 @@ def test_channels_go_where_that_costs_least_and_both_ends_save() -> None:
     dear = Cut(layers=("l0",), effect=Effect(error=0.2, change=None), left={"l0": 0.75, "l1": 0.75})
     found = propose(Probes(layers=layers, cuts=(dear, cheap)), 355, 400, compressed=False)
     assert (found.cuts, found.size, found.error) == ((("l1",),), 350, 0.1)
+    same = Cut(layers=("l0",), effect=Effect(error=0.2, change=None), left={"l0": 0.75, "l2": 0.75})
+    joint = propose(Probes(layers=layers, cuts=(same, cheap)), 300, 400, compressed=False)
+    assert joint.size == 100 + 75 + 75 + 50
     both = propose(Probes(layers=layers, cuts=(dear, cheap)), 320, 400, compressed=False)
     assert both.cuts == (("l0",), ("l1",))
     assert both.size == 100 + 75 + 75 * 0.75 + 75
