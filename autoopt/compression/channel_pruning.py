@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from autoopt.compression import channel_importance
+from autoopt.compression import channel_importance, kernel_solving
 from autoopt.compression.channel_graph import Group, Size, Trace, Use, rounded, trace
 from autoopt.compression.training import Training
 from autoopt.compression.wrapping import KEPT, Wrapped, kept, kernels
@@ -25,7 +25,8 @@ def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wra
     Args:
         model: tf_keras model; its weights are changed.
         settings: fields of `Channels`.
-        training: for the importance `taylor`; None with the others, if it is not to be trained.
+        training: for the importance `taylor`, and to solve kernels on; None with other importances, if it is not to be
+            trained, and then no kernel is solved.
 
     Raises:
         CandidateFailed: if the smaller model does not compute the same as the masked one.
@@ -35,7 +36,12 @@ def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wra
     scores = channel_importance.scores(model, found, settings["importance"], training)
     goes, notes = choose(found.groups, scores, settings["ratio"], settings["scope"], settings["multiple"])
     smaller = rebuild(model, found, goes)
+    aims = None
+    if settings.get("solve") and training is not None:
+        aims = kernel_solving.look(model, found, goes, training.train)
     _compare(model, smaller, found, goes, training)
+    if aims is not None:
+        notes += kernel_solving.solve(smaller, aims)
     touched = [
         layer.name
         for layer, before in zip(smaller.layers, model.layers, strict=True)

@@ -7,7 +7,7 @@ import dataclasses
 import time
 from typing import Any, Protocol
 
-from autoopt.compression import channel_pruning, clustering, quantization_aware, weight_pruning
+from autoopt.compression import channel_pruning, clustering, data_limit, quantization_aware, weight_pruning
 from autoopt.compression import training as finetune
 from autoopt.compression.training import Training
 from autoopt.compression.training_state import Progress
@@ -54,6 +54,7 @@ def run(
     wrapped = _wrap(name, model, settings, training)
     trained = finetune.fit(name, wrapped, settings["finetune"], training, seed=settings["seed"], begun=begun)
     result = wrapped.unwrap(wrapped.model)
+    told = [*wrapped.notes, *data_limit.notes(trained.history, training.manifest.quality, wrapped.first_epoch)]
     report = {
         "stage": name,
         "touched": wrapped.describe(result),
@@ -65,7 +66,7 @@ def run(
         # The first epoch also builds the graph; where it is the only one, it is all that is known.
         "epoch_seconds": round(min(trained.seconds, default=0.0), 3),
     }
-    return result, report | ({"notes": wrapped.notes} if wrapped.notes else {})
+    return result, report | ({"notes": told} if told else {})
 
 
 def begin(

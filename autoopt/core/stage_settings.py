@@ -97,12 +97,15 @@ class Channels:
             (`taylor`, Molchanov et al. 2019).
         scope: the share holds in each `layer`, or of all channels together (`global`).
         multiple: channel counts are rounded to a multiple of this, which kernels like.
+        solve: before any training, each kernel that lost inputs is solved by least squares, so that it gives out what
+            it gave in the whole model (He et al. 2017); a few seconds, and no labels.
     """
 
     ratio: float = setting(label="channels removed", words=percent, milder=Milder.LESS)
     importance: str = setting("l2", label="channel importance", milder=Milder.SAME)
     scope: str = setting("layer", label="channel scope", milder=Milder.SAME)
     multiple: int = setting(8, label="channel multiple", milder=Milder.SAME)
+    solve: bool = setting(False, label="kernels solved", words=yes_or_no, milder=Milder.SAME, rare=True, quiet=True)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ratio", rounded("channels.ratio", self.ratio))
@@ -111,6 +114,7 @@ class Channels:
         expect_one_of("channels.importance", self.importance, IMPORTANCES)
         expect_one_of("channels.scope", self.scope, SCOPES)
         expect_number("channels.multiple", self.multiple, minimum=1, whole=True)
+        expect_truth("channels.solve", self.solve)
 
     def label(self) -> str:
         """Words for people, such as `50 % fewer channels`."""

@@ -192,8 +192,8 @@ def probe(recipe: Recipe, setting: Setting) -> Plan:
 
 
 def by_data(recipe: Recipe) -> bool:
-    """Whether a stage looks at the data before it trains, to choose what goes."""
-    chooses = recipe.channels is not None and recipe.channels.importance == "taylor"
+    """Whether a stage looks at the data before it trains, to choose what goes or to solve what stays."""
+    chooses = recipe.channels is not None and (recipe.channels.importance == "taylor" or recipe.channels.solve)
     return chooses or (recipe.prune is not None and recipe.prune.allocation == "sensitivity")
 
 

@@ -72,7 +72,7 @@ class Proposals:
         objectives: metrics, in order.
         sampler: one of `folder.SAMPLERS`.
         seed: of the sampler and of the recipes.
-        before: what may be proposed in its place, if the study began with that.
+        before: what may be proposed in its place, if the study began with one of them.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Proposals:
         objectives: Sequence[Metric],
         sampler: str,
         seed: int,
-        before: SearchSpace | None = None,
+        before: Sequence[SearchSpace] = (),
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         least, most = optuna.study.StudyDirection.MINIMIZE, optuna.study.StudyDirection.MAXIMIZE
@@ -101,8 +101,7 @@ class Proposals:
         for _ in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             self._study.tell(self._study.ask(), state=TrialState.FAIL)
         begun = self._study.user_attrs.get("identity", {}).get("space")
-        if before is not None and begun == _digest(before):
-            self._space = before
+        self._space = next((one for one in (space, *before) if begun == _digest(one)), space)
 
     @property
     def space(self) -> SearchSpace:

@@ -23,6 +23,8 @@ GRID = 1000
 SPACES = {"micro": "microcontroller", "vela": "npu"}
 """The bundled space for a kind of target; `USUAL` for all others."""
 USUAL = "mobile"
+LATER = ("channels.solve",)
+"""Knobs that the bundled spaces got when studies had begun with them already."""
 CENTRED = ("epochs", "learning_rate")
 """Settings of `Finetune` whose knobs are moved so that the task's value is their middle."""
 
@@ -33,14 +35,14 @@ class Fitted:
 
     Attributes:
         space: what may be sampled.
-        before: the same without what was learnt of channels and of the task's fine-tuning: studies that began with it
-            go on with it.
+        before: the same without what was learnt of channels and of the task's fine-tuning, and both without `LATER`:
+            studies that began with one of them go on with it.
         limits: why the model can't be put through all of it, in words for people.
         changes: what was learnt besides.
     """
 
     space: SearchSpace
-    before: SearchSpace
+    before: tuple[SearchSpace, ...]
     limits: tuple[str, ...]
     changes: tuple[str, ...]
 
@@ -51,7 +53,7 @@ class Fitted:
 
     def said(self, space: SearchSpace) -> tuple[str, ...]:
         """What was changed of the one of both spaces that a study uses."""
-        return self.notes if space == self.space else self.limits
+        return self.notes if _without_later(space) == _without_later(self.space) else self.limits
 
 
 def fitted(space: SearchSpace, task: Mapping[str, Any]) -> Fitted:
@@ -69,7 +71,12 @@ def fitted(space: SearchSpace, task: Mapping[str, Any]) -> Fitted:
     able, vain = without_vain_ratios(before, task["groups"])
     found, moved = centred(able, Finetune(**task["finetune"])) if task["tuned"] else (able, "")
     limits = tuple(limit["why"] for limit in task["limits"])
-    return Fitted(space=found, before=before, limits=limits, changes=tuple(note for note in (vain, moved) if note))
+    begun = (before, _without_later(found), _without_later(before))
+    return Fitted(space=found, before=begun, limits=limits, changes=tuple(note for note in (vain, moved) if note))
+
+
+def _without_later(space: SearchSpace) -> SearchSpace:
+    return dataclasses.replace(space, knobs={path: knob for path, knob in space.knobs.items() if path not in LATER})
 
 
 def _expect_augmentations(space: SearchSpace, names: Sequence[str]) -> None:

@@ -67,6 +67,16 @@ def test_older_recipes_keep_their_digest():
     assert [set(settings) & {"allocation", "channels"} for _, settings in recipe.stages()] == [set(), set()]
 
 
+def test_older_recipes_of_fewer_channels_keep_their_digest_and_solve_no_kernels():
+    text = (
+        '{"channels":{"importance":"l2","multiple":8,"ratio":0.5,"scope":"layer"},"cluster":null,'
+        '"finetune":{"batch_size":32,"epochs":2,"learning_rate":0.001},"prune":null,"scheme":"int8","seed":0}'
+    )
+    recipe = Recipe.from_json(text)
+    assert recipe.to_json() == text
+    assert not recipe.channels.solve
+
+
 @pytest.mark.parametrize("scheme", ["float32", "dynamic", "int16x8", "qat_int8"])
 def test_ways_to_quantize_are_there_only_for_schemes_that_have_them(scheme):
     assert Recipe(scheme=scheme, quantize=Quantize(keep=2)) == Recipe(scheme=scheme)

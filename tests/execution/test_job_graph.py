@@ -188,9 +188,10 @@ def test_a_probe_without_channels_is_a_program_of_its_own_and_is_measured() -> N
     [job] = [job for job in job_graph.probe(cut, SETTING).jobs if job.name == "one_shot"]
     assert [name for name, _ in job.settings["stages"]] == ["channels"]
     assert "task" not in job.settings
-    by_loss = Recipe(channels=Channels(ratio=0.5, importance="taylor"), scheme="int8")
-    [job] = [job for job in job_graph.probe(by_loss, SETTING).jobs if job.name == "one_shot"]
-    assert job.settings["task"] == SETTING.task
+    for by_data in (Channels(ratio=0.5, importance="taylor"), Channels(ratio=0.5, solve=True)):
+        planned = job_graph.probe(Recipe(channels=by_data, scheme="int8"), SETTING).jobs
+        [job] = [job for job in planned if job.name == "one_shot"]
+        assert job.settings["task"] == SETTING.task
     assert set(job_graph.probe(Recipe(prune=Prune(sparsity=0.5)), SETTING).results) == {"weigh"}
 
 

@@ -50,15 +50,15 @@ def test_a_study_goes_on_with_the_space_that_it_began_with(tmp_path: Path) -> No
     before, fitted = parse(SPACE, "test"), parse(SPACE | {"prune": {"sparsity": [0.5, 0.7], "frequency": 10}}, "test")
     metrics = [STANDARD["size_bytes"]]
 
-    def opened(name: str, space: SearchSpace, before: SearchSpace | None) -> SearchSpace:
+    def opened(name: str, space: SearchSpace, before: tuple[SearchSpace, ...]) -> SearchSpace:
         proposals = Proposals(tmp_path / name, space, Finetune(), metrics, "tpe", seed=0, before=before)
         proposals.identity = proposals.identity or {"space": proposals.space_digest}
         return proposals.space
 
-    assert opened("old.db", before, None) == before
-    assert opened("old.db", fitted, before) == before
-    assert opened("new.db", fitted, before) == fitted
-    assert opened("new.db", fitted, before) == fitted
+    assert opened("old.db", before, ()) == before
+    assert opened("old.db", fitted, (fitted, before)) == before
+    assert opened("new.db", fitted, (before,)) == fitted
+    assert opened("new.db", fitted, (before,)) == fitted
 
 
 def test_in_place_of_a_repeated_recipe_comes_one_like_it(tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import tf_keras
 import tiny
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from autoopt.compression import channel_pruning, stages
 from autoopt.compression.channel_graph import Group
+from autoopt.core.parameters import Choice
 from autoopt.core.search_space import SearchSpace
 from autoopt.core.search_space_yaml import bundled, load, parse
 from autoopt.core.stage_settings import Channels, Finetune, plain
@@ -95,8 +97,22 @@ def test_other_settings_that_are_not_heard_are_named() -> None:
 def test_a_task_that_says_nothing_changes_nothing() -> None:
     for path in bundled().values():
         found = fitted(load(path), facts())
-        assert (found.space, found.notes) == (found.before, ())
+        assert (found.space, found.notes) == (found.before[0], ())
         assert found.space.knobs == load(path).knobs
+
+
+def test_studies_that_began_before_the_bundled_spaces_got_a_knob_go_on_without_it() -> None:
+    for path in bundled().values():
+        text = path.read_text()
+        older = parse(yaml.safe_load(text.replace("  solve: true\n", "")), str(path))
+        assert "solve: true" in text
+        for task in (facts(), facts(finetune=Finetune(epochs=7)), facts(groups=[24, 24])):
+            now, before = fitted(load(path), task), fitted(older, task)
+            assert now.space.knobs["channels.solve"] == Choice(values=(True,))
+            for space in (before.space, before.before[0]):
+                assert space.knobs in [one.knobs for one in now.before]
+                known = next(one for one in now.before if one.knobs == space.knobs)
+                assert now.said(known) == before.said(space)
 
 
 # --- channels

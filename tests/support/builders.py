@@ -63,6 +63,7 @@ cuts = st.builds(
     importance=st.sampled_from(IMPORTANCES),
     scope=st.sampled_from(SCOPES),
     multiple=st.integers(1, 32),
+    solve=st.booleans(),
 )
 quantizings = st.builds(
     Quantize,
