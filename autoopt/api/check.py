@@ -102,7 +102,7 @@ class _Check:
         self.task = json.loads(self._expect(job_graph.job("task", {"path": str(config.task.resolve())})))
         objectives.settle(config, self.task["metric"], f"{folder.path}/study.yaml")
         self.warnings: list[str] = [*self.task["warnings"]]
-        fitted = space_fitting.fitted(config.space, self.task)
+        fitted = space_fitting.fitted(config.space, self.task, config.target)
         self.warnings += fitted.notes
         self.space = fitted.space
         self.setting = objectives.setting(config, self.task, "check")

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from autoopt.core import json_text
 from autoopt.core.reprs import short
-from autoopt.core.schemes import BY_RANGES, SCHEMES
+from autoopt.core.schemes import BY_BITS, BY_RANGES, SCHEMES
 from autoopt.core.stage_settings import COMPRESSING, PARTS, Channels, Cluster, Finetune, Prune, Quantize, plain
 from autoopt.core.validation import expect_keys, expect_number, fail
 from autoopt.errors import ConfigError
@@ -50,7 +50,9 @@ class Recipe:
             fail("scheme", f"one of {', '.join(SCHEMES)}", self.scheme)
         if self.quantize is not None and self.cluster is not None:
             object.__setattr__(self, "quantize", dataclasses.replace(self.quantize, equalize=False))
-        if self.scheme not in BY_RANGES or self.quantize == Quantize():
+        if self.quantize is not None and self.scheme in BY_BITS and self.scheme not in BY_RANGES:
+            object.__setattr__(self, "quantize", self.quantize.bits_alone())
+        if self.scheme not in BY_BITS or self.quantize == Quantize():
             object.__setattr__(self, "quantize", None)
         if not self.trains:
             object.__setattr__(self, "finetune", None)

@@ -33,5 +33,7 @@ SCHEMES: dict[str, Scheme] = {
 
 BY_RANGES = ("int8", "int8_io")
 """Schemes that `Quantize` applies to: post-training ones with ranges from the calibration set."""
+BY_BITS = (*BY_RANGES, "dynamic")
+"""Schemes whose weights may have 4 bits."""
 AFTER_TRAINING = {"qat_int8": "int8", "qat_int8_io": "int8_io"}
 """The post-training scheme that stores a model as a quantization-aware one does."""

@@ -10,9 +10,11 @@ from typing import Any
 
 from autoopt.core.parameters import Choice, Knob, Trial, Value
 from autoopt.core.recipe import Recipe
-from autoopt.core.schemes import BY_RANGES, SCHEMES
+from autoopt.core.schemes import BY_BITS, BY_RANGES, SCHEMES
 from autoopt.core.stage_settings import (
+    BITS,
     COMPRESSING,
+    FIELDS,
     PARTS,
     Channels,
     Cluster,
@@ -126,8 +128,8 @@ class SearchSpace:
         if self._use("cluster", choose):
             cluster = Cluster(**self._settings("cluster", choose))
         scheme = str(choose("scheme", self.knobs["scheme"]))
-        if scheme in BY_RANGES:
-            quantize = Quantize(**self._settings("quantize", choose, without=() if cluster is None else ("equalize",)))
+        if scheme in BY_BITS:
+            quantize = Quantize(**self._settings("quantize", choose, without=_meaningless(scheme, cluster is not None)))
         recipe = Recipe(
             channels=channels,
             prune=prune,
@@ -168,7 +170,7 @@ class SearchSpace:
             combinations = math.prod(ways[part] for part, use in zip(COMPRESSING, used, strict=True) if use)
             trains = any(used) or SCHEMES[str(scheme)].qat
             clustered = dict(zip(COMPRESSING, used, strict=True))["cluster"]
-            quantized = self._of("quantize", without=("equalize",) if clustered else ()) if scheme in BY_RANGES else 1
+            quantized = self._of("quantize", _meaningless(str(scheme), clustered)) if scheme in BY_BITS else 1
             total += combinations * quantized * (tuned if trains else 1)
         return total
 
@@ -210,6 +212,13 @@ class SearchSpace:
 
 
 _ONE = Choice(values=(0,))
+
+
+def _meaningless(scheme: str, clustered: bool) -> tuple[str, ...]:
+    """The settings of `Quantize` that mean nothing under a scheme, or beside clusters."""
+    if scheme not in BY_RANGES:
+        return tuple(name for name in FIELDS["quantize"] if name not in BITS)
+    return ("equalize",) if clustered else ()
 
 
 def _values(knob: Knob) -> tuple[Value, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from autoopt.core import meaning
+from autoopt.core import layer_bits, meaning
 from autoopt.core.fine_tuning import FROZEN as FROZEN
 from autoopt.core.fine_tuning import Finetune as Finetune
 from autoopt.core.meaning import Milder, percent, setting, yes_or_no
@@ -20,6 +20,8 @@ ALLOCATIONS = ("uniform", "global", "sensitivity")
 GRANULARITIES = ("channel", "tensor")
 RANGES = ("minmax", "percentile", "mse")
 INITIALISATIONS = ("linear", "density", "kmeans++", "random")
+BITS = ("int4_share", "bits_by_layer")
+"""Settings of `Quantize` that hold where activations stay in float, too."""
 _M_BY_N = re.compile(r"([1-9]\d*):([1-9]\d*)")
 _BLOCK = re.compile(r"([1-9]\d*)x([1-9]\d*)")
 
@@ -225,7 +227,7 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantize:
-    """How a post-training integer scheme is made (see `BY_RANGES`).
+    """How a post-training integer scheme is made (see `BY_RANGES`); `dynamic` knows those of `BITS` alone.
 
     Attributes:
         keep: so many layers, those whose quantization costs most, stay in float.
@@ -238,6 +240,11 @@ class Quantize:
             break clusters, so with them any value given is replaced.
         correct_bias: biases make up for the mean error of quantized weights (Nagel et al. 2019).
         int4_dense: weights of fully connected layers have 4 bits.
+        int4_share: this share of the weights of convolutions and fully connected layers has 4 bits, with a scale each
+            channel: whole layers, those first in which that costs least for each weight. Convolutions that read the
+            model's input never do, for their few weights would cost most, and depthwise ones have no such kernels.
+        bits_by_layer: 4 or 8 bits for the weights of layers that are named, whatever else is said of them, such as
+            `{conv2d_3: 4}`.
     """
 
     keep: int = setting(0, label="layers in float", rare=True)
@@ -247,13 +254,37 @@ class Quantize:
     equalize: bool = setting(False, label="equalized", words=yes_or_no, rare=True)
     correct_bias: bool = setting(False, label="bias corrected", words=yes_or_no, rare=True)
     int4_dense: bool = setting(False, label="int4 dense", words=yes_or_no, rare=True)
+    int4_share: float = setting(0.0, label="int4 share", words=percent, milder=Milder.LESS, rare=True, quiet=True)
+    bits_by_layer: str = setting(
+        "", label="bits by layer", words=layer_bits.words, written=layer_bits.written, rare=True, quiet=True
+    )
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "int4_share", rounded("quantize.int4_share", self.int4_share))
+        if not 0 <= self.int4_share <= 1:
+            fail("quantize.int4_share", "a share of the weights in [0, 1]", self.int4_share)
+        object.__setattr__(self, "bits_by_layer", layer_bits.written(self.bits_by_layer))
+        if not isinstance(self.bits_by_layer, str):
+            fail(layer_bits.WHERE, layer_bits.EXPECTED, self.bits_by_layer)
         expect_number("quantize.keep", self.keep, minimum=0, whole=True)
         expect_one_of("quantize.granularity", self.granularity, GRANULARITIES)
         expect_one_of("quantize.ranges", self.ranges, RANGES)
         for name in ("keep_ends", "equalize", "correct_bias", "int4_dense"):
             expect_truth(f"quantize.{name}", getattr(self, name))
+
+    @property
+    def int4(self) -> bool:
+        """Whether any weights have 4 bits."""
+        return self.int4_dense or self.int4_share > 0 or 4 in self.layers.values()
+
+    @property
+    def layers(self) -> dict[str, int]:
+        """Bits by the name of a layer, of those that are named."""
+        return layer_bits.parse(self.bits_by_layer)
+
+    def bits_alone(self) -> "Quantize":
+        """What it says of bits, and the usual way of all else."""
+        return Quantize(**{name: getattr(self, name) for name in BITS})
 
     def label(self) -> str:
         """Words for people, such as `2 layers in float, scale per tensor`."""
@@ -265,6 +296,8 @@ class Quantize:
             "equalized": self.equalize,
             "bias corrected": self.correct_bias,
             "int4 dense": self.int4_dense,
+            f"int4 for {percent(self.int4_share)} of the weights": self.int4_share,
+            layer_bits.words(self.bits_by_layer): self.bits_by_layer,
         }
         return ", ".join(word for word, applies in words.items() if applies)
 

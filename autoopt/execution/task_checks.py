@@ -16,7 +16,7 @@ from autoopt.core.schemes import SCHEMES
 from autoopt.core.stage_settings import COMPRESSING, Finetune, plain
 from autoopt.core.validation import fail
 from autoopt.errors import ConfigError
-from autoopt.execution import augmentation_checks, criteria, split_store, teachers
+from autoopt.execution import augmentation_checks, bits_by_layer, criteria, split_store, teachers
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.split_store import Room
 from autoopt.models import item_weights, loading, user_code, user_data
@@ -66,6 +66,7 @@ class Intake:
         warnings: for people.
         limits: what its model can't be put through.
         groups: how many channels can only go one by one, by group of layers that make them; None if that is not known.
+        layers: by the name of a layer with weights, whether kernels take 4 bits for it; None if that is not known.
         tuned: whether the task says itself how to fine-tune.
     """
 
@@ -73,6 +74,7 @@ class Intake:
     warnings: list[str]
     limits: list[Limit]
     groups: list[int] | None = None
+    layers: dict[str, bool] | None = None
     tuned: bool = False
 
 
@@ -195,6 +197,7 @@ def _prepare(task: Task, path: Path, room: Room, before: Mapping[str, str]) -> I
         warnings=[*notes, *warnings],
         limits=_limits(model),
         groups=_groups(model),
+        layers=bits_by_layer.able(model),
         tuned=task.finetune is not None,
     )
 

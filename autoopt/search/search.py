@@ -182,7 +182,7 @@ class Search:
         """Open the study's records: what drives it, what the study is now, and what it was when it began."""
         where = f"{self.folder.path}/study.yaml"
         judged = objectives.settle(self.config, self.task["metric"], where)
-        fitted = space_fitting.fitted(self.config.space, self.task)
+        fitted = space_fitting.fitted(self.config.space, self.task, self.config.target, self.recipes)
         ledger = Ledger(self.folder, judged)
         defaults = self._defaults()
         proposals = Proposals(

@@ -9,11 +9,13 @@ from typing import Any
 from autoopt.compression.channel_graph import rounded
 from autoopt.compression.channel_pruning import LEAST
 from autoopt.core.parameters import Choice, Knob, Range, Value
+from autoopt.core.recipe import Recipe
 from autoopt.core.search_space import SearchSpace
 from autoopt.core.search_space_yaml import bundled
 from autoopt.core.stage_settings import Channels, Finetune
 from autoopt.core.validation import nearest
 from autoopt.errors import ConfigError
+from autoopt.study import quantize_fitting
 from autoopt.study.folder import StudyConfig
 from autoopt.study.objectives import narrowed
 from autoopt.targets import Target
@@ -56,23 +58,29 @@ class Fitted:
         return self.notes if _without_later(space) == _without_later(self.space) else self.limits
 
 
-def fitted(space: SearchSpace, task: Mapping[str, Any]) -> Fitted:
+def fitted(
+    space: SearchSpace, task: Mapping[str, Any], target: Target | None = None, recipes: Sequence[Recipe] = ()
+) -> Fitted:
     """A space made to fit a task.
 
     Args:
         space: of the study.
         task: what the job that read the task has found.
+        target: where its files are measured, if that matters.
+        recipes: that are asked for beside the space.
 
     Raises:
-        ConfigError: if no recipe is left.
+        ConfigError: if no recipe is left, or the model has not what a recipe names.
     """
+    quantize_fitting.expect_layers(space, recipes, task.get("layers"))
     _expect_augmentations(space, task.get("augment", ()))
     before = narrowed(space, task["limits"])
     able, vain = without_vain_ratios(before, task["groups"])
+    able, refused = (able, "") if target is None else quantize_fitting.without_refused(able, target)
     found, moved = centred(able, Finetune(**task["finetune"])) if task["tuned"] else (able, "")
     limits = tuple(limit["why"] for limit in task["limits"])
     begun = (before, _without_later(found), _without_later(before))
-    return Fitted(space=found, before=begun, limits=limits, changes=tuple(note for note in (vain, moved) if note))
+    return Fitted(space=found, before=begun, limits=limits, changes=tuple(filter(None, (vain, refused, moved))))
 
 
 def _without_later(space: SearchSpace) -> SearchSpace:

@@ -55,8 +55,11 @@ class Micro:
 
     def refuses(self, scheme: str, how: Quantize | None = None) -> str:
         """TFLM has no kernels that mix float activations with stored integers or halves; layers in float it runs."""
-        if how is not None and how.int4_dense and how.granularity == "channel":
-            return "TensorFlow Lite Micro runs 4-bit weights with one scale a tensor alone (int4_dense, granularity)"
+        if how is not None and (how.int4_dense or how.int4_share) and how.granularity == "channel":
+            return (
+                "TensorFlow Lite Micro runs dense layers in 4 bits with one scale a tensor alone "
+                "(int4_dense and int4_share need granularity: tensor)"
+            )
         if scheme == "float32" or SCHEMES[scheme].integer:
             return ""
         return "TensorFlow Lite Micro runs float32, int8 and int16x8 alone"

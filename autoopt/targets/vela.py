@@ -69,8 +69,8 @@ class Vela:
         """
         if how is not None and (how.keep or how.keep_ends):
             return "an Ethos-U computes in integers alone, and no layer can stay in float (keep, keep_ends)"
-        if how is not None and how.int4_dense:
-            return "Vela can't compile 4-bit weights (int4_dense)"
+        if how is not None and how.int4:
+            return "Vela can't compile 4-bit weights (int4_dense, int4_share, bits_by_layer)"
         if SCHEMES[scheme].integer_io:
             return ""
         return "an Ethos-U runs int8 with int8 inputs and outputs alone (schemes int8_io, qat_int8_io)"

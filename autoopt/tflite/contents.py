@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from autoopt.models import flatbuffer
-from autoopt.tflite.graph import KINDS, unpacked
+from autoopt.tflite.graph import KINDS, reaching, unpacked
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "FLOAT32": np.dtype(np.float32), "FLOAT16": np.dtype(np.float16), "INT32": np.dtype(np.int32),
@@ -42,6 +42,8 @@ class Weight:
         distinct_per_channel: the most distinct values in any one output channel. This is what
             clustering shows in: folding batch normalization into a kernel, and scales per channel,
             multiply the distinct values of the whole.
+        first: whether the model's inputs reach it through no other weights.
+        writes: names of what the operators that read it write.
         values: the stored values, less the zero point; those of 4 bits as int8.
     """
 
@@ -54,6 +56,8 @@ class Weight:
     sparsity: float
     distinct: int
     distinct_per_channel: int
+    first: bool = False
+    writes: tuple[str, ...] = dataclasses.field(default=(), repr=False, compare=False)
     values: np.ndarray = dataclasses.field(repr=False, compare=False)
 
 
@@ -87,9 +91,9 @@ class Contents:
     signatures: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, without the weights' values."""
+        """Plain values for JSON, without the weights' values and what they are read for."""
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        fields = [f.name for f in dataclasses.fields(Weight) if f.name != "values"]
+        fields = [f.name for f in dataclasses.fields(Weight) if f.name not in ("values", "writes")]
         plain["weights"] = [{name: getattr(w, name) for name in fields} for w in self.weights]
         return plain
 
@@ -119,9 +123,13 @@ def _contents(schema: Any, model: Any, graph: Any, file: bytes) -> Contents:
         return str(opcodes.get(max(code.builtinCode, code.deprecatedBuiltinCode), CUSTOM))
 
     readers: dict[int, list[str]] = defaultdict(list)
+    writes: dict[int, list[str]] = defaultdict(list)
     for op in graph.operators:
         for place in op.inputs:
             readers[int(place)].append(name_of(op))
+            writes[int(place)] += [_text(graph.tensors[int(i)].name) for i in op.outputs]
+    constants = {i for i, t in enumerate(graph.tensors) if flatbuffer.data(model.buffers[t.buffer], file) is not None}
+    first = _first(graph, [name_of(op) for op in graph.operators], constants)
     weights, finite = [], True
     for place, tensor in enumerate(graph.tensors):
         finite &= bool(np.isfinite(_scales(tensor)).all())
@@ -135,8 +143,8 @@ def _contents(schema: Any, model: Any, graph: Any, file: bytes) -> Contents:
         if values.dtype.kind == "f":
             finite &= bool(np.isfinite(values).all())
         if len(shape) >= 2 and values.dtype.kind in "fi" and dtype(tensor) not in ("INT32", "INT64"):
-            weights.append(_weight(tensor, shape, values.reshape(shape), dtype(tensor).lower(), tuple(readers[place])))
-    constants = {i for i, t in enumerate(graph.tensors) if flatbuffer.data(model.buffers[t.buffer], file) is not None}
+            found = _weight(tensor, shape, values.reshape(shape), dtype(tensor).lower(), tuple(readers[place]))
+            weights.append(dataclasses.replace(found, first=place in first, writes=tuple(writes[place])))
     ops: Counter[str] = Counter()
     islands: Counter[str] = Counter()
     activations: Counter[str] = Counter()
@@ -152,9 +160,9 @@ def _contents(schema: Any, model: Any, graph: Any, file: bytes) -> Contents:
         flowing = [graph.tensors[i] for i in given if i not in constants and dtype(graph.tensors[i]) in REAL]
         if name in SHAPES:
             flowing = [graph.tensors[int(i)] for i in op.outputs]
-        first = next(iter(flowing), None) or next((graph.tensors[i] for i in given), None)
-        activations["none" if first is None else dtype(first).lower()] += 1
-        if first is None or dtype(first).startswith("FLOAT"):
+        leading = next(iter(flowing), None) or next((graph.tensors[i] for i in given), None)
+        activations["none" if leading is None else dtype(leading).lower()] += 1
+        if leading is None or dtype(leading).startswith("FLOAT"):
             islands[name] += 1
             in_float.append((name, [int(i) for i in (*op.inputs, *op.outputs) if i >= 0]))
     signatures = model.signatureDefs or ()
@@ -172,6 +180,29 @@ def _contents(schema: Any, model: Any, graph: Any, file: bytes) -> Contents:
         kept=_kept(in_float, constants),
         signatures=[_text(s.signatureKey) for s in signatures],
     )
+
+
+def _first(graph: Any, names: Sequence[str], constants: Collection[int]) -> set[int]:
+    """The constants of operators that the model's inputs reach through no other weights.
+
+    Args:
+        graph: of the file.
+        names: of its operators.
+        constants: of its tensors.
+    """
+    given = [[int(i) for i in op.inputs if i >= 0] for op in graph.operators]
+    shapes = [() if tensor.shape is None else tensor.shape for tensor in graph.tensors]
+    operators = [
+        (
+            name,
+            [i for i in tensors if i not in constants],
+            [int(i) for i in op.outputs],
+            any(i in constants and len(shapes[i]) > 1 for i in tensors),
+        )
+        for name, op, tensors in zip(names, graph.operators, given, strict=True)
+    ]
+    places = reaching(operators, [int(i) for i in graph.inputs])
+    return {tensor for place in places for tensor in given[place] if tensor in constants}
 
 
 def _kept(in_float: Sequence[tuple[str, Sequence[int]]], constants: Collection[int]) -> int:

@@ -107,6 +107,14 @@ class Graph:
             )
         return found
 
+    def first(self) -> list[int]:
+        """The places of the operators with weights that the model's inputs reach through no other; see `reaching`."""
+        told = []
+        for place, op in enumerate(self.operators):
+            constant = any(i != NONE and self.is_constant(int(i)) and len(self.shape(int(i))) > 1 for i in op.inputs)
+            told.append((self.kind(place), self.flowing(place), [int(i) for i in op.outputs], constant))
+        return reaching(told, self.inputs)
+
     def flowing(self, place: int) -> list[int]:
         """The tensors that an operator reads, without constants."""
         return [int(i) for i in self.operators[place].inputs if i != NONE and self._data(int(i)) is None]
@@ -121,8 +129,7 @@ class Graph:
         Returns:
             of the tensor's shape, a copy.
         """
-        told = self.tensors[tensor]
-        shape, data = [int(d) for d in (() if told.shape is None else told.shape)], self._data(tensor)
+        told, shape, data = self.tensors[tensor], self.shape(tensor), self._data(tensor)
         kinds = self._schema.TensorType
         if told.type == kinds.INT4:
             return unpacked(data, int(np.prod(shape))).reshape(shape)
@@ -162,8 +169,14 @@ class Graph:
 
     def set_scale(self, tensor: int, scale: float) -> None:
         """Give a tensor one scale, and zero as its zero point."""
+        self.set_scales(tensor, np.array([scale]))
+
+    def set_scales(self, tensor: int, scales: np.ndarray, axis: int = 0) -> None:
+        """Give a tensor these scales, one or one a channel of an axis, and zeros as its zero points."""
         quantization = self._schema.QuantizationParametersT()
-        quantization.scale, quantization.zeroPoint = np.array([scale], np.float32), np.array([0], np.int64)
+        quantization.scale = np.asarray(scales, np.float32)
+        quantization.zeroPoint = np.zeros(len(scales), np.int64)
+        quantization.quantizedDimension = axis if len(scales) > 1 else 0
         self.tensors[tensor].quantization = quantization
 
     def is_constant(self, tensor: int) -> bool:
@@ -247,6 +260,11 @@ class Graph:
         """The `.tflite`."""
         return flatbuffer.pack(self.model)
 
+    def shape(self, tensor: int) -> list[int]:
+        """A tensor's shape; of a scalar, and of one that names none, empty."""
+        shape = self.tensors[tensor].shape
+        return [] if shape is None else [int(d) for d in shape]
+
     def _data(self, tensor: int) -> np.ndarray | None:
         data = self.model.buffers[self.tensors[tensor].buffer].data
         return None if data is None or not len(data) else np.asarray(data, dtype=np.uint8)
@@ -297,6 +315,28 @@ def floating(graph: Graph, kept: Sequence[Layer]) -> list[int]:
         if place in inside - layers and any(not inside.issuperset(graph.readers[i]) for i in outputs):
             inside.remove(place)
     return sorted(inside - layers)
+
+
+def reaching(operators: Sequence[tuple[str, Sequence[int], Sequence[int], bool]], inputs: Sequence[int]) -> list[int]:
+    """The operators with weights that the model's inputs reach through no other operator with weights.
+
+    Args:
+        operators: of each, in the order in which they run: its name, the tensors that flow into it, those that it writes,
+            and whether it reads a constant of two dimensions or more.
+        inputs: tensors of the model.
+
+    Returns:
+        their places.
+    """
+    untouched, found = set(inputs), []
+    for place, (kind, flowing, outputs, constant) in enumerate(operators):
+        if not flowing or not untouched.issuperset(flowing):
+            continue
+        if constant and kind in (*KINDS, "GATHER", "EMBEDDING_LOOKUP"):
+            found.append(place)
+        else:
+            untouched |= set(outputs)
+    return found
 
 
 def _swapped(tensors: Any, before: int, after: int) -> np.ndarray:

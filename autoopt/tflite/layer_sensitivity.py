@@ -1,6 +1,6 @@
 """Which layers suffer most from quantization, so that they can stay in float."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
@@ -26,7 +26,14 @@ def sqnr_db(expected: np.ndarray, found: np.ndarray) -> float:
     return 10 * float(np.log10(max(signal, 1e-30) / max(noise, 1e-30)))
 
 
-def kept(file: bytes, how: Quantize, made: Callable[[Sequence[int]], bytes], inputs: Inputs, threads: int) -> list[int]:
+def kept(
+    file: bytes,
+    how: Quantize,
+    made: Callable[[Sequence[int]], bytes],
+    inputs: Inputs,
+    threads: int,
+    named: Collection[int] = (),
+) -> list[int]:
     """The operators that stay in float.
 
     For each layer, a file is made in which it alone stays in float; the nearer its outputs come to the float
@@ -40,6 +47,7 @@ def kept(file: bytes, how: Quantize, made: Callable[[Sequence[int]], bytes], inp
         made: makes the quantized file with the operators at these places of the graph in float.
         inputs: the calibration set, by input name, each of shape (items, ...).
         threads: of the interpreter.
+        named: places of layers whose bits are given, which are not chosen.
 
     Returns:
         their places in the graph.
@@ -50,7 +58,7 @@ def kept(file: bytes, how: Quantize, made: Callable[[Sequence[int]], bytes], inp
     graph = Graph(file)
     layers = graph.layers()
     chosen = [layers[0], layers[-1]] if how.keep_ends and layers else []
-    others = [layer for layer in layers if layer not in chosen]
+    others = [layer for layer in layers if layer not in chosen and layer.place not in named]
     if how.keep >= len(others):
         ends = " and its ends" if how.keep_ends else ""
         raise CandidateFailed(

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from autoopt.core.recipe import Recipe
-from autoopt.core.schemes import SCHEMES
+from autoopt.core.schemes import BY_RANGES, SCHEMES
 from autoopt.core.stage_settings import MOST_SPARSE, Prune, Quantize, parse_structure
 from autoopt.errors import CandidateFailed
+from autoopt.tflite import bit_proof
 from autoopt.tflite.contents import Contents, Weight
 from autoopt.tflite.graph import KINDS
 
@@ -44,7 +45,9 @@ def prove(
         raise CandidateFailed("proof", "the file holds NaN or infinite weights")
     _prove_scheme(contents, recipe.scheme, recipe.quantize or Quantize())
     if recipe.quantize is not None:
-        _prove_quantize(contents, recipe.quantize)
+        if recipe.scheme in BY_RANGES:
+            _prove_quantize(contents, recipe.quantize)
+        bit_proof.prove(contents, recipe.quantize)
     by_stage = {report["stage"]: report for report in reports}
     if recipe.channels is not None:
         _matches(contents, by_stage["channels"]["touched"])  # kernels of the smaller shape
@@ -64,7 +67,7 @@ def _prove_scheme(contents: Contents, scheme: str, how: Quantize) -> None:
     total = sum(w.size for w in weights)
     shares = {dtype: sum(w.size for w in weights if w.dtype == dtype) / total for dtype in
               ("float32", "float16", "int8", "int4", "int16")} if total else {}  # fmt: skip
-    expected = [{"float32": "float32", "float16": "float16"}.get(scheme, "int8"), *(["int4"] if how.int4_dense else [])]
+    expected = [{"float32": "float32", "float16": "float16"}.get(scheme, "int8"), *(["int4"] if how.int4 else [])]
     tables = sum(w.size for w in weights if scheme == "int16x8" and w.dtype == "int16" and set(w.ops) <= AS_ACTIVATIONS)
     if total and sum(shares[dtype] for dtype in expected) + tables / total < 0.5:
         found = ", ".join(f"{share:.0%} {dtype}" for dtype, share in shares.items() if share)
@@ -107,12 +110,6 @@ def _prove_quantize(contents: Contents, how: Quantize) -> None:
     integer = [(w, op) for w, op in layers if w.dtype != "float32"]
     if how.granularity == "tensor" and (several := [w.name for w, _ in integer if w.scales != 1]):
         raise CandidateFailed("proof", f"one scale per tensor did not take: {several[0]} has one a channel")
-    for weight, op in integer:
-        wanted = "int4" if how.int4_dense and op == "FULLY_CONNECTED" else "int8"
-        if weight.dtype != wanted:
-            raise CandidateFailed("proof", f"{wanted} did not take: {weight.name} is {weight.dtype}")
-    if how.int4_dense and not any(w.dtype == "int4" for w, _ in integer):
-        raise CandidateFailed("proof", "int4 did not take: no fully connected layer has it")
 
 
 def _matches(contents: Contents, touched: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], list[Weight]]]:

@@ -17,7 +17,7 @@ def read_task(context: Context) -> bytes:
     The setting `before` is the key of the manifest that the study had when it last ran, if it did.
 
     Returns:
-        JSON: `manifest` (its key), `fingerprint`, `warnings`, `limits`, `groups`, `tuned` (see `intake.Intake`), and the
+        JSON: `manifest` (its key), `fingerprint`, `warnings`, `limits`, `groups`, `layers`, `tuned` (see `intake.Intake`), and the
         manifest's facts for the driver.
     """
     import tensorflow as tf
@@ -44,6 +44,7 @@ def read_task(context: Context) -> bytes:
             "warnings": taken.warnings,
             "limits": [dataclasses.asdict(limit) for limit in taken.limits],
             "groups": taken.groups,
+            "layers": taken.layers,
             "tuned": taken.tuned,
             "items": dict(manifest.items),
             "metric": dict(manifest.metric),
