@@ -4,7 +4,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autoopt.compression import channel_importance
+import numpy as np
+
+from autoopt.compression import channel_importance, kernel_solving
 from autoopt.compression.batchnorm_recalibration import recalibrate
 from autoopt.compression.channel_graph import Group, Trace, trace
 from autoopt.compression.channel_pruning import choose, rebuild
@@ -15,6 +17,12 @@ from autoopt.models.task import Split
 
 SHARE = 0.25
 """Of the channels, that go."""
+SOLVED = 100
+"""Layers that are solved in all cuts together, at most: each takes some tenths of a second."""
+UNSOLVED = (
+    "it is a large model: after channels were cut only batch normalization was estimated anew, where the stage `channels` "
+    "can solve kernels too"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +47,11 @@ def cuts(
     effect: Callable[[Any], Effect],
     progress: Callable[[str], None],
 ) -> Cuts:
-    """Cut each set of tied channels alone, with batch normalization's statistics estimated anew.
+    """Cut each set of tied channels alone, and solve the kernels behind by least squares where the model is not large.
 
     Args:
         model: a flat tf_keras model; it is left as it was.
-        data: inputs, for the statistics.
+        data: inputs that kernels are solved on.
         layers: names of those of which at least one must make the channels.
         effect: tells what has become of a smaller model's outputs.
         progress: is told which layers are at hand.
@@ -51,8 +59,9 @@ def cuts(
     try:
         found = trace(model)
         scores = channel_importance.scores(model, found, "l2", None)
-        whole, made = dict(found.whole), []
-        for groups in tied(found.groups):
+        whole, made, sets = dict(found.whole), list[Cut](), tied(found.groups)
+        solve = len(sets) * sum(bool(kernels(layer)) for layer in model.layers) <= SOLVED
+        for groups in sets:
             names = tuple(dict.fromkeys(name for group in groups for name in group.layers))
             if not set(names) & set(layers):
                 continue
@@ -62,12 +71,23 @@ def cuts(
                 count = max(len(group.channels) for group in groups)
                 whole |= dict.fromkeys(names, f"a quarter of {count} channel{'s' if count > 1 else ''} is none")
                 continue
-            smaller = rebuild(model, found, goes)
-            recalibrate(smaller, data)
+            smaller = _mended(model, found, goes, data, solve)
             made.append(Cut(layers=names, effect=effect(smaller), left=_left(model, smaller)))
     except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:  # as of a stage that can't take a model
         return Cuts(whole={}, notes=(f"no channels were probed: they can't be cut here: {one_line(error, 200)}",))
-    return Cuts(cuts=tuple(made), whole={**_unknown(model, found), **whole})
+    notes = () if solve or not made else (UNSOLVED,)
+    return Cuts(cuts=tuple(made), whole={**_unknown(model, found), **whole}, notes=notes)
+
+
+def _mended(model: Any, found: Trace, goes: np.ndarray, data: Split, solve: bool) -> Any:
+    """The model without some channels, with what can be made good without training."""
+    aims = kernel_solving.look(model, found, goes, data) if solve else None
+    smaller = rebuild(model, found, goes)
+    if aims is None:
+        recalibrate(smaller, data)
+    else:
+        kernel_solving.solve(smaller, aims)
+    return smaller
 
 
 def tied(groups: Sequence[Group]) -> list[list[Group]]:

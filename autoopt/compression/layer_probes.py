@@ -36,8 +36,10 @@ WORK = 6e11
 """Multiply-adds that all probes may take together: about a minute on one core."""
 RUNS = 9
 """Times that the whole model is run for a layer, those for its channels among them."""
-BATCH = 128
+BATCH = 100
 
+Run = Callable[[Any], Any]
+"""Outputs of a model for inputs."""
 ToGrid = Callable[[np.ndarray, tuple[int, ...]], Grid]
 
 
@@ -87,13 +89,15 @@ def probe(
     wanted = [cost for cost in found if not layers or cost.layer in layers]
     chosen, items, notes = affordable(wanted, sum(cost.multiply_adds for cost in found), len(train))
     probing = _Probing(manifest, train.some(items))
-    plain = probing.outputs(model)
+    plain = probing.outputs(_evaluated(model))
     if not np.isfinite(plain).all():
         raise CandidateFailed("probes", "the untouched model's outputs are no finite numbers")
     value, why = probing.value(plain)
     notes += [f"what becomes of the {manifest.quality.name} can't be told on {items} items: {why}"] if why else []
     rows = tuple(probing.layers(batchnorm_folding.fold(model), found, set(chosen), progress))
-    tied = channel_cuts.cuts(model, probing.data, chosen, lambda made: probing.effect(made, plain), progress)
+    tied = channel_cuts.cuts(
+        model, probing.data, chosen, lambda made: probing.effect(_evaluated(made), plain), progress
+    )
     return Probes(
         items=items,
         quality=value,
@@ -131,14 +135,14 @@ class _Probing:
     def __init__(self, manifest: Manifest, data: Split) -> None:
         self.manifest, self.data = manifest, data
 
-    def outputs(self, model: Any) -> np.ndarray:
-        """A model's outputs, several side by side. A graph would take longer to build than its few runs save."""
+    def outputs(self, model: Run) -> np.ndarray:
+        """A model's outputs, several side by side."""
         import tensorflow as tf
 
         arrays, chunks = list(self.data.inputs.values()), []
         for start in range(0, len(self.data), BATCH):
             given = [array[start : start + BATCH] for array in arrays]
-            made = tf.nest.flatten(model(given[0] if len(given) == 1 else given, training=False))
+            made = tf.nest.flatten(model(given[0] if len(given) == 1 else given))
             chunks.append(side_by_side([tensor.numpy() for tensor in made]))
         joined: np.ndarray = np.concatenate(chunks)
         return joined
@@ -152,7 +156,7 @@ class _Probing:
             return None, error.reason
         return (found, "") if np.isfinite(found) else (None, f"it is {found}")
 
-    def effect(self, model: Any, plain: np.ndarray) -> Effect:
+    def effect(self, model: Run, plain: np.ndarray) -> Effect:
         """What has become of a model's outputs."""
         outputs = self.outputs(model)
         before, after = self.value(plain)[0], self.value(outputs)[0]
@@ -177,15 +181,19 @@ class _Probing:
         self, folded: Any, found: Sequence[Cost], chosen: Collection[str], progress: Callable[[str], None]
     ) -> Iterator[ProbedLayer]:
         """Each layer in all forms, with batch normalization where the file will have it."""
-        plain = self.outputs(folded)
+        import tensorflow as tf
+
+        # Run so often that a graph, with its operations fused, pays; a model that runs once is not worth one.
+        run = tf.function(_evaluated(folded), reduce_retracing=True)
+        plain = self.outputs(run)
         for cost in found:
             forms = {}
             if cost.layer in chosen:
                 progress(f"probing {cost.layer}")
-                forms = {form.name: form for form in self._forms(folded, folded.get_layer(cost.layer), plain)}
+                forms = {form.name: form for form in self._forms(run, folded.get_layer(cost.layer), plain)}
             yield ProbedLayer(layer=cost.layer, kind=cost.kind, weights=cost.weights, forms=forms)
 
-    def _forms(self, model: Any, layer: Any, plain: np.ndarray) -> Iterator[Form]:
+    def _forms(self, model: Run, layer: Any, plain: np.ndarray) -> Iterator[Form]:
         own = [weight.numpy() for weight in kernels(layer)]
         axes = [weight_grids.channel_axes(layer, weight) for weight in kernels(layer)]
         for name, form in GRIDS.items():
@@ -194,6 +202,10 @@ class _Probing:
                 effect = self.effect(model, plain)
             size, compressed = (sum(getattr(grid, kind) for grid in grids) for kind in ("size", "compressed"))
             yield Form(name=name, size=size, compressed=compressed, effect=effect)
+
+
+def _evaluated(model: Any) -> Run:
+    return lambda inputs: model(inputs, training=False)
 
 
 def _probed(layer: Any) -> bool:

@@ -7,7 +7,7 @@ import pytest
 import tf_keras
 import tiny
 
-from autoopt.compression import layer_probes
+from autoopt.compression import channel_cuts, layer_probes
 from autoopt.compression.layer_costs import Cost
 from autoopt.core.probes import EIGHT_BITS, FEWER_CHANNELS, FORMS, FOUR_BITS, SEVEN_LEVELS, TECHNIQUES, Probes
 from autoopt.errors import CandidateFailed
@@ -135,6 +135,19 @@ def test_tied_channels_are_cut_together() -> None:
     [cut] = layer_probes.probe(model, tiny.manifest(), data).cuts
     assert cut.layers == ("a", "b")
     assert cut.left == {"a": 0.75, "b": 0.75**2, "last": 0.75}
+
+
+def test_a_large_model_has_its_batch_normalization_estimated_alone(
+    model: tf_keras.Model, found: Probes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Solving kernels brings outputs nearer to the whole model's, but takes long where there are many."""
+    monkeypatch.setattr(channel_cuts, "SOLVED", 3)
+    plain = layer_probes.probe(model, tiny.manifest(), tiny.split(256, 1))
+    assert channel_cuts.UNSOLVED in plain.notes
+    assert found.notes == ()
+    for solved, estimated in zip(found.cuts, plain.cuts, strict=True):
+        assert solved.left == estimated.left
+        assert solved.effect.error < estimated.effect.error
 
 
 def test_a_metric_that_needs_more_items_costs_the_quality_alone() -> None:
