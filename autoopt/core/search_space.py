@@ -8,6 +8,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from autoopt.core import meaning
+from autoopt.core.meaning import Milder
 from autoopt.core.parameters import Choice, Knob, Trial, Value
 from autoopt.core.recipe import Recipe
 from autoopt.core.schemes import BY_BITS, BY_RANGES, SCHEMES
@@ -43,8 +45,13 @@ class SearchSpace:
 
     @property
     def quantize(self) -> Quantize:
-        """How schemes with ranges are made in the middle of the space."""
-        return Quantize(**self._settings("quantize", lambda _, knob: knob.middle()))
+        """How schemes with ranges are made in the middle of the space, with as many bits as it has."""
+
+        def middle(name: str, knob: Knob) -> Value:
+            mildest = meaning.of(FIELDS["quantize"][name.partition(".")[2]]).milder is Milder.LESS
+            return min(knob.extremes()) if mildest else knob.middle()
+
+        return Quantize(**self._settings("quantize", middle))
 
     def sample(self, trial: Trial, defaults: Finetune, seed: int = 0) -> Recipe:
         """Draw a recipe through a trial's sampler.
@@ -170,7 +177,7 @@ class SearchSpace:
             combinations = math.prod(ways[part] for part, use in zip(COMPRESSING, used, strict=True) if use)
             trains = any(used) or SCHEMES[str(scheme)].qat
             clustered = dict(zip(COMPRESSING, used, strict=True))["cluster"]
-            quantized = self._of("quantize", _meaningless(str(scheme), clustered)) if scheme in BY_BITS else 1
+            quantized = self._of("quantize", _meaningless(str(scheme), bool(clustered))) if scheme in BY_BITS else 1
             total += combinations * quantized * (tuned if trains else 1)
         return total
 

@@ -291,6 +291,8 @@ _FULL = Recipe(
         equalize=True,
         correct_bias=True,
         int4_dense=True,
+        int4_share=0.5,
+        bits_by_layer="any=4",
     ),
     finetune=Finetune(distillation=1.0, averaging=0.9, recalibrate=True, frozen="keep"),
 )

@@ -17,7 +17,7 @@ from autoopt.core.stage_settings import FIELDS
 PRECISION = {"float32": 0, "float16": 0, "int16x8": 1, "dynamic": 1, "int8": 2, "int8_io": 2}
 """Post-training schemes, the mildest first."""
 INTEGER = 2
-"""Precision of schemes whose quality hangs on how their ranges are found."""
+"""Precision of schemes whose quality hangs on how their ranges are found, and of those whose weights may have 4 bits."""
 NEVER = -1
 """Stands for a part that a recipe does not have."""
 
@@ -79,7 +79,7 @@ class Relatives:
             self._code(recipe),
             self._code(recipe.scheme),
             SCHEMES[recipe.scheme].qat,
-            PRECISION.get(recipe.scheme, NEVER),
+            INTEGER if recipe.quantize is not None else PRECISION.get(recipe.scheme, NEVER),
             self._code(recipe.quantize),
             recipe.trains,
         ]

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from autoopt.core.parameters import Choice, Knob, Value
 from autoopt.core.recipe import Recipe
@@ -44,13 +45,15 @@ def without_refused(space: SearchSpace, target: Target) -> tuple[SearchSpace, st
                 f"{space.source}: {PART}.{name}: the target {target.name} can't run {gone} ({reason}); leave the setting out"
             )
         knobs[f"{PART}.{name}"] = Choice(values=left)
-        notes.append(f"{PART}.{name} {gone} is left out of the space, for the target {target.name} can't run it ({reason})")
+        notes.append(
+            f"{PART}.{name} {gone} is left out of the space, for the target {target.name} can't run it ({reason})"
+        )
     return (SearchSpace(knobs=knobs, source=space.source) if notes else space), "; ".join(notes)
 
 
 def _refused(space: SearchSpace, target: Target, schemes: Iterable[str], name: str, value: Value) -> str:
     """Why a setting's value runs under none of these schemes, whatever scales weights have; `` where it does."""
-    fixed = {
+    fixed: dict[str, Any] = {
         other: _values(knob)[0]
         for other in FIELDS[PART]
         if (knob := space.knobs.get(f"{PART}.{other}")) is not None and knob.count == 1
@@ -58,7 +61,7 @@ def _refused(space: SearchSpace, target: Target, schemes: Iterable[str], name: s
     scales = space.knobs.get(f"{PART}.granularity")
     grains = [Quantize().granularity] if scales is None else _values(scales)
     reasons = [
-        target.refuses(scheme, Quantize(**{**fixed, "granularity": grain, name: value}))
+        target.refuses(scheme, Quantize(**(fixed | {"granularity": grain, name: value})))
         for scheme, grain in itertools.product(schemes, grains)
     ]
     return reasons[0] if all(reasons) else ""
@@ -83,7 +86,9 @@ def expect_layers(space: SearchSpace, recipes: Iterable[Recipe], layers: Mapping
     for where, text in told:
         for name, bits in Quantize(bits_by_layer=text).layers.items():
             if name not in layers:
-                raise ConfigError(f"{where}{LAYERS}: the model has no layer {name!r} with weights; {nearest(name, layers)}")
+                raise ConfigError(
+                    f"{where}{LAYERS}: the model has no layer {name!r} with weights; {nearest(name, layers)}"
+                )
             if bits == 4 and not layers[name]:
                 raise ConfigError(f"{where}{LAYERS}: {name}: no kernel takes 4 bits for such a layer; leave it at 8")
 

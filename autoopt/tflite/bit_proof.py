@@ -58,6 +58,8 @@ def _prove_share(every: list[Weight], free: list[Weight], how: Quantize) -> None
     largest = max((w.size for w in free if w.dtype == "int4"), default=0)
     if found < most or (largest and found - largest >= wanted):
         share = found / max(sum(w.size for w in every), 1)
-        raise CandidateFailed("proof", f"int4 did not take: {share:.1%} of the weights have it, {how.int4_share:.1%} were asked for")
+        raise CandidateFailed(
+            "proof", f"int4 did not take: {share:.1%} of the weights have it, {how.int4_share:.1%} were asked for"
+        )
     if how.int4_share and not found:
         raise CandidateFailed("proof", "int4 did not take: no layer can have it")

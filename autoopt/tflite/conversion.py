@@ -5,6 +5,7 @@ by litert-quantizer, in a fraction of the time and memory. TensorFlow's converte
 models trained with quantization in the loop.
 """
 
+import functools
 import keyword
 import os
 import re
@@ -258,33 +259,44 @@ def _quantized(file: bytes, scheme: str, calibration: Inputs, threads: int, how:
             return q
 
         def exported(q: Any) -> bytes:
-            q.quantize(found, enable_progress_bar=False).export_model(os.fspath(target), overwrite=True)
-            return mending.type_unread_outputs(inline(target.read_bytes()))
+            with np.errstate(invalid="ignore"):  # biases that their scale can't hold; they are mended below
+                q.quantize(found, enable_progress_bar=False).export_model(os.fspath(target))
+            made = inline(target.read_bytes())
+            target.unlink()  # many are made where layers are compared, and litert-quantizer warns of each that it overwrites
+            made = mending.type_unread_outputs(made)
+            return mending.hold_biases(graph, made) if SCHEMES[scheme].integer else made
 
         q = chosen()
         found = extremes(q, file, calibration, threads) if q.need_calibration else None
         if found and how.ranges != "minmax":
             found = activation_ranges.narrow(file, found, calibration, how.ranges, threads)
 
-        def made(floats: Sequence[int], fours: Sequence[int]) -> bytes:
-            """The file with the operators at these places of the graph in float, and the weights of those in 4 bits."""
+        @functools.cache
+        def without(floats: tuple[int, ...], fours: tuple[int, ...] = ()) -> bytes:
+            """The file with the operators at these places of the graph in float, and dense ones in litert-quantizer's 4 bits."""
             q = chosen()
-            for place in set(fours) - set(floats):
-                _choose_4_bits(q, scheme, how, graph, place)
+            for place in fours:
+                q.add_static_config(
+                    _only(graph, place), qtyping.TFLOperationName.FULLY_CONNECTED, 8, 4, _granularity(how)
+                )
             for place in floats:
                 kind = qtyping.TFLOperationName.__members__.get(graph.kind(place))
                 if kind:  # it leaves all others in float anyway
-                    q.update_quantization_recipe(
-                        _only(graph, place), kind, algorithm_key=algorithm_manager.AlgorithmName.NO_QUANTIZE
-                    )
+                    never = algorithm_manager.AlgorithmName.NO_QUANTIZE
+                    q.update_quantization_recipe(_only(graph, place), kind, algorithm_key=never)
             return exported(q)
+
+        def made(floats: Sequence[int], fours: Sequence[int]) -> bytes:
+            """The file with the operators at these places of the graph in float, and the weights of those in 4 bits."""
+            fours = [place for place in fours if place not in floats]
+            if how.bits_alone() == Quantize():  # `int4_dense` alone has the scales that it has always had
+                return without(tuple(floats), tuple(fours))
+            return low_bits.stored(graph, without(tuple(floats)), fours, how)
 
         always, named = low_bits.asked(graph, how)
         floats, fours = [], []
         if how.keep or how.keep_ends:
-            floats = layer_sensitivity.kept(
-                file, how, lambda places: made(places, always), calibration, threads, named
-            )
+            floats = layer_sensitivity.kept(file, how, lambda places: made(places, always), calibration, threads, named)
         if how.int4 or named:
             fours = low_bits.chosen(file, how, floats, lambda places: made(floats, places), calibration, threads)
         return made(floats, fours)
@@ -300,23 +312,6 @@ def _granularity(how: Quantize) -> Any:
 
     granularity = qtyping.QuantGranularity
     return granularity.TENSORWISE if how.granularity == "tensor" else granularity.CHANNELWISE
-
-
-def _choose_4_bits(q: Any, scheme: str, how: Quantize, graph: Graph, place: int) -> None:
-    """Have an operator's weights in 4 bits.
-
-    With 15 numbers, scales that cut off the outermost weights cost less than those that hold them (OCTAV, Sakr et al. 2022):
-    ResNet-8 in 4 bits but for its first layer has 77 % then, and 65 % else. `int4_dense` alone holds them, as it always has.
-    """
-    from litert_quantizer import algorithm_manager, qtyping
-
-    names = algorithm_manager.AlgorithmName
-    key = names.MIN_MAX_UNIFORM_QUANT if how.bits_alone() == Quantize() else names.OCTAV
-    kind, only = qtyping.TFLOperationName[graph.kind(place)], _only(graph, place)
-    if SCHEMES[scheme].integer:
-        q.add_static_config(only, kind, 8, 4, _granularity(how), algorithm_key=key)
-    else:
-        q.add_dynamic_config(only, kind, 4, _granularity(how), algorithm_key=key)
 
 
 def inline(file: bytes) -> bytes:

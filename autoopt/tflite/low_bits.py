@@ -8,15 +8,15 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from autoopt.core import validation
 from autoopt.core.stage_settings import Quantize
-from autoopt.core.validation import nearest
 from autoopt.errors import CandidateFailed
 from autoopt.models.task import Inputs, side_by_side
 from autoopt.tflite.activation_reader import batches
 from autoopt.tflite.graph import Graph
 from autoopt.tflite.interpreter import outputs_of
 from autoopt.tflite.layer_sensitivity import ITEMS, sqnr_db
-from autoopt.tflite.packing import in_8_bits
+from autoopt.tflite.packing import in_8_bits, nearest, write
 
 ABLE = ("CONV_2D", "FULLY_CONNECTED")
 """Operators with kernels for weights of 4 bits."""
@@ -55,7 +55,8 @@ class Kernel:
 
 def kernels(graph: Graph) -> list[Kernel]:
     """The weights of a float graph's layers, each once, in the order in which they are first read."""
-    first, found = set(graph.first()), dict[int, list[int]]()
+    first = set(graph.first())
+    found: dict[int, list[int]] = {}
     layers = {layer.place: layer for layer in graph.layers()}
     for place, layer in layers.items():
         found.setdefault(graph.tensors[layer.weights].buffer, []).append(place)
@@ -76,9 +77,12 @@ class Named(Protocol):
     """Weights in a file, with what their names are."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Of the tensor."""
+
     @property
-    def writes(self) -> tuple[str, ...]: ...
+    def writes(self) -> tuple[str, ...]:
+        """Names of what the operators that read it write."""
 
 
 T = TypeVar("T", bound=Named)
@@ -95,7 +99,9 @@ def of_layer(layer: str, every: Iterable[T]) -> list[T]:
         every: weights of the file.
     """
     known = list(every)
-    return [w for w in known if _says(w.name, layer)] or [w for w in known if any(_says(name, layer) for name in w.writes)]
+    return [w for w in known if _says(w.name, layer)] or [
+        w for w in known if any(_says(name, layer) for name in w.writes)
+    ]
 
 
 def _says(name: str, layer: str) -> bool:
@@ -118,10 +124,14 @@ def named(every: Sequence[Kernel], bits: Mapping[str, int]) -> dict[Kernel, int]
         mine = of_layer(layer, every)
         if not mine:
             known = dict.fromkeys(part for kernel in every for part in kernel.name.split("/")[-2:-1] or [kernel.name])
-            raise CandidateFailed("quantize", f"bits_by_layer: no layer with weights is named {layer!r}; {nearest(layer, known)}")
+            raise CandidateFailed(
+                "quantize",
+                f"bits_by_layer: no layer with weights is named {layer!r}; {validation.nearest(layer, known)}",
+            )
         if number == 4 and not any(kernel.kind in ABLE for kernel in mine):
             raise CandidateFailed(
-                "quantize", f"bits_by_layer: {layer}: no kernel takes 4 bits for {mine[0].kind}, only for {', '.join(ABLE)}"
+                "quantize",
+                f"bits_by_layer: {layer}: no kernel takes 4 bits for {mine[0].kind}, only for {', '.join(ABLE)}",
             )
         # The depthwise half of a separable convolution stays at 8.
         found |= {kernel: number if kernel.kind in ABLE else 8 for kernel in mine}
@@ -129,7 +139,12 @@ def named(every: Sequence[Kernel], bits: Mapping[str, int]) -> dict[Kernel, int]
 
 
 def chosen(
-    file: bytes, how: Quantize, floats: Sequence[int], made: Callable[[Sequence[int]], bytes], inputs: Inputs, threads: int
+    file: bytes,
+    how: Quantize,
+    floats: Sequence[int],
+    made: Callable[[Sequence[int]], bytes],
+    inputs: Inputs,
+    threads: int,
 ) -> list[int]:
     """The operators whose weights have 4 bits.
 
@@ -153,7 +168,9 @@ def chosen(
     every = kernels(Graph(file))
     by_name = named(every, how.layers)
     if left := [kernel.name for kernel in by_name if not set(floats).isdisjoint(kernel.places)]:
-        raise CandidateFailed("quantize", f"bits_by_layer: {left[0]} is one of the layers that stay in float (keep, keep_ends)")
+        raise CandidateFailed(
+            "quantize", f"bits_by_layer: {left[0]} is one of the layers that stay in float (keep, keep_ends)"
+        )
     whole = [kernel for kernel in every if set(floats).isdisjoint(kernel.places)]
     always = [kernel for kernel in _always(every, how) if kernel in whole]
     free = [kernel for kernel in whole if kernel.able and kernel not in always and kernel not in by_name]
@@ -162,7 +179,7 @@ def chosen(
         free = _cheapest(file, free, rest, _places(always), made, inputs, threads)
     taken = [*always, *(free if rest > 0 else ())]
     if not taken and how.int4:
-        which = "fully connected layer" if how == Quantize(int4_dense=True) else "layer that can have 4 bits"
+        which = "fully connected layer" if how.bits_alone() == Quantize() else "layer that can have 4 bits"
         raise CandidateFailed("quantize", f"4 bits did not take: no {which} is left in integers")
     return _places(taken)
 
@@ -177,6 +194,21 @@ def _always(some: Sequence[Kernel], how: Quantize) -> list[Kernel]:
     """The kernels that have 4 bits for their names or their kind."""
     bits = dict.fromkeys((k for k in some if how.int4_dense and k.kind == DENSE), 4) | named(some, how.layers)
     return [kernel for kernel in some if bits.get(kernel) == 4]
+
+
+def stored(graph: Graph, file: bytes, places: Sequence[int], how: Quantize) -> bytes:
+    """The file with some layers' weights on the nearest grid of 4 bits.
+
+    Args:
+        graph: of the float32 file.
+        file: made of it, with weights of 8 bits.
+        places: of the layers' operators in `graph`.
+        how: says whether each channel has a scale of its own.
+    """
+    apart = how.granularity == "channel"
+    numbered = {n: layer for n, layer in enumerate(graph.layers()) if layer.place in places}
+    grids = {n: nearest(graph.real(la.weights), la.axis, per_channel=apart) for n, la in numbered.items()}
+    return write(file, grids) if grids else file
 
 
 def share_of(how: Quantize, size: int) -> int:
@@ -247,5 +279,6 @@ def expect_right(file: bytes, made: bytes, inputs: Inputs, threads: int) -> None
     for kind, outputs in found.items():
         if (near := sqnr_db(expected, outputs)) < right and not np.array_equal(outputs, expected):
             raise CandidateFailed(
-                "quantize", f"4 bits compute something else: the runtime's {kind} kernels are {near:.1f} dB from the same weights in 8"
+                "quantize",
+                f"4 bits compute something else: the runtime's {kind} kernels are {near:.1f} dB from the same weights in 8",
             )

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoopt.errors import CandidateFailed
-from autoopt.tflite.graph import NONE, Graph
+from autoopt.tflite.graph import NONE, Graph, Layer
 
 LOWEST, HIGHEST = -8, 7
 """What 4 bits hold."""
 LIMITS = np.iinfo(np.int32)
+SHARES = np.linspace(1, 0.3, 36)
+"""Steps that are tried, as shares of the one with which no weight is cut off."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,7 @@ def packed(integers: np.ndarray) -> np.ndarray:
         ValueError: for a number outside.
     """
     values = np.asarray(integers).reshape(-1)
-    if values.size and not (LOWEST <= values.min() and values.max() <= HIGHEST):
+    if values.size and not (values.min() >= LOWEST and values.max() <= HIGHEST):
         raise ValueError(f"4 bits hold {LOWEST} to {HIGHEST}, got {values.min()} to {values.max()}")
     halves = np.zeros(values.size + values.size % 2, np.uint8)
     halves[: values.size] = values.astype(np.int8).view(np.uint8) & 15
@@ -47,43 +49,97 @@ def packed(integers: np.ndarray) -> np.ndarray:
     return found
 
 
+def nearest(kernel: np.ndarray, axis: int, *, per_channel: bool) -> Grid:
+    """The grid of 15 numbers that is nearest to a kernel, by the squared error.
+
+    A scale that cuts the outermost weights off costs less than one that holds them, for the others are rounded less:
+    ResNet-8 without training, in 4 bits but for its first layer, has 77 % then, and 65 % else.
+
+    Args:
+        kernel: weights in float.
+        axis: of its output channels.
+        per_channel: each has a scale of its own.
+    """
+    rows = np.moveaxis(kernel, axis, 0).reshape(kernel.shape[axis], -1).astype(np.float64)
+    rows = rows if per_channel else rows.reshape(1, -1)
+    largest = np.abs(rows).max(axis=1, initial=0.0)
+    steps = np.where(largest > 0, largest, 1.0) / HIGHEST  # a channel of zeros is zeros whatever its step
+    best, least = steps, np.full(len(rows), np.inf)
+    for share in SHARES:
+        step = np.asarray(steps * share, np.float32).astype(np.float64)
+        error = np.square(rows - _on_grid(rows, step) * step[:, None]).sum(axis=1)
+        best, least = np.where(error < least, step, best), np.minimum(error, least)
+    shape = np.moveaxis(kernel, axis, 0).shape
+    integers = np.moveaxis(_on_grid(rows, best).reshape(shape), 0, axis)
+    return Grid(integers=integers.astype(np.int8), scales=best)
+
+
+def _on_grid(rows: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """Whole numbers of these steps, one a row; symmetric, as kernels of 8 bits have them too."""
+    found: np.ndarray = np.clip(np.round(rows / step[:, None]), -HIGHEST, HIGHEST)
+    return found
+
+
 def write(file: bytes, grids: Mapping[int, Grid]) -> bytes:
     """The file with some layers' weights in 4 bits, and their biases in the scale that follows.
 
+    Channels of zeros keep the scale that they have, for it serves their bias alone.
+
     Args:
         file: a `.tflite` whose layers have weights of 8 bits.
-        grids: by the place of the layer's operator in the graph.
+        grids: by the layer's number, in the order in which they run (`Graph.layers`): it is the same in all files of a
+            model. Of layers that share their weights, each is given.
 
     Raises:
-        CandidateFailed: if such an operator is no layer with weights of 8 bits that it reads alone, or the shapes differ.
+        CandidateFailed: if such a layer has no weights of 8 bits, others share them, or the shapes differ.
     """
     graph = Graph(file)
-    layers = {layer.place: layer for layer in graph.layers()}
-    for place, grid in grids.items():
-        layer = layers.get(place)
-        if layer is None or graph.dtype(layer.weights) != "INT8" or not graph.own(layer.weights):
-            raise CandidateFailed("quantize", f"operator {place} has no weights of 8 bits of its own to store in 4")
-        before = graph.constant(layer.weights)
-        if before.shape != grid.integers.shape or grid.scales.size not in (1, before.shape[layer.axis]):
+    layers = graph.layers()
+    given = {layers[number].place for number in grids}
+    before = {number: graph.scale(layers[number].weights) for number in grids}
+    for number, grid in grids.items():
+        layer = layers[number]
+        kind = graph.dtype(layer.weights)
+        if kind not in ("INT8", "INT4") or not given.issuperset(graph.readers[layer.weights]):
             raise CandidateFailed(
-                "quantize", f"operator {place} has weights of shape {before.shape}, got {grid.integers.shape}"
+                "quantize", f"{graph.name(layer.weights)} has no weights of 8 bits of its own to store in 4"
             )
-        scales = np.asarray(grid.scales, np.float32)
+        shape = tuple(graph.shape(layer.weights))
+        if shape != grid.integers.shape or grid.scales.size not in (1, shape[layer.axis]):
+            raise CandidateFailed(
+                "quantize", f"{graph.name(layer.weights)} is of shape {shape}, got {grid.integers.shape}"
+            )
+        alive = _alive(grid, layer.axis)
+        scales = np.where(alive, np.asarray(grid.scales, np.float32), before[number].astype(np.float32))
         if layer.bias != NONE and len(graph.scale(layer.bias)):
-            bias, of_bias = graph.real(layer.bias), graph.scale(layer.input) * scales.astype(np.float64)
-            moved = np.clip(np.round(bias / of_bias), LIMITS.min, LIMITS.max).astype(np.int32)
-            if graph.own(layer.bias):
-                graph.store(layer.bias, moved)
-                graph.set_scales(layer.bias, of_bias)
-            else:
-                graph.read_instead(place, layer.bias, graph.add_constant(layer.bias, moved, of_bias))
+            _rescale(graph, layer, scales.astype(np.float64), alive)
         graph.store(layer.weights, packed(grid.integers), "INT4")
         graph.set_scales(layer.weights, scales, layer.axis)
     return graph.to_bytes()
 
 
+def _alive(grid: Grid, axis: int) -> np.ndarray:
+    """Which of a grid's scales stand for numbers other than zero; bool, shape (scales,)."""
+    apart = len(grid.scales) > 1
+    rows = np.moveaxis(grid.integers, axis, 0).reshape(len(grid.scales) if apart else 1, -1)
+    return np.asarray(rows.any(axis=1))
+
+
+def _rescale(graph: Graph, layer: Layer, scales: np.ndarray, alive: np.ndarray) -> None:
+    """Store a layer's bias in the scales that follow from those of its weights, where these are alive."""
+    before, values = graph.scale(layer.bias), graph.constant(layer.bias)
+    scale = np.where(alive, graph.scale(layer.input) * scales, before)
+    factor = np.divide(before, scale, out=np.ones_like(scale), where=alive)
+    moved = np.clip(np.round(values * factor), LIMITS.min, LIMITS.max).astype(np.int32)
+    if graph.own(layer.bias):
+        graph.store(layer.bias, moved)
+        graph.set_scales(layer.bias, scale)
+    else:
+        graph.read_instead(layer.place, layer.bias, graph.add_constant(layer.bias, moved, scale))
+
+
 def in_8_bits(file: bytes) -> bytes:
-    """The file with each weight of 4 bits in 8: it computes the very same, by kernels that every runtime has."""
+    """The file with each weight of 4 bits in 8: it computes the same, up to how kernels round, and every runtime has those."""
     graph = Graph(file)
     for tensor in range(len(graph.tensors)):
         if graph.is_constant(tensor) and graph.dtype(tensor) == "INT4":

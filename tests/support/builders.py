@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from autoopt.core.budgets import parse
 from autoopt.core.candidate import Candidate
+from autoopt.core.layer_bits import BITS
 from autoopt.core.metrics import STANDARD, Measurement, Metric
 from autoopt.core.optimizers import ARGUMENTS
 from autoopt.core.recipe import Recipe
@@ -74,6 +75,8 @@ quantizings = st.builds(
     equalize=st.booleans(),
     correct_bias=st.booleans(),
     int4_dense=st.booleans(),
+    int4_share=st.just(0.0) | st.floats(0, 1),
+    bits_by_layer=st.dictionaries(st.sampled_from(["conv", "dense/1", "b c"]), st.sampled_from(BITS)),
 )
 clusterings = st.builds(
     Cluster,

@@ -29,6 +29,9 @@ WAYS = {
     "corrected": Quantize(correct_bias=True),
     "int4": Quantize(int4_dense=True),
     "int4, tensor": Quantize(int4_dense=True, granularity="tensor"),
+    "int4, share": Quantize(int4_share=0.5),
+    "int4, all": Quantize(int4_share=1, granularity="tensor", equalize=True, correct_bias=True),
+    "by layer": Quantize(bits_by_layer={"pointwise": 4, "scores": 8}),
     "much": Quantize(keep=1, granularity="tensor", ranges="mse", equalize=True, correct_bias=True, int4_dense=True),
 }
 """Every setting of how integers are made."""

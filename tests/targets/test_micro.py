@@ -62,7 +62,7 @@ def test_it_refuses_what_the_runtime_has_no_kernels_for(scheme, micro):
 def test_what_it_takes_of_the_ways_to_quantize_runs(how, micro):
     file = tiny.file(tiny.recipe("int8_io", quantize=how))
     refused = micro.refuses("int8_io", how)
-    assert bool(refused) == (how.int4_dense and how.granularity == "channel")
+    assert bool(refused) == (bool(how.int4_dense or how.int4_share) and how.granularity == "channel")
     if refused:
         with pytest.raises(CandidateFailed, match="TFLM can't run the file"):
             micro.memory(file)

@@ -164,7 +164,7 @@ def test_the_usual_way_is_litert_quantizers_own(scheme, tmp_path):
 @pytest.mark.parametrize("how", tiny.WAYS.values(), ids=tiny.WAYS)
 def test_integers_made_in_any_way_agree_with_float(how, scheme):
     """A classifier's probabilities, and the raw scores of a network whose channels differ widely."""
-    few = how.int4_dense
+    few = how.int4
     outputs = outputs_of(tiny.file(tiny.recipe(scheme, quantize=how)), IMAGES, 1)
     assert error(outputs, classifier("float32")[1]) < (0.1 if few else 0.05)
     assert error(outputs_of(made(how, scheme), IMAGES, 1), uneven()[1]) < (0.12 if few else 0.06)
@@ -227,18 +227,8 @@ def test_4_bits_without_a_dense_layer_in_integers_fail(how):
     tf_keras.utils.set_random_seed(0)
     last = [layers.Flatten(), layers.Dense(2)] if how.keep_ends else []
     file = conversion.float32(tiny.network(layers.Conv2D(4, 3), layers.Conv2D(4, 3), *last))
-    with pytest.raises(CandidateFailed, match="int4_dense did not take: no fully connected layer is left in integers"):
+    with pytest.raises(CandidateFailed, match="4 bits did not take: no fully connected layer is left in integers"):
         conversion.quantize(file, "int8", CALIBRATION, how=how)
-
-
-def test_4_bits_that_the_fast_kernels_read_otherwise_fail(monkeypatch):
-    def wrong(file, inputs, threads):
-        outputs = outputs_of(file, inputs, threads)
-        return outputs if file == uneven()[0] else outputs[:, ::-1]
-
-    monkeypatch.setattr(conversion, "outputs_of", wrong)
-    with pytest.raises(CandidateFailed, match="int4_dense computes something else: "):
-        made(Quantize(int4_dense=True))
 
 
 @pytest.mark.parametrize("granularity", ["channel", "tensor"])

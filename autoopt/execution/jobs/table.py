@@ -43,7 +43,7 @@ JOBS: dict[str, Kind] = {
     "qat": Kind(body=training.train_stage, version=5, gpu=True),
     "float32": Kind(body=conversion.to_float32),
     "convert": Kind(body=conversion.to_scheme, version=2),
-    "quantize": Kind(body=conversion.quantize, version=3),
+    "quantize": Kind(body=conversion.quantize, version=4),
     "proof": Kind(body=conversion.prove, version=4),
     "accuracy": Kind(body=evaluation.accuracy, version=3),
     "crosscheck": Kind(body=evaluation.compare_baseline),
