@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from autoopt.core.layer_mixes import propose
-from autoopt.core.probes import Probes
+import yaml
+
+from autoopt.core.layer_mixes import BITS, EVERY, Proposal, propose
+from autoopt.core.probes import EIGHT_BITS, Probes
 from autoopt.tflite.interpreter import compressed_bytes
 
 WEIGHED = {"size_bytes": False, "compressed_bytes": True}
@@ -21,21 +23,35 @@ def proposals(probes: Probes, sizes: Mapping[str, float], file: bytes | None, re
         reason: why it can't be had.
 
     Returns:
-        for each size the fields of `Proposal`, plain, and `metric` and `db`.
+        for each size the fields of `Proposal`, plain, with `metric` and `db`; and `bits`, the same for the best mix of
+        nothing but what `quantize.bits_by_layer` can say, with its lines in a space as `yaml`.
     """
     found = []
     for metric, budget in sizes.items():
         row: dict[str, Any] = {"metric": metric, "budget": budget, "reason": reason}
         if file is not None:
             weighed = compressed_bytes(file) if WEIGHED[metric] else len(file)
-            mix = propose(probes, budget, weighed, compressed=WEIGHED[metric])
-            row |= {
-                "forms": {**mix.forms},
-                "cuts": [list(layers) for layers in mix.cuts],
-                "size": mix.size,
-                "error": mix.error,
-                "db": mix.db,
-                "reason": mix.reason,
-            }
+            mix, bits = (
+                propose(probes, budget, weighed, compressed=WEIGHED[metric], allowed=allowed)
+                for allowed in (EVERY, BITS)
+            )
+            row |= _plain(mix) | {"bits": _plain(bits) | {"yaml": "" if bits.reason else written(bits)}}
         found.append(row)
     return found
+
+
+def written(mix: Proposal) -> str:
+    """The lines of a space that give layers their bits; those of 8 need no word."""
+    few = {layer: BITS[form] for layer, form in mix.forms.items() if form != EIGHT_BITS}
+    return yaml.safe_dump({"quantize": {"bits_by_layer": [few]}}, default_flow_style=None, sort_keys=False, width=1000)
+
+
+def _plain(mix: Proposal) -> dict[str, Any]:
+    return {
+        "forms": {**mix.forms},
+        "cuts": [list(layers) for layers in mix.cuts],
+        "size": mix.size,
+        "error": mix.error,
+        "db": mix.db,
+        "reason": mix.reason,
+    }

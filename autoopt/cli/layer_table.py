@@ -71,6 +71,17 @@ def proposed(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
                 yield from _wrapped(f"  {form}: {', '.join(layers)}")
         if row["cuts"]:
             yield from _wrapped(f"  25 % fewer channels: {'; '.join(' with '.join(layers) for layers in row['cuts'])}")
+        yield from _bits(row["bits"])
+
+
+def _bits(row: Mapping[str, Any]) -> Iterator[str]:
+    """What of it a space can hold today."""
+    if row["reason"]:
+        yield from _wrapped(f"  8 and 4 bits alone, which a space can name by layer, reach {show_bytes(row['size'])}")
+        return
+    noise = "no noise" if row["db"] is None else f"{row['db']:.1f} dB"
+    yield from _wrapped(f"  8 and 4 bits alone, for the space: about {show_bytes(row['size'])} at {noise}")
+    yield from (f"    {line}" for line in row["yaml"].splitlines())  # to be copied, so it is not wrapped
 
 
 def _heaviest(layers: Sequence[ProbedLayer]) -> list[ProbedLayer]:

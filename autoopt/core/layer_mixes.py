@@ -5,14 +5,19 @@ training goes on.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from autoopt.core.mixing import Mix, best, joined, unbeaten
-from autoopt.core.probes import EIGHT_BITS, FEWER_CHANNELS, FOUR_BITS, Cut, ProbedLayer, Probes, decibels
+from autoopt.core.probes import EIGHT_BITS, FEWER_CHANNELS, FORMS, FOUR_BITS, Cut, ProbedLayer, Probes, decibels
 
 FOUR_BIT_KINDS = ("Conv1D", "Conv2D", "Dense")
 """Layers that have kernels for weights of 4 bits; the first layer of a model is never proposed for them."""
+
+EVERY = (*FORMS, FEWER_CHANNELS)
+"""All that may be proposed."""
+BITS = {EIGHT_BITS: 8, FOUR_BITS: 4}
+"""Forms that a space can name for each layer, and the bits that `quantize.bits_by_layer` has for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +48,9 @@ class Proposal:
         return decibels(self.error)
 
 
-def propose(probes: Probes, budget: float, file: float, *, compressed: bool) -> Proposal:
+def propose(
+    probes: Probes, budget: float, file: float, *, compressed: bool, allowed: Collection[str] = EVERY
+) -> Proposal:
     """The mix of the least predicted error within a budget.
 
     Args:
@@ -51,10 +58,11 @@ def propose(probes: Probes, budget: float, file: float, *, compressed: bool) -> 
         budget: in bytes.
         file: bytes of the whole model with all weights in 8 bits: what is no weight in it stays as it is.
         compressed: whether both are of files after gzip.
+        allowed: names of the forms that layers may have, `EIGHT_BITS` among them.
     """
     whole = [probed for probed in probes.layers if probed.forms]
     rest = max(0.0, file - sum(_bytes(probed, EIGHT_BITS, compressed) for probed in whole))
-    mixes = joined(_things(probes, whole, compressed))
+    mixes = joined(_things(probes, whole, compressed, allowed))
     mix = best(mixes, budget - rest) if whole else None
     if mix is None:
         reason = probes.reason or ("even the smallest mix is larger" if whole else "no layer was probed")
@@ -65,9 +73,9 @@ def propose(probes: Probes, budget: float, file: float, *, compressed: bool) -> 
     return Proposal(budget=budget, compressed=compressed, forms=forms, cuts=cuts, size=size, error=mix.error)
 
 
-def _things(probes: Probes, whole: list[ProbedLayer], compressed: bool) -> list[list[Mix]]:
+def _things(probes: Probes, whole: list[ProbedLayer], compressed: bool, allowed: Collection[str]) -> list[list[Mix]]:
     """What is chosen at once: a layer by itself, or those whose channels go together, with their channels and without."""
-    forms = {probed.layer: _forms(probed, first=probed is whole[0]) for probed in whole}
+    forms = {probed.layer: _forms(probed, allowed, first=probed is probes.layers[0]) for probed in whole}
     by_name = {probed.layer: probed for probed in whole}
     least = {
         name: min(_bytes(by_name[name], form, compressed) for form in known) * _own_share(probes, name)
@@ -85,7 +93,8 @@ def _things(probes: Probes, whole: list[ProbedLayer], compressed: bool) -> list[
             for form in forms[name]
         ]
 
-    tied = [cut for cut in probes.cuts if all(name in by_name for name in cut.layers)]
+    cuts = probes.cuts if FEWER_CHANNELS in allowed else ()
+    tied = [cut for cut in cuts if all(name in by_name for name in cut.layers)]
     inside = {name for cut in tied for name in cut.layers}
     return [
         *(one(name) for name in by_name if name not in inside),
@@ -113,10 +122,10 @@ def _cut(cut: Cut, mix: Mix, least: Mapping[str, float]) -> Mix:
     return Mix(forms=mix.forms + gone, size=mix.size - saved, error=mix.error + cut.effect.error)
 
 
-def _forms(probed: ProbedLayer, first: bool) -> list[str]:
+def _forms(probed: ProbedLayer, allowed: Collection[str], first: bool) -> list[str]:
     """Forms that a layer may be proposed for."""
     four = not first and probed.kind in FOUR_BIT_KINDS
-    return [name for name in probed.forms if four or name != FOUR_BITS]
+    return [name for name in probed.forms if name in allowed and (four or name != FOUR_BITS)]
 
 
 def _own_share(probes: Probes, name: str) -> float:

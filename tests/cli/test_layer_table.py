@@ -2,12 +2,15 @@
 
 import dataclasses
 import re
+import textwrap
 from typing import Any
 
 import pytest
+import yaml
 
 from autoopt.api.size_proposals import proposals
 from autoopt.cli import layer_table
+from autoopt.core import search_space_yaml
 from autoopt.core.metrics import Metric
 from autoopt.core.probes import EIGHT_BITS, FORMS, Cut, Effect, Form, ProbedLayer, Probes
 
@@ -94,7 +97,7 @@ def test_a_mix_is_told_by_form_with_what_it_is_worth() -> None:
     lines = proposal({"size_bytes": 40e3}).splitlines()
     assert re.match(r"for 40 KB: about \d+(\.\d+)? KB at (\d+\.\d dB|no noise), before any training", lines[0])
     assert "no noise" in lines[0]
-    assert lines[1:] == ["  8 bits: stem, body", "  50 % zeros: head"]
+    assert lines[1:3] == ["  8 bits: stem, body", "  50 % zeros: head"]
     smaller = proposal({"size_bytes": 20e3})
     assert re.search(r"about \d+(\.\d+)? KB at \d+\.\d dB", smaller)
     assert "body" in smaller
@@ -108,3 +111,16 @@ def test_what_fits_nowhere_says_what_would() -> None:
     assert proposal({"compressed_bytes": 1000}, None, "the model can't be had in int8: no") == (
         "for 1 KB after gzip: no mix is proposed: the model can't be had in int8: no"
     )
+
+
+def test_the_bits_of_a_mix_are_what_a_space_reads() -> None:
+    """Lines are copied into a space, which has to make the same of them."""
+    lines = proposal({"size_bytes": 22e3}).splitlines()
+    place = next(i for i, line in enumerate(lines) if line.startswith("  8 and 4 bits alone, for the space: about "))
+    copied = textwrap.dedent("\n".join(lines[place + 1 :]))
+    space = search_space_yaml.parse(yaml.safe_load(copied) | {"scheme": ["int8"]}, "space")
+    assert space.quantize.layers == {"body": 4, "head": 4}
+
+
+def test_bits_that_do_not_suffice_say_how_far_they_reach() -> None:
+    assert "  8 and 4 bits alone, which a space can name by layer, reach " in proposal({"size_bytes": 12e3})
