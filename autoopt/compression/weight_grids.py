@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-FITTED = 100_000
-"""Weights on which the step of a grid is fitted; a larger kernel's are thinned out."""
-STEPS = np.geomspace(0.02, 1.0, 60)
+FITTED = 200_000
+"""Weights on which the steps of a grid are fitted; a larger kernel's are thinned out."""
+STEPS = np.geomspace(1.0, 0.02, 80)
 """Steps that are tried, as shares of the one that reaches the largest weight."""
 PACKED = 200_000
 """Bytes that are compressed to see how far they can be; more are taken to compress alike."""
@@ -57,19 +57,17 @@ def channel_axes(layer: Any, weight: Any) -> tuple[int, ...]:
 
 
 def by_channel(kernel: np.ndarray, axes: tuple[int, ...], bits: int) -> Grid:
-    """A kernel on a symmetric grid with a scale for each channel, from its largest weight.
+    """A kernel on a symmetric grid with a scale for each channel.
+
+    Of 8 bits it reaches the largest weight, as files have it; of fewer it has the least squared error.
 
     Args:
         kernel: of any shape.
         axes: see `channel_axes`.
         bits: of an integer.
     """
-    rows = _rows(kernel, axes)
-    most = 2 ** (bits - 1) - 1
-    largest = np.abs(rows).max(axis=1, keepdims=True)
-    scales = np.where(largest > 0, largest / most, 1.0)
-    integers = np.clip(np.round(rows / scales), -most, most)
-    return _grid(kernel, axes, integers, scales, len(rows), bits)
+    rows, most = _rows(kernel, axes), 2 ** (bits - 1) - 1
+    return _grid(kernel, axes, most, _reaching(rows, most) if bits >= 8 else _fitted(rows, most), bits)
 
 
 def by_tensor(kernel: np.ndarray, axes: tuple[int, ...], levels: int) -> Grid:
@@ -80,13 +78,7 @@ def by_tensor(kernel: np.ndarray, axes: tuple[int, ...], levels: int) -> Grid:
         axes: see `channel_axes`; they are for the order of the integers alone.
         levels: an odd number.
     """
-    rows, most = _rows(kernel, axes), levels // 2
-    some = rows.ravel()[:: max(1, rows.size // FITTED)]
-    largest = float(np.abs(rows).max(initial=0)) or 1.0
-    steps = largest / most * STEPS
-    errors = [float(np.square(np.clip(np.round(some / s), -most, most) * s - some).sum()) for s in steps]
-    step = steps[int(np.argmin(errors))]
-    return _grid(kernel, axes, np.clip(np.round(rows / step), -most, most), step, 1, 8)
+    return _grid(kernel, axes, levels // 2, _fitted(_rows(kernel, axes).reshape(1, -1), levels // 2), 8)
 
 
 def with_zeros(kernel: np.ndarray, share: float) -> np.ndarray:
@@ -103,11 +95,35 @@ def _rows(kernel: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     return first.reshape(math.prod(first.shape[: len(axes)]), -1)
 
 
-def _grid(kernel: np.ndarray, axes: tuple[int, ...], integers: np.ndarray, scales: Any, number: int, bits: int) -> Grid:
-    """A grid from integers and scales by row."""
+def _reaching(rows: np.ndarray, most: int) -> np.ndarray:
+    """The step of each row at which its largest weight is the last integer; shape (rows, 1)."""
+    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0)
+    return np.where(largest > 0, largest / most, 1.0)
+
+
+def _fitted(rows: np.ndarray, most: int) -> np.ndarray:
+    """The step of each row with the least squared error, of those tried; shape (rows, 1)."""
+    some = rows[:, :: max(1, rows.size // FITTED)].astype(np.float64)
+    longest = _reaching(rows, most)
+    best, least = longest, np.full((len(rows), 1), np.inf)
+    for share in STEPS:
+        step = longest * share
+        error = np.square(_rounded(some, step, most) * step - some).sum(axis=1, keepdims=True)
+        best, least = np.where(error < least, step, best), np.minimum(error, least)
+    return best
+
+
+def _rounded(rows: np.ndarray, steps: np.ndarray, most: int) -> np.ndarray:
+    found: np.ndarray = np.clip(np.round(rows / steps), -most, most)
+    return found
+
+
+def _grid(kernel: np.ndarray, axes: tuple[int, ...], most: int, steps: np.ndarray, bits: int) -> Grid:
+    """A grid with a step for each row, or one for all."""
     first = np.moveaxis(kernel, axes, range(len(axes))).shape
-    values = np.moveaxis((integers * scales).reshape(first), range(len(axes)), axes)
-    return Grid(integers=integers.astype(np.int8), values=values.astype(np.float32), scales=number, bits=bits)
+    integers = _rounded(_rows(kernel, axes), steps, most)
+    values = np.moveaxis((integers * steps).reshape(first), range(len(axes)), axes)
+    return Grid(integers=integers.astype(np.int8), values=values.astype(np.float32), scales=len(steps), bits=bits)
 
 
 def _packed(integers: np.ndarray, bits: int) -> np.ndarray:

@@ -50,7 +50,7 @@ def test_coarser_forms_do_more_harm(found: Probes) -> None:
     for probed in found.layers:
         errors = {name: form.effect.error for name, form in probed.forms.items()}
         assert errors[EIGHT_BITS] < errors[FOUR_BITS]
-        assert errors["15 levels"] < errors[SEVEN_LEVELS]
+        assert errors[EIGHT_BITS] < errors[SEVEN_LEVELS]
         assert found.most_sensitive(FOUR_BITS) in NAMES
 
 
@@ -59,10 +59,10 @@ def test_one_layer_on_a_grid_changes_the_output_as_if_done_by_hand(model: tf_ker
     copy = tf_keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
     kernel, bias = copy.get_layer("hidden").get_weights()
-    scale = np.abs(kernel).max(axis=0) / 7
+    scale = np.abs(kernel).max(axis=0) / 127
     copy.get_layer("hidden").set_weights([np.round(kernel / scale) * scale, bias])
     before, after = model.predict(x, verbose=0), copy.predict(x, verbose=0)
-    effect = found.effect("hidden", FOUR_BITS)
+    effect = found.effect("hidden", EIGHT_BITS)
     assert effect is not None
     assert effect.error == pytest.approx(np.square(after - before).sum() / np.square(before).sum(), rel=1e-3)
     right = [(outputs.argmax(axis=1) == labels).mean() for outputs in (before, after)]

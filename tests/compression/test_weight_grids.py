@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tf_keras
 import tiny
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -18,17 +18,23 @@ KERNELS = arrays.arrays(
 )
 
 
+@settings(deadline=None)
 @given(KERNELS, st.sampled_from([4, 8]))
-def test_a_channel_is_off_by_half_a_step_at_most(kernel: np.ndarray, bits: int) -> None:
+def test_a_channel_is_no_worse_than_on_the_grid_that_reaches_its_largest_weight(kernel: np.ndarray, bits: int) -> None:
     grid = weight_grids.by_channel(kernel, (-1,), bits)
     most = 2 ** (bits - 1) - 1
-    steps = np.abs(kernel).reshape(-1, kernel.shape[-1]).max(axis=0) / most
+    largest = np.abs(kernel).reshape(-1, kernel.shape[-1]).max(axis=0)
+    steps = np.where(largest > 0, largest / most, 1)
+    off, plain = (np.square(values - kernel).sum() for values in (grid.values, np.round(kernel / steps) * steps))
     assert grid.values.shape == kernel.shape
-    assert (np.abs(grid.values - kernel) <= steps / 2 * 1.001 + 1e-7).all()
     assert np.abs(grid.integers).max() <= most
     assert grid.scales == kernel.shape[-1]
+    assert off <= plain * 1.001 + 1e-6
+    if bits == 8:
+        assert (np.abs(grid.values - kernel) <= steps / 2 * 1.001 + 1e-7).all()
 
 
+@settings(deadline=None)
 @given(KERNELS, st.sampled_from([7, 9, 11, 15]))
 def test_a_tensor_has_no_more_than_its_levels_and_is_no_worse_than_without_any(kernel: np.ndarray, levels: int) -> None:
     grid = weight_grids.by_tensor(kernel, (-1,), levels)
@@ -39,6 +45,7 @@ def test_a_tensor_has_no_more_than_its_levels_and_is_no_worse_than_without_any(k
     assert np.square(grid.values - kernel).sum() <= np.square(rounded - kernel).sum() * 1.001 + 1e-6
 
 
+@settings(deadline=None)
 @given(KERNELS, st.floats(0, 1))
 def test_the_smallest_weights_become_zeros(kernel: np.ndarray, share: float) -> None:
     found = weight_grids.with_zeros(kernel, share)

@@ -4,7 +4,7 @@ import itertools
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoopt.core.layer_mixes import propose
@@ -35,6 +35,7 @@ def eight(layers: tuple[ProbedLayer, ...]) -> float:
     return REST + sum(probed.forms[EIGHT_BITS].size for probed in layers)
 
 
+@settings(deadline=None)
 @given(LAYERS, st.integers(0, 400))
 def test_without_channels_it_is_the_best_of_all_mixes(layers: tuple[ProbedLayer, ...], budget: int) -> None:
     found = propose(Probes(layers=layers), budget, eight(layers), compressed=False)
@@ -69,6 +70,7 @@ def with_cuts(draw: st.DrawFn) -> Probes:
     return Probes(layers=layers, cuts=tuple(cuts))
 
 
+@settings(deadline=None)
 @given(with_cuts(), st.integers(0, 400), st.integers(0, 100))
 def test_no_budget_is_exceeded_and_more_of_it_never_costs_quality(probes: Probes, budget: int, more: int) -> None:
     small, large = (propose(probes, b, eight(probes.layers), compressed=True) for b in (budget, budget + more))
@@ -114,6 +116,7 @@ def test_what_was_not_probed_is_counted_and_named() -> None:
     assert (none.reason, none.size, none.db) == ("it is a SavedModel", 900, None)
 
 
+@settings(deadline=None)
 @given(with_cuts())
 def test_probes_are_the_same_after_a_store(probes: Probes) -> None:
     assert Probes.from_dict(json.loads(json.dumps(probes.to_dict()))) == probes

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoopt.core.mixing import Mix, best, joined, unbeaten
@@ -28,6 +28,7 @@ def every(things: list[list[Mix]]) -> list[tuple[float, float]]:
     ]
 
 
+@settings(deadline=None)
 @given(THINGS, st.integers(0, 250))
 def test_the_best_mix_is_as_good_as_the_best_of_all(things: list[list[Mix]], budget: int) -> None:
     found = best(joined(things), budget)
@@ -41,6 +42,7 @@ def test_the_best_mix_is_as_good_as_the_best_of_all(things: list[list[Mix]], bud
         assert (found.size, found.error) == (sum(m.size for m in parts), sum(m.error for m in parts))
 
 
+@settings(deadline=None)
 @given(THINGS, st.integers(0, 250), st.integers(0, 250), st.integers(1, 5))
 def test_a_larger_budget_never_has_a_larger_error(things: list[list[Mix]], budget: int, more: int, most: int) -> None:
     mixes = joined(things, most)
@@ -51,6 +53,7 @@ def test_a_larger_budget_never_has_a_larger_error(things: list[list[Mix]], budge
         assert large.error <= small.error
 
 
+@settings(deadline=None)
 @given(THINGS, st.sampled_from([0.0, 0.1, 0.5, 1.0, 2.0, 10.0, 1e6]), st.integers(0, 4))
 def test_few_that_are_kept_hold_what_lagrange_multipliers_find(
     things: list[list[Mix]], price: float, most: int
