@@ -12,12 +12,13 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autoopt.api import covering, suspicions
+from autoopt.api import covering, size_proposals, suspicions
+from autoopt.api.checked import Checked, Tried
 from autoopt.core.parameters import Knob, Value
+from autoopt.core.probes import Probes
 from autoopt.core.recipe import Recipe
 from autoopt.core.schemes import SCHEMES
 from autoopt.core.stage_settings import COMPRESSING, Finetune
@@ -44,80 +45,19 @@ DRAWN = 200
 """Recipes of the space over which the time of a trial is averaged."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tried:
-    """One technique or scheme.
-
-    Attributes:
-        name: a stage or a scheme.
-        reason: why it failed; empty if it works.
-        touched: layers that it changes.
-        skipped: why it leaves others alone, by layer.
-        notes: what it said.
-        step_s: seconds that a step of training takes.
-        seconds: that all of it took, in its process.
-        peak_bytes: resident memory of its process, at most.
-        size_bytes: of the file, for schemes.
-    """
-
-    name: str
-    reason: str = ""
-    touched: tuple[str, ...] = ()
-    skipped: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    step_s: float = 0.0
-    seconds: float = 0.0
-    peak_bytes: int = 0
-    size_bytes: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Checked:
-    """What came of a check.
-
-    Attributes:
-        layers: with kernels: `layer`, `kind`, `weights`, `multiply_adds`, `dead`.
-        quality: the baseline's on validation, in words.
-        stages: training stages of the space.
-        schemes: of the space.
-        recipes: of which each holds many values of the space's lists, so that all values were tried.
-        trial_s: seconds that a trial takes on average, alone; None if nothing of the space works.
-        hours: that the study may take.
-        trials: that fit into them, one after the other, and with all slots busy; no more than the space has.
-        asked: trials that the study asks for, no more than the space has.
-        epoch_s: seconds that an epoch of the slowest technique takes, on what the search trains on; 0 if none trains.
-        part: where few trials fit and most of the time is training: of how many training items (`search.items`) the search
-            could do with, and how many trials would fit then; None otherwise.
-        warnings: what a person should know before the night.
-        seconds: that the check took.
-    """
-
-    layers: list[dict[str, Any]]
-    quality: str
-    stages: list[Tried]
-    schemes: list[Tried]
-    trial_s: float | None
-    hours: float
-    trials: tuple[int, int]
-    asked: int
-    warnings: list[str]
-    seconds: float
-    recipes: list[Tried] = field(default_factory=list)
-    epoch_s: float = 0.0
-    part: tuple[int, int] | None = None
-
-    @property
-    def works(self) -> bool:
-        """Whether the study can be run with all that its space holds."""
-        return not any(tried.reason for tried in (*self.stages, *self.schemes, *self.recipes))
-
-
-def check(path: str | os.PathLike[str], *, target: str | None = None, say: Callable[[str], None]) -> Checked:
+def check(
+    path: str | os.PathLike[str],
+    *,
+    target: str | None = None,
+    sizes: Mapping[str, float] | None = None,
+    say: Callable[[str], None],
+) -> Checked:
     """Try a study before a night is spent on it.
 
     Args:
         path: of its folder.
         target: where to measure, in place of the study's own.
+        sizes: bytes by metric (`size_bytes`, `compressed_bytes`), for which to propose a mix of techniques by layer.
         say: told what is tried just now.
 
     Raises:
@@ -142,7 +82,7 @@ def check(path: str | os.PathLike[str], *, target: str | None = None, say: Calla
             gpus=config.gpus,
         )
         with workplace.claimed():
-            return _Check(folder, config, Store(place), workplace, slots, say).result(began)
+            return _Check(folder, config, Store(place), workplace, slots, say).result(began, sizes or {})
 
 
 class _Check:
@@ -170,7 +110,7 @@ class _Check:
         there = self.task["items"]["train"]
         self.defaults = finalists.defaults(Finetune(**self.task["finetune"]), config.search.items, there)
 
-    def result(self, began: float) -> Checked:
+    def result(self, began: float, sizes: Mapping[str, float]) -> Checked:
         """Try all, and put it together."""
         self.say("looking at the model and its data")
         seen = json.loads(self._expect(self._job("survey", {})))
@@ -180,6 +120,8 @@ class _Check:
         self.warnings += suspicions.about(seen | self._scalings(), quality, self.task)
         stages = [self._stage(name) for name in self._stages()]
         schemes = [self._scheme(str(name)) for name in self._values("scheme")]
+        probes = self._probes()
+        proposals = size_proposals.proposals(probes, sizes, *self._eight_bits()) if sizes else []
         recipes = self._cover([tried.name for tried in (*stages, *schemes) if tried.reason])
         for tried in (*stages, *schemes, *recipes):
             if tried.reason:
@@ -210,6 +152,9 @@ class _Check:
             seconds=time.monotonic() - began,
             epoch_s=slowest * -(-used // self.defaults.batch_size),
             part=None if used < there else part(there, fits, most, lambda items: hold(takes(items))),
+            metric={name: self.task["metric"][name] for name in ("name", "direction", "unit")},
+            probes=probes.to_dict(),
+            proposals=proposals,
         )
 
     # ---- jobs
@@ -233,6 +178,11 @@ class _Check:
         if result is None:
             raise ConfigError(f"{self.config.task}: {outcome.reason}")
         return result
+
+    def _given(self, job: Job) -> tuple[bytes | None, str]:
+        """The result of a job that may fail, and why it did."""
+        outcome = self._run(job)
+        return (self.store.get(job.key), "") if outcome.state == "done" else (None, outcome.reason)
 
     def _all(self, jobs: Iterable[Job]) -> tuple[float, str]:
         """Run jobs up to the first that fails: the seconds they took, and where and why it failed."""
@@ -322,10 +272,20 @@ class _Check:
 
     def _scalings(self) -> dict[str, Any]:
         """What becomes of the quality if the inputs are scaled otherwise; nothing where the metric can't be had of few items."""
-        job = self._job("scalings", {})
-        outcome = self._run(job)
-        found = self.store.get(job.key) if outcome.state == "done" else None
+        found, _ = self._given(self._job("scalings", {}))
         return json.loads(found) if found else {"scalings": [], "normalization": "", "rescaling": ""}
+
+    def _probes(self) -> Probes:
+        """What each technique does to one layer alone."""
+        self.say("probing one layer after the other")
+        found, reason = self._given(self._job("probes", {}))
+        return Probes.from_dict(json.loads(found)) if found else Probes(reason=reason)
+
+    def _eight_bits(self) -> tuple[bytes | None, str]:
+        """The untouched model's int8 file, and why it can't be had."""
+        plan = job_graph.plan(Recipe(scheme="int8", seed=self.setting.seed), self.setting)
+        _, reason = self._all(plan.jobs[: [job.key for job in plan.jobs].index(plan.file) + 1])
+        return (None, f"the model can't be had in int8: {reason}") if reason else (self.store.get(plan.file), "")
 
     def _cover(self, failed: Collection[str]) -> list[Tried]:
         """Recipes that together hold every value of the space's lists, without what has failed by itself."""

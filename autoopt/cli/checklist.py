@@ -5,10 +5,11 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from autoopt.api.check import Checked, Tried
+from autoopt.api.checked import Checked, Tried
+from autoopt.cli import layer_table
 from autoopt.cli.output import columns
 from autoopt.core.formatting import duration
-from autoopt.core.metrics import show_bytes
+from autoopt.core.metrics import Metric, show_bytes
 from autoopt.core.schemes import SCHEMES
 from autoopt.system.screen import printable
 
@@ -24,6 +25,9 @@ def text(found: Checked) -> str:
         *_techniques(found.stages),
         *_schemes(found.schemes),
         *_recipes(found.recipes),
+        "",
+        *layer_table.lines(found.probes, Metric(**found.metric)),
+        *layer_table.proposed(found.proposals),
         "",
         *_night(found),
     ]

@@ -98,18 +98,28 @@ def init(
 @command
 @STUDY
 @click.option("--target", help="Where to measure, in place of the study's own.")
-def check(study: Path, target: str | None) -> None:
+@click.option("--size", help="Propose a form for each layer with which the file is no larger, such as '60 KB'.")
+@click.option("--compressed", help="The same for the size after gzip -9, such as '40 KB'.")
+def check(study: Path, target: str | None, size: str | None, compressed: str | None) -> None:
     """Try all that a study will do, each for a few steps, before a night is spent on it.
 
-    Shows layer by layer what each technique touches, how long a trial takes and how many fit into the night, and warns of
-    what is suspicious of model and data. Exit code 1 if something of the space does not work.
+    Shows layer by layer what each technique touches and which layer it hurts most, how long a trial takes and how many fit
+    into the night, and warns of what is suspicious of model and data. Exit code 1 if something of the space does not work.
     """
     import dataclasses
 
     from autoopt.api import check as rehearsal
     from autoopt.cli import checklist
+    from autoopt.core import units
 
-    found = rehearsal.check(study, target=target, say=lambda text: screen.say_line(text, err=True))
+    given = {"size_bytes": ("--size", size), "compressed_bytes": ("--compressed", compressed)}
+    expected = "a size such as '60 KB'"
+    sizes = {
+        metric: units.size(option, text, expected=expected)
+        for metric, (option, text) in given.items()
+        if text is not None
+    }
+    found = rehearsal.check(study, target=target, sizes=sizes, say=lambda text: screen.say_line(text, err=True))
     if wants_json():
         screen.give(json.dumps(dataclasses.asdict(found)))
     else:

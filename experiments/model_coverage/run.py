@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from autoopt.api import check
-from autoopt.api.check import Checked, Tried
+from autoopt.api.checked import Checked, Tried
 from autoopt.errors import AutooptError
 from autoopt.targets.litert_runner import processor
 

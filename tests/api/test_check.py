@@ -10,7 +10,7 @@ import tinystudy as tiny
 from click.testing import CliRunner
 
 from autoopt.api import check
-from autoopt.api.check import Checked, Tried
+from autoopt.api.checked import Checked, Tried
 from autoopt.cli import checklist
 from autoopt.cli.commands import main
 from autoopt.errors import ConfigError
@@ -247,3 +247,58 @@ def test_the_text_says_what_an_epoch_takes_and_how_to_hold_more(found: tuple[Che
     assert "an epoch takes about 10 min" in text
     assert "`search: {items: 10000}` in study.yaml" in text
     assert "2 hours hold 90" in text
+
+
+def test_each_layer_is_probed_and_a_mix_proposed_for_each_size(tmp_path: Path) -> None:
+    study = "space: {scheme: [float32]}\nmeasuring: quick\n"
+    folder = tiny.write(tmp_path / "study", study=study)
+    sizes = ["--size", "6 KB", "--compressed", "3 KB"]
+    done = CliRunner(env={"COLUMNS": "120"}).invoke(main, ["check", str(folder), *sizes])
+    assert done.exit_code == 0, done.output
+    _, _, table = done.stdout.partition("which layer hurts")
+    head, *rows = table[table.index("\nlayer") :].splitlines()[1:5]
+    assert head.split()[:4] == ["layer", "weights", "int8", "bytes"]
+    assert [row.split()[:2] for row in rows] == [["conv2d", "72"], ["dense", "8,192"], ["dense_1", "64"]]
+    assert re.search(r"^for 6 KB: (about|no mix is proposed: even)", done.stdout, re.MULTILINE)
+    assert re.search(r"^for 3 KB after gzip: (about|no mix is proposed: even)", done.stdout, re.MULTILINE)
+
+
+def test_a_closed_model_says_why_its_layers_are_not_probed(tmp_path: Path) -> None:
+    folder = tiny.write(tmp_path / "study", study="space: {scheme: [float32]}\nmeasuring: quick\n")
+    (folder / "task.py").write_text((folder / "task.py").read_text() + CLOSED)
+    checked = check.check(folder, sizes={"size_bytes": 1e4}, say=lambda text: None)
+    assert checked.probes["layers"] == []
+    assert "Closed is subclassed" in checked.probes["reason"]
+    assert "which layer hurts can't be told: " in checklist.text(checked)
+    assert checked.proposals[0]["reason"] == checked.probes["reason"]
+
+
+CLOSED = """
+
+whole = task
+
+
+class Closed(tf_keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.last = tf_keras.layers.Dense(4, activation="softmax")
+
+    def call(self, inputs):
+        return self.last(tf_keras.layers.Flatten()(inputs))
+
+
+def task():
+    import dataclasses
+
+    model = Closed()
+    model(np.zeros((1, 8, 8, 1), np.float32))
+    return dataclasses.replace(whole(), model=model)
+"""
+
+
+def test_a_size_that_is_none_is_refused_before_anything_is_tried(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["check", str(tmp_path), "--size", "60"])
+    assert done.exit_code == 2
+    assert done.stderr == (
+        "autoopt: --size: expected a size such as '60 KB', got 60: of what? Write '60 KB', or '60 B'\n"
+    )

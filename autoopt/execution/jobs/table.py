@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from autoopt.compression import stages
-from autoopt.execution.jobs import conversion, evaluation, looking, measuring, task, teaching, training
+from autoopt.execution.jobs import conversion, evaluation, looking, measuring, probing, task, teaching, training
 from autoopt.execution.jobs.context import Context
 
 
@@ -32,6 +32,7 @@ JOBS: dict[str, Kind] = {
     "task": Kind(body=task.read_task, cached=False),
     "survey": Kind(body=looking.survey),
     "scalings": Kind(body=looking.scalings),
+    "probes": Kind(body=probing.probe),
     "cover": Kind(body=training.cover, gpu=True),
     "rehearse": Kind(body=training.rehearse, version=2, gpu=True),
     "teach": Kind(body=teaching.teach, gpu=True),
