@@ -116,6 +116,20 @@ def put(room: Room, split: Split) -> str:
     sizes = {name: (made / f"{name}.npy").stat().st_size for name in arrays}
     index = {"inputs": list(split.inputs), "bytes": sizes}
     write_atomically(made / INDEX, json.dumps(index, sort_keys=True).encode())
+    enter(made, entry)
+    return key
+
+
+def enter(made: Path, entry: Path) -> None:
+    """Make a folder that is whole the entry of a store.
+
+    Args:
+        made: in a room of the store.
+        entry: where it goes; what is there already is damaged, and goes.
+
+    Raises:
+        TargetUnavailable: if it can't be moved there.
+    """
     with writing(entry):
         open_to_readers(made)
         entry.parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +140,6 @@ def put(room: Room, split: Split) -> str:
         except OSError:
             if not entry.exists():  # else another process was quicker, and its files are equal
                 raise
-    return key
 
 
 def get(store: Store, key: str) -> Split | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from autoopt.models.columns import CHUNK_BYTES, Columns
+from autoopt.models.columns import CHUNK_BYTES, Columns, chunks
 from autoopt.system.files import writing
 
 COUNTED = 1 << 20
@@ -86,6 +86,18 @@ def whole(answers: Answers) -> np.ndarray:
     for part in answers:
         growing.append(part)
     return growing.array()
+
+
+def shaped(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """An array's items in another shape: where that makes a large copy, it is mapped from a temporary file.
+
+    Args:
+        array: shape (items, values), not all in one piece.
+        shape: of an item.
+    """
+    if len(shape) == 1 or array.nbytes <= CHUNK_BYTES:
+        return array.reshape(len(array), *shape)
+    return whole(part.reshape(len(part), *shape) for part in chunks(array))
 
 
 class Growing:
