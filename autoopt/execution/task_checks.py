@@ -24,7 +24,7 @@ from autoopt.models import labels as labels_of
 from autoopt.models.keras_internals import mask_of
 from autoopt.models.opaque import ClosedModel
 from autoopt.models.spooling import Spool
-from autoopt.models.task import SPLITS, Manifest, Output, Split, Task, side_by_side
+from autoopt.models.task import SPLITS, Manifest, Output, Split, Task
 
 CALIBRATION_ITEMS = 256
 ONE_OUTPUT: Mapping[str, tuple[Any, ...]] = {
@@ -124,7 +124,10 @@ def _prepare(task: Task, path: Path, room: Room, before: Mapping[str, str]) -> I
         for name in SPLITS[:3]
     }
     pairs = {name: (inputs, labels) for name, (inputs, labels, _) in read.items()}
-    splits = {name: Split(inputs=inputs, labels=side_by_side(labels)) for name, (inputs, labels) in pairs.items()}
+    splits = {
+        name: Split(inputs=inputs, labels=split_store.beside(room, name, labels))
+        for name, (inputs, labels) in pairs.items()
+    }
     for name, split in splits.items():
         user_data.check_split(split, f"{where}: {name}", model)
         if len(split.labels) != len(split):
@@ -132,8 +135,8 @@ def _prepare(task: Task, path: Path, room: Room, before: Mapping[str, str]) -> I
     outputs = _outputs({name: labels for name, (_, labels) in pairs.items()}, where, model)
     seen = criteria.Seen(model, splits)
     loss, warnings = criteria.describe_losses(task, seen, where)
-    for name, split in splits.items():
-        criteria.check_all_labels(split, f"{where}: {name}", model, loss, outputs)
+    for name, (_, labels) in pairs.items():
+        criteria.check_all_labels(labels, f"{where}: {name}", model, loss, outputs)
     warnings += criteria.check_ends(seen, loss, outputs, where)
     metric, said = criteria.describe_metric(task.metric, seen, loss, outputs, where)
     warnings += said
