@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autoopt.api import covering, suspicions
+from autoopt.api import covering, hearing, suspicions
 from autoopt.core.parameters import Knob, Value
 from autoopt.core.recipe import Recipe
 from autoopt.core.schemes import SCHEMES
@@ -219,7 +219,7 @@ class _Check:
         return job_graph.job(name, given, parents or (self.setting.model,), salt=self.setting.fingerprint)
 
     def _run(self, job: Job) -> Outcome:
-        outcome = run(job, self.workplace, lambda: False)
+        outcome = run(job, self.workplace, hearing.listener(self.workplace.progress(job.key), self.say))
         if outcome.state == "config":
             raise ConfigError(outcome.reason)
         if outcome.state not in ("done", "failed"):

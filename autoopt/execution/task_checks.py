@@ -21,6 +21,7 @@ from autoopt.execution.artifact_store import Store
 from autoopt.execution.split_store import Room
 from autoopt.models import item_weights, loading, user_code, user_data
 from autoopt.models import labels as labels_of
+from autoopt.models.answers import Growing
 from autoopt.models.keras_internals import mask_of
 from autoopt.models.opaque import ClosedModel
 from autoopt.models.spooling import Spool
@@ -216,14 +217,14 @@ def _masked(split: Split, model: Any) -> Split:
     """A split that knows which positions of the output the model masks, as `fit` and `evaluate` leave them out."""
     if isinstance(model, ClosedModel) or len(model.outputs[0].shape) < 3:
         return split
-    masks = []
+    masks = Growing()
     for first in range(0, len(split), MASKED_ITEMS):
         part = split.part(first, first + MASKED_ITEMS)
         mask = mask_of(model(feed(part), training=False))
         if mask is None:
             return split
         masks.append(np.asarray(mask).astype(bool))
-    counted = np.concatenate(masks)
+    counted = masks.array()
     positions = int(np.prod(model.outputs[0].shape[1:-1]))
     if counted.size != len(split) * positions or bool(counted.all()):
         return split
