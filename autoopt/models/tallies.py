@@ -5,16 +5,19 @@ area under a curve and R2 are no sums over items: they keep what the model gives
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from autoopt.models.answers import Growing, at_once, cut
+from autoopt.models.answers import Growing, at_once
 from autoopt.models.labels import BINARY, CLASSES, LABELS, VALUES, Meaning
+from autoopt.models.score_counts import ScoreCounts
 
 TOP = 5
 """Of `top5_accuracy`."""
+SORTED_MOST = 1 << 25
+"""Outputs that are sorted for an area under a curve, which takes some ten times their memory; more are counted."""
 DENSE = 4
 """Times as many numbers as there are positions may be counted in a table, which is quicker than sorting them."""
 
@@ -191,24 +194,46 @@ class Areas:
 
     def __init__(self, meaning: Meaning, given: "Given") -> None:
         self.meaning, self.given = meaning, given
+        self._values, self._least, self._most = 0, math.inf, -math.inf
 
     def take(self, piece: Piece) -> None:
         """Keep what some more items were given."""
         self.given.take(piece)
+        self._values += piece.outputs.size
+        self._least = min(self._least, float(piece.outputs.min()))
+        self._most = max(self._most, float(piece.outputs.max()))
 
     def of(self, times: np.ndarray) -> float:
         """The area, of items that are counted so many times."""
+        found = self._sorted(times) if self._values <= SORTED_MOST else self._counted(times)
+        if not found:
+            raise ValueError("there are items of one class only")
+        return float(np.mean(found))
+
+    def _counted(self, times: np.ndarray) -> list[float]:
+        """The areas of so many scores that they are counted, a few items at a time."""
+        meaning, first = self.meaning, 0
+        counts = ScoreCounts(meaning.classes, self._least >= 0 and self._most <= 1)
+        for truth, outputs, counted in self.given.pieces():
+            weights = np.repeat(times[first : first + len(outputs)], meaning.positions)
+            there = weights > 0 if counted is None else (weights > 0) & counted.reshape(-1)
+            scores, first = outputs.reshape(len(weights), -1)[there], first + len(outputs)
+            _expect_finite(scores)
+            truth = truth.reshape(len(weights), -1)[there]
+            right = truth == np.arange(meaning.classes) if meaning.kind == CLASSES else truth == 1
+            counts.take(right, scores, weights[there])
+        return counts.areas()
+
+    def _sorted(self, times: np.ndarray) -> list[float]:
+        """The areas by scikit-learn."""
         truth, outputs, counted = self.given.all()
         weights = np.repeat(times, self.meaning.positions)
         scores = outputs.reshape(len(weights), -1)
         truth = truth.reshape(len(weights), -1)  # one column for classes that exclude each other, else one for each
         there = weights > 0 if counted is None else (weights > 0) & counted.reshape(-1)
         weights = weights[there]
-        found = [self._of_one(truth, scores, c, there, weights) for c in range(scores.shape[1])]
-        known = [area for area in found if area is not None]
-        if not known:
-            raise ValueError("there are items of one class only")
-        return float(np.mean(known))
+        found = (self._of_one(truth, scores, c, there, weights) for c in range(scores.shape[1]))
+        return [area for area in found if area is not None]
 
     def _of_one(
         self, truth: np.ndarray, scores: np.ndarray, place: int, there: np.ndarray, weights: np.ndarray
@@ -217,13 +242,17 @@ class Areas:
         from sklearn.metrics import roc_auc_score
 
         own = scores[:, place][there].astype(np.float64)
-        if not np.isfinite(own).all():
-            raise ValueError("an output is no finite number")
+        _expect_finite(own)
         exclusive = self.meaning.kind == CLASSES
         column = truth[there, 0] == place if exclusive else truth[there, place]
         if not 0 < int(column.sum()) < len(column):
             return None
         return float(roc_auc_score(column, own, sample_weight=weights))
+
+
+def _expect_finite(scores: np.ndarray) -> None:
+    if not np.isfinite(scores).all():
+        raise ValueError("an output is no finite number")
 
 
 class Determination:
@@ -261,23 +290,39 @@ class Given:
     def __init__(self, labels: np.ndarray, mask: np.ndarray | None, meaning: Meaning) -> None:
         self._labels, self._mask, self._meaning = labels, mask, meaning
         self._growing: Growing | None = Growing()
-        self._found: tuple[np.ndarray, np.ndarray, np.ndarray | None]
+        self._outputs: np.ndarray
+        self._all: tuple[np.ndarray, np.ndarray | None] | None = None
 
     def take(self, piece: Piece) -> None:
         """Keep what some more items were given."""
         if self._growing is not None:
             self._growing.append(piece.outputs)
 
-    def all(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Of all items what their labels say, the outputs, and which positions count."""
+    def outputs(self) -> np.ndarray:
+        """What was given, shape (items, ...): mapped from a file where it is large."""
         if self._growing is not None:
-            meaning, outputs = self._meaning, self._growing.array()
+            self._outputs, self._growing = self._growing.array(), None
+        return self._outputs
+
+    def pieces(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
+        """A few items at a time: what their labels say, their outputs, and which of their positions count."""
+        outputs, meaning = self.outputs(), self._meaning
+        step = at_once(outputs)
+        for first in range(0, len(outputs), step):
+            rows = slice(first, first + step)
+            labels, mask = self._labels[rows], None if self._mask is None else self._mask[rows]
+            yield meaning.truth(labels), outputs[rows], meaning.counted(labels, mask)
+
+    def all(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """The same of all items."""
+        if self._all is None:
+            truth, _, counted = zip(*self.pieces(), strict=True)
             # Classes and yes or no need no eight bytes each.
-            kind = {VALUES: np.float64, CLASSES: np.int32}.get(meaning.kind, np.int8)
-            truth = [meaning.truth(part).astype(kind) for part in cut(self._labels, at_once(self._labels))]
-            self._found = np.concatenate(truth), outputs, meaning.counted(self._labels, self._mask)
-            self._growing = None
-        return self._found
+            kind = {VALUES: np.float64, CLASSES: np.int32}.get(self._meaning.kind, np.int8)
+            heeded = None if counted[0] is None else np.concatenate(counted)
+            self._all = np.concatenate([part.astype(kind) for part in truth]), heeded
+        truth, counted = self._all
+        return truth, self.outputs(), counted
 
 
 class _Column:
