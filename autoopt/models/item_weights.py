@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -75,27 +76,30 @@ def _checked(given: Any, items: int, shape: tuple[int, ...], where: str) -> np.n
     if array.shape not in ((items,), places):
         known = f"shape ({items},), one weight an item" + (f", or {places}, one a place" if len(places) > 1 else "")
         fail(where, known, f"shape {array.shape}")
-    weights = whole(_checked_numbers(part, where) for part in chunks(array))
+    parts = list(chunks(array))  # views of it
+    before = [0, *accumulate(map(len, parts))]
+    weights = whole(_checked_numbers(*each, where) for each in zip(parts, before, strict=False))
     if not weights.any():
         raise ConfigError(f"{where}: expected a weight over 0, all are 0")
     return weights
 
 
-def _checked_numbers(array: np.ndarray, where: str) -> np.ndarray:
+def _checked_numbers(array: np.ndarray, first: int, where: str) -> np.ndarray:
     """Weights of some items in float32, each finite and 0 or more."""
-    weights = numbers(array, where)
+    weights = numbers(array, where, first)
     right = np.isfinite(weights) & (weights >= 0)
     if not right.all():
         fail(where, "finite numbers, 0 or more", float(weights[~right].flat[0]))
     return weights
 
 
-def numbers(array: np.ndarray, where: str) -> np.ndarray:
+def numbers(array: np.ndarray, where: str, first: int = 0) -> np.ndarray:
     """Weights in float32.
 
     Args:
         array: shape (items, ...).
         where: for messages.
+        first: the items before these, for messages.
 
     Raises:
         ConfigError: with the first that is no number; numpy itself would make NaN of None.
@@ -105,7 +109,7 @@ def numbers(array: np.ndarray, where: str) -> np.ndarray:
             try:
                 float(one)
             except (TypeError, ValueError) as error:
-                item = place // max(1, array.size // len(array))
+                item = first + place // max(1, array.size // len(array))
                 raise ConfigError(f"{where}: expected numbers, got {short(one, 40)} for item {item:,}") from error
     return array.astype(np.float32)
 

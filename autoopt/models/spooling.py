@@ -119,7 +119,7 @@ class _Reading:
             self._expect_end(batch, size)
         self._expect_weights(weights, size)
         if weights is not None:
-            self._weights = _grown(self._weights, weights, f"{self.where}: weights")
+            self._weights = _grown(self._weights, weights, f"{self.where}: weights", self.items)
         self._elements += elements
         self._bytes += sum(array.nbytes for array in batch.values())
         stands = self._same and _stands(self.spool.before, self.items, batch, self.outputs)
@@ -317,14 +317,14 @@ def _expect_same_again(
         )
 
 
-def _grown(held: Any, part: Any, where: str) -> Any:
+def _grown(held: Any, part: Any, where: str, items: int) -> Any:
     """Weights of all items so far, in the structure in which those of a batch come: with large maps they go into files."""
     if isinstance(part, Mapping):
-        return {name: _grown(None if held is None else held[name], one, where) for name, one in part.items()}
+        return {name: _grown(None if held is None else held[name], one, where, items) for name, one in part.items()}
     if isinstance(part, tuple | list):
-        return [_grown(None if held is None else held[i], one, where) for i, one in enumerate(part)]
+        return [_grown(None if held is None else held[i], one, where, items) for i, one in enumerate(part)]
     held = held or Growing()
-    held.append(item_weights.numbers(part, where))
+    held.append(item_weights.numbers(part, where, items))
     return held
 
 
