@@ -4,10 +4,11 @@ Every later number is read against the baseline, so a difference stops the study
 in training, a layer that was rebuilt or converted wrongly.
 """
 
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from autoopt.errors import CandidateFailed
 from autoopt.models import quality
@@ -28,6 +29,8 @@ BATCH = 1 << 16
 """Rows that Keras counts at a time."""
 THRESHOLDS = 2000
 """At which Keras computes an AUC."""
+RANKED = 1 << 22
+"""Scores among which others are ranked."""
 
 
 def compare(manifest: Manifest, split: Split, by_keras: Answers, by_file: Answers) -> dict[str, float]:
@@ -90,12 +93,11 @@ def keras_value(
         outputs: shape (items, ...), or parts of it.
         mask: shape (items, ...), dtype bool: positions that count, or None if all do.
     """
-    metric, there, first = None, np.zeros((), bool), 0
-    parts = [whole(outputs)] if name == "auc" else cut(outputs, at_once(next(cut(outputs, 1))))
-    for part in parts:
-        rows = slice(first, first + len(part))
-        truth, given = _rows(name, meaning, labels[rows], part, None if mask is None else mask[rows])
-        first += len(part)
+    if name == "auc":  # whose scores are looked at twice
+        outputs = whole(outputs)
+    metric, there = None, np.zeros((), bool)
+    pieces = functools.partial(_pieces, name, meaning, labels, outputs, mask)
+    for truth, given in _ranked(pieces) if name == "auc" else pieces():
         metric = metric or _metric(name, meaning, columns=given.shape[-1])
         if name == "f1_macro":
             there = np.asarray(there | (truth > 0).any(axis=0) | (given > 0).any(axis=0))
@@ -106,6 +108,38 @@ def keras_value(
     if name == "f1_macro" and meaning.kind != LABELS:  # a class that there is not counts in no mean
         found = found[there]
     return float(_recall(found) if name == "balanced_accuracy" else found.mean())
+
+
+Pieces = Iterator[tuple[np.ndarray, np.ndarray]]
+"""Truth and what was given, a row a position, of some items after the others."""
+
+
+def _pieces(name: str, meaning: Meaning, labels: np.ndarray, outputs: Answers, mask: np.ndarray | None) -> Pieces:
+    first = 0
+    for part in cut(outputs, at_once(next(cut(outputs, 1)))):
+        rows = slice(first, first + len(part))
+        yield _rows(name, meaning, labels[rows], part, None if mask is None else mask[rows])
+        first += len(part)
+
+
+def _ranked(pieces: Callable[[], Pieces]) -> Pieces:
+    """Scores as their ranks, from 0 to 1, of the classes that some rows have and others have not.
+
+    Their order is all that an area under a curve follows from, and Keras's thresholds are evenly spread. Of very many
+    scores the ranks are those among a part of them, which is far finer than the thresholds are.
+    """
+    some, every, size = np.zeros((), bool), np.ones((), bool), 0
+    for truth, given in pieces():
+        some, every = np.asarray(some | (truth > 0).any(axis=0)), np.asarray(every & (truth > 0).all(axis=0))
+        size += given.size
+    there, step = some & ~every, max(1, size // RANKED)  # a class without both has no curve
+    sample = np.sort(np.concatenate([given[::step, there] for _, given in pieces()]), axis=0)
+    for truth, given in pieces():
+        ranks = [
+            (np.searchsorted(known, scores, "left") + np.searchsorted(known, scores, "right")) / (2 * len(known))
+            for known, scores in zip(sample.T, given[:, there].T, strict=True)
+        ]
+        yield truth[:, there].astype(np.float32), np.stack(ranks, axis=1).astype(np.float32)
 
 
 def _rows(
@@ -135,9 +169,7 @@ def _columns(meaning: Meaning, name: str, truth: np.ndarray, scores: np.ndarray)
     if meaning.kind == CLASSES:
         yes, truth = (np.eye(meaning.classes)[each] for each in (scores.argmax(axis=-1), truth[:, 0]))
     if name == "auc":
-        # The order is all that counts, and Keras's thresholds are evenly spread. A class without both has no curve.
-        there = (truth.max(axis=0) > 0) & (truth.min(axis=0) < 1)
-        return truth[:, there].astype(np.float32), (rankdata(scores[:, there], axis=0) / len(scores)).astype(np.float32)
+        return truth, scores
     if name == "f1_macro" and meaning.kind == BINARY:
         yes, truth = (np.concatenate([1 - each, each], axis=1) for each in (yes, truth))
     return truth.astype(np.float32), yes.astype(np.float32)

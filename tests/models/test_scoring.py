@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from autoopt.models import crosscheck, score_counts, tallies
+from autoopt.models import answers, crosscheck, score_counts, tallies
 from autoopt.models.labels import BINARY, CLASSES, LABELS, VALUES, Meaning
 from autoopt.models.scoring import BUILTIN, Score
 
@@ -145,3 +145,12 @@ def test_what_has_no_area_is_told_of_counted_scores_too(monkeypatch):
         Score("auc", meaning, np.arange(5) % 2, np.array([0, 1, np.nan, 0, 1])).value()
     equal = Score("auc", meaning, np.arange(4) % 2, np.array([0.0, -0.0, 1.0, 1.0]))
     assert equal.value() == 0.5
+
+
+def test_keras_ranks_many_scores_among_a_part_of_them(monkeypatch):
+    labels, outputs, meaning = drawn(LABELS, 400, 4, 3, 0)
+    outputs = (outputs + labels / 2).astype(np.float32)
+    exact = Score("auc", meaning, labels, outputs).value()
+    monkeypatch.setattr(crosscheck, "RANKED", 1000)
+    monkeypatch.setattr(answers, "COUNTED", 50)
+    assert crosscheck.keras_value("auc", meaning, labels, outputs) == pytest.approx(exact, abs=0.01)
