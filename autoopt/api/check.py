@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from autoopt.api import covering, size_proposals, suspicions
+from autoopt.api import covering, hearing, size_proposals, suspicions
 from autoopt.api.checked import Checked, Tried
 from autoopt.core.parameters import Knob, Value
 from autoopt.core.probes import Probes
@@ -164,7 +164,7 @@ class _Check:
         return job_graph.job(name, given, parents or (self.setting.model,), salt=self.setting.fingerprint)
 
     def _run(self, job: Job) -> Outcome:
-        outcome = run(job, self.workplace, lambda: False)
+        outcome = run(job, self.workplace, hearing.listener(self.workplace.progress(job.key), self.say))
         if outcome.state == "config":
             raise ConfigError(outcome.reason)
         if outcome.state not in ("done", "failed"):

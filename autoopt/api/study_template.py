@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from autoopt.api.given_data import Filled
 from autoopt.core.presets import PRESETS
 from autoopt.models.labels import Meaning
-from autoopt.models.scoring import BUILTIN, TOP
+from autoopt.models.scoring import BUILTIN
+from autoopt.models.tallies import TOP
 
 STUDY = """\
 # What to search, and what for. Every key but `space` may be left out.

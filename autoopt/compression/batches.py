@@ -1,5 +1,8 @@
 """A split's items in batches, as training takes them: shuffled, one epoch after the other."""
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,29 @@ IN_MEMORY = 1 << 27
 What is in memory is gathered without Python, which counts where a step takes a millisecond; a model that takes
 arrays of more does more in a step.
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """An array whose items are made of others when they are asked for, because all of them would be too large.
+
+    Attributes:
+        shape: with the items' axis in front.
+        dtype: of the values.
+        made: gives the items at these places, an array of whole numbers.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    made: Callable[[np.ndarray], np.ndarray]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all items."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def __getitem__(self, places: np.ndarray) -> np.ndarray:
+        return self.made(places)
 
 
 def batches(split: Split, size: int, epochs: range, seed: int, targets: Any, weights: Any = None) -> Any:
@@ -28,24 +54,25 @@ def batches(split: Split, size: int, epochs: range, seed: int, targets: Any, wei
         return tf.data.Dataset.from_tensor_slices(numbers).batch(size)
 
     leaves = tf.nest.flatten(data)
-    small = tuple(array for array in leaves if array.nbytes <= IN_MEMORY)
+    held = [array.nbytes <= IN_MEMORY and isinstance(array, np.ndarray) for array in leaves]
+    small = tuple(array for array, whole in zip(leaves, held, strict=True) if whole)
     # The arrays come in as a dataset: as constants of the graph they would be copied into it.
     numbers = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(order)
     together = tf.data.Dataset.zip((numbers, tf.data.Dataset.from_tensors((0, *small)).repeat()))
 
     def gather(chosen: Any, arrays: tuple[Any, ...]) -> Any:
-        held = iter(arrays[1:])
+        tensors = iter(arrays[1:])
         found = [
-            tf.gather(next(held), chosen) if array.nbytes <= IN_MEMORY else _from_file(array, chosen)
-            for array in leaves
+            tf.gather(next(tensors), chosen) if whole else _from_file(array, chosen)
+            for array, whole in zip(leaves, held, strict=True)
         ]
         return tf.nest.pack_sequence_as(data, found)
 
     return together.map(gather, num_parallel_calls=1).prefetch(2)
 
 
-def _from_file(array: np.ndarray, chosen: Any) -> Any:
-    """Items of an array that may be mapped from a file, as a tensor."""
+def _from_file(array: Any, chosen: Any) -> Any:
+    """Items of an array that may be mapped from a file, or of `Rows`, as a tensor."""
     import tensorflow as tf
 
     found = tf.numpy_function(lambda numbers: array[numbers], [chosen], array.dtype, stateful=False)

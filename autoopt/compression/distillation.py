@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from autoopt.compression import losses
+from autoopt.compression.batches import IN_MEMORY, Rows
+from autoopt.models.columns import chunks
 
 SMALLEST = 1e-7
 """Probabilities are kept this far from 0 and 1, where logarithms end."""
@@ -20,7 +22,7 @@ def goal(
     taught: np.ndarray | None,
     tuning: Mapping[str, Any],
     own: np.ndarray | None = None,
-) -> tuple[Any, np.ndarray]:
+) -> tuple[Any, Any]:
     """The loss to train with, and what stands for the labels in it.
 
     The weight `distillation` goes to the difference to what was taught, the rest to the task's own loss. The
@@ -36,13 +38,19 @@ def goal(
         own: outputs of the model that is trained, for some items; None where the teacher's are of the same kind.
 
     Returns:
-        without distillation loss and labels as they are.
+        without distillation loss and labels as they are; of very many, `Rows`.
     """
     if not tuning.get("distillation", 0.0) or taught is None:
         return loss, labels
-    # Keras hands a loss one array for the only output, so both kinds of targets share one.
-    numbers = labels.reshape(len(labels), -1).astype(np.float32)
-    targets = np.concatenate([numbers, taught.reshape(len(taught), -1).astype(np.float32)], axis=1)
+
+    def beside(places: Any) -> np.ndarray:
+        # Keras hands a loss one array for the only output, so both kinds of targets share one.
+        both = (array[places] for array in (labels, taught))
+        return np.concatenate([array.reshape(len(array), -1).astype(np.float32) for array in both], axis=1)
+
+    wide = sum(math.prod(array.shape[1:]) for array in (labels, taught))
+    lazy = Rows(shape=(len(labels), wide), dtype=np.dtype(np.float32), made=beside)
+    targets = beside(slice(None)) if lazy.nbytes <= IN_MEMORY else lazy
     return mixed(loss, labels.shape[1:], labels.dtype, taught, tuning, own), targets
 
 
@@ -110,7 +118,8 @@ def are_probabilities(outputs: np.ndarray, kind: str) -> bool:
         kind: `categorical`, where the last axis adds up to 1, or `binary`.
     """
     inside = bool(outputs.min() >= -NEAR and outputs.max() <= 1 + NEAR)
-    return inside and (kind == "binary" or bool(np.allclose(outputs.sum(axis=-1), 1, atol=NEAR)))
+    parts = () if kind == "binary" or not inside else chunks(outputs)
+    return inside and all(np.allclose(part.sum(axis=-1), 1, atol=NEAR) for part in parts)
 
 
 def _kind(loss: Any) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from autoopt.compression import augmentation, distillation
 from autoopt.compression.augmentation import Names
-from autoopt.compression.batches import feed
+from autoopt.compression.batches import IN_MEMORY, Rows, feed
 from autoopt.compression.ready_augmentations import Batch
 from autoopt.errors import CandidateFailed
 from autoopt.models import labels as labels_of
@@ -83,7 +83,7 @@ def of(
     names = Names(
         inputs=tuple(train.inputs), outputs=tuple(o.name for o in manifest.outputs) or Names(inputs=()).outputs
     )
-    loss, targets = manifest.loss_function(), manifest.targets(train.labels)
+    loss, targets = manifest.loss_function(), _targets(manifest, train.labels)
     own = outputs(model, train.part(0, SAMPLE)) if distilled and lessons.foreign else None
     if not chosen:
         if distilled:
@@ -101,6 +101,20 @@ def of(
     example = np.asarray(lessons.teacher(feed(train.part(0, SAMPLE))))
     mixed = distillation.mixed(changing.loss, place, dtype, example, tuning, own)
     return Goal(loss=mixed, targets=targets, change=changing.make, teacher=lessons.teacher)
+
+
+def _targets(manifest: Manifest, labels: np.ndarray) -> Any:
+    """Labels as `fit` takes them; those of several outputs are taken apart batch by batch where they are large."""
+    if not manifest.outputs or labels.nbytes <= IN_MEMORY:
+        return manifest.targets(labels)
+
+    def of_output(i: int, shape: tuple[int, ...]) -> Rows:
+        def made(places: np.ndarray) -> Any:
+            return manifest.targets(labels[places])[i]
+
+        return Rows(shape=(len(labels), *shape), dtype=labels.dtype, made=made)
+
+    return tuple(of_output(i, output.labels) for i, output in enumerate(manifest.outputs))
 
 
 def _picked(batch: Batch) -> Batch:

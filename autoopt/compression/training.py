@@ -5,7 +5,7 @@ It can stop after an epoch and go on from there in another process, as if it had
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,10 @@ DIVERGED = 10.0
 """A loss this many times the worst before it has diverged, once the technique is in force: masks alone raise it."""
 LOW = 0.1
 """A loss under this is too small to be a measure for others."""
+ASKED = 256
+"""Items that a model is asked about at a time."""
+MOST_BYTES = 1 << 28
+"""Of inputs and outputs of the items that a model is asked about at a time."""
 GLANCE = 50
 """Steps between two looks at the loss: each look makes the device wait for Python."""
 
@@ -259,7 +263,7 @@ class _Fitting:
     def _measured(self, epoch: int) -> float:
         """The quality on the validation data."""
         validation = self.training.validation
-        value = quality_of.value(self.training.manifest, validation, outputs(self.model, validation))
+        value = quality_of.value(self.training.manifest, validation, outputs_in_parts(self.model, validation))
         if not math.isfinite(value):
             raise CandidateFailed(self.stage, f"{self.quality.name} on validation is {value} after epoch {epoch + 1}")
         return float(value)
@@ -270,10 +274,22 @@ class _Fitting:
         return loss
 
 
-def outputs(model: Any, split: Split, size: int = 256) -> np.ndarray:
+def outputs(model: Any, split: Split) -> np.ndarray:
     """What `predict` gives, without the pipeline that it builds each time (as long as many steps of a small model)."""
-    chunks = [
-        model.predict_on_batch([array[i : i + size] for array in split.inputs.values()])
-        for i in range(0, len(split), size)
-    ]
-    return np.concatenate([side_by_side(chunk) if isinstance(chunk, list | tuple) else chunk for chunk in chunks])
+    return np.concatenate(list(outputs_in_parts(model, split)))
+
+
+def outputs_in_parts(model: Any, split: Split) -> Iterator[np.ndarray]:
+    """The same without holding all of it: in the order of the items what the model gives for some of them."""
+    size = at_once(model, split)
+    for i in range(0, len(split), size):
+        found = model.predict_on_batch([array[i : i + size] for array in split.inputs.values()])
+        yield side_by_side(found) if isinstance(found, list | tuple) else found
+
+
+def at_once(model: Any, split: Split) -> int:
+    """How many items a model is asked about at a time: fewer than `ASKED` where they, or what it gives for them, are large."""
+    shapes = [tuple(tensor.shape)[1:] for tensor in model.outputs]
+    values = sum(math.prod(array.shape[1:]) for array in split.inputs.values())
+    values += sum(math.prod(int(size or 1) for size in shape) for shape in shapes)
+    return max(1, min(ASKED, MOST_BYTES // max(1, 4 * values)))

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 
 from autoopt.core import meaning, optimizers
 from autoopt.core.meaning import Milder, percent, setting, yes_or_no
-from autoopt.core.setting_values import expect_one_of, expect_truth, number, rounded
+from autoopt.core.setting_values import expect_heard, expect_one_of, expect_truth, number, rounded
 from autoopt.core.validation import expect_number, fail
 
 FROZEN = ("train", "keep")
@@ -66,6 +66,7 @@ class Finetune:
             fail("finetune.learning_rate", "a number over 0 and under 100", self.learning_rate)
         expect_number("finetune.batch_size", self.batch_size, minimum=1, whole=True)
         for name in ("distillation", "averaging", "temperature", "weight_decay", "warmup", "clip_norm"):
+            expect_heard(f"finetune.{name}", getattr(self, name))
             object.__setattr__(self, name, rounded(f"finetune.{name}", getattr(self, name)))
         if not 0 <= self.distillation <= 1:
             fail("finetune.distillation", "a weight in [0, 1]", self.distillation)

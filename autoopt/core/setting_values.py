@@ -4,6 +4,9 @@ from typing import Any
 
 from autoopt.core.validation import fail
 
+DECIMALS = 10
+"""That a setting keeps."""
+
 
 def number(where: str, value: Any) -> float:
     """A setting as a float; numpy's numbers count, texts and truth values don't.
@@ -25,7 +28,17 @@ def rounded(where: str, value: Any) -> float:
     Raises:
         ConfigError: for what is no number.
     """
-    return round(number(where, value), 10) + 0.0  # which turns -0.0 into 0.0
+    return round(number(where, value), DECIMALS) + 0.0  # which turns -0.0 into 0.0
+
+
+def expect_heard(where: str, value: Any) -> None:
+    """Refuse a setting that is not 0, and would be taken for 0 for having so few decimals.
+
+    Raises:
+        ConfigError: if it is so small, or no number.
+    """
+    if number(where, value) and not rounded(where, value):
+        fail(where, f"0, or a number of at least {10.0**-DECIMALS:g}", value)
 
 
 def expect_one_of(where: str, value: object, known: tuple[str, ...]) -> None:

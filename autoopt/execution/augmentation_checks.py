@@ -14,7 +14,7 @@ from autoopt.errors import ConfigError, one_line, retold
 from autoopt.execution import criteria, ready_checks
 from autoopt.models import labels as labels_of
 from autoopt.models import user_code
-from autoopt.models.task import Output, Split, apart, side_by_side
+from autoopt.models.task import Output, Split, apart
 
 TRIED = 32
 """Training items that an augmentation is tried on."""
@@ -135,8 +135,7 @@ def _try(
         for what, before, after in (("inputs", inputs, changed[0]), ("labels", labels, changed[1])):
             _expect_alike(f"{where}: {what}", before, after)
         found = [np.asarray(each) for each in _listed(changed[1])]
-        augmented = Split(inputs=few.inputs, labels=side_by_side(found))
-        criteria.check_all_labels(augmented, where, model, loss, outputs)
+        criteria.check_all_labels(found, where, model, loss, outputs)
 
 
 def _apart(labels: np.ndarray, outputs: Sequence[Output]) -> Any:

@@ -51,16 +51,23 @@ def given_by(model: Any, split: Split) -> np.ndarray:
     return training.outputs(model, split)
 
 
-def check_all_labels(split: Split, where: str, model: Any, loss: Any, outputs: Sequence[Output]) -> None:
+def check_all_labels(given: Sequence[np.ndarray], where: str, model: Any, loss: Any, outputs: Sequence[Output]) -> None:
     """Check that the labels of each output are such as its loss takes.
+
+    Args:
+        given: labels of each output, shape (items, ...).
+        where: for messages.
+        model: whose they are.
+        loss: described; of several outputs by name.
+        outputs: of a model with several; empty for one.
 
     Raises:
         ConfigError: naming the first that is not.
     """
     if not outputs:
-        _check_labels(split.labels, f"{where}: labels", tuple(model.outputs[0].shape), loss)
+        _check_labels(given[0], f"{where}: labels", tuple(model.outputs[0].shape), loss)
         return
-    for output, labels in zip(outputs, apart(split.labels, [o.labels for o in outputs]), strict=True):
+    for output, labels in zip(outputs, given, strict=True):
         place = f"{where}: labels: {output.name}"
         _check_labels(labels, place, (None, *output.shape), loss["outputs"][output.name])
 

@@ -6,6 +6,7 @@ All jobs of a machine share the pages of these files, and none holds a split who
 import contextlib
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from autoopt.execution.artifact_store import Store
-from autoopt.models.columns import Columns, Files, mapped, where_it_lies
+from autoopt.models.columns import CHUNK_BYTES, Columns, Files, mapped, where_it_lies
 from autoopt.models.spooling import Spool
-from autoopt.models.task import MORE, Split
+from autoopt.models.task import MORE, Split, side_by_side
 from autoopt.system import scratch
 from autoopt.system.files import open_to_readers, write_atomically, writing
 
@@ -85,6 +86,28 @@ def _give_up(root: Path) -> None:
         root.parent.rmdir()
 
 
+def beside(room: Room, name: str, labels: Sequence[np.ndarray]) -> np.ndarray:
+    """Labels of several outputs as a split has them, side by side: in a file of the room where they are large.
+
+    Args:
+        room: of the store.
+        name: of the split.
+        labels: of each output, shape (items, ...).
+
+    Raises:
+        TargetUnavailable: if the disk is full.
+    """
+    size = sum(math.prod(array.shape) for array in labels) * np.result_type(*labels).itemsize
+    if len(labels) == 1 or size <= CHUNK_BYTES:
+        return side_by_side(labels)
+    step = max(1, CHUNK_BYTES // max(1, size // len(labels[0])))
+    with Columns(room.spool(f"{name}-labels", None).folder) as columns:
+        for first in range(0, len(labels[0]), step):
+            part = side_by_side([array[first : first + step] for array in labels])
+            columns.append({LABELS: part.astype(np.result_type(*labels), copy=False)})
+    return columns.arrays(room.files)[LABELS]
+
+
 def put(room: Room, split: Split) -> str:
     """Keep a split; an equal one that is there already stays.
 
@@ -116,6 +139,20 @@ def put(room: Room, split: Split) -> str:
     sizes = {name: (made / f"{name}.npy").stat().st_size for name in arrays}
     index = {"inputs": list(split.inputs), "bytes": sizes}
     write_atomically(made / INDEX, json.dumps(index, sort_keys=True).encode())
+    enter(made, entry)
+    return key
+
+
+def enter(made: Path, entry: Path) -> None:
+    """Make a folder that is whole the entry of a store.
+
+    Args:
+        made: in a room of the store.
+        entry: where it goes; what is there already is damaged, and goes.
+
+    Raises:
+        TargetUnavailable: if it can't be moved there.
+    """
     with writing(entry):
         open_to_readers(made)
         entry.parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +163,6 @@ def put(room: Room, split: Split) -> str:
         except OSError:
             if not entry.exists():  # else another process was quicker, and its files are equal
                 raise
-    return key
 
 
 def get(store: Store, key: str) -> Split | None:

@@ -22,10 +22,11 @@ from autoopt.execution.artifact_store import Store
 from autoopt.execution.split_store import Room
 from autoopt.models import item_weights, loading, user_code, user_data
 from autoopt.models import labels as labels_of
+from autoopt.models.answers import Growing
 from autoopt.models.keras_internals import mask_of
 from autoopt.models.opaque import ClosedModel
 from autoopt.models.spooling import Spool
-from autoopt.models.task import SPLITS, Manifest, Output, Split, Task, side_by_side
+from autoopt.models.task import SPLITS, Manifest, Output, Split, Task
 
 CALIBRATION_ITEMS = 256
 ONE_OUTPUT: Mapping[str, tuple[Any, ...]] = {
@@ -129,7 +130,10 @@ def _prepare(task: Task, path: Path, room: Room, before: Mapping[str, str], pres
         for name in SPLITS[:3]
     }
     pairs = {name: (inputs, labels) for name, (inputs, labels, _) in read.items()}
-    splits = {name: Split(inputs=inputs, labels=side_by_side(labels)) for name, (inputs, labels) in pairs.items()}
+    splits = {
+        name: Split(inputs=inputs, labels=split_store.beside(room, name, labels))
+        for name, (inputs, labels) in pairs.items()
+    }
     for name, split in splits.items():
         user_data.check_split(split, f"{where}: {name}", model)
         if len(split.labels) != len(split):
@@ -137,8 +141,8 @@ def _prepare(task: Task, path: Path, room: Room, before: Mapping[str, str], pres
     outputs = _outputs({name: labels for name, (_, labels) in pairs.items()}, where, model)
     seen = criteria.Seen(model, splits)
     loss, warnings = criteria.describe_losses(task, seen, where)
-    for name, split in splits.items():
-        criteria.check_all_labels(split, f"{where}: {name}", model, loss, outputs)
+    for name, (_, labels) in pairs.items():
+        criteria.check_all_labels(labels, f"{where}: {name}", model, loss, outputs)
     warnings += criteria.check_ends(seen, loss, outputs, where)
     metric, said = criteria.describe_metric(task.metric, seen, loss, outputs, where)
     warnings += said
@@ -219,14 +223,14 @@ def _masked(split: Split, model: Any) -> Split:
     """A split that knows which positions of the output the model masks, as `fit` and `evaluate` leave them out."""
     if isinstance(model, ClosedModel) or len(model.outputs[0].shape) < 3:
         return split
-    masks = []
+    masks = Growing()
     for first in range(0, len(split), MASKED_ITEMS):
         part = split.part(first, first + MASKED_ITEMS)
         mask = mask_of(model(feed(part), training=False))
         if mask is None:
             return split
         masks.append(np.asarray(mask).astype(bool))
-    counted = np.concatenate(masks)
+    counted = masks.array()
     positions = int(np.prod(model.outputs[0].shape[1:-1]))
     if counted.size != len(split) * positions or bool(counted.all()):
         return split

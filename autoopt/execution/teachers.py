@@ -1,6 +1,6 @@
 """A distillation's teacher: the untouched model, or one of the user's own, asked for many items at once or within a step."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,12 +25,16 @@ class Teacher:
     """Who can be asked.
 
     Attributes:
-        says: gives its outputs for a split, shape (items, ...).
+        in_parts: gives its outputs for a split, shape (some items, ...), in the order of the items.
         in_step: the same for a batch of inputs by position, tensors, within a step of training.
     """
 
-    says: Callable[[Split], np.ndarray]
+    in_parts: Callable[[Split], Iterator[np.ndarray]]
     in_step: Callable[[Any], Any]
+
+    def says(self, split: Split) -> np.ndarray:
+        """Its outputs for all items of a split, shape (items, ...)."""
+        return np.concatenate(list(self.in_parts(split)))
 
 
 def of_model(model: Any, some: Split) -> Teacher:
@@ -50,7 +54,7 @@ def of_model(model: Any, some: Split) -> Teacher:
 
     if isinstance(model, ClosedModel):
         return _by_arrays(
-            lambda split: interpreter.outputs_of(
+            lambda split: interpreter.outputs_in_parts(
                 model.file, ordered(split).inputs, threads=1, names=list(model.output_names)
             ),
             some,
@@ -60,7 +64,7 @@ def of_model(model: Any, some: Split) -> Teacher:
         several = [inputs] if len(names) == 1 else [inputs[place] for place in places]
         return model(several[0] if len(several) == 1 else several, training=False)
 
-    return Teacher(says=lambda split: training.outputs(model, ordered(split)), in_step=in_step)
+    return Teacher(in_parts=lambda split: training.outputs_in_parts(model, ordered(split)), in_step=in_step)
 
 
 def _places(model: Any, some: Split) -> list[int]:
@@ -72,34 +76,32 @@ def _places(model: Any, some: Split) -> list[int]:
 def of_function(function: Callable[[Any], Any], some: Split) -> Teacher:
     """A user's function as a teacher: of an array, or of a dict of arrays by input name."""
 
-    def says(split: Split) -> np.ndarray:
-        found = []
+    def in_parts(split: Split) -> Iterator[np.ndarray]:
         for first in range(0, len(split), BATCH):
             part = split.part(first, first + BATCH)
-            found.append(np.asarray(function(named(tuple(part.inputs), feed(part)))))
-        return np.concatenate(found).astype(np.float32)
+            yield np.asarray(function(named(tuple(part.inputs), feed(part)))).astype(np.float32)
 
-    return _by_arrays(says, some)
+    return _by_arrays(in_parts, some)
 
 
-def _by_arrays(says: Callable[[Split], np.ndarray], some: Split) -> Teacher:
+def _by_arrays(in_parts: Callable[[Split], Iterator[np.ndarray]], some: Split) -> Teacher:
     """A teacher that knows arrays alone, also within a step."""
     names = list(some.inputs)
     row: list[tuple[int, ...]] = []
 
     def answer(*arrays: np.ndarray) -> np.ndarray:
         given = Split(inputs=dict(zip(names, arrays, strict=True)), labels=np.zeros(len(arrays[0]), np.int8))
-        return np.asarray(says(given), np.float32)
+        return np.concatenate(list(in_parts(given))).astype(np.float32, copy=False)
 
     def in_step(inputs: Any) -> Any:
         import tensorflow as tf
 
         with tf.init_scope():  # where a step's graph is being built, the teacher still works on values
-            row[:] = row or [says(some.part(0, 1)).shape[1:]]
+            row[:] = row or [next(in_parts(some.part(0, 1))).shape[1:]]
         found = tf.numpy_function(answer, list(inputs) if isinstance(inputs, tuple) else [inputs], tf.float32)
         return tf.ensure_shape(found, (None, *row[0]))
 
-    return Teacher(says=says, in_step=in_step)
+    return Teacher(in_parts=in_parts, in_step=in_step)
 
 
 def of_task(manifest: Manifest, result: Callable[[str], bytes], some: Split) -> Teacher:

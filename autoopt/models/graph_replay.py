@@ -174,7 +174,7 @@ def expect_same(
     rng = np.random.default_rng(0)
     masks = sorted({float(layer.mask_value) for layer in _inside(model) if type(layer).__name__ == "Masking"})
     pairs = zip(model.inputs, made.inputs, strict=True)
-    inputs = [_random(rng, old, new.shape, masks) for old, new in pairs]
+    inputs = [_random(rng, old, new, masks) for old, new in pairs]
     with _reproducible(model), _reproducible(made):
         _compare(model, made, replay, models, inputs, tolerance)
 
@@ -242,12 +242,15 @@ def _in_inference(call: Callable[..., Any]) -> Callable[..., Any]:
     return quiet
 
 
-def _random(rng: np.random.Generator, tensor: Any, sizes: Sequence[int | None], masks: Sequence[float]) -> np.ndarray:
-    """Items for an input of the old model, of the new one's sizes; some steps of a series hold what is masked, if any."""
-    fixed = tensor.shape[0]
-    shape = (fixed or ITEMS, *(1 if size is None else size for size in tuple(sizes)[1:]))
-    kind = np.dtype(getattr(tensor.dtype, "name", tensor.dtype))
-    values = rng.random(shape) if kind.kind == "f" else rng.integers(0, 2, shape)
+def _random(rng: np.random.Generator, old: Any, new: Any, masks: Sequence[float]) -> np.ndarray:
+    """Items for an input of the old model, of the new one's sizes; some steps of a series hold what is masked, if any.
+
+    What the new model takes for whole numbers is whole: of 0.3 an embedding looks up row 0, and yet masks no step.
+    """
+    fixed = old.shape[0]
+    shape = (fixed or ITEMS, *(1 if size is None else size for size in tuple(new.shape)[1:]))
+    kind, made = (np.dtype(getattr(tensor.dtype, "name", tensor.dtype)) for tensor in (old, new))
+    values = rng.random(shape) if kind.kind == made.kind == "f" else rng.integers(0, 2, shape)
     if masks and len(shape) > 2:
         masked = rng.random(shape[:2]) < 0.3
         masked[:, 0] = False

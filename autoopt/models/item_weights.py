@@ -2,12 +2,16 @@
 
 import operator
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
+from autoopt.core.reprs import short
 from autoopt.core.validation import fail
 from autoopt.errors import ConfigError
+from autoopt.models.answers import whole
+from autoopt.models.columns import chunks
 from autoopt.models.task import broadcast
 
 
@@ -59,23 +63,55 @@ def of_items(
 
 
 def _checked(given: Any, items: int, shape: tuple[int, ...], where: str) -> np.ndarray:
-    """Weights as numbers: one an item, or one for each place of an item's map."""
+    """Weights as numbers: one an item, or one for each place of an item's map; of large maps mapped from a file."""
     try:
-        weights = np.asarray(given, dtype=np.float32)
-    except (TypeError, ValueError) as error:
+        array = np.asarray(given)
+    except ValueError as error:  # numpy's word for rows of different lengths
         raise ConfigError(f"{where}: expected one number an item, got {type(given).__name__}") from error
-    if weights.shape == (items, 1):
-        weights = weights[:, 0]
+    if array.ndim == 0:
+        raise ConfigError(f"{where}: expected one number an item, got {type(given).__name__}")
+    if array.shape == (items, 1):
+        array = array[:, 0]
     places = (items, *shape[:-1])
-    if weights.shape not in ((items,), places):
+    if array.shape not in ((items,), places):
         known = f"shape ({items},), one weight an item" + (f", or {places}, one a place" if len(places) > 1 else "")
-        fail(where, known, f"shape {weights.shape}")
-    if not np.isfinite(weights).all() or (weights < 0).any():
-        bad = weights[~(np.isfinite(weights) & (weights >= 0))]
-        fail(where, "finite numbers, 0 or more", float(bad.flat[0]))
+        fail(where, known, f"shape {array.shape}")
+    parts = list(chunks(array))  # views of it
+    before = [0, *accumulate(map(len, parts))]
+    weights = whole(_checked_numbers(*each, where) for each in zip(parts, before, strict=False))
     if not weights.any():
         raise ConfigError(f"{where}: expected a weight over 0, all are 0")
     return weights
+
+
+def _checked_numbers(array: np.ndarray, first: int, where: str) -> np.ndarray:
+    """Weights of some items in float32, each finite and 0 or more."""
+    weights = numbers(array, where, first)
+    right = np.isfinite(weights) & (weights >= 0)
+    if not right.all():
+        fail(where, "finite numbers, 0 or more", float(weights[~right].flat[0]))
+    return weights
+
+
+def numbers(array: np.ndarray, where: str, first: int = 0) -> np.ndarray:
+    """Weights in float32.
+
+    Args:
+        array: shape (items, ...).
+        where: for messages.
+        first: the items before these, for messages.
+
+    Raises:
+        ConfigError: with the first that is no number; numpy itself would make NaN of None.
+    """
+    if array.dtype.kind not in "biuf":
+        for place, one in enumerate(array.reshape(-1).tolist()):
+            try:
+                float(one)
+            except (TypeError, ValueError) as error:
+                item = first + place // max(1, array.size // len(array))
+                raise ConfigError(f"{where}: expected numbers, got {short(one, 40)} for item {item:,}") from error
+    return array.astype(np.float32)
 
 
 def _of_classes(

@@ -6,7 +6,7 @@ Metrics that autoopt knows by name are in `scoring`; others are functions of the
 import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,9 @@ import numpy as np
 
 from autoopt.core.metrics import Measurement, Scores, pack_outcomes, wilson
 from autoopt.errors import CandidateFailed, one_line, retold
-from autoopt.models.labels import BINARY, CLASSES, Meaning
+from autoopt.models.answers import Answers, peeked, whole
+from autoopt.models.columns import CHUNK_BYTES
+from autoopt.models.labels import Meaning
 from autoopt.models.scoring import Score, rounded
 from autoopt.models.task import Inputs, Manifest, Split
 
@@ -23,6 +25,8 @@ PATIENCE_S = 20.0
 """What the resamples of one file may take; a metric that takes longer is resampled by groups of items."""
 GROUPS = 20
 """Groups that a slow metric is computed on, once each."""
+IN_MEMORY = 1 << 28
+"""Bytes of labels, outputs and inputs, of which a metric of the user's own gets resampled items; of more it gets groups."""
 SORTED_MOST = 1_000_000
 """Outputs that are sorted again for each resample of an AUC; where there are more, groups of items are resampled."""
 
@@ -53,21 +57,22 @@ class Quality:
         return Scores(self.measurement, self.outcomes, self.resamples)
 
 
-def value(manifest: Manifest, split: Split, outputs: np.ndarray) -> float:
+def value(manifest: Manifest, split: Split, outputs: Answers) -> float:
     """The task's metric.
 
     Args:
         manifest: says which.
         split: the items.
-        outputs: shape (items, ...), of the same items.
+        outputs: shape (items, ...), of the same items, or parts of it.
     """
     function = manifest.quality_function()
     if function is not None:
-        return function(split.labels, outputs, manifest.seen(split.inputs))
-    return Score(manifest.quality.name, manifest.meaning(outputs), split.labels, outputs, split.counted).value()
+        return function(split.labels, whole(outputs), manifest.seen(split.inputs))
+    some, outputs = peeked(outputs)
+    return Score(manifest.quality.name, manifest.meaning(some), split.labels, outputs, split.counted).value()
 
 
-def quality(manifest: Manifest, split: Split, outputs: np.ndarray, how: str, protocol: str = "") -> Quality:
+def quality(manifest: Manifest, split: Split, outputs: Answers, how: str, protocol: str = "") -> Quality:
     """The task's metric, with a 95 % interval.
 
     The interval is Wilson's for the accuracy of one label an item, else the percentile bootstrap's (Efron 1979) over
@@ -76,7 +81,7 @@ def quality(manifest: Manifest, split: Split, outputs: np.ndarray, how: str, pro
     Args:
         manifest: says which metric.
         split: the items.
-        outputs: shape (items, ...), of the same items.
+        outputs: shape (items, ...), of the same items, or parts of it.
         how: the protocol in words.
         protocol: how the baseline's resamples were drawn, so that this file's are drawn alike.
 
@@ -85,8 +90,9 @@ def quality(manifest: Manifest, split: Split, outputs: np.ndarray, how: str, pro
     """
     function = manifest.quality_function()
     if function is None:
-        return score(manifest.quality.name, manifest.meaning(outputs), split.labels, outputs, how, split.counted)
-    given = (split.labels, outputs, manifest.seen(split.inputs))
+        some, outputs = peeked(outputs)
+        return score(manifest.quality.name, manifest.meaning(some), split.labels, outputs, how, split.counted)
+    given = (split.labels, whole(outputs), manifest.seen(split.inputs))
     return resampled(manifest.quality.name, function, given, how, protocol)
 
 
@@ -94,7 +100,7 @@ def score(
     name: str,
     meaning: Meaning,
     labels: np.ndarray,
-    outputs: np.ndarray,
+    outputs: Answers,
     how: str,
     mask: np.ndarray | None = None,
 ) -> Quality:
@@ -104,7 +110,7 @@ def score(
         name: a key of `BUILTIN`.
         meaning: how labels and outputs are read.
         labels: shape (items, ...).
-        outputs: shape (items, ...).
+        outputs: shape (items, ...), or parts of it.
         how: the protocol in words.
         mask: shape (items, ...), dtype bool: positions that count, or None if all do.
 
@@ -112,15 +118,15 @@ def score(
         CandidateFailed: if the metric is no finite number.
     """
     made = Score(name, meaning, labels, outputs, mask)
-    classes = made.classes()
-    if name == "accuracy" and meaning.positions == 1 and meaning.kind in (CLASSES, BINARY) and made.counted is None:
-        right, n = made.right()[:, 0], len(labels)
+    classes, one_class = made.classes(), made.one_class()
+    if name == "accuracy" and one_class is not None:
+        (predicted, right), n = one_class, made.items
         low, high = wilson(int(right.sum()), n)
         return Quality(
             measurement=Measurement(value=right.mean(), low=low, high=high, n=n, how=how),
             outcomes=pack_outcomes(right),
             classes=classes,
-            predictions=tuple(made.predicted[:, 0].tolist()),
+            predictions=tuple(predicted.tolist()),
         )
     try:
         found = made.value()
@@ -128,12 +134,12 @@ def score(
         raise CandidateFailed("accuracy", f"{name} is not defined here: {one_line(error, 300)}") from error
     if not math.isfinite(found):
         raise CandidateFailed("accuracy", f"{name} is {found}")
-    if name == "auc" and outputs.size > SORTED_MOST:
-        given = (labels, outputs) if mask is None else (labels, outputs, mask)
+    if name == "auc" and made.values > SORTED_MOST:
+        given = (labels, made.outputs()) if mask is None else (labels, made.outputs(), mask)
         draws = _by_groups(lambda *some: Score(name, meaning, *some).value(), given, found)
-        return _interval(found, draws, len(labels), how, "groups", classes)
-    draws = [made.resampled(chosen) for chosen in _chosen(len(labels))]
-    return _interval(found, draws, len(labels), how, "bootstrap", classes)
+        return _interval(found, draws, made.items, how, "groups", classes)
+    draws = [made.resampled(chosen) for chosen in _chosen(made.items)]
+    return _interval(found, draws, made.items, how, "bootstrap", classes)
 
 
 def resampled(
@@ -142,7 +148,8 @@ def resampled(
     """A metric of the user's own.
 
     It is called once for the items, and for its interval on 200 sets of resampled ones, as long as that takes no
-    longer than `PATIENCE_S`. A slower one is called once for each of 20 groups of items, and the groups are resampled.
+    longer than `PATIENCE_S`, and what it is given is small. Otherwise it is called once for each of 20 groups of items, and
+    the groups are resampled.
 
     Args:
         name: of the metric.
@@ -159,7 +166,8 @@ def resampled(
     if not math.isfinite(found):
         raise CandidateFailed("accuracy", f"{name} is {found}")
     slow = (time.monotonic() - started) * RESAMPLES > PATIENCE_S
-    protocol = protocol or ("groups" if slow else "bootstrap")
+    large = sum(array.nbytes for one in given for array in _arrays(one)) > IN_MEMORY
+    protocol = protocol or ("groups" if slow or large else "bootstrap")
     n = len(given[0])
     draws = _by_groups(function, given, found) if protocol == "groups" else _by_items(function, given)
     return _interval(found, draws, n, how, protocol)
@@ -186,10 +194,10 @@ def _interval(
     return Quality(measurement=measured, resamples=tuple(draws), classes=classes, protocol=protocol)
 
 
-def _chosen(n: int) -> Sequence[np.ndarray]:
+def _chosen(n: int) -> Iterator[np.ndarray]:
     """The items of each resample; they follow from the number of items alone."""
     rng = np.random.default_rng(0)
-    return [rng.integers(0, n, n) for _ in range(RESAMPLES)]
+    return (rng.integers(0, n, n) for _ in range(RESAMPLES))
 
 
 def _by_items(function: Callable[..., float], given: tuple[np.ndarray | Inputs, ...]) -> list[float | None]:
@@ -238,9 +246,25 @@ def _tried(function: Callable[..., float], given: Sequence[Any]) -> float | None
             return None
 
 
+def _arrays(given: np.ndarray | Inputs) -> list[np.ndarray]:
+    """An array, or those of a dict."""
+    return list(given.values()) if isinstance(given, dict) else [given]
+
+
 def _some(given: np.ndarray | Inputs, items: np.ndarray) -> np.ndarray | Inputs:
-    """The items of an array, or of each array of a dict."""
-    return {name: array[items] for name, array in given.items()} if isinstance(given, dict) else given[items]
+    """The items of an array, or of each array of a dict; those of large ones are mapped from a file, as these are."""
+    if isinstance(given, dict):
+        return {name: _rows(array, items) for name, array in given.items()}
+    return _rows(given, items)
+
+
+def _rows(array: np.ndarray, items: np.ndarray) -> np.ndarray:
+    row = array.nbytes // max(1, len(array))
+    if row * len(items) <= CHUNK_BYTES:
+        chosen: np.ndarray = array[items]
+        return chosen
+    step = max(1, CHUNK_BYTES // row)
+    return whole(array[items[first : first + step]] for first in range(0, len(items), step))
 
 
 def agreement(mine: Sequence[int], baseline: Sequence[int]) -> Measurement:

@@ -1,19 +1,19 @@
 """The metrics that a task may name, for classes, labels and values.
 
-They are scikit-learn's, computed from what each item adds to them, so that resamples of items cost little: how many of
-its positions (labels, pixels or tokens) of each true class were given each class.
+They are scikit-learn's, computed from what each item adds to them, so that resamples of items cost little, and maps of
+many gigabytes are read a few items at a time; `tallies` counts.
 """
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from autoopt.models import tallies
+from autoopt.models.answers import Answers, at_once, cut, peeked
 from autoopt.models.labels import BINARY, CLASSES, LABELS, VALUES, Meaning
-
-TOP = 5
-"""Of `top5_accuracy`."""
+from autoopt.models.tallies import Piece, Tally
 
 
 class Builtin(NamedTuple):
@@ -59,21 +59,61 @@ class Score:
         name: a key of `BUILTIN`.
         meaning: how labels and outputs are read.
         labels: shape (items, ...).
-        outputs: shape (items, ...).
+        outputs: shape (items, ...), or parts of it, which are read once.
         mask: shape (items, ...), dtype bool: positions that count, or None if all do.
 
     Attributes:
-        predicted: what the outputs say, see `Meaning.predicted`.
-        counted: shape (items, positions), dtype bool, or None if all positions count.
+        items: how many there are.
+        values: how many outputs they have in all.
     """
 
     def __init__(
-        self, name: str, meaning: Meaning, labels: np.ndarray, outputs: np.ndarray, mask: np.ndarray | None = None
+        self, name: str, meaning: Meaning, labels: np.ndarray, outputs: Answers, mask: np.ndarray | None = None
     ) -> None:
-        self.name, self.meaning, self.outputs = name, meaning, outputs
-        self.truth, self.predicted = meaning.truth(labels), meaning.predicted(outputs)
-        self.counted = meaning.counted(labels, mask)
-        self._cells: tuple[np.ndarray, ...] | None = None
+        self.name, self.meaning, self.items, self.values = name, meaning, 0, 0
+        self._given = tallies.Given(labels, mask, meaning)
+        self._tally = self._made()
+        self._hits, self._all = np.zeros(0, np.int64), np.zeros(0, np.int64)
+        self._one = (
+            meaning.positions == 1 and meaning.kind in (CLASSES, BINARY) and meaning.counted(labels[:1], mask) is None
+        )
+        self._predicted, self._right = list[np.ndarray](), list[np.ndarray]()
+        example, outputs = peeked(outputs)
+        for part in cut(outputs, at_once(example)):
+            self._take(part, labels, mask)
+
+    def _made(self) -> Tally:
+        """What counts for the metric."""
+        if self.name in ("accuracy", "exact_match", "top5_accuracy"):
+            return tallies.Shares(self.name, self.meaning)
+        if self.name in ("mae", "rmse"):
+            return tallies.Errors(self.name)
+        if self.name == "auc":
+            return tallies.Areas(self.meaning, self._given)
+        if self.name == "r2":
+            return tallies.Determination(self.meaning, self._given)
+        return tallies.Pairs(self.name, self.meaning)
+
+    def _take(self, outputs: np.ndarray, labels: np.ndarray, mask: np.ndarray | None) -> None:
+        """Count some more items."""
+        meaning, rows = self.meaning, slice(self.items, self.items + len(outputs))
+        some, heeded = labels[rows], None if mask is None else mask[rows]
+        piece = Piece(
+            first=self.items,
+            truth=meaning.truth(some),
+            predicted=meaning.predicted(outputs),
+            outputs=outputs,
+            counted=meaning.counted(some, heeded),
+        )
+        self._tally.take(piece)
+        if self._one:
+            self._predicted.append(piece.predicted[:, 0])
+            self._right.append(piece.right()[:, 0])
+        if meaning.kind != VALUES:
+            hits, all_of = tallies.right_by_class(piece, meaning)
+            self._hits, self._all = _added(self._hits, hits), _added(self._all, all_of)
+        self.items += len(outputs)
+        self.values += outputs.size
 
     def value(self) -> float:
         """The metric of the items.
@@ -81,7 +121,7 @@ class Score:
         Raises:
             ValueError: if it is not defined for them.
         """
-        return self._of(np.ones(len(self.truth)))
+        return self._tally.of(np.ones(self.items))
 
     def resampled(self, chosen: np.ndarray) -> float | None:
         """The metric of items that are drawn with replacement; None where it is not defined.
@@ -90,153 +130,30 @@ class Score:
             chosen: shape (items,), dtype int: the places of the items drawn.
         """
         try:
-            found = self._of(np.bincount(chosen, minlength=len(self.truth)).astype(float))
+            found = self._tally.of(np.bincount(chosen, minlength=self.items).astype(float))
         except ValueError:
             return None
         return rounded(found)
 
-    def right(self) -> np.ndarray:
-        """Which positions are right: shape (items, positions), of several labels (items, positions, classes); bool."""
-        return np.asarray(self.truth == self.predicted)
+    def one_class(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The class that each item was given and whether it is right, both of shape (items,); None if items have several."""
+        return (np.concatenate(self._predicted), np.concatenate(self._right)) if self._one else None
+
+    def outputs(self) -> np.ndarray:
+        """What was given, shape (items, ...), for an AUC or R2, which look at it again."""
+        return self._given.outputs()
 
     def classes(self) -> tuple[tuple[int, int], ...]:
         """For each class how many positions of it are right, and how many there are; empty for values."""
-        if self.meaning.kind == VALUES:
-            return ()
-        right, truth = self.right(), self.truth
-        if self.counted is not None:
-            right, truth = right[self.counted], truth[self.counted]
-        if self.meaning.kind == LABELS:
-            right, truth = (array.reshape(-1, self.meaning.classes) for array in (right, truth))
-            return tuple(
-                (int((right & (truth == 1))[:, c].sum()), int(truth[:, c].sum())) for c in range(truth.shape[1])
-            )
-        number = int(truth.max(initial=0)) + 1
-        found, all_of = np.bincount(truth[right], minlength=number), np.bincount(truth.ravel(), minlength=number)
-        return tuple(zip(found.tolist(), all_of.tolist(), strict=True))
+        return tuple(zip(self._hits.tolist(), self._all.tolist(), strict=True))
 
-    def _of(self, times: np.ndarray) -> float:
-        """The metric of items, each counted so many times: shape (items,), dtype float."""
-        if self.meaning.kind == VALUES:
-            return self._error(times)
-        if self.name in ("accuracy", "exact_match", "top5_accuracy"):
-            return self._share(times)
-        if self.name == "auc":
-            return self._auc(times)
-        return self._counted_by_class(times)
 
-    def _share(self, times: np.ndarray) -> float:
-        """The share of right positions, or of items that are right in all of them."""
-        if self._cells is None:
-            right = self._among_best() if self.name == "top5_accuracy" else self.right()
-            counted = np.ones(right.shape[:2], bool) if self.counted is None else self.counted
-            if right.ndim == 3:
-                counted = np.repeat(counted[..., None], right.shape[2], axis=2)
-            right, counted = right.reshape(len(right), -1), counted.reshape(len(right), -1)
-            hits, all_of = (right & counted).sum(axis=1), counted.sum(axis=1)
-            if self.name == "exact_match":
-                hits, all_of = (hits == all_of).astype(int), np.ones(len(right), int)
-            self._cells = hits.astype(float), all_of.astype(float)
-        hits, all_of = self._cells
-        if not times @ all_of:
-            raise ValueError("no position counts")
-        return float(times @ hits / (times @ all_of))
-
-    def _among_best(self) -> np.ndarray:
-        """Whether the true class has one of the five best scores: shape (items, positions), dtype bool."""
-        scores = self.outputs.reshape(*self.truth.shape, self.meaning.classes)
-        own = np.take_along_axis(scores, self.truth[..., None], axis=-1)
-        found: np.ndarray = ((scores > own).sum(axis=-1) < TOP) & np.isfinite(scores).all(axis=-1)
-        return found
-
-    def _counted_by_class(self, times: np.ndarray) -> float:
-        """F1, recall or intersection over union of the classes, by scikit-learn, from counts as weights."""
-        from sklearn import metrics
-
-        true, given, weights = self._pairs(times)
-        several = self.meaning.kind == LABELS
-        # Of several labels each is a class of its own, and what holds none of it is left out of the mean.
-        among = list(range(self.meaning.classes)) if several else None
-        options: dict[str, Any] = {"sample_weight": weights, "zero_division": 0.0}
-        if self.name == "f1":
-            return float(metrics.f1_score(true, given, pos_label=1, average="binary", **options))
-        if self.name == "f1_macro":
-            return float(metrics.f1_score(true, given, labels=among, average="macro", **options))
-        if self.name == "mean_iou":
-            return float(metrics.jaccard_score(true, given, labels=among, average="macro", **options))
-        present = sorted(set(true.tolist()))
-        return float(metrics.recall_score(true, given, labels=present, average="macro", **options))
-
-    def _pairs(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Pairs of a true class and the one that was given, and how often each stands among the items."""
-        if self._cells is None:
-            self._cells = self._count()
-        items, pair, number, pairs = self._cells
-        weights = np.bincount(pair, weights=times[items] * number, minlength=len(pairs))
-        there = weights > 0
-        return pairs[there, 0], pairs[there, 1], weights[there]
-
-    def _count(self) -> tuple[np.ndarray, ...]:
-        """By item and pair of classes how many positions there are: items, pairs' places, numbers, and the pairs."""
-        several, classes = self.meaning.kind == LABELS, self.meaning.classes
-        truth, given = self.truth, self.predicted
-        if several:  # a label that is not there, or not given, is one more class
-            label = np.arange(classes)
-            truth, given = np.where(truth == 1, label, classes), np.where(given == 1, label, classes)
-        elif self.meaning.kind == BINARY:  # a score that is no number is wrong, and no third class
-            given = np.where(given < 0, 1 - truth, given)
-        items = np.broadcast_to(np.arange(len(truth)).reshape(-1, *([1] * (truth.ndim - 1))), truth.shape)
-        there = np.ones(truth.shape[:2], bool) if self.counted is None else self.counted
-        if several:
-            there = np.repeat(there[..., None], classes, axis=2)
-        base = int(max(truth.max(initial=0), given.max(initial=0))) + 2  # one number for a row is quicker to sort
-        codes = (items[there] * base + truth[there]) * base + given[there] + 1
-        cells, number = np.unique(codes, return_counts=True)
-        pairs, place = np.unique(cells % base**2, return_inverse=True)
-        return cells // base**2, place, number.astype(float), np.stack([pairs // base, pairs % base - 1], axis=1)
-
-    def _auc(self, times: np.ndarray) -> float:
-        """The area under the ROC curve; of classes the mean of each against the rest."""
-        from sklearn.metrics import roc_auc_score
-
-        weights = np.repeat(times, self.meaning.positions)
-        scores = self.outputs.reshape(len(weights), -1)
-        there = weights > 0 if self.counted is None else (weights > 0) & self.counted.reshape(-1)
-        scores, weights = scores[there].astype(np.float64), weights[there]
-        if not np.isfinite(scores).all():
-            raise ValueError("an output is no finite number")
-        if self.meaning.kind == CLASSES:
-            truth = np.eye(self.meaning.classes, dtype=np.int64)[self.truth.reshape(-1)[there]]
-        else:
-            truth = self.truth.reshape(len(there), -1)[there]
-        found = [
-            roc_auc_score(column, own, sample_weight=weights)
-            for column, own in zip(truth.T, scores.T, strict=True)
-            if 0 < column.sum() < len(column)  # a class that is missing, or alone, has no curve
-        ]
-        if not found:
-            raise ValueError("there are items of one class only")
-        return float(np.mean(found))
-
-    def _error(self, times: np.ndarray) -> float:
-        """An error of values, by scikit-learn; of several values an item their mean."""
-        from sklearn import metrics
-
-        if not np.isfinite(self.predicted).all():
-            return math.nan
-        function = {"mae": metrics.mean_absolute_error, "rmse": metrics.root_mean_squared_error, "r2": metrics.r2_score}
-        there = times > 0
-        truth, found, weights = self.truth[there], self.predicted[there], times[there]
-        if self.name == "r2" and len(truth) < 2:
-            raise ValueError("R2 needs two items")
-        if self.counted is not None:
-            heeded = self.counted[there].reshape(-1)
-            truth, found = (array.reshape(len(heeded), -1)[heeded] for array in (truth, found))
-            weights = np.repeat(weights, self.counted.shape[1])[heeded]
-        if self.name == "rmse":  # over all values, as people and Keras read it, not a mean of each one's root
-            weights = np.repeat(weights, truth.shape[1])
-            truth, found = truth.reshape(-1), found.reshape(-1)
-        return float(function[self.name](truth, found, sample_weight=weights))
+def _added(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The sum of two lists of numbers; what the shorter one lacks is zero."""
+    found = np.zeros(max(len(one), len(other)), np.int64)
+    found[: len(one)] += one
+    found[: len(other)] += other
+    return found
 
 
 def rounded(found: float) -> float | None:

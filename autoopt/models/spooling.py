@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from autoopt.errors import ConfigError, TargetUnavailable
-from autoopt.models import streams
+from autoopt.models import item_weights, streams
+from autoopt.models.answers import Growing, shaped
 from autoopt.models.columns import Columns, Files, same
 from autoopt.models.streams import Stream
 from autoopt.models.task import Inputs, Split, side_by_side
@@ -101,7 +102,8 @@ class _Reading:
         self.stream, self.where, self.spool = stream, where, spool
         self.items, self.names, self.outputs = 0, dict[str, str](), 0
         self._same = spool.before is not None
-        self._weights: list[Any] = []
+        self._weights: Any = None
+        self._shapes: list[tuple[int, ...]] = []
         self._elements, self._bytes, self._told = 0, 0, time.monotonic()
         self._heads: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
         self._cycle = _Cycle()
@@ -117,7 +119,7 @@ class _Reading:
             self._expect_end(batch, size)
         self._expect_weights(weights, size)
         if weights is not None:
-            self._weights.append(weights)
+            self._weights = _grown(self._weights, weights, f"{self.where}: weights", self.items)
         self._elements += elements
         self._bytes += sum(array.nbytes for array in batch.values())
         stands = self._same and _stands(self.spool.before, self.items, batch, self.outputs)
@@ -151,6 +153,10 @@ class _Reading:
                 raise ConfigError(
                     f"{self.where}: weights: expected {size} in a batch of {size} items, one an item, got shape {array.shape}"
                 )
+        shapes = [array.shape[1:] for array in streams.leaves(weights)] if weights is not None else []
+        if shapes != (self._shapes or shapes):
+            raise streams.differ(f"{self.where}: weights", self.stream)
+        self._shapes = shapes
 
     def settle(self, columns: Columns) -> None:
         """Write what the study has, where it had more than there is now."""
@@ -166,7 +172,7 @@ class _Reading:
 
     def weights(self) -> Any:
         """The weights of all items, as they were given."""
-        return _joined(self._weights) if self._weights else None
+        return None if self._weights is None else _arrays(self._weights)
 
     def _copy(self, columns: Columns, stop: int) -> None:
         """Write what was found to be as before, now that something is not."""
@@ -268,7 +274,7 @@ def _before(
     for i in range(outputs):
         shape, dtype = heads[f"{LABELS}_{i}"]
         size = int(np.prod(shape, dtype=np.int64))
-        found[f"{LABELS}_{i}"] = labels[:, at : at + size].reshape(last - first, *shape).astype(dtype, copy=False)
+        found[f"{LABELS}_{i}"] = shaped(labels[:, at : at + size], shape).astype(dtype, copy=False)
         at += size
     return found
 
@@ -311,11 +317,19 @@ def _expect_same_again(
         )
 
 
-def _joined(parts: list[Any]) -> Any:
-    """Weights of batches as those of all items, in the same structure."""
-    first = parts[0]
-    if isinstance(first, Mapping):
-        return {name: _joined([part[name] for part in parts]) for name in first}
-    if isinstance(first, tuple | list):
-        return [_joined(list(each)) for each in zip(*parts, strict=True)]
-    return np.concatenate(parts)
+def _grown(held: Any, part: Any, where: str, items: int) -> Any:
+    """Weights of all items so far, in the structure in which those of a batch come: with large maps they go into files."""
+    if isinstance(part, Mapping):
+        return {name: _grown(None if held is None else held[name], one, where, items) for name, one in part.items()}
+    if isinstance(part, tuple | list):
+        return [_grown(None if held is None else held[i], one, where, items) for i, one in enumerate(part)]
+    held = held or Growing()
+    held.append(item_weights.numbers(part, where, items))
+    return held
+
+
+def _arrays(held: Any) -> Any:
+    """Arrays in place of what has grown, in the same structure."""
+    if isinstance(held, Mapping):
+        return {name: _arrays(one) for name, one in held.items()}
+    return [_arrays(one) for one in held] if isinstance(held, list) else held.array()

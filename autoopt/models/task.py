@@ -24,6 +24,7 @@ from autoopt.core.stage_settings import Finetune
 from autoopt.core.validation import fail
 from autoopt.errors import AutooptError, ConfigError, one_line, retold
 from autoopt.models import user_code
+from autoopt.models.answers import shaped
 from autoopt.models.columns import chunks
 from autoopt.models.labels import Meaning, settings, single
 
@@ -229,7 +230,7 @@ def apart(array: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarr
     """
     ends = np.cumsum([math.prod(shape) for shape in shapes])
     pieces = np.split(array, ends[:-1], axis=1)
-    return [piece.reshape(len(array), *shape) for piece, shape in zip(pieces, shapes, strict=True)]
+    return [shaped(piece, tuple(shape)) for piece, shape in zip(pieces, shapes, strict=True)]
 
 
 def broadcast(weights: np.ndarray, shape: Sequence[int]) -> np.ndarray:

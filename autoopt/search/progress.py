@@ -39,6 +39,7 @@ class Snapshot:
         quality: name of the task's metric.
         skipped: recipes that were not trained, or not to their end, for that could not pay.
         earlier: of those done, how many an earlier run had done.
+        reading: how far the reading of the task's data is, before there is a candidate.
     """
 
     done: int
@@ -55,6 +56,7 @@ class Snapshot:
     quality: str = ""
     skipped: int = 0
     earlier: int = 0
+    reading: str = ""
 
     def front(self) -> list[Candidate]:
         """The front so far."""

@@ -267,7 +267,13 @@ class Search:
         elapsed = self.clock() - self.started
         if self.driver is None:
             return Snapshot(
-                done=0, failed=0, total=self.trials, hits=self.spent.hits, elapsed_s=elapsed, hours=self.hours
+                done=0,
+                failed=0,
+                total=self.trials,
+                hits=self.spent.hits,
+                elapsed_s=elapsed,
+                hours=self.hours,
+                reading=next(iter(self.engine.running().values()), ""),
             )
         ledger, runs = self.driver.ledger, self.driver.runs.values()
         if self._shown is None or self._shown[0] is not ledger.candidates:  # the same tuple while nothing is new

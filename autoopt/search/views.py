@@ -28,12 +28,25 @@ SAID = 12
 NOTEBOOK_WIDTH = 110
 
 
+READING_S = 30.0
+"""Between two lines on how far the reading of data is, where each is a line of its own."""
+
+
 class Plain(Silent):
-    """One line for each thing that happens, on standard error."""
+    """One line for each thing that happens, on standard error, and one now and then while data is read."""
+
+    def __init__(self) -> None:
+        self._told = time.monotonic()
 
     def note(self, text: str) -> None:
         """Print it."""
         self._print(text)
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Print how far the reading of data is, every half a minute."""
+        if snapshot.reading and time.monotonic() - self._told >= READING_S:
+            self._told = time.monotonic()
+            self._print(snapshot.reading)
 
     def candidate(self, candidate: Candidate, metrics: Mapping[str, Metric], baseline: Candidate | None) -> None:
         """Print what became of it."""
@@ -188,6 +201,8 @@ def draw(snapshot: Snapshot) -> "RenderableType":
     for number, recipe, job, at in snapshot.running:
         jobs.add_row(shown(f"#{number}"), shown(recipe), shown(job, "bold"), shown(at))
     front = snapshot.front()
+    if snapshot.reading:
+        return Group(bar, head, shown(snapshot.reading))
     if not front:
         return Group(bar, head, jobs)
     best = f" (best {SHOWN} by {snapshot.objectives[0]})" if len(front) > SHOWN else ""

@@ -1,7 +1,8 @@
 """Runs a `.tflite` over data with the LiteRT interpreter, in batches."""
 
 import gzip
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from autoopt.models import file_ends
 from autoopt.models.task import Inputs, side_by_side
 
 BATCH = 32
+MOST_BYTES = 1 << 26
+"""Of outputs that are computed at a time; of large maps those are fewer than `BATCH`."""
 
 
 def compressed_bytes(file: bytes) -> int:
@@ -33,16 +36,37 @@ def outputs_of(file: bytes, inputs: Inputs, threads: int, names: Sequence[str] =
     Raises:
         CandidateFailed: if the runtime can't run the file.
     """
+    return np.concatenate(list(outputs_in_parts(file, inputs, threads, names)))
+
+
+def outputs_in_parts(file: bytes, inputs: Inputs, threads: int, names: Sequence[str] = ()) -> Iterator[np.ndarray]:
+    """Run a `.tflite` over data, as `outputs_of` does, without holding all that it gives.
+
+    Args:
+        file: the `.tflite`.
+        inputs: by input name, each of shape (items, ...).
+        threads: of the interpreter.
+        names: of the outputs, in the order in which they are wanted; by default the file's own.
+
+    Yields:
+        in the order of the items the output of some of them, as float32, shape (some items, ...).
+
+    Raises:
+        CandidateFailed: if the runtime can't run the file.
+    """
     from ai_edge_litert.interpreter import Interpreter
 
-    try:
+    done = 0
+    for most in (BATCH, 1):  # some graphs fix the batch, in a Reshape for instance
         try:
             interpreter = Interpreter(model_content=file, num_threads=threads)
-            return _run(interpreter, inputs, items_at_once(interpreter.get_input_details(), BATCH), names)
-        except RuntimeError:  # some graphs fix the batch, in a Reshape for instance
-            return _run(Interpreter(model_content=file, num_threads=threads), inputs, 1, names)
-    except (RuntimeError, ValueError) as error:
-        raise CandidateFailed("accuracy", f"LiteRT can't run the file: {one_line(error, 300)}") from error
+            for part in _run(interpreter, inputs, done, most, names):
+                done += len(part)
+                yield part
+            return
+        except (RuntimeError, ValueError) as error:
+            if isinstance(error, ValueError) or most == 1:
+                raise CandidateFailed("accuracy", f"LiteRT can't run the file: {one_line(error, 300)}") from error
 
 
 def items_at_once(details: Iterable[Any], most: int) -> int:
@@ -58,12 +82,15 @@ def items_at_once(details: Iterable[Any], most: int) -> int:
     return 1 if fixed else most
 
 
-def _run(interpreter: Any, inputs: Inputs, batch: int, names: Sequence[str]) -> np.ndarray:
+def _run(interpreter: Any, inputs: Inputs, done: int, most: int, names: Sequence[str]) -> Iterator[np.ndarray]:
+    """What a file gives for the items behind those that are done, at most so many at a time."""
     details = input_details(interpreter, inputs)
     outputs = output_details(interpreter, names)
-    n = len(next(iter(inputs.values())))
-    results, size = [], 0
-    for start in range(0, n, batch):
+    batch = items_at_once(interpreter.get_input_details(), most)
+    values = sum(math.prod(output["shape"][1:]) for output in outputs)
+    batch = max(1, min(batch, MOST_BYTES // max(1, 4 * int(values))))
+    n, size = len(next(iter(inputs.values()))), 0
+    for start in range(done, n, batch):
         stop = min(start + batch, n)
         if stop - start != size:
             size = stop - start
@@ -74,10 +101,7 @@ def _run(interpreter: Any, inputs: Inputs, batch: int, names: Sequence[str]) -> 
             interpreter.set_tensor(detail["index"], quantize(inputs[name][start:stop], detail))
         interpreter.reset_all_variables()  # what a recurrent layer remembers is of the items before
         interpreter.invoke()
-        found = [dequantize(interpreter.get_tensor(output["index"]), output) for output in outputs]
-        results.append(side_by_side(found))
-    joined: np.ndarray = np.concatenate(results)
-    return joined
+        yield side_by_side([dequantize(interpreter.get_tensor(output["index"]), output) for output in outputs])
 
 
 def input_details(interpreter: Any, inputs: Inputs) -> dict[str, Any]:

@@ -59,6 +59,8 @@ def test_the_same_is_written_the_same(optimizer, text):
         ({"weight_decay": -0.1}, r"finetune.weight_decay: expected a number in \[0, 1\)"),
         ({"warmup": 1.0}, r"finetune.warmup: expected a share of the training in \[0, 1\)"),
         ({"clip_norm": -1}, "finetune.clip_norm: expected a number over 0, or 0 for none"),
+        ({"clip_norm": 1e-11}, "finetune.clip_norm: expected 0, or a number of at least 1e-10, got 1e-11"),
+        ({"weight_decay": 3e-12}, "finetune.weight_decay: expected 0, or a number of at least 1e-10, got 3e-12"),
         ({"clip_norm": float("nan")}, "finetune.clip_norm: expected a number over 0"),
         ({"mixed_precision": 1}, "finetune.mixed_precision: expected true or false"),
         ({"patience": -1}, "finetune.patience: expected a whole number of at least 0"),

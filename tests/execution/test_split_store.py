@@ -127,6 +127,22 @@ def test_what_was_read_in_the_room_is_moved_not_copied(store):
     np.testing.assert_array_equal(arrays["input_0"], X)
 
 
+def test_labels_of_several_outputs_lie_in_a_file_where_they_are_large(store, monkeypatch):
+    one, other = Y[:, None].astype(np.int32), np.random.default_rng(0).random((40, 3, 2)).astype(np.float32)
+    with split_store.room(store) as room:
+        whole = split_store.beside(room, "train", [one, other])
+        assert not isinstance(whole, np.memmap)
+        monkeypatch.setattr(split_store, "CHUNK_BYTES", 300)
+        found = split_store.beside(room, "train", [one, other])
+        assert isinstance(found, np.memmap)
+        assert found.dtype == whole.dtype
+        np.testing.assert_array_equal(found, whole)
+        written = len(room.files)
+        key = split_store.put(room, Split(inputs={"image": X}, labels=found))
+        assert len(room.files) < written, "it is moved, not copied"
+    np.testing.assert_array_equal(split_store.get(store, key).labels, whole)
+
+
 def test_a_part_of_what_was_read_is_copied(store):
     with split_store.room(store) as room:
         _, arrays = spooled(room)

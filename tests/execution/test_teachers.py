@@ -1,5 +1,7 @@
 """A teacher of the user's own: taken in, refused in one line, and asked as the untouched model would be."""
 
+import io
+import shutil
 from pathlib import Path
 
 import keras
@@ -14,7 +16,7 @@ from autoopt.compression import distillation, training
 from autoopt.core.recipe import Recipe
 from autoopt.core.stage_settings import Finetune, Prune
 from autoopt.errors import ConfigError
-from autoopt.execution import job_graph, task_checks, teachers
+from autoopt.execution import job_graph, task_checks, taught_store, teachers
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.job_process import run
 from autoopt.execution.jobs import teaching
@@ -170,6 +172,37 @@ def said(monkeypatch, manifest, store, **settings):
     answer = teaching.teach(Context(parents=[store.get(manifest.model)], settings=given, **more))
     finetune = {"finetune": {"distillation": 0.5, **settings}}
     return teaching.lessons(Context(parents=[b"", answer], settings={"task": key, **finetune}, **more))
+
+
+def test_answers_that_somebody_removed_are_asked_for_again(tmp_path, monkeypatch):
+    """The job that asked counts as done, and would not be done again."""
+    taken, store = take(tmp_path, teacher=sure, augment=["flip"])
+    put = taught_store.put
+
+    def removed(*given):
+        key, arrays = put(*given)
+        shutil.rmtree(store.folder(key))
+        return key, arrays
+
+    monkeypatch.setattr(taught_store, "put", removed)
+    found = said(monkeypatch, taken.manifest, store, augment="flip")
+    x = tiny.images(256, 1)[0]
+    np.testing.assert_allclose(found.taught, sure(x), rtol=1e-5)
+    np.testing.assert_allclose(found.mirrored, sure(x[:, :, ::-1]), rtol=1e-5)
+
+
+def test_answers_of_before_are_still_read(tmp_path, monkeypatch):
+    taken, store = take(tmp_path)
+    store.put("m" * 64, taken.manifest.to_json().encode())
+    arrays = {"taught": np.ones((4, 4), np.float32), "mirrored": np.zeros((4, 4), np.float32)}
+    plain, both = io.BytesIO(), io.BytesIO()
+    np.save(plain, arrays["taught"])
+    np.savez(both, **arrays)
+    more = {"store": store, "threads": 1, "progress": lambda _: None, "settings": {"task": "m" * 64}}
+    for written, names in ((plain, ["taught"]), (both, ["taught", "mirrored"])):
+        found = teaching.lessons(Context(parents=[b"", written.getvalue()], **more))
+        for name in names:
+            np.testing.assert_array_equal(getattr(found, name), arrays[name])
 
 
 def test_it_takes_the_place_of_the_untouched_model(tmp_path, monkeypatch):

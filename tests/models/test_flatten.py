@@ -128,6 +128,22 @@ def test_what_is_looked_up_is_an_integer(inside):
         assert np.corrcoef(expected.ravel(), found.ravel())[0, 1] > 0.99
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_words_as_floats_that_mask_a_step_stay_a_model_of_layers(nested):
+    """Row 0 masks a step: what is compared has to be words, for of 0.3 the old model masks nothing."""
+    stack = tf_keras.Sequential(
+        [layers.Embedding(20, 8, input_length=6, mask_zero=True), layers.GlobalAveragePooling1D(), layers.Dense(4)]
+    )
+    x = layers.Input((6,), name="words")
+    model = tf_keras.Model(x, stack(x)) if nested else stack
+    made = loading.load(model)
+    assert [tensor.dtype.name for tensor in made.inputs] == ["int32"]
+    words = np.random.default_rng(0).integers(0, 20, (64, 6)) * (np.arange(6) < 3)
+    np.testing.assert_allclose(
+        made.predict_on_batch(words), model.predict_on_batch(words.astype(np.float32)), atol=1e-6
+    )
+
+
 def test_an_input_that_is_computed_with_stays_as_it_is():
     x = layers.Input((6,))
     model = tf_keras.Model(x, layers.Concatenate()([layers.Flatten()(layers.Embedding(5, 2)(x)), x]))

@@ -24,7 +24,7 @@ scores = arrays.arrays(
 def right(labels, outputs, threshold=0.5):
     """Which items are given their class."""
     scores = outputs.reshape(len(outputs), -1).shape[1]
-    return Score("accuracy", single(scores, threshold), labels, outputs).right()[:, 0]
+    return Score("accuracy", single(scores, threshold), labels, outputs).one_class()[1]
 
 
 # --- accuracy

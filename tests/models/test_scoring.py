@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from autoopt.models import crosscheck
+from autoopt.models import answers, crosscheck, score_counts, tallies
 from autoopt.models.labels import BINARY, CLASSES, LABELS, VALUES, Meaning
 from autoopt.models.scoring import BUILTIN, Score
 
@@ -113,3 +113,44 @@ def test_r2_and_errors_are_scikit_learns():
     assert Score("rmse", meaning, labels, outputs).value() == pytest.approx(np.sqrt(np.square(truth - found).mean()))
     # Labels of one axis against outputs of two are aligned, not broadcast.
     assert Score("mae", meaning, truth, outputs).value() == pytest.approx(np.abs(truth - found).mean())
+
+
+@pytest.mark.parametrize("kind", [CLASSES, BINARY, LABELS])
+@settings(max_examples=8, deadline=None)
+@given(st.integers(20, 60), st.booleans(), st.booleans(), st.integers(0, 99))
+def test_an_area_of_scores_that_are_counted_is_that_of_sorted_ones(kind, items, logits, masked, seed):
+    """Scores near 0 and 1 too, and negative ones."""
+    rng, classes = np.random.default_rng(seed), 1 if kind == BINARY else 3
+    labels = rng.integers(0, 3 if kind == CLASSES else 2, (items, 4) if kind == CLASSES else (items, 4, classes))
+    right = np.eye(3)[labels] if kind == CLASSES else labels
+    scores = 8 * (right - 0.5) + rng.normal(0, 8, (items, 4, classes))
+    outputs = (scores if logits else 1 / (1 + np.exp(-scores))).astype(np.float32)
+    mask = rng.random((items, 4)) < 0.7 if masked else None
+    meaning = Meaning(kind=kind, classes=classes, positions=4)
+    score, chosen = Score("auc", meaning, labels, outputs, mask), rng.integers(0, items, items)
+    expected = score.value(), score.resampled(chosen)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tallies, "SORTED_MOST", 0)
+        patch.setattr(score_counts, "BINS", 1 << 19)  # quick, and wide enough that some scores share one
+        assert score.value() == pytest.approx(expected[0], abs=2e-3)
+        assert score.resampled(chosen) == pytest.approx(expected[1], abs=4e-3)
+
+
+def test_what_has_no_area_is_told_of_counted_scores_too(monkeypatch):
+    monkeypatch.setattr(tallies, "SORTED_MOST", 0)
+    meaning = Meaning(kind=BINARY, classes=1, positions=1)
+    with pytest.raises(ValueError, match="items of one class only"):
+        Score("auc", meaning, np.zeros(5), np.linspace(0, 1, 5)).value()
+    with pytest.raises(ValueError, match="no finite number"):
+        Score("auc", meaning, np.arange(5) % 2, np.array([0, 1, np.nan, 0, 1])).value()
+    equal = Score("auc", meaning, np.arange(4) % 2, np.array([0.0, -0.0, 1.0, 1.0]))
+    assert equal.value() == 0.5
+
+
+def test_keras_ranks_many_scores_among_a_part_of_them(monkeypatch):
+    labels, outputs, meaning = drawn(LABELS, 400, 4, 3, 0)
+    outputs = (outputs + labels / 2).astype(np.float32)
+    exact = Score("auc", meaning, labels, outputs).value()
+    monkeypatch.setattr(crosscheck, "RANKED", 1000)
+    monkeypatch.setattr(answers, "COUNTED", 50)
+    assert crosscheck.keras_value("auc", meaning, labels, outputs) == pytest.approx(exact, abs=0.01)

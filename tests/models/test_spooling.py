@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoopt.errors import ConfigError, TargetUnavailable
-from autoopt.models import spooling, user_data
+from autoopt.models import answers, spooling, user_data
 from autoopt.models.spooling import Spool
 from autoopt.models.task import Split, side_by_side
 
@@ -64,6 +64,31 @@ def test_what_a_study_had_before_never_changes_what_is_read(items, size, had, wr
     written = list(folder.iterdir())
     equal = had == items and wrong >= had
     assert bool(written) == (not equal), "an equal stream is not written again"
+
+
+@pytest.mark.parametrize("limit", [1 << 26, 100])
+def test_weights_of_batches_are_joined_whatever_numbers_they_are(limit, read, monkeypatch):
+    """In memory, and in a file where they are many: whole numbers first cut no fraction off."""
+    monkeypatch.setattr(answers, "CHUNK_BYTES", limit)
+    whole = np.arange(100) / 2
+
+    def weighted():
+        for i in range(0, 100, 20):
+            given = whole[i : i + 20]
+            yield X[i : i + 20], Y[i : i + 20], (given * 2).astype(int) if i == 0 else given
+
+    wanted = np.where(np.arange(100) < 20, 2 * whole, whole)
+    np.testing.assert_array_equal(read(weighted)[1], wanted)
+
+
+def test_weights_that_are_no_numbers_or_change_shape_are_named(read):
+    def wrong(second):
+        return lambda: iter([(X[:10], Y[:10], np.ones(10)), (X[10:20], Y[10:20], second)])
+
+    with pytest.raises(ConfigError, match="train: weights: expected numbers, got None for item 13"):
+        read(wrong([1.0, 1.0, 1.0, None, *[1.0] * 6]))
+    with pytest.raises(ConfigError, match=r"train: weights: the .* items differ in shape"):
+        read(wrong(np.ones((10, 8))))
 
 
 def test_weights_come_in_their_own_structure(read):

@@ -36,6 +36,19 @@ def test_plain_lines_go_to_standard_error(capsys: pytest.CaptureFixture[str]) ->
     assert [line.split("] ")[1][:8] for line in shown.err.splitlines()] == ["reading", "#3 float"]
 
 
+def test_plain_lines_tell_of_a_long_reading_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = Snapshot(done=0, failed=0, total=8, reading="train: reading 20,000 items, 2,200 MB (11%)")
+    with Plain() as view:
+        view.update(reading)
+        assert capsys.readouterr().err == "", "a short reading needs no word"
+        monkeypatch.setattr(views, "READING_S", 0.0)
+        view.update(reading)
+        view.update(Snapshot(done=0, failed=0, total=8))
+    assert [line.split("] ")[1] for line in capsys.readouterr().err.splitlines()] == [reading.reading]
+
+
 def test_failures_are_described_with_stage_and_reason() -> None:
     failed = dataclasses.replace(made(5), failed_stage="prune", reason="the loss became nan")
     assert describe(failed, METRICS, None).endswith("failed in prune: the loss became nan")

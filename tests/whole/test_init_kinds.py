@@ -15,6 +15,7 @@ import tf_keras
 import tinystudy
 from PIL import Image
 
+PARTS = ("train", "validation", "test")
 STUDY = "task: task.py\nspace: {prune: {sparsity: 0.5}, scheme: [float32, int8]}\ntrials: 3\nconfirm: false\nmeasuring: quick\n"
 layers = tf_keras.layers
 RNG = np.random.default_rng(0)
@@ -83,3 +84,17 @@ def test_a_table_becomes_a_study_and_a_bundle(tmp_path):
     told = json.loads((tmp_path / "bundle" / "preparation.json").read_text())
     assert [step["column"] for step in told["columns"]] == ["size", "town"]
     assert "`(number - subtract) / divide`" in (tmp_path / "bundle" / "README.md").read_text()
+    fresh = frame.iloc[:20, ::-1].assign(note="bought, not rented")  # other order, another column, no labels
+    fresh.to_csv(tmp_path / "fresh.csv", index=False)
+    shown = subprocess.run(
+        [sys.executable, "predict.py", tmp_path / "fresh.csv"],
+        cwd=tmp_path / "bundle", capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    assert shown[0] == "fresh.csv: 20 rows prepared as preparation.json says; left out note"
+    inputs = np.concatenate([np.load(tmp_path / "study" / f"x_{part}.npy") for part in PARTS])
+    step = told["columns"][0]
+    size = inputs[:, step["values"][0]] * step["divide"] + step["subtract"]
+    same = inputs[[np.abs(size - one).argmin() for one in frame["size"][:20]]]
+    network = tf_keras.models.load_model(tmp_path / "model.keras")
+    classes = network.predict(same, verbose=0).argmax(axis=1)
+    assert [line.split(": ")[1][0] for line in shown[1:]] == ["abc"[one] for one in classes]

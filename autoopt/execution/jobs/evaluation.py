@@ -3,9 +3,10 @@
 import dataclasses
 import json
 
-from autoopt.compression.training import outputs
+from autoopt.compression.training import outputs_in_parts
 from autoopt.execution.jobs.context import Context, limit_threads, to_json
 from autoopt.models import crosscheck, loading, quality
+from autoopt.models.answers import Parts
 from autoopt.models.opaque import ClosedModel
 from autoopt.tflite import interpreter
 
@@ -21,7 +22,7 @@ def accuracy(context: Context) -> bytes:
     name = context.settings["split"]
     split, manifest = context.split(name), context.manifest()
     names = [output.name for output in manifest.outputs]
-    outputs = interpreter.outputs_of(context.parents[0], split.inputs, context.threads, names)
+    outputs = interpreter.outputs_in_parts(context.parents[0], split.inputs, context.threads, names)
     baseline = json.loads(context.parents[2]) if len(context.parents) > 2 else {}
     how = f"LiteRT interpreter on the {name} split"
     found = quality.quality(manifest, split, outputs, how, baseline.get("protocol", ""))
@@ -46,5 +47,5 @@ def compare_baseline(context: Context) -> bytes:
         return to_json({})
     manifest, split = context.manifest(), context.split("validation")
     names = [output.name for output in manifest.outputs]
-    of_file = interpreter.outputs_of(file, split.inputs, context.threads, names)
-    return to_json(crosscheck.compare(manifest, split, outputs(model, split), of_file))
+    by_file = Parts(lambda: interpreter.outputs_in_parts(file, split.inputs, context.threads, names))
+    return to_json(crosscheck.compare(manifest, split, Parts(lambda: outputs_in_parts(model, split)), by_file))

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from autoopt.compression import layer_costs
-from autoopt.compression.training import outputs
+from autoopt.compression.training import outputs_in_parts
 from autoopt.execution import input_scaling
 from autoopt.execution.jobs.context import Context, limit_threads, to_json
 from autoopt.models import loading
+from autoopt.models.answers import Answers, peeked
 from autoopt.models.labels import loss_name
 from autoopt.models.opaque import ClosedModel
 from autoopt.tflite import interpreter
@@ -26,18 +27,19 @@ def survey(context: Context) -> bytes:
     model, _ = loading.unpack(context.parents[0])
     calibration, closed = context.split("calibration"), isinstance(model, ClosedModel)
     inputs = list(calibration.inputs.values())
-    found = (
-        interpreter.outputs_of(model.file, calibration.inputs, context.threads)
+    outputs: Answers = (
+        interpreter.outputs_in_parts(model.file, calibration.inputs, context.threads)
         if closed
-        else outputs(model, calibration)
+        else outputs_in_parts(model, calibration)
     )
     manifest = context.manifest()
     single = manifest.metric["function"] is None and "meaning" not in manifest.metric
+    some, outputs = peeked(outputs)
     counts = []
-    if single or ("categorical" in loss_name(manifest.loss) and found.ndim == 2):
-        classes = max(2, found.shape[-1])
-        predicted = manifest.meaning(found).predicted(found)
-        counts = np.bincount(np.clip(predicted[:, 0], 0, classes - 1), minlength=classes).tolist()
+    if single or ("categorical" in loss_name(manifest.loss) and some.ndim == 2):
+        classes, meaning = max(2, some.shape[-1]), manifest.meaning(some)
+        predicted = np.concatenate([meaning.predicted(part)[:, 0] for part in outputs])
+        counts = np.bincount(np.clip(predicted, 0, classes - 1), minlength=classes).tolist()
     return to_json(
         {
             "layers": [] if closed else [dataclasses.asdict(cost) for cost in layer_costs.costs(model)],

@@ -45,7 +45,7 @@ JOBS: dict[str, Kind] = {
     "convert": Kind(body=conversion.to_scheme, version=3),
     "quantize": Kind(body=conversion.quantize, version=6),
     "proof": Kind(body=conversion.prove, version=7),
-    "accuracy": Kind(body=evaluation.accuracy, version=3),
+    "accuracy": Kind(body=evaluation.accuracy, version=4),
     "crosscheck": Kind(body=evaluation.compare_baseline),
     "memory": Kind(body=measuring.memory, version=3),
     "latency": Kind(body=measuring.latency, version=2),

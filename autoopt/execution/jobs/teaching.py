@@ -5,42 +5,61 @@ is asked in every step instead.
 """
 
 import io
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from autoopt.compression import augmentation
 from autoopt.compression.goals import Lessons
-from autoopt.execution import teachers
-from autoopt.execution.jobs.context import Context, limit_threads
+from autoopt.execution import taught_store, teachers
+from autoopt.execution.jobs.context import Context, limit_threads, to_json
+from autoopt.execution.taught_store import Said
 from autoopt.models.task import Split
 
 IN_STEPS = b"asked in every step"
 """The result of the job where there is nothing that could be kept."""
 PLAIN = b"\x93NUMPY"
-"""What `.npy` begins with."""
+"""What `.npy` begins with, which stores of before have."""
+KEPT = b"{"
+"""What the result begins with where the answers lie in files of their own."""
 
 
 def teach(context: Context) -> bytes:
-    """What the teacher says to the training data.
+    """What the teacher says to the training data: files in the store, of large maps too large for a result.
 
     Returns:
-        `.npy`, shape (items, ...); with flips alone `.npz` with that and the same of the mirror images; `IN_STEPS`
-        where augmentation does anything else.
+        JSON: `taught`, the key of the files, and what was asked: `items` and `mirrored`; `IN_STEPS` where augmentation does anything but flips.
     """
     limit_threads(context.threads)
-    manifest, out = context.manifest(), io.BytesIO()
+    manifest, items = context.manifest(), context.settings.get("items", 0)
     chosen = augmentation.in_force(manifest, context.settings)
     if chosen and not augmentation.flips_alone(chosen):
         return IN_STEPS
-    train = context.split("train", context.settings.get("items", 0))
-    says = teachers.of_task(manifest, context.result, train).says
-    if not chosen:
-        np.save(out, says(train), allow_pickle=False)
-    else:
-        np.savez(out, taught=says(train), mirrored=says(_mirror(train)))
-    return out.getvalue()
+    told = {"items": items, "mirrored": bool(chosen)}
+    return to_json({"taught": _ask(context, **told)[0], **told})
+
+
+def _ask(context: Context, items: int, mirrored: bool) -> tuple[str, Said]:
+    """Ask the teacher about the training data, and keep what it says: its key, and all of it."""
+    manifest, train = context.manifest(), context.split("train", items)
+    asked = teachers.of_task(manifest, context.result, train)
+    plain = ({"taught": part} for part in asked.in_parts(train))
+    said: Iterator[Mapping[str, np.ndarray]] = plain
+    if mirrored:
+        pairs = zip(asked.in_parts(train), asked.in_parts(_mirror(train)), strict=True)
+        said = ({"taught": part, "mirrored": mirror} for part, mirror in pairs)
+    return taught_store.put(context.store, _told(context, said, len(train)), len(train))
+
+
+def _told(context: Context, said: Iterator[Mapping[str, np.ndarray]], items: int) -> Iterator[Mapping[str, np.ndarray]]:
+    """The same, with word of how far it is."""
+    done = 0
+    for part in said:
+        yield part
+        done += len(part["taught"])
+        context.progress(f"asking the teacher: {done / items:.0%}")
 
 
 def lessons(context: Context) -> Lessons:
@@ -52,6 +71,12 @@ def lessons(context: Context) -> Lessons:
     if said == IN_STEPS:
         asked = teachers.of_task(manifest, context.result, context.split("train"))
         return Lessons(teacher=asked.in_step, foreign=foreign)
+    if said.startswith(KEPT):
+        told = json.loads(said)
+        arrays = taught_store.get(context.store, told["taught"])
+        if arrays is None:  # somebody removed the files; the job that made them counts as done
+            _, arrays = _ask(context, told["items"], told["mirrored"])
+        return Lessons(taught=arrays["taught"], mirrored=arrays.get("mirrored"), foreign=foreign)
     if said.startswith(PLAIN):
         return Lessons(taught=np.load(io.BytesIO(said), allow_pickle=False), foreign=foreign)
     with np.load(io.BytesIO(said), allow_pickle=False) as both:

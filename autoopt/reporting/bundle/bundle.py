@@ -4,6 +4,7 @@ card.py       what is known of it                samples.py   items, and the out
 recording.py  which items those are              replay.py    runs the file over them, in a process of its own
 meaning.py    what the outputs mean              python.py    predict.py, which is made of the next two:
 own_files.py  reads a person's own files         telling.py   says what the outputs mean for them
+table_rows.py prepares the rows of their tables
 kotlin.py     Classifier.kt or Predictor.kt      firmware.py  model_data.cc and .h
 readme.py     README.md, REPRODUCE.md            ends.py      inputs and outputs
 escaping.py   names that others chose

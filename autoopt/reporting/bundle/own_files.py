@@ -21,14 +21,23 @@ class BadInput(Exception):
     """A file can't be used; its text is one line for a person."""
 
 
-def arrays_of(card: Any, paths: list[Path]) -> tuple[list[np.ndarray], bool]:
-    """An array for each input, items first, and whether it is one item alone."""
+def arrays_of(card: Any, paths: list[Path], rows: Any = None) -> tuple[list[np.ndarray], bool]:
+    """An array for each input, items first, and whether it is one item alone.
+
+    Args:
+        card: of the bundle.
+        paths: a file for each input.
+        rows: makes inputs of the rows of a table that was not prepared yet, of its path and an item's shape; it gives None
+            for rows that are inputs already. Without it all are.
+    """
     inputs = card["inputs"]
     facts = card.get("data") or [None] * len(inputs)
     if paths[0].suffix.lower() == ".npz":
         given = [(f"{paths[0].name}: {name}", array) for name, array in _npz(paths[0], inputs)]
     else:
-        given = [(path.name, _read(path, end, fact)) for path, end, fact in zip(paths, inputs, facts, strict=True)]
+        given = [
+            (path.name, _read(path, end, fact, rows)) for path, end, fact in zip(paths, inputs, facts, strict=True)
+        ]
     fitted = [_fitted(array, end, fact, where) for (where, array), end, fact in zip(given, inputs, facts, strict=True)]
     counts = {len(array) for array, _ in fitted}
     if len(counts) > 1:
@@ -40,7 +49,7 @@ def arrays_of(card: Any, paths: list[Path]) -> tuple[list[np.ndarray], bool]:
     return [array for array, _ in fitted], all(single for _, single in fitted)
 
 
-def _read(path: Path, end: Any, fact: Any) -> Any:
+def _read(path: Path, end: Any, fact: Any, rows: Any) -> Any:
     """What a file holds for one input."""
     if not path.is_file():
         raise BadInput(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; {USAGE}")
@@ -48,7 +57,9 @@ def _read(path: Path, end: Any, fact: Any) -> Any:
     if kind == ".npy":
         return loaded(path)
     if kind in (".csv", ".tsv"):
-        return _rows(path, tuple(end["shape"][1:]))
+        item = tuple(end["shape"][1:])
+        prepared = None if rows is None else rows(path, item)
+        return _rows(path, item) if prepared is None else prepared
     return _image(path, tuple(end["shape"][1:]), fact)
 
 

@@ -1,9 +1,9 @@
-"""`predict.py`: the few lines of Python that run the model, with `own_files` and `telling` for a person's own files."""
+"""`predict.py`: the few lines of Python that run the model, with `own_files`, `table_rows` and `telling` for a person's own files."""
 
 from pathlib import Path
 from types import ModuleType
 
-from autoopt.reporting.bundle import own_files, telling
+from autoopt.reporting.bundle import own_files, table_rows, telling
 from autoopt.reporting.bundle.ends import End, Interface, offset
 from autoopt.reporting.bundle.ends import names as called
 from autoopt.reporting.bundle.escaping import comment
@@ -13,6 +13,7 @@ _CODE = '''\
 # Runs model.tflite: python {name} photo.png, or x.npy, x.npz, rows.csv; without a file, {which}.
 # {title}
 import csv
+import functools
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -35,6 +36,9 @@ def predict({names}):
 
 
 {own_files}
+
+
+{table_rows}
 
 
 {telling}
@@ -61,6 +65,7 @@ def predict_py(interface: Interface) -> str:
         feed="\n".join(_feed(i, name, end) for i, (name, end) in enumerate(zip(names, ends, strict=True))),
         result=_result(interface.outputs),
         own_files=_body(own_files),
+        table_rows=_body(table_rows),
         telling=_body(telling),
     )
 

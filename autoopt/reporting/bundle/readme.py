@@ -27,7 +27,8 @@ FILES = {
 
 PREPARED = (
     "",
-    "The model was given raw data as `preparation.json` says; whoever runs it has to do the same:",
+    "The model was given raw data as `preparation.json` says. `predict.py` does so with the rows of a `.csv` that has the table's "
+    "columns, by their names and in any order; whoever runs the model otherwise has to do the same:",
     "",
     "- a picture is turned upright, stretched to `height` x `width`, made `colours` of, and its values of 0 to 255 become `scaling`, "
     "for which `in_python` is an expression;",

@@ -3,6 +3,7 @@
 Stands alone, beside `own_files`: what follows the imports becomes part of a bundle's `predict.py`.
 """
 
+import functools
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from autoopt.reporting.bundle.own_files import FEW, BadInput, arrays_of, loaded, real
+from autoopt.reporting.bundle.table_rows import prepared_rows
 
 # ---- what follows stands in predict.py as it is
 
@@ -30,7 +32,7 @@ def main(folder: Path, predict: Callable[..., Any], arguments: Sequence[str]) ->
         card = json.loads(_text(folder / "card.json"))
         names = _text(folder / "labels.txt").splitlines() if (folder / "labels.txt").is_file() else []
         if arguments:
-            _each(card, predict, names, [Path(name) for name in arguments])
+            _each(card, predict, names, [Path(name) for name in arguments], _preparing(folder))
         else:
             _first(folder, card, predict, names)
     except json.JSONDecodeError as error:
@@ -41,6 +43,18 @@ def main(folder: Path, predict: Callable[..., Any], arguments: Sequence[str]) ->
         raise SystemExit(2) from None
 
 
+def _preparing(folder: Path) -> Any:
+    """What makes inputs of a table's rows, where the model was trained on a table; else None."""
+    path = folder / "preparation.json"
+    if not path.is_file():
+        return None
+    try:
+        told = json.loads(_text(path))
+    except json.JSONDecodeError as error:
+        raise BadInput(f"{path}: damaged ({error}); copy it again") from None
+    return functools.partial(prepared_rows, told=told) if told.get("kind") == "table" and "columns" in told else None
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
@@ -48,7 +62,7 @@ def _text(path: Path) -> str:
         raise BadInput(f"{path}: can't read it ({error.strerror}); copy the whole folder") from error
 
 
-def _each(card: Any, predict: Callable[..., Any], names: list[str], paths: list[Path]) -> None:
+def _each(card: Any, predict: Callable[..., Any], names: list[str], paths: list[Path], rows: Any) -> None:
     """Read the files, and print a line for every item."""
     inputs = card["inputs"]
     npz = len(paths) == 1 and paths[0].suffix.lower() == ".npz"
@@ -58,7 +72,7 @@ def _each(card: Any, predict: Callable[..., Any], names: list[str], paths: list[
             f"the model has {len(inputs)} inputs ({called}): give a file for each, in this order, or one .npz"
         )
     for together in [paths] if len(inputs) > 1 else [[path] for path in paths]:
-        arrays, single = arrays_of(card, together)
+        arrays, single = arrays_of(card, together, rows)
         for place in range(len(arrays[0])):
             found = predict(*(array[place] for array in arrays))
             path = together[0]
