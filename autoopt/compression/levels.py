@@ -88,10 +88,20 @@ def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wra
 
 
 def _fresh(model: Any) -> Any:
-    """The same model of new layers: those that were part of another model would count as shared, and not be folded."""
+    """The same model of new layers, without regularizers.
+
+    Layers that were part of another model would count as shared, and not be folded. And what a regularizer takes of weights
+    was chosen for them as they were, not for weights in parts of a folded kernel's root mean square.
+    """
     import tf_keras
 
-    made = tf_keras.models.clone_model(model)
+    def again(layer: Any) -> Any:
+        config = layer.get_config()
+        return type(layer).from_config(
+            {name: None if name.endswith("_regularizer") else value for name, value in config.items()}
+        )
+
+    made = tf_keras.models.clone_model(model, clone_function=again)
     made.set_weights(model.get_weights())
     for old, new in zip(model.layers, made.layers, strict=True):
         new.trainable = old.trainable
@@ -106,6 +116,8 @@ def _why_not(layer: Any, alone: set[str]) -> str:
         return "levels are learned in convolutions and dense layers alone"
     if not layer.trainable_weights:
         return "none of its weights are ever trained"
+    if any(getattr(layer, f"{name}_constraint", None) for name in (*KERNELS[type(layer).__name__], "bias")):
+        return "its weights have a constraint"
     if not all(getattr(layer, name).numpy().any() for name in KERNELS[type(layer).__name__]):
         return "it holds nothing but zeros"
     return ""
@@ -248,10 +260,9 @@ def _on_grid() -> Any:
             told = []
             for grid, step in zip(self.grids, self.steps, strict=True):
                 kernel = getattr(self.layer, grid.name)
-                multiples = np.round(np.clip(
-                    kernel.numpy() * self.masks.get(grid.name, 1) / np.exp(step.numpy()), -(grid.number // 2), grid.number // 2
-                ))  # fmt: skip
                 kernel.assign(self._kernel(grid, step))
+                # Of what is stored: worked out anew, a weight that lies between two levels might be rounded to the other.
+                multiples = np.round(kernel.numpy() / (np.exp(step.numpy()) * self.sizes[grid.name]))
                 levels, counts = np.unique(multiples.astype(int), return_counts=True)
                 told.append(
                     {
