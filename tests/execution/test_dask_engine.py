@@ -29,7 +29,7 @@ def workplace(folder: Path) -> Workplace:
     """As `claimed` leaves it, for as long as the test lasts."""
     (folder / "marks").mkdir(parents=True, exist_ok=True)
     (folder / "marks" / "here").touch()
-    return Workplace(store=str(folder), mark="here", threads=1, job_seconds=60, job_bytes=4 << 30)
+    return Workplace(store=str(folder), mark="here", threads=1, job_seconds=500, job_bytes=4 << 30)
 
 
 def settle(engine: Engine, key: str) -> autoopt.execution.job_process.Outcome:
@@ -100,7 +100,7 @@ def test_what_the_store_holds_is_not_made_again(tmp_path: Path) -> None:
 
 def test_two_studies_at_once_share_a_store(tmp_path: Path) -> None:
     one, two = (
-        Workplace(store=str(tmp_path), mark=mark, threads=1, job_seconds=60, job_bytes=4 << 30) for mark in ("a", "b")
+        Workplace(store=str(tmp_path), mark=mark, threads=1, job_seconds=500, job_bytes=4 << 30) for mark in ("a", "b")
     )
     with one.claimed():
         with two.claimed():
@@ -113,7 +113,7 @@ def test_two_studies_at_once_share_a_store(tmp_path: Path) -> None:
 
 
 def test_a_store_that_is_not_shared_is_noticed(tmp_path: Path) -> None:
-    place = Workplace(store=str(tmp_path), mark="elsewhere", threads=1, job_seconds=60, job_bytes=4 << 30)
+    place = Workplace(store=str(tmp_path), mark="elsewhere", threads=1, job_seconds=500, job_bytes=4 << 30)
     job = Job(name="float32", key="c" * 64)
     with Engine(place, slots=1) as engine:
         engine.submit(job)

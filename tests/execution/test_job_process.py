@@ -61,7 +61,7 @@ def place(tmp_path: Path) -> Workplace:
     folder = tmp_path / "store"
     (folder / "marks").mkdir(parents=True)
     (folder / "marks" / "here").touch()
-    return Workplace(store=str(folder), mark="here", threads=1, job_seconds=60, job_bytes=4 << 30)
+    return Workplace(store=str(folder), mark="here", threads=1, job_seconds=500, job_bytes=4 << 30)
 
 
 def job(tmp_path: Path, code: str) -> Job:

@@ -21,7 +21,7 @@ def workplace(folder: Path) -> Workplace:
     """A place to work in, with a store in this folder."""
     (folder / "marks").mkdir(parents=True)
     (folder / "marks" / "here").touch()
-    return Workplace(store=str(folder), mark="here", threads=1, job_seconds=120, job_bytes=4 << 30)
+    return Workplace(store=str(folder), mark="here", threads=1, job_seconds=500, job_bytes=4 << 30)
 
 
 def result(place: Workplace, job: Job) -> bytes:
