@@ -168,7 +168,7 @@ def test_sizes_are_exact(compared):
 
 def test_latency_and_memory_have_intervals_of_many_repeats(compared):
     latency, memory = compared.measurements["latency_ms"], compared.measurements["memory_bytes"]
-    assert 0 < latency.low <= latency.value <= latency.high < 10
+    assert 0 < latency.low <= latency.value <= latency.high < 1000  # no other unit
     assert latency.n >= benchmark.CONFIRM_FEWEST
     assert latency.how == f"batch 1, {latency.n} fresh processes, 10th percentiles"
     assert 0 < memory.low <= memory.value <= memory.high

@@ -4,12 +4,12 @@ import csv
 import dataclasses
 import json
 import re
-import time
 from html.parser import HTMLParser
 
 import browser
 import numpy as np
 import pytest
+import waiting
 from browser import marked
 from click.testing import CliRunner
 from nights import HOSTILE, baseline, candidate, failure, hostile, measured, realistic, results, saved
@@ -199,7 +199,7 @@ class Report:
 
     def link(self, part):
         """The address, once it holds a part."""
-        WebDriverWait(self.driver, 10).until(lambda driver: part in driver.current_url)
+        WebDriverWait(self.driver, waiting.LONGEST_S).until(lambda driver: part in driver.current_url)
         return self.driver.current_url
 
     def check(self):
@@ -384,6 +384,10 @@ def test_what_binds_the_pick_is_shown(open_report):
     assert "Held back by: size_bytes <= 100 KB (without it: #0 float32)." in open_report(night).text("#pick")
 
 
+UNDER = "return (document.getElementById('front')._hoverdata || []).length"
+"""How many points plotly has found under the mouse."""
+
+
 @marked
 def test_a_click_on_a_point_and_a_key_on_a_row_select(open_report, chromium):
     page = open_report(realistic())
@@ -403,8 +407,9 @@ def test_a_click_on_a_point_and_a_key_on_a_row_select(open_report, chromium):
             "clickCount": 1,
         }
         chromium.execute_cdp_cmd("Input.dispatchMouseEvent", mouse)
-        time.sleep(0.2)  # plotly finds out what is under the mouse after a while
-    assert page.find("#selected").get_attribute("data-selected") == str(number)
+        if kind == "mouseMoved":  # plotly finds out what is under the mouse after a while
+            waiting.until(lambda: chromium.execute_script(UNDER))
+    waiting.until(lambda: page.find("#selected").get_attribute("data-selected") == str(number))
     page.find('#rows tr[data-number="30"] button').send_keys(Keys.ENTER)
     assert page.find("#selected").get_attribute("data-selected") == "30"
     assert "failed in convert: float fallback" in page.text("#selected")
@@ -455,10 +460,7 @@ def test_the_table_can_be_downloaded(open_report, chromium, tmp_path):
     page = open_report(night)
     page.find("#download").click()
     file = tmp_path / "candidates.csv"
-    for _ in range(100):
-        if file.exists():
-            break
-        time.sleep(0.1)
+    waiting.until(file.exists)
     rows = list(csv.DictReader(file.read_text().splitlines()))
     assert [int(row["number"]) for row in rows] == page.order()
     values = {int(row["number"]): row["latency_ms"] for row in rows}
