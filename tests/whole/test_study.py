@@ -29,6 +29,15 @@ def copy(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "study"))
 
 
+@pytest.fixture
+def yet_to_run(copy: Path) -> Path:
+    """A study without results, whose store has what most of its jobs would make: for what is about the search alone."""
+    for path in (copy / "out").iterdir():
+        if path.name != "store":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return copy
+
+
 def optuna_states(folder: Path) -> list[str]:
     with contextlib.closing(sqlite3.connect(folder / "out" / "study.db")) as database:
         return [state for (state,) in database.execute("select state from trials")]
@@ -189,8 +198,8 @@ def test_a_job_that_goes_wrong_costs_its_candidate_alone(tmp_path: Path, monkeyp
     assert states.count("PRUNED") == len(FAULTS)
 
 
-def test_recipes_asked_for_by_name_are_made_and_no_others(tmp_path: Path) -> None:
-    folder = tiny.write(tmp_path / "study")
+def test_recipes_asked_for_by_name_are_made_and_no_others(yet_to_run: Path) -> None:
+    folder = yet_to_run
     named = [autoopt.Recipe(), autoopt.Recipe(scheme="int8")]
     results = autoopt.run(folder, recipes=named)
     assert [c.recipe for c in results.candidates] == named
@@ -266,9 +275,9 @@ def test_a_changed_task_or_space_is_refused(copy: Path) -> None:
         autoopt.run(copy, trials=tiny.TRIALS)
 
 
-def test_budgets_reach_the_sampler_and_the_results(tmp_path: Path) -> None:
+def test_budgets_reach_the_sampler_and_the_results(yet_to_run: Path) -> None:
     study = tiny.STUDY + 'budgets: ["size_bytes <= 0.5 * baseline"]\n'
-    folder = tiny.write(tmp_path / "study", study=study)
+    folder = tiny.write(yet_to_run, study=study)
     results = autoopt.run(folder, trials=3)
     assert results.statuses()[0] == "infeasible"
     assert {results.statuses()[1], results.statuses()[2]} <= {"front", "dominated"}
@@ -279,9 +288,9 @@ def test_budgets_reach_the_sampler_and_the_results(tmp_path: Path) -> None:
     assert sorted(m > 0 for m in margins) == [False, False, True]
 
 
-def test_a_space_that_is_exhausted_ends_the_search(tmp_path: Path) -> None:
+def test_a_space_that_is_exhausted_ends_the_search(yet_to_run: Path) -> None:
     study = tiny.STUDY.replace("  prune: {sparsity: [0.5, 0.7], frequency: 2}\n", "").replace("trials: 5", "trials: 9")
-    folder = tiny.write(tmp_path / "study", study=study)
+    folder = tiny.write(yet_to_run, study=study)
     done = tiny.invoke("run", folder)
     assert done.returncode == 0
     assert "the space is exhausted" in done.stderr
