@@ -17,6 +17,7 @@ from autoopt.compression.batchnorm_folding import fold
 from autoopt.compression.training import Training
 from autoopt.compression.wrapping import KEPT, Wrapped, clone, kept, kernels
 from autoopt.core.stage_settings import MOST_LEVELS
+from autoopt.core.step_fitting import least_error
 from autoopt.models.keras_internals import standing_in
 
 KERNELS = {
@@ -30,10 +31,8 @@ KERNELS = {
     "SeparableConv2D": ("depthwise_kernel", "pointwise_kernel"),
 }
 """Names of the kernels of each kind of layer that can have levels."""
-CANDIDATES = 41
-"""Steps of which the one with the least squared error is where the learning begins."""
-SMALLEST = 1e-12
-"""A number to divide by where a channel holds nothing but zeros."""
+SHARES = np.linspace(1, 0.2, 41)
+"""Steps of which the one with the least squared error is where the learning begins, as shares of the longest that makes sense."""
 
 
 @dataclass(frozen=True)
@@ -179,16 +178,10 @@ def first_steps(kernel: np.ndarray, grid: Grid) -> np.ndarray:
     Returns:
         of the kernel's rank, with length 1 where an axis has one step.
     """
-    axes = tuple(axis for axis in range(kernel.ndim) if axis not in grid.channels)
-    half = grid.number // 2
-    whole = np.maximum(np.abs(kernel).max(axis=axes, keepdims=True), SMALLEST) / half
-    best: np.ndarray = whole
-    least = np.full_like(whole, np.inf)
-    for share in np.linspace(0.2, 1, CANDIDATES):
-        step = whole * share
-        error = ((np.clip(np.round(kernel / step), -half, half) * step - kernel) ** 2).sum(axis=axes, keepdims=True)
-        best, least = np.where(error < least, step, best), np.minimum(error, least)
-    return best
+    first = np.moveaxis(kernel, grid.channels, range(len(grid.channels)))
+    rows = first.reshape(math.prod(first.shape[: len(grid.channels)]), -1)
+    steps = least_error(rows, grid.number // 2, SHARES)
+    return steps.reshape([size if axis in grid.channels else 1 for axis, size in enumerate(kernel.shape)])
 
 
 @functools.cache

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from autoopt.core.step_fitting import least_error, reaching, whole
+
 FITTED = 200_000
 """Weights on which the steps of a grid are fitted; a larger kernel's are thinned out."""
 STEPS = np.geomspace(1.0, 0.02, 80)
@@ -67,7 +69,7 @@ def by_channel(kernel: np.ndarray, axes: tuple[int, ...], bits: int) -> Grid:
         bits: of an integer.
     """
     rows, most = _rows(kernel, axes), 2 ** (bits - 1) - 1
-    return _grid(kernel, axes, most, _reaching(rows, most) if bits >= 8 else _fitted(rows, most), bits)
+    return _grid(kernel, axes, most, reaching(rows, most) if bits >= 8 else _fitted(rows, most), bits)
 
 
 def by_tensor(kernel: np.ndarray, axes: tuple[int, ...], levels: int) -> Grid:
@@ -95,33 +97,15 @@ def _rows(kernel: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     return first.reshape(math.prod(first.shape[: len(axes)]), -1)
 
 
-def _reaching(rows: np.ndarray, most: int) -> np.ndarray:
-    """The step of each row at which its largest weight is the last integer; shape (rows, 1)."""
-    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0)
-    return np.where(largest > 0, largest / most, 1.0)
-
-
 def _fitted(rows: np.ndarray, most: int) -> np.ndarray:
-    """The step of each row with the least squared error, of those tried; shape (rows, 1)."""
-    some = rows[:, :: max(1, rows.size // FITTED)].astype(np.float64)
-    longest = _reaching(rows, most)
-    best, least = longest, np.full((len(rows), 1), np.inf)
-    for share in STEPS:
-        step = longest * share
-        error = np.square(_rounded(some, step, most) * step - some).sum(axis=1, keepdims=True)
-        best, least = np.where(error < least, step, best), np.minimum(error, least)
-    return best
-
-
-def _rounded(rows: np.ndarray, steps: np.ndarray, most: int) -> np.ndarray:
-    found: np.ndarray = np.clip(np.round(rows / steps), -most, most)
-    return found
+    """The step of each row with the least squared error, of a part of the largest rows."""
+    return least_error(rows[:, :: max(1, rows.size // FITTED)], most, STEPS, reaching(rows, most))
 
 
 def _grid(kernel: np.ndarray, axes: tuple[int, ...], most: int, steps: np.ndarray, bits: int) -> Grid:
     """A grid with a step for each row, or one for all."""
     first = np.moveaxis(kernel, axes, range(len(axes))).shape
-    integers = _rounded(_rows(kernel, axes), steps, most)
+    integers = whole(_rows(kernel, axes), steps, most)
     values = np.moveaxis((integers * steps).reshape(first), range(len(axes)), axes)
     return Grid(integers=integers.astype(np.int8), values=values.astype(np.float32), scales=len(steps), bits=bits)
 

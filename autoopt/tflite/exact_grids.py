@@ -66,8 +66,10 @@ def _steps(kernel: np.ndarray, axis: int, most: int) -> np.ndarray | None:
         shape (1,) or (channels,).
     """
     whole = step_of(kernel, most)
+    if whole == 0:
+        return None  # its scale serves the bias alone, and is as the quantizer found it right
     if whole is not None:
-        return np.array([whole or 1.0])
+        return np.array([whole])
     found = [step_of(channel, most) for channel in np.moveaxis(kernel, axis, 0)]
     steps = [step for step in found if step is not None]
     # A channel without weights has any step: the smallest takes nothing from its bias.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from autoopt.core.step_fitting import least_error, whole
 from autoopt.errors import CandidateFailed
 from autoopt.tflite.graph import NONE, Graph, Layer
 
@@ -62,22 +63,9 @@ def nearest(kernel: np.ndarray, axis: int, *, per_channel: bool) -> Grid:
     """
     rows = np.moveaxis(kernel, axis, 0).reshape(kernel.shape[axis], -1).astype(np.float64)
     rows = rows if per_channel else rows.reshape(1, -1)
-    largest = np.abs(rows).max(axis=1, initial=0.0)
-    steps = np.where(largest > 0, largest, 1.0) / HIGHEST  # a channel of zeros is zeros whatever its step
-    best, least = steps, np.full(len(rows), np.inf)
-    for share in SHARES:
-        step = np.asarray(steps * share, np.float32).astype(np.float64)
-        error = np.square(rows - _on_grid(rows, step) * step[:, None]).sum(axis=1)
-        best, least = np.where(error < least, step, best), np.minimum(error, least)
-    shape = np.moveaxis(kernel, axis, 0).shape
-    integers = np.moveaxis(_on_grid(rows, best).reshape(shape), 0, axis)
-    return Grid(integers=integers.astype(np.int8), scales=best)
-
-
-def _on_grid(rows: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """Whole numbers of these steps, one a row; symmetric, as kernels of 8 bits have them too."""
-    found: np.ndarray = np.clip(np.round(rows / step[:, None]), -HIGHEST, HIGHEST)
-    return found
+    steps = least_error(rows, HIGHEST, SHARES)
+    integers = whole(rows, steps, HIGHEST).reshape(np.moveaxis(kernel, axis, 0).shape)
+    return Grid(integers=np.moveaxis(integers, 0, axis).astype(np.int8), scales=steps[:, 0])
 
 
 def write(file: bytes, grids: Mapping[int, Grid]) -> bytes:

@@ -3,6 +3,7 @@
 It computes the same to the last bit. What names an input, an output, an entry point or a layer's weights stays.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -50,13 +51,18 @@ def _filled(buffer: Any) -> bool:
 
 
 def _rename(graph: Any, buffers: Any, names: bool) -> None:
-    """Shorten the names of all tensors but a graph's inputs and outputs; those of weights stay different."""
+    """Shorten the names of all tensors but a graph's inputs and outputs; those of weights stay different.
+
+    Of weights that several operators read, the converter says nowhere whose they are but by what these write: such names stay.
+    """
     ends = {int(i) for places in (graph.inputs, graph.outputs) if places is not None for i in places}
     taken = {_text(graph.tensors[i].name) for i in ends}
+    telling = _of_shared_weights(graph, buffers)
+    taken |= {_text(graph.tensors[i].name) for i in telling}
     for place, tensor in enumerate(graph.tensors or ()):
-        if place in ends:
+        if place in ends or place in telling:
             continue
-        is_weight = _filled(buffers[tensor.buffer]) and tensor.shape is not None and len(tensor.shape) > 1
+        is_weight = _is_weight(tensor, buffers)
         if not is_weight and not names:
             tensor.name = ""
             continue
@@ -65,6 +71,20 @@ def _rename(graph: Any, buffers: Any, names: bool) -> None:
         first = whole.partition(";")[0] if is_weight else str(place)
         tensor.name = _free((first, whole, f"{first}_{place}"), taken)
         taken.add(tensor.name)
+
+
+def _is_weight(tensor: Any, buffers: Any) -> bool:
+    return _filled(buffers[tensor.buffer]) and tensor.shape is not None and len(tensor.shape) > 1
+
+
+def _of_shared_weights(graph: Any, buffers: Any) -> set[int]:
+    """What is written by operators that share their weights with others."""
+    written: dict[int, list[int]] = defaultdict(list)
+    for op in graph.operators or ():
+        for place in {int(i) for i in op.inputs if i >= 0} if op.inputs is not None else ():
+            if _is_weight(graph.tensors[place], buffers):
+                written[graph.tensors[place].buffer] += [int(i) for i in op.outputs]
+    return {place for places in written.values() if len(places) > 1 for place in places}
 
 
 def _free(names: Iterable[str], taken: set[str]) -> str:

@@ -245,7 +245,7 @@ def test_first_steps_are_no_worse_than_the_range_alone(seed, number, channels):
 
     steps = first_steps(kernel, grid)
     assert steps.shape == tuple(kernel.shape[axis] if axis in channels else 1 for axis in (0, 1))
-    assert error(steps) <= error(whole) + 1e-9
+    assert error(steps) <= error(whole) * (1 + 1e-5) + 1e-9  # steps are those that float32 holds
 
 
 def test_its_rate_is_its_own_and_the_optimizer_is_adam():
