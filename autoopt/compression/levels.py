@@ -69,7 +69,8 @@ def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wra
             return layer, ""
         if why := _why_not(layer, alone):
             return layer, why
-        return _on_grid()(layer, grids[layer.name], settings["preserve_sparsity"], name=layer.name), ""
+        wrapper, sparse = _on_grid(), settings["preserve_sparsity"]
+        return wrapper(layer, grids[layer.name], sparse, settings["penalty"], name=layer.name), ""
 
     wrapped, touched, skipped = clone(model, choose)
     facts: dict[str, Any] = {}
@@ -196,8 +197,9 @@ def _on_grid() -> Any:
         The variables of the layer hold its weights in parts of their root mean square, from here to `settle`.
         """
 
-        def __init__(self, layer: Any, grids: Sequence[Grid], sparse: bool, **named: Any) -> None:
+        def __init__(self, layer: Any, grids: Sequence[Grid], sparse: bool, penalty: float, **named: Any) -> None:
             super().__init__(layer, **named)
+            self.penalty = penalty
             self.supports_masking = layer.supports_masking
             self.grids, self.steps = grids, []
             self.sizes: dict[str, float] = {}
@@ -237,6 +239,10 @@ def _on_grid() -> Any:
             stand_ins = {grid.name: self._kernel(grid, step) for grid, step in zip(self.grids, self.steps, strict=True)}
             if "bias" in self.sizes:
                 stand_ins["bias"] = self.layer.bias * self.sizes["bias"]
+            squares = self.penalty * sum(
+                tf.reduce_sum(tf.square(getattr(self.layer, grid.name))) for grid in self.grids
+            )
+            self.add_loss(squares - tf.stop_gradient(squares))  # which moves weights, and leaves the loss what it is
             with standing_in(self.layer, stand_ins):
                 return self.layer.call(inputs)
 

@@ -242,6 +242,8 @@ class Levels:
         per_channel: a step for each output channel of a kernel; depthwise kernels always have that.
         rate: the learning rate, of Adam. All weights are trained in parts of their kernel's root mean square, so the rate
             of other stages would be another thing here.
+        penalty: what the sum of the squares of all weights in such parts costs, beside the loss (L2), in [0, 1). It keeps
+            weights that bring nothing from growing; regularizers of the model do not count here.
     """
 
     number: int = setting(label="levels", milder=Milder.MORE)
@@ -249,6 +251,7 @@ class Levels:
     ends: int = setting(63, label="levels at the ends", milder=Milder.MORE, rare=True)
     per_channel: bool = setting(False, label="levels per channel", words=yes_or_no, milder=Milder.MORE)
     rate: float = setting(2e-3, label="levels' learning rate", words="{:g}".format, rare=True)
+    penalty: float = setting(1e-4, label="levels' penalty", words="{:g}".format, rare=True)
 
     def __post_init__(self) -> None:
         for name in ("number", "ends"):
@@ -256,12 +259,14 @@ class Levels:
             expect_number(f"levels.{name}", value, minimum=3, maximum=MOST_LEVELS, whole=True)
             if value % 2 == 0:
                 fail(f"levels.{name}", "an odd number: zero, and as many levels to both sides", value)
-        for name in ("by_size", "rate"):
+        for name in ("by_size", "rate", "penalty"):
             object.__setattr__(self, name, rounded(f"levels.{name}", getattr(self, name)))
         if not 0 <= self.by_size <= 1:
             fail("levels.by_size", "a power in [0, 1]", self.by_size)
         if not 0 < self.rate < 1:
             fail("levels.rate", "a number over 0 and under 1", self.rate)
+        if not 0 <= self.penalty < 1:
+            fail("levels.penalty", "a number in [0, 1)", self.penalty)
         expect_truth("levels.per_channel", self.per_channel)
 
     def label(self) -> str:

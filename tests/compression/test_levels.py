@@ -27,6 +27,11 @@ def settings(levels=SEVEN, epochs=1, **parts):
     return tiny.settings(epochs=epochs, levels=levels, **parts)
 
 
+def dense():
+    tf_keras.utils.set_random_seed(0)
+    return tiny.network(layers.Flatten(), layers.Dense(4, "softmax", name="scores"))
+
+
 def counted(model, report):
     """How often each multiple occurs in each kernel, worked out from the trained model's weights alone."""
     found = []
@@ -186,7 +191,23 @@ def test_regularizers_take_nothing_of_weights_in_other_units():
     )
     assert model.losses
     [(name, values)] = settings()
-    assert not stages.STAGES[name](model, dict(values), None).model.losses
+    wrapped = stages.STAGES[name](model, dict(values), None).model
+    layer = wrapped.get_layer("scores").layer
+    assert (layer.kernel_regularizer, layer.activity_regularizer) == (None, None)
+
+
+def test_the_penalty_makes_weights_smaller_and_leaves_the_loss_what_it_is():
+    def trained(penalty):
+        [(name, values)] = settings(dataclasses.replace(SEVEN, penalty=penalty), epochs=2)
+        wrapped = stages.STAGES[name](dense(), dict(values), None)
+        wrapped.model.compile(tf_keras.optimizers.Adam(1e-2), "sparse_categorical_crossentropy")
+        first = wrapped.model.evaluate(*tiny.images(64, 1), verbose=0)
+        wrapped.model.fit(*tiny.images(64, 1), epochs=3, shuffle=False, verbose=0)
+        return first, float(np.square(wrapped.model.get_layer("scores").layer.kernel.numpy()).sum())
+
+    (loss, large), (same, small) = trained(0.0), trained(0.1)
+    assert loss == pytest.approx(same, rel=1e-6)
+    assert small < 0.95 * large
 
 
 @pytest.mark.parametrize("which", ["kernel", "bias"])

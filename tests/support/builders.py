@@ -114,7 +114,13 @@ finetunings = st.builds(
 )
 odd = st.integers(1, 127).map(lambda half: 2 * half + 1)
 levellings = st.builds(
-    Levels, number=odd, by_size=st.floats(0, 1), ends=odd, per_channel=st.booleans(), rate=st.floats(1e-6, 0.5)
+    Levels,
+    number=odd,
+    by_size=st.floats(0, 1),
+    ends=odd,
+    per_channel=st.booleans(),
+    rate=st.floats(1e-6, 0.5),
+    penalty=st.just(0.0) | st.floats(1e-9, 0.5),
 )
 
 
