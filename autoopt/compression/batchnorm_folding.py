@@ -32,7 +32,7 @@ def before(layer: Any, kinds: Collection[str] = FOLDED_INTO) -> Any:
     return source if [axis % rank for axis in axes] == [rank - 1] else None
 
 
-def fold(model: Any, kinds: Collection[str] = FOLDED_INTO) -> Any:
+def fold(model: Any, kinds: Collection[str] = FOLDED_INTO, apart: Collection[str] = ()) -> Any:
     """The same function with batch normalization inside the kernels, as far as that goes.
 
     What is clustered afterwards keeps its clusters in the file; the layers' names stay, and a layer without effect
@@ -41,10 +41,12 @@ def fold(model: Any, kinds: Collection[str] = FOLDED_INTO) -> Any:
     Args:
         model: a flat tf_keras model.
         kinds: of the layers whose kernels are to take it in.
+        apart: names of layers whose kernels are not to change.
     """
     import tf_keras
 
-    sources = {layer.name: before(layer, kinds) for layer in model.layers}
+    found = {layer.name: before(layer, kinds) for layer in model.layers}
+    sources = {name: None if source is None or source.name in apart else source for name, source in found.items()}
     folded = {source.name: model.get_layer(name) for name, source in sources.items() if source is not None}
     if not folded:
         return model

@@ -23,12 +23,11 @@ def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wra
     import tensorflow_model_optimization as tfmot
     import tf_keras
 
+    alone = kept(model, settings)
     if settings.get("fold"):
-        model = fold(model)
+        model = fold(model, apart=alone)
     keras = tfmot.clustering.keras
     initialisation = getattr(keras.CentroidInitialization, _CENTROIDS[settings["initialisation"]])
-
-    alone = kept(model, settings)
 
     def choose(layer: Any) -> tuple[Any, str]:
         if not kernels(layer):

@@ -60,8 +60,8 @@ def wrap(model: Any, settings: dict[str, Any], training: Training | None) -> Wra
     """
     import tf_keras
 
-    model = fold(_fresh(model))
     alone = kept(model, settings)
+    model = fold(_fresh(model), apart=alone)
     grids = _grids(model, settings, alone)
 
     def choose(layer: Any) -> tuple[Any, str]:

@@ -30,8 +30,11 @@ def store(file: bytes, quantized: bytes) -> bytes:
         `quantized` itself where no kernel lies on a grid.
     """
     real, graph = Graph(file), Graph(quantized)
+    before, after = real.layers(), graph.layers()
+    if len(before) != len(after):  # weights that lie behind the flatbuffer are not seen here
+        return quantized
     layers: dict[int, list[tuple[Layer, Layer]]] = defaultdict(list)
-    for pair in zip(real.layers(), graph.layers(), strict=True):
+    for pair in zip(before, after, strict=True):
         layers[pair[1].weights].append(pair)
     changed = False
     for weights, pairs in layers.items():

@@ -131,8 +131,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="begin nothing new after so many")
     told = parser.parse_args()
     hours = None if told.minutes is None else told.minutes / 60
-    recipes = [Recipe(), Recipe(scheme="int8"), *(recipe for _, recipe in rows())]
-    recipes += [dataclasses.replace(recipe, seed=seed) for _, recipe in rows()[:KEY] for seed in range(1, told.seeds)]
+    first, others = ([recipe for _, recipe in some] for some in (rows()[:KEY], rows()[KEY:]))
+    again = [dataclasses.replace(recipe, seed=seed) for seed in range(1, told.seeds) for recipe in first]
+    recipes = [Recipe(), Recipe(scheme="int8"), *first, *again, *others]
     results = autoopt.run(HERE, recipes=recipes, view=Plain(), hours=hours)
     made = {c.recipe: c for c in results.candidates if not c.failed}
     base = made[Recipe()]

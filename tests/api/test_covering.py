@@ -36,7 +36,7 @@ def test_bundled_spaces_are_covered_by_few_recipes(name: str) -> None:
     space = load(bundled()[name])
     recipes = covering.recipes(space, Finetune())
     assert listed(space) <= held(space, recipes)
-    assert len(recipes) <= 7
+    assert len(recipes) <= 10  # clusters and levels exclude each other
     assert recipes == covering.recipes(space, Finetune())
 
 

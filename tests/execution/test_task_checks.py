@@ -308,7 +308,7 @@ def test_a_closed_model_leaves_post_training_schemes_alone(take):
     model = Own()
     model(X)
     [limit] = take(model=model, loss="mse", metric=QualityMetric(name="mae", function=four2)).limits
-    assert set(limit.parts) == {"channels", "prune", "cluster", "finetune"}
+    assert set(limit.parts) == {"channels", "prune", "cluster", "levels", "finetune"}
     assert set(limit.schemes) == {"qat_int8", "qat_int8_io", "int16x8"}
     assert "Own is subclassed" in limit.why
 

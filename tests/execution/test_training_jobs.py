@@ -1,6 +1,5 @@
 """Training jobs in processes of their own: what a kill costs them, and what they leave in the store."""
 
-import io
 import json
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from real_jobs import never, result, taken_in, workplace
 
 from autoopt.core.recipe import Recipe
 from autoopt.core.stage_settings import Finetune, Prune
-from autoopt.execution import job_graph, split_store
+from autoopt.execution import job_graph, split_store, taught_store
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.job_graph import Job
 from autoopt.execution.job_process import run
@@ -136,7 +135,9 @@ def test_a_part_of_the_data_is_trained_on_and_taught(tmp_path: Path, place: Work
         assert outcome.state == "done", outcome.reason
     assert steps(tmp_path) == 3 * EPOCHS, "37 items are three batches of 16"
     store = Store(Path(place.store))
-    taught = np.load(io.BytesIO(store.get(jobs[0].key) or b""))
+    answers = taught_store.get(store, json.loads(store.get(jobs[0].key) or b"")["taught"])
+    assert answers is not None
+    [taught] = answers.values()
     assert taught.shape == (37, 3)
     manifest = Manifest.from_json(store.get(jobs[0].settings["task"]) or b"")
     train = split_store.get(store, manifest.splits["train"])
