@@ -110,7 +110,7 @@ def line(name: str, found: Sequence[Candidate], results: SavedResults, base: Can
     test = [100 * (accuracy(file) - untouched) for file in files]
     gzip = [c.measurements["compressed_bytes"].value for c in found]
     latency = statistics.mean(c.measurements["latency_ratio"].value for c in found)
-    seconds = statistics.mean(sum(report["seconds"] for report in c.reports) for c in found)
+    seconds = statistics.mean(sum(report["seconds"] for report in c.report) for c in found)
     cells = [
         name,
         str(len(found)),
