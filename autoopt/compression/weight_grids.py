@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from autoopt.core.four_bits import packed
 from autoopt.core.step_fitting import least_error, reaching, whole
 
 FITTED = 200_000
@@ -43,9 +44,9 @@ class Grid:
     @property
     def compressed(self) -> int:
         """Bytes in a file after gzip, as far as its other parts have no part in it."""
-        packed = _packed(self.integers.ravel(), self.bits)
-        some = packed[:PACKED].tobytes()
-        return math.ceil(len(zlib.compress(some, 9)) * len(packed) / max(1, len(some))) + SCALE * self.scales
+        stored = self.integers.ravel() if self.bits == 8 else packed(self.integers)
+        some = stored[:PACKED].tobytes()
+        return math.ceil(len(zlib.compress(some, 9)) * len(stored) / max(1, len(some))) + SCALE * self.scales
 
 
 def channel_axes(layer: Any, weight: Any) -> tuple[int, ...]:
@@ -108,12 +109,3 @@ def _grid(kernel: np.ndarray, axes: tuple[int, ...], most: int, steps: np.ndarra
     integers = whole(_rows(kernel, axes), steps, most)
     values = np.moveaxis((integers * steps).reshape(first), range(len(axes)), axes)
     return Grid(integers=integers.astype(np.int8), values=values.astype(np.float32), scales=len(steps), bits=bits)
-
-
-def _packed(integers: np.ndarray, bits: int) -> np.ndarray:
-    """Integers as the bytes of a file, two in one where they have 4 bits."""
-    if bits == 8:
-        return integers
-    even = np.concatenate([integers, np.zeros(len(integers) % 2, np.int8)]).astype(np.uint8) & 15
-    packed: np.ndarray = even[::2] | even[1::2] << 4
-    return packed

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -222,6 +223,18 @@ def _columns(split: Split) -> dict[str, np.ndarray]:
     return found | {LABELS: split.labels} | more
 
 
+def opened(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]] | None:
+    """The index of an entry of array files, and these by name, mapped into memory; None for one cut short, or not there."""
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        sizes: Mapping[str, int] = index["bytes"]
+        if any((folder / f"{name}.npy").stat().st_size != size for name, size in sizes.items()):
+            return None
+        return index, {name: mapped(folder / f"{name}.npy") for name in sizes}
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _read(folder: Path, key: str, *, whole: bool = False) -> Split | None:
     """The split of an entry.
 
@@ -230,14 +243,12 @@ def _read(folder: Path, key: str, *, whole: bool = False) -> Split | None:
         key: by which its content is known.
         whole: check all of it, however large it is.
     """
-    try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        sizes: Mapping[str, int] = index["bytes"]
-        if any((folder / f"{name}.npy").stat().st_size != size for name, size in sizes.items()):
-            return None
-        arrays = {name: mapped(folder / f"{name}.npy") for name in sizes}
-        split = _split(index["inputs"], arrays)
-    except (OSError, EOFError, ValueError, KeyError, TypeError):  # cut short, or not there
+    if (entry := opened(folder)) is None:
         return None
-    sure = not whole and sum(sizes.values()) > SURE_BYTES
+    index, arrays = entry
+    try:
+        split = _split(index["inputs"], arrays)
+    except (ValueError, KeyError, TypeError):  # no split's index
+        return None
+    sure = not whole and sum(index["bytes"].values()) > SURE_BYTES
     return split if sure or split.digest == key else None

@@ -11,7 +11,7 @@ from autoopt.errors import TargetUnavailable
 from autoopt.execution import split_store
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.split_store import INDEX, SURE_BYTES
-from autoopt.models.columns import Columns, chunks, mapped
+from autoopt.models.columns import Columns, chunks
 from autoopt.models.spooling import MB, SPARE_BYTES
 from autoopt.system.files import write_atomically, writing
 
@@ -53,16 +53,10 @@ def put(store: Store, said: Iterable[Mapping[str, np.ndarray]], items: int) -> t
 
 def get(store: Store, key: str) -> Said | None:
     """What was kept, mapped into memory; None where it is not there, or damaged."""
-    folder = store.folder(key)
-    try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        sizes: Mapping[str, int] = index["bytes"]
-        if any((folder / f"{name}.npy").stat().st_size != size for name, size in sizes.items()):
-            return None
-        arrays = {name: mapped(folder / f"{name}.npy") for name in sizes}
-        sure = sum(sizes.values()) > SURE_BYTES or _digest(arrays) == key
-    except (OSError, EOFError, ValueError, KeyError, TypeError):  # cut short, or not there
+    if (entry := split_store.opened(store.folder(key))) is None:
         return None
+    index, arrays = entry
+    sure = sum(index["bytes"].values()) > SURE_BYTES or _digest(arrays) == key
     return arrays if sure else None
 
 

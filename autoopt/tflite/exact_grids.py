@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from autoopt.core.four_bits import packed
 from autoopt.tflite.graph import NONE, Graph, Layer
-from autoopt.tflite.packing import packed
 
 MOST = {"INT8": 127, "INT4": 7}
 """The largest multiple that a type holds; as many to both sides, which is what kernels of 8 bits take."""

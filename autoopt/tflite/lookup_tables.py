@@ -10,8 +10,9 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
+from autoopt.core.four_bits import packed
 from autoopt.tflite.graph import Graph
-from autoopt.tflite.packing import nearest, packed
+from autoopt.tflite.packing import nearest
 
 READERS: Mapping[str, Mapping[str, Sequence[int]]] = {
     "float16": {"GATHER": (0,), "BATCH_MATMUL": (0, 1), "CONV_3D": (1,)},

@@ -4,8 +4,8 @@ import copy
 
 import numpy as np
 
+from autoopt.core.four_bits import packed
 from autoopt.tflite.graph import NONE, Graph, Layer
-from autoopt.tflite.packing import packed
 
 BIASED = dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"), (0, 1, 2)) | {"TRANSPOSE_CONV": (2, 1, 3)}
 """Operators that add a bias in the scale of their input times that of their weights: the places of these three."""

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from autoopt.core.four_bits import HIGHEST, packed
 from autoopt.core.step_fitting import least_error, whole
 from autoopt.errors import CandidateFailed
 from autoopt.tflite.graph import NONE, Graph, Layer
 
-LOWEST, HIGHEST = -8, 7
-"""What 4 bits hold."""
 LIMITS = np.iinfo(np.int32)
 SHARES = np.linspace(1, 0.3, 36)
 """Steps that are tried, as shares of the one with which no weight is cut off."""
@@ -27,27 +26,6 @@ class Grid:
 
     integers: np.ndarray
     scales: np.ndarray
-
-
-def packed(integers: np.ndarray) -> np.ndarray:
-    """Whole numbers of 4 bits, two to a byte, the first in the lower half, as `graph.unpacked` reads them.
-
-    Args:
-        integers: of any shape, each in -8 to 7.
-
-    Returns:
-        dtype uint8; the last half byte is 0 where their number is odd.
-
-    Raises:
-        ValueError: for a number outside.
-    """
-    values = np.asarray(integers).reshape(-1)
-    if values.size and not (values.min() >= LOWEST and values.max() <= HIGHEST):
-        raise ValueError(f"4 bits hold {LOWEST} to {HIGHEST}, got {values.min()} to {values.max()}")
-    halves = np.zeros(values.size + values.size % 2, np.uint8)
-    halves[: values.size] = values.astype(np.int8).view(np.uint8) & 15
-    found: np.ndarray = halves[::2] | halves[1::2] << 4
-    return found
 
 
 def nearest(kernel: np.ndarray, axis: int, *, per_channel: bool) -> Grid:

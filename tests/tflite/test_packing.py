@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from autoopt.core.four_bits import packed
 from autoopt.errors import CandidateFailed
 from autoopt.tflite import contents, conversion, trimming
 from autoopt.tflite.graph import Graph, unpacked
 from autoopt.tflite.interpreter import outputs_of
-from autoopt.tflite.packing import Grid, in_8_bits, nearest, packed, write
+from autoopt.tflite.packing import Grid, in_8_bits, nearest, write
 
 layers = tf_keras.layers
 IMAGES = tiny.split(64, 2).inputs
