@@ -7,14 +7,12 @@ import click
 
 from autoopt.api.checked import Checked, Tried
 from autoopt.cli import layer_table
+from autoopt.cli.layer_table import MOST_LAYERS
 from autoopt.cli.output import columns
 from autoopt.core.formatting import duration
 from autoopt.core.metrics import Metric, show_bytes
 from autoopt.core.schemes import SCHEMES
 from autoopt.system.screen import printable
-
-MOST_LAYERS = 60
-"""Of a long model only the heaviest are shown."""
 
 
 def text(found: Checked) -> str:

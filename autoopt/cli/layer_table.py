@@ -9,7 +9,7 @@ from autoopt.core.metrics import Metric, show_bytes
 from autoopt.core.probes import EIGHT_BITS, FORMS, TECHNIQUES, Effect, ProbedLayer, Probes
 
 MOST_LAYERS = 60
-"""Of a long model only the heaviest are shown."""
+"""So many rows a table of layers has at most; of a longer model it shows the heaviest layers."""
 WEIGHED = {"size_bytes": "", "compressed_bytes": " after gzip"}
 
 

@@ -16,7 +16,7 @@ from autoopt.errors import one_line
 from autoopt.models.task import Split
 
 SHARE = 0.25
-"""Of the channels, that go."""
+"""This share of the channels goes in each cut."""
 SOLVED = 100
 """Layers that are solved in all cuts together, at most: each takes some tenths of a second."""
 UNSOLVED = (

@@ -33,7 +33,7 @@ ENTRIES = 1 << 23
 """Of a layer's matrix, at most; it is there several times, in float64, and its smaller side is what takes time."""
 
 See = Callable[[Any, Any], None]
-"""What is shown a layer and its input."""
+"""A function that is called with a layer and the layer's input."""
 
 
 @dataclass(kw_only=True)

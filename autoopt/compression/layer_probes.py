@@ -164,7 +164,7 @@ class _Probing:
         return Effect(error=self._error(plain, outputs), change=change)
 
     def _error(self, plain: np.ndarray, outputs: np.ndarray) -> float:
-        """See `Effect.error`."""
+        """The power of the output's error as a share of the output's power, as `Effect.error` has it."""
         ends = np.cumsum([int(np.prod(output.shape)) for output in self.manifest.outputs])[:-1]
         pairs = [(plain, outputs)] if not len(ends) else zip(*(np.split(a, ends, axis=1) for a in (plain, outputs)), strict=True)  # fmt: skip
         shares = []

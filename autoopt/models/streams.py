@@ -265,5 +265,5 @@ def _stack(parts: list[Any], where: str, stream: Stream) -> Any:
 
 
 def differ(where: str, stream: Stream, what: str = "shape", advice: str = "pad or resize them") -> ConfigError:
-    """What is said of items that have no shape, or no dtype, in common."""
+    """The error that says that the items of a stream have no shape, or no dtype, in common."""
     return ConfigError(f"{where}: the {stream.what}'s items differ in {what}; {advice}")

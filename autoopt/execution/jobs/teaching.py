@@ -54,7 +54,7 @@ def _ask(context: Context, items: int, mirrored: bool) -> tuple[str, Said]:
 
 
 def _told(context: Context, said: Iterator[Mapping[str, np.ndarray]], items: int) -> Iterator[Mapping[str, np.ndarray]]:
-    """The same, with word of how far it is."""
+    """Pass on what a teacher says, and tell the share of the items that it was asked for."""
     done = 0
     for part in said:
         yield part
