@@ -230,6 +230,7 @@ class Search:
             store=self.store,
             trials=self.trials,
             recipes=self.recipes,
+            say=self.view.note,
         )
         driver = Driver(
             agenda,
