@@ -12,8 +12,9 @@ from autoopt.core.results import Pick, Results
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.execution.artifact_store import Store
 from autoopt.models.task import Manifest
-from autoopt.study import records
+from autoopt.study import on_end, records
 from autoopt.study.folder import StudyFolder
+from autoopt.study.layout import STUDY_YAML
 from autoopt.study.records import Known
 from autoopt.system.files import write_atomically
 
@@ -118,6 +119,8 @@ class SavedResults(Results):
         store = Store(self.folder.store())
         written = (self.folder.settings, self.folder.preparation)
         sources = {path.name: path.read_bytes() for path in written if path.is_file()}
+        if STUDY_YAML in sources:  # whom a night tells of its end is nobody else's business
+            sources[STUDY_YAML] = on_end.without(sources[STUDY_YAML])
         manifest = self.task()
         files = bundle.make(self, candidate, file, manifest=manifest, store=store, samples=samples, more=sources)
         _write(files, target)

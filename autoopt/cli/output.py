@@ -8,7 +8,7 @@ import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from autoopt.core.budgets import Budget
 from autoopt.core.candidate import Candidate
@@ -207,12 +207,9 @@ def print_pick(results: Results, pick: Pick, budgets: Sequence[Budget]) -> None:
         _say(f"  binds: {line}", GAP * 2)
 
 
-def plain_pick(results: Results, pick: Pick, budgets: Sequence[Budget]) -> dict[str, Any]:
-    """A pick as plain values, for `--json`."""
-    found = None if pick.candidate is None else results.rows([pick.candidate], budgets)[0]
-    plain = {"candidate": found, "tied": [c.number for c in pick.tied], "why": pick.why}
-    plain |= {"doubt": pick.doubt, "advice": pick.advice}
-    return plain | {"binding": list(pick.binding), "nearest": results.rows(pick.nearest, budgets)}
+def print_paragraph(text: str) -> None:
+    """A paragraph, wrapped for a person; one line where it goes elsewhere."""
+    _say(text)
 
 
 def print_end(results: "SavedResults") -> None:

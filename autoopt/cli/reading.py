@@ -39,6 +39,20 @@ def status(study: Path) -> None:
 
 @command
 @STUDY
+def summary(study: Path) -> None:
+    """Say in one paragraph what was asked, how it ended, what to ship, and what to do next."""
+    from autoopt.api.summary import summary as summarize
+    from autoopt.cli import output
+
+    found = summarize(study, warn=_warn)
+    if wants_json():
+        screen.give(json.dumps(found.to_dict()))
+    else:
+        output.print_paragraph(found.text)
+
+
+@command
+@STUDY
 @click.option("--csv", is_flag=True, help="Print CSV.")
 @click.option("--all", "everything", is_flag=True, help="All candidates, not the front alone.")
 @click.option("--no-plot", is_flag=True, help="The table alone.")
@@ -193,9 +207,10 @@ def dashboard(studies: tuple[Path, ...], host: str, port: int) -> None:
 
 def _print_pick(results: "Results", chosen: "Pick", limits: "Sequence[Budget]") -> None:
     from autoopt.cli import output
+    from autoopt.reporting import plain
 
     if wants_json():
-        screen.give(json.dumps(output.plain_pick(results, chosen, limits)))
+        screen.give(json.dumps(plain.pick(results, chosen, limits)))
     else:
         output.print_pick(results, chosen, limits)
 
@@ -205,5 +220,9 @@ def _load(study: Path) -> "SavedResults":
 
     results = load(study)
     if warning := results.warning():
-        screen.say_line(f"warning: {warning}", err=True)
+        _warn(warning)
     return results
+
+
+def _warn(text: str) -> None:
+    screen.say_line(f"warning: {text}", err=True)

@@ -197,14 +197,15 @@ def _view(plain: bool) -> Any:
 
 
 def _end(results: "SavedResults") -> None:
+    from autoopt.api.ending import exit_code
     from autoopt.cli import output
 
     if wants_json():
         screen.give(results.to_json())
     else:
         output.print_end(results)
-    if results.budgets and results.pick().candidate is None:
-        raise SystemExit(1)
+    if code := exit_code(results):
+        raise SystemExit(code)
 
 
 def _read_recipe(path: Path) -> Any:

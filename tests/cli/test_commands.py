@@ -108,6 +108,19 @@ def test_status_counts_and_groups(study: Path) -> None:  # noqa: F811
     assert json.loads(cli("status", study, "--json").stdout)["counts"] == {"infeasible": 1, "front": 1, "failed": 1}
 
 
+def test_summary_is_one_paragraph(study: Path) -> None:  # noqa: F811
+    shown = cli("summary", study)
+    assert shown.exit_code == 0
+    (text,) = shown.stdout.splitlines()
+    assert text.startswith(
+        "The study toy looks for the best accuracy and latency, inside latency_ms <= 1.5 ms. 3 candidates"
+    )
+    assert "The pick is #1 (int8 (int8 in/out)): accuracy 90.00 %" in text
+    plain = json.loads(cli("summary", study, "--json").stdout)
+    assert plain["text"] == text
+    assert plain["pick"]["candidate"] == json.loads(cli("pick", study, "--json").stdout)["candidate"]
+
+
 def test_export_and_report_write_files(study: Path, tmp_path: Path) -> None:  # noqa: F811
     assert cli("export", study, "1", "--to", tmp_path / "bundle").exit_code == 0
     assert cli("export", study, "--to", tmp_path / "bundle").exit_code == 2

@@ -78,12 +78,19 @@ def test_what_was_confirmed() -> None:
     found = results(confirm(first, 190, 190), confirm(second, 190, 180))
     text = wording.confirmed(found, found.candidates[1])
     assert text.startswith("accuracy 90.00 % on the test split, which the search never saw: -5.00 points (")
-    assert text.endswith("the search had flattered it by +5.00 points")
+    assert text.endswith("; the search estimate was 5.00 points too high")
     assert (
         wording.confirmed(found, found.candidates[0])
         == "accuracy 95.00 % on the test split, which the search never saw"
     )
-    assert "+2.50 points on average" in wording.flattery(found) or "the one confirmed member" in wording.flattery(found)
+    assert wording.flattery(found).startswith(
+        "For the one confirmed candidate of the front, the search estimate was 5.00 points too high: the change of accuracy"
+    )
+    both = results(*found.candidates, confirm(candidate(2, accuracy=0.95, size_bytes=1), 170, 190))
+    assert (
+        "For 2 confirmed candidates of the front, on average, the search estimate was 2.50 points too low: "
+        in wording.flattery(both)
+    )
     assert wording.flattery(results(first, second)) == ""
 
 
