@@ -76,6 +76,7 @@ def make(
         "data": fed(manifest, store, inputs),
         "meaning": [one.to_dict() for one in meaning],
         "samples": recording.told(),
+        "own_metric": manifest is not None and manifest.metric["function"] is not None,
         "files": {name: hashlib.sha256(files[name]).hexdigest() for name in GUARDED if name in files},
     }
     if inputs and outputs:
