@@ -170,7 +170,7 @@ def print_pick(results: Results, pick: Pick, budgets: Sequence[Budget]) -> None:
     if pick.candidate is None:
         _say(f"pick: none. {pick.why}.", GAP)
         for line in pick.binding:
-            _say(f"  binds: {line}", GAP * 2)
+            _say(f"  keeps them out: {line}", GAP * 2)
         for c in pick.nearest:
             shown = ", ".join(
                 f"{wording.label(results, n)} {results.metrics[n].show(m.value)}"
@@ -204,7 +204,7 @@ def print_pick(results: Results, pick: Pick, budgets: Sequence[Budget]) -> None:
         if text:
             _say(f"  {text}", GAP * 2)
     for line in pick.binding:
-        _say(f"  binds: {line}", GAP * 2)
+        _say(f"  held back by: {line}", GAP * 2)
 
 
 def print_paragraph(text: str) -> None:
@@ -345,7 +345,9 @@ def print_self_test(held: int, wide: int, widths: Sequence[float]) -> None:
     """
     from statistics import median
 
-    screen.say(f"measured {len(widths)} times against itself: the 95 % interval held 1 in {held} of {len(widths)}")
+    screen.say(
+        f"measured {len(widths)} times against itself: the 95 % interval contained 1, which is no difference, in {held} of {len(widths)}"
+    )
     screen.say(
         f"width of the interval: {median(widths):.2%} (middle), {max(widths):.2%} (widest); {wide} flagged as wide"
     )

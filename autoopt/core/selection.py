@@ -22,11 +22,13 @@ WHY = {
 }
 """Why a candidate is the pick."""
 DOUBT = (
-    "too few items to tell: on {items} items, {n} more that fit can't be told from the best {quality} to within {margin};"
+    "too few items to tell: with {items} items it is open whether {n} more that fit are within {margin} of the best {quality};"
     " about {enough} items would do"
 )
 """How far the pick can't be relied on."""
-UNCONFIRMED = "not confirmed: its {quality} is of the validation split alone; others were held to the test split too"
+UNCONFIRMED = (
+    "not confirmed: its {quality} was measured on the validation split alone, that of others on the test split too"
+)
 """Said of a pick that was not measured again where others were."""
 
 

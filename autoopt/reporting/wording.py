@@ -100,7 +100,7 @@ def unconfirmed(results: Results, candidate: Candidate) -> str:
 def lost(results: Results, candidate: Candidate) -> tuple[str, ...]:
     """A line for each class that the candidate has lost."""
     return tuple(
-        f"class {c.name} is lost: {c.share:.0%} right, of {c.baseline:.0%} before ({c.items} items)"
+        f"class {c.name} is lost: {c.share:.0%} of its {c.items} items are right, {c.baseline:.0%} were before"
         for c in results.dead_classes(candidate)
     )
 
@@ -163,7 +163,7 @@ def against(results: Results, metrics: Iterable[str]) -> str:
         if first is not None and first is not baseline and name not in UNCOMPARED:
             others.setdefault(first.number, []).append(results.metrics[name].label)
     for number, labels in others.items():
-        text += f"; of {', '.join(labels)} against #{number} ({results.find(number).recipe.label()}), for the target can't run the baseline"
+        text += f"; of {', '.join(labels)} against #{number} ({results.find(number).recipe.label()}), because the target can't run the baseline"
     return f"{text}."
 
 
@@ -200,7 +200,12 @@ def summary(results: Results) -> str:
     if not results.candidates:
         return "No candidates yet."
     counts, n = Counter(results.statuses().values()), len(results.candidates)
-    words = {"front": "on the front", "dominated": "dominated", "infeasible": "outside the budgets", "failed": "failed"}
+    words = {
+        "front": "on the front",
+        "dominated": "beaten by others",
+        "infeasible": "outside the budgets",
+        "failed": "failed",
+    }
     parts = [f"{counts[status]} {text}" for status, text in words.items() if counts[status]]
     if results.skipped:
         parts.append(f"and {len(results.skipped)} recipe{'' if len(results.skipped) == 1 else 's'} skipped untrained")

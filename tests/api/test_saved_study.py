@@ -181,4 +181,4 @@ def test_the_card_tells_what_was_confirmed_and_what_was_lost() -> None:
     text = card_text(card)
     assert "Confirmed: accuracy 90.00 % on the test split" in text
     assert "-5.00 points (" in text
-    assert "Class 1 is lost: 2% right, of 95% before (100 items)." in text
+    assert "Class 1 is lost: 2% of its 100 items are right, 95% were before." in text

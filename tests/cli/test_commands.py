@@ -66,7 +66,7 @@ def test_pick_with_nothing_inside_names_what_binds_and_the_nearest(study: Path) 
     shown = cli("pick", study, "--max-latency", "1us", "--max-accuracy-drop", "1%")
     assert shown.exit_code == 1
     assert "pick: none" in shown.stdout
-    assert "binds: latency_ms <= 1us" in shown.stdout
+    assert "keeps them out: latency_ms <= 1us" in shown.stdout
     assert "nearest: #1" in shown.stdout
     assert "misses latency_ms <= 1us by 99,900 %" in shown.stdout
     plain = json.loads(cli("pick", study, "--max-latency", "1us", "--json").stdout)

@@ -201,7 +201,7 @@ def test_too_few_items_are_said_with_how_many_would_do():
     assert pick.candidate.number == 1
     assert pick.why.startswith("fastest of 2 candidates whose accuracy is within 1 point of the best")
     assert pick.doubt == (
-        "too few items to tell: on 100 items, 1 more that fit can't be told from the best accuracy to within 1 point; "
+        "too few items to tell: with 100 items it is open whether 1 more that fit are within 1 point of the best accuracy; "
         "about 1,400 items would do"
     )
     many = results(right_of(0, 9200, 10_000, 1.0), right_of(1, 9200, 10_000, 0.5))

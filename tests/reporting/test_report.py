@@ -67,7 +67,7 @@ def test_a_night_is_told_beside_the_script():
     text = Page(render(realistic())).text
     for told in (
         "resnet8 2026-11-21 07:58",
-        "31 candidates: 8 on the front, 5 dominated, 15 outside the budgets, 3 failed",
+        "31 candidates: 8 on the front, 5 beaten by others, 15 outside the budgets, 3 failed",
         "latency_ms <= 0.15 ms",
         "<= 100 KB",
         "host.cores 2",

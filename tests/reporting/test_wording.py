@@ -99,7 +99,7 @@ def test_lost_classes_are_named() -> None:
     first = dataclasses.replace(first, classes=((95, 100), (95, 100)))
     second = dataclasses.replace(second, classes=((99, 100), (2, 100)))
     found = results(first, second, provenance={"class_names": ["cat", "dog"]})
-    assert wording.lost(found, second) == ("class dog is lost: 2% right, of 95% before (100 items)",)
+    assert wording.lost(found, second) == ("class dog is lost: 2% of its 100 items are right, 95% were before",)
     assert wording.lost(found, first) == ()
 
 
@@ -132,7 +132,7 @@ def test_numbers_of_two_splits_are_never_mixed_without_a_word() -> None:
     assert wording.label(mixed, "size_bytes") == "file size"
     assert wording.unconfirmed(mixed, mixed.candidates[0]) == ""
     assert wording.unconfirmed(mixed, second) == (
-        "not confirmed: its accuracy is of the validation split alone; others were held to the test split too"
+        "not confirmed: its accuracy was measured on the validation split alone, that of others on the test split too"
     )
     assert "on the validation split" in mixed.pick().why
 
