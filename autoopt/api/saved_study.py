@@ -83,6 +83,7 @@ class SavedResults(Results):
         force: bool = False,
         samples: bool = True,
         replace: bool = False,
+        model_card: bool = False,
     ) -> Path:
         """Write a candidate's bundle: the model, its card, code that runs it, how to check it, how to make it again.
 
@@ -92,6 +93,7 @@ class SavedResults(Results):
             force: overwrite an earlier bundle there.
             samples: take a few real items of the validation data along, with the outputs on them.
             replace: the same as `force`, by its earlier name.
+            model_card: make its `README.md` a model card of the Hugging Face Hub.
 
         Returns:
             the folder.
@@ -122,7 +124,9 @@ class SavedResults(Results):
         if STUDY_YAML in sources:  # whom a night tells of its end is nobody else's business
             sources[STUDY_YAML] = on_end.without(sources[STUDY_YAML])
         manifest = self.task()
-        files = bundle.make(self, candidate, file, manifest=manifest, store=store, samples=samples, more=sources)
+        files = bundle.make(
+            self, candidate, file, manifest=manifest, store=store, samples=samples, hub=model_card, more=sources
+        )
         _write(files, target)
         return target
 

@@ -122,6 +122,15 @@ def compare(study: Path, candidates: tuple[str, ...]) -> None:
 @click.option("--to", type=PATH, help="Folder to write; by default ./STUDY-NUMBER.")
 @click.option("--force", is_flag=True, help="Replace an earlier bundle.")
 @click.option("--no-samples", is_flag=True, help="Leave items of the validation data out of the bundle.")
+@click.option("--model-card", is_flag=True, help="Make the bundle's README.md a model card of the Hugging Face Hub.")
+@click.option(
+    "--mlflow",
+    is_flag=False,
+    flag_value="",
+    metavar="[ADDRESS]",
+    help="In place of a bundle, write all candidates to MLflow: a server, or such as sqlite:///mlflow.db.",
+)
+@click.option("--tensorboard", type=PATH, metavar="FOLDER", help="Likewise for TensorBoard's HParams page.")
 @budget_options
 def export(
     study: Path,
@@ -129,6 +138,9 @@ def export(
     to: Path | None,
     force: bool,
     no_samples: bool,
+    model_card: bool,
+    mlflow: str | None,
+    tensorboard: Path | None,
     budgets: tuple[str, ...],
     no_budget: bool,
     **short_forms: str | None,
@@ -138,6 +150,11 @@ def export(
     CANDIDATE is a number; without one, the candidate that `autoopt pick` recommends.
     """
     results = _load(study)
+    if mlflow is not None or tensorboard is not None:
+        if candidate or to or force or no_samples or model_card:
+            raise ConfigError("--mlflow and --tensorboard take all candidates and write no bundle: leave the rest out")
+        _track(results, mlflow, tensorboard)
+        return
     limits = results.asked(budgets, no_budget=no_budget, **short_forms)
     if candidate is not None and (no_budget or limits is not results.budgets):
         raise ConfigError(f"expected a candidate's number or budgets, got both: {candidate} and budgets")
@@ -149,7 +166,11 @@ def export(
         candidate = str(chosen.candidate.number)
     found = results.find(candidate)
     folder = results.export(
-        found.number, to or Path(f"{results.study}-{found.number}"), force=force, samples=not no_samples
+        found.number,
+        to or Path(f"{results.study}-{found.number}"),
+        force=force,
+        samples=not no_samples,
+        model_card=model_card,
     )
     if wants_json():
         screen.give(json.dumps({"folder": str(folder), "candidate": found.number, "sha256": found.sha256}))
@@ -213,6 +234,23 @@ def _print_pick(results: "Results", chosen: "Pick", limits: "Sequence[Budget]") 
         screen.give(json.dumps(plain.pick(results, chosen, limits)))
     else:
         output.print_pick(results, chosen, limits)
+
+
+def _track(results: "Results", mlflow: str | None, tensorboard: Path | None) -> None:
+    """Write all candidates to programs that track experiments."""
+    from autoopt.reporting import mlflow_export, tensorboard_export
+
+    told: dict[str, dict[str, str | int]] = {}
+    if mlflow is not None:
+        address, runs = mlflow_export.write(results, mlflow)
+        told["mlflow"] = {"address": address, "runs": runs}
+    if tensorboard is not None:
+        told["tensorboard"] = {"address": str(tensorboard), "runs": tensorboard_export.write(results, tensorboard)}
+    if wants_json():
+        screen.give(json.dumps(told))
+    else:
+        for name, facts in told.items():
+            screen.say(f"{name}: {facts['runs']} runs in {facts['address']}")
 
 
 def _load(study: Path) -> "SavedResults":

@@ -243,3 +243,20 @@ def test_a_lack_of_memory_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, s
     assert result.exit_code == 1
     assert result.stderr.startswith(f"autoopt: no memory was left for it{shown}; end other programs")
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_an_export_to_trackers_takes_all_candidates(study: Path, tmp_path: Path) -> None:  # noqa: F811
+    refused = cli("export", study, "1", "--tensorboard", tmp_path / "logs")
+    assert refused.exit_code == 2
+    assert "take all candidates and write no bundle" in refused.stderr
+    pytest.importorskip("tensorboard")
+    shown = cli("export", study, "--tensorboard", tmp_path / "logs", "--json")
+    assert json.loads(shown.stdout) == {"tensorboard": {"address": str(tmp_path / "logs"), "runs": 2}}
+
+
+def test_a_bundle_may_have_a_model_card(study: Path, tmp_path: Path) -> None:  # noqa: F811
+    assert cli("export", study, "1", "--to", tmp_path / "bundle", "--model-card").exit_code == 0
+    text = (tmp_path / "bundle" / "README.md").read_text()
+    assert text.startswith("---\nlibrary_name: tflite\n")
+    assert "autoopt verify ." in text
+    assert "| latency | 1 ms |" in text
