@@ -16,7 +16,6 @@ from autoopt.api.saved_study import SavedResults
 from autoopt.api.summary import so_far
 from autoopt.core import last_run
 from autoopt.core.last_run import LastRun
-from autoopt.core.reprs import typed
 from autoopt.core.results import Results
 from autoopt.errors import AutooptError, Stopped, TargetUnavailable, one_line
 from autoopt.reporting import morning
@@ -116,7 +115,7 @@ class Ending:
         """What is told: the summary, without the places of this machine."""
         results = self._results or so_far(self.folder)
         name = self.folder.name
-        found = morning.summarize(results, self._run, study=name, place=typed(name), at_work=at_work)
+        found = morning.summarize(results, self._run, study=name, place=name, at_work=at_work)
         return {key: _bare(value, self.folder) for key, value in found.to_dict().items()}
 
 

@@ -226,7 +226,7 @@ def _against_record(known: Evidence | None, value: Measurement, where: str) -> E
     if known is None or known.baseline is None:
         return Evidence(value=value, where=where)
     return Evidence(
-        value=value, baseline=known.baseline, where=f"{where}; the baseline's is of other items, {known.where}"
+        value=value, baseline=known.baseline, where=f"{where}; the baseline's is of other items, as {known.where}"
     )
 
 
@@ -249,7 +249,7 @@ def _by_way_of(known: Evidence | None, mine: Quality, shipped: Quality, where: s
         value=mine.measurement,
         baseline=mine.measurement.value - total,
         change=(total, total + low, total + high),
-        where=f"{where}, by way of the bundle's file on the same items and what is {known.where}",
+        where=f"{where}, by way of the bundle's file on the same items and its change as {known.where}",
     )
 
 

@@ -1,6 +1,7 @@
 """What a bundle's card records of its file: values with intervals, and what the study found against the baseline."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,9 @@ from autoopt.core.validation import Shape, expect_shape, fail
 from autoopt.errors import ConfigError
 
 MEASUREMENT = ("value", "low", "high", "n", "how", "flags", "ends")
+BY = "measured by the study"
+COUNTED = ("size_bytes", "compressed_bytes", "download_bytes")
+"""Metrics that are the same everywhere."""
 METRIC = ("direction", "unit", "label")
 _BASELINE: dict[Any, Any] = {"baseline": float, "baseline_low": float, "baseline_high": float}
 _CARD = Shape(
@@ -70,19 +74,12 @@ def recorded(card: Mapping[str, Any], where: str) -> Recorded:
         fail(f"{where}: quality", f"one of its metrics ({', '.join(told)})", quality)
     found = {name: _metric(name, values, f"{where}: metrics.{name}") for name, values in told.items()}
     target = str(card.get("provenance", {}).get("target") or "the study's target")
-    values: dict[str, tuple[Evidence, ...]] = {}
-    for name, fields in told.items():
-        by = f"recorded by the study, on {target}" if name != quality else "recorded by the study, on validation"
-        values[name] = (_evidence(fields, fields.get("difference"), f"{where}: metrics.{name}", by),)
-    again = card.get("confirmed")
-    if again is not None:
-        ends = [again.get(name) for name in ("change", "change_low", "change_high")]
-        change = None if None in ends else ends
-        tested = dict(again)
-        if change is not None:  # cards of before held the change alone
-            tested.setdefault("baseline", again["value"] - change[0])
-        by = "recorded by the study, on the test split"
-        values[quality] += (_evidence(tested, change, f"{where}: confirmed", by),)
+    values: dict[str, tuple[Evidence, ...]] = {
+        name: (_evidence(fields, fields.get("difference"), f"{where}: metrics.{name}", _by(name, quality, target)),)
+        for name, fields in told.items()
+    }
+    if card.get("confirmed") is not None:
+        values[quality] += (_tested(card["confirmed"], f"{where}: confirmed"),)
     return Recorded(
         quality=found[quality],
         metrics={**STANDARD, **found},
@@ -94,11 +91,28 @@ def recorded(card: Mapping[str, Any], where: str) -> Recorded:
     )
 
 
+def _by(name: str, quality: str, target: str) -> str:
+    """Who measured a metric, and on what."""
+    if name == quality:
+        return f"{BY} on the validation split"
+    return BY if name in COUNTED else f"{BY} on the target {target}"
+
+
+def _tested(values: Mapping[str, Any], where: str) -> Evidence:
+    """What was found on the test split."""
+    ends = [values.get(name) for name in ("change", "change_low", "change_high")]
+    change = None if None in ends else ends
+    found = _evidence(values, change, where, f"{BY} on the test split")
+    if found.baseline is None and found.change is not None:  # cards of before held the change alone
+        return dataclasses.replace(found, baseline=found.value.value - found.change[0])
+    return found
+
+
 def _metric(name: str, values: Mapping[str, Any], where: str) -> Metric:
     return Metric.from_dict(where, {"name": name, **{key: values[key] for key in METRIC if key in values}})
 
 
-def _evidence(values: Mapping[str, Any], change: list[float] | None, where: str, by: str) -> Evidence:
+def _evidence(values: Mapping[str, Any], change: Sequence[Any] | None, where: str, by: str) -> Evidence:
     try:
         value = Measurement.from_dict({key: values[key] for key in MEASUREMENT if key in values})
     except (ConfigError, ValueError) as error:

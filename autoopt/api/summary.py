@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable
 
 from autoopt.api.saved_study import SavedResults, load
-from autoopt.core.reprs import typed
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.reporting import morning
 from autoopt.reporting.morning import Summary
@@ -28,7 +27,7 @@ def summary(study: str | os.PathLike[str], warn: Callable[[str], object] = lambd
     if results is not None and (damage := results.warning()):
         warn(damage)
     name = folder.name if results is None else results.study
-    return morning.summarize(results, run, study=name, place=typed(folder.path), at_work=folder.driver() is not None)
+    return morning.summarize(results, run, study=name, place=str(folder.path), at_work=folder.driver() is not None)
 
 
 def so_far(folder: StudyFolder) -> SavedResults | None:

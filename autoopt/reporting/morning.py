@@ -10,12 +10,12 @@ from autoopt.core import last_run
 from autoopt.core.candidate import Candidate
 from autoopt.core.formatting import duration
 from autoopt.core.last_run import LastRun
+from autoopt.core.reprs import typed
 from autoopt.core.results import Pick, Results
 from autoopt.reporting import plain, wording
 
 RUNNING, CUT_OFF, UNKNOWN = "running", "cut off", "unknown"
 """States beside those of `LastRun`: a driver is at work, it ended without a word, and it was not written down."""
-GOES_ON = "`autoopt run {place}` goes on"
 _SAID = {
     last_run.ENDED: "The last run ended",
     last_run.INTERRUPTED: "The last run was interrupted",
@@ -77,7 +77,7 @@ def summarize(
         results: of the study; None where there are none yet.
         run: the last one, None where that was not written down.
         study: its name.
-        place: its folder, as one types it.
+        place: its folder.
         at_work: whether a driver runs it now.
     """
     state = _state(run, at_work)
@@ -183,7 +183,8 @@ def _picked(results: Results, chosen: Pick) -> list[str]:
     lines = [f"The pick is {c.name} ({c.recipe.label()}): {'; '.join(figures(results, c))}."]
     if results.budgets:
         number = len(results.budgets)
-        lines.append("It is inside the budget." if number == 1 else f"It is inside all {number} budgets.")
+        which = {1: "the budget", 2: "both budgets"}.get(number, f"all {number} budgets")
+        lines.append(f"It is inside {which}.")
     if text := wording.confirmed(results, c):
         lines.append(f"Confirmed: {text}.")
     doubts = (wording.unconfirmed(results, c), *wording.lost(results, c), chosen.doubt, chosen.advice)
@@ -208,7 +209,8 @@ def figures(results: Results, candidate: Candidate) -> list[str]:
 
 def _next(results: Results | None, chosen: Pick | None, state: str, place: str) -> str:
     """What to do, in a sentence."""
-    on, picked = GOES_ON.format(place=place), None if chosen is None else chosen.candidate
+    report, place = typed(f"{place}/out/report.html"), typed(place)
+    on, picked = f"`autoopt run {place}` goes on", None if chosen is None else chosen.candidate
     if state == RUNNING:
         return f"Next: wait; `autoopt dashboard {place}` shows how far it is."
     if state == last_run.WAITING:
@@ -225,7 +227,7 @@ def _next(results: Results | None, chosen: Pick | None, state: str, place: str) 
         )
     if chosen is not None and chosen.advice:
         return f"Next: keep the untouched model, or search on (`autoopt run {place} --trials MORE`)."
-    return f"Next: read {place}/out/report.html{_ship(place, picked, ', and ')}."
+    return f"Next: read {report}{_ship(place, picked, ', and ')}."
 
 
 def _ship(place: str, picked: Candidate | None, joined: str) -> str:

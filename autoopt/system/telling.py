@@ -35,9 +35,12 @@ HANDED_ON = (
     "XDG_RUNTIME_DIR",
     "DBUS_SESSION_BUS_ADDRESS",
     "SYSTEMROOT",
+    "SSL_CERT_FILE",
+    *("http_proxy", "https_proxy", "no_proxy", "all_proxy"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
 )
-"""Variables that a command gets of this process's, beside `LC_*`: what programs need to start, speak and reach a desktop.
-Tokens and passwords are among the others."""
+"""Variables that a command gets of this process's, beside `LC_*`: what programs need to start, to speak, and to reach a
+desktop or the network. Tokens and passwords are among the others."""
 
 
 def environment(more: Mapping[str, str]) -> dict[str, str]:

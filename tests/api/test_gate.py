@@ -84,10 +84,10 @@ def test_what_the_study_recorded_counts_for_the_bundle_s_own_file(bundle):
     first, second = found.text().splitlines()
     assert first == (
         "inside      accuracy >= baseline - 1 point: got 90.00 % (88.00 % to 92.00 %), limit 89.50 %, -0.50 points "
-        "(-1.20 points to +0.20 points) against the baseline; recorded by the study, on validation (1,000 items); "
+        "(-1.20 points to +0.20 points) against the baseline; measured by the study on the validation split (1,000 items); "
         "too few items to be sure"
     )
-    assert second.endswith("got 2 ms (1.9 ms to 2.1 ms), limit 3 ms; recorded by the study, on host")
+    assert second.endswith("got 2 ms (1.9 ms to 2.1 ms), limit 3 ms; measured by the study on the target host")
 
 
 def test_budgets_that_are_given_count_in_place_of_the_study_s(bundle):
@@ -228,7 +228,7 @@ def test_a_study_without_budgets_needs_some(bundle):
     "change",
     [
         {"quality": "speed"}, {"quality": 3}, {"metrics": []}, {"metrics": {"accuracy": {}}}, {"budgets": ["x"]},
-        {"confirmed": {"value": 1}}, {"meaning": [{"threshold": "x"}]},
+        {"confirmed": {"value": 1}}, {"confirmed": {"change": 0.1, "change_low": 0.1, "change_high": 0.1}}, {"meaning": [{"threshold": "x"}]},
     ],
 )  # fmt: skip
 def test_a_card_that_holds_something_else_is_named(bundle, change):

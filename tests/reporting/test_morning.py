@@ -122,6 +122,11 @@ def test_what_a_run_of_certain_recipes_was_to_make_is_not_said():
         assert "was to make" not in said(nights.realistic(), changed(kind=kind)).text
 
 
+def test_a_folder_with_spaces_can_be_typed():
+    found = said(nights.realistic(), place="my studies/resnet8")
+    assert "read 'my studies/resnet8/out/report.html', and `autoopt export 'my studies/resnet8' 18 --to" in found.next
+
+
 def test_words_make_a_list():
     assert [morning.listed(list("abc")[:n]) for n in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
 

@@ -338,7 +338,9 @@ def test_a_pick_that_was_not_confirmed_says_so(open_report):
     night = results(dataclasses.replace(baseline(), confirmation=again), candidate(1, 0.95))
     page = open_report(night)
     assert page.pick == "1"
-    assert page.text("#unconfirmed").startswith("Not confirmed: its accuracy is of the validation split alone")
+    assert page.text("#unconfirmed").startswith(
+        "Not confirmed: its accuracy was measured on the validation split alone"
+    )
 
 
 @marked
