@@ -108,6 +108,8 @@ class Ending:
             trouble = tell(self.on_end, self.folder, self._plain(at_work), most_s)
         except KeyboardInterrupt:
             trouble = "stopped by Ctrl-C"
+        except Exception as error:  # whatever it is, it must not stand in the place of how the run ended
+            trouble = _reason(error)
         if trouble:
             self._say(f"warning: {KEY}: {trouble}; nothing else depends on it")
 

@@ -19,11 +19,11 @@ def summary(study: str | os.PathLike[str], warn: Callable[[str], object] = lambd
         warn: is told of damaged records.
 
     Raises:
-        ConfigError: if it is no study, or was never run.
+        ConfigError: if it is no study, was never run, or its records can't be read.
     """
     folder = StudyFolder(study)
     run = run_record.read(folder)
-    results = load(folder.path) if run is None else so_far(folder)
+    results = load(folder.path) if run is None or folder.header.exists() else None
     if results is not None and (damage := results.warning()):
         warn(damage)
     name = folder.name if results is None else results.study

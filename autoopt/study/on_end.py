@@ -84,7 +84,9 @@ def _address(text: str) -> str:
     if parts.scheme.lower() not in SCHEMES:
         raise ConfigError(f"{KEY}: expected {EXPECTED}, got an address of the kind {parts.scheme}://")
     if not host or port == 0 or not text.isascii() or any(c.isspace() or not c.isprintable() for c in text):
-        raise ConfigError(f"{KEY}: expected an http(s) address such as https://ntfy.sh/my-nights, got one that is none")
+        raise ConfigError(
+            f"{KEY}: expected an http(s) address such as https://example.org/nights, got one that is none"
+        )
     if parts.username is not None or parts.password is not None:
         raise ConfigError(f"{KEY}: a name or password in the address is not sent; post with a command such as curl")
     return text

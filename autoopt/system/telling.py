@@ -87,12 +87,18 @@ def start(words: Sequence[str], text: str, variables: Mapping[str, str], folder:
 def _hand_over(process: subprocess.Popen[bytes], text: str) -> None:
     """Write to a command's standard input in a thread, for it may never read that."""
 
-    def write() -> None:
-        if process.stdin is not None:
-            with contextlib.suppress(OSError, ValueError), process.stdin as pipe:  # it has closed that, or has ended
-                pipe.write(text.encode())
+    pipe = process.stdin
+    assert pipe is not None
 
-    threading.Thread(target=write, daemon=True).start()
+    def write() -> None:
+        with contextlib.suppress(OSError, ValueError), pipe:  # it has closed that, or has ended
+            pipe.write(text.encode())
+
+    try:
+        threading.Thread(target=write, daemon=True).start()
+    except RuntimeError:  # the system has no room for a thread
+        pipe.close()
+        raise
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -146,6 +146,16 @@ def test_who_can_not_be_told_costs_one_line_and_nothing_else(study: Path, on_end
         night.run(ConfigError("boom"))
 
 
+def test_whatever_goes_wrong_in_telling_does_not_end_a_run(study: Path, monkeypatch) -> None:  # noqa: F811
+    def fail(*of: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", fail)
+    night = Night(study)
+    night.run()
+    assert night.said == ["warning: on_end: RuntimeError: can't start new thread; nothing else depends on it"]
+
+
 def test_ctrl_c_gives_up_telling_alone(study: Path) -> None:  # noqa: F811
     assert COMMAND_S > 1
     night = Night(study, python(f"import os, time; os.kill({os.getpid()}, {signal.SIGINT:d}); time.sleep(1000)"))
@@ -188,6 +198,13 @@ def test_an_end_is_not_written_over_the_beginning_of_a_later_run(study: Path) ->
 def test_a_damaged_record_is_as_none(study: Path, content: bytes) -> None:  # noqa: F811
     StudyFolder(study).last_run.write_bytes(content)
     assert summary(study).state == "unknown"
+
+
+def test_results_that_can_not_be_read_are_not_none(study: Path) -> None:  # noqa: F811
+    Night(study).run()
+    StudyFolder(study).header.write_text("{")
+    with pytest.raises(ConfigError, match=r"study.json: can't be read"):
+        summary(study)
 
 
 def test_a_study_that_was_never_run_has_no_summary(tmp_path: Path) -> None:
