@@ -16,9 +16,11 @@ from autoopt.system import screen
 @click.option("--against", type=PATH, help="Another .tflite to compare with.")
 @click.option("--data", type=PATH, help="An .npz with x_test and y_test (or x and y).")
 @click.option("--target", default="host", show_default=True, help="Where to measure, see below.")
-@click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1), help="Of the interpreter.")
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1), help="Threads of the interpreter.")
 @click.option("--self-test", is_flag=True, help="Measure the file against itself, to see what the noise does.")
-@click.option("--repeats", default=20, show_default=True, type=click.IntRange(min=1), help="Of the self-test.")
+@click.option(
+    "--repeats", default=20, show_default=True, type=click.IntRange(min=1), help="How often the self-test measures."
+)
 def measure(
     model: Path, against: Path | None, data: Path | None, target: str, threads: int, self_test: bool, repeats: int
 ) -> None:

@@ -128,9 +128,14 @@ def compare(study: Path, candidates: tuple[str, ...]) -> None:
     is_flag=False,
     flag_value="",
     metavar="[ADDRESS]",
-    help="In place of a bundle, write all candidates to MLflow: a server, or such as sqlite:///mlflow.db.",
+    help="In place of a bundle, write all candidates to MLflow, at the address of a server or of a database such as sqlite:///mlflow.db.",
 )
-@click.option("--tensorboard", type=PATH, metavar="FOLDER", help="Likewise for TensorBoard's HParams page.")
+@click.option(
+    "--tensorboard",
+    type=PATH,
+    metavar="FOLDER",
+    help="In place of a bundle, write all candidates for TensorBoard's HParams page.",
+)
 @budget_options
 def export(
     study: Path,
@@ -182,7 +187,7 @@ def export(
 @STUDY
 @click.option("--to", type=PATH, help="File to write; by default STUDY/out/report.html.")
 @click.option("--png", type=PATH, help="Write a picture of the front, for a slide; the report only with --to.")
-@click.option("--svg", type=PATH, help="Likewise, sharp at any size.")
+@click.option("--svg", type=PATH, help="The same as SVG, which is sharp at any size; the report only with --to.")
 def report(study: Path, to: Path | None, png: Path | None, svg: Path | None) -> None:
     """Write the HTML report, one file that needs nothing else, or a picture of the front."""
     from autoopt.reporting import image_export

@@ -131,7 +131,9 @@ def check(study: Path, target: str | None, size: str | None, compressed: str | N
 @command
 @STUDY
 @click.option("--trials", type=click.IntRange(min=1), help="Candidates in all; earlier runs count.")
-@click.option("--hours", type=HOURS, help="Begin nothing new after so many hours, or after such as '90 min'.")
+@click.option(
+    "--hours", type=HOURS, help="Begin nothing new after so many hours, or after a duration such as '90 min'."
+)
 @click.option("--scheduler", help="Address of a running Dask scheduler, such as tcp://host:8786.")
 @click.option("--store", type=PATH, help="Folder of the store in place of STUDY/out/store.")
 @click.option(

@@ -86,7 +86,6 @@ def start(words: Sequence[str], text: str, variables: Mapping[str, str], folder:
 
 def _hand_over(process: subprocess.Popen[bytes], text: str) -> None:
     """Write to a command's standard input in a thread, for it may never read that."""
-
     pipe = process.stdin
     assert pipe is not None
 
