@@ -309,11 +309,11 @@ def _warnings(splits: Mapping[str, Split]) -> list[str]:
         shared = len(np.intersect1d(rows["train"], rows[other]))
         if shared:
             found.append(
-                f"{shared} items of {other} also stand in train: its accuracy will flatter; remove them from train"
+                f"{shared} items of {other} also stand in train: its accuracy will come out too high; remove them from train"
             )
     shared = len(np.intersect1d(rows["validation"], rows["test"]))
     if shared:
-        found.append(f"{shared} items of test also stand in validation: the confirmation will flatter")
+        found.append(f"{shared} items of test also stand in validation: what is confirmed will come out too high")
     return found
 
 

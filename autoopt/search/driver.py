@@ -68,7 +68,7 @@ class Driver:
         self.reason: Reason | None = None
         self._skipped_in_a_row = 0
         self._counted: set[str] = set()
-        self._setbacks = Setbacks(view.note, clock, agenda.setting.target.name)
+        self._setbacks = Setbacks(view.note, clock, agenda.setting.target.name, view.call)
 
     # ---- the search
 

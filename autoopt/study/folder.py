@@ -19,7 +19,9 @@ from autoopt.core.reprs import short, typed
 from autoopt.core.search_space import SearchSpace
 from autoopt.core.validation import expect_keys, expect_number, expect_one_of, fail
 from autoopt.errors import ConfigError, TargetUnavailable
+from autoopt.study import on_end
 from autoopt.study.layout import Layout
+from autoopt.study.on_end import OnEnd
 from autoopt.study.search_options import Strategy
 from autoopt.system.locks import try_lock
 from autoopt.targets import Target
@@ -51,6 +53,7 @@ KEYS = (
     "slots",
     "gpus",
     "limits",
+    on_end.KEY,
 )
 
 
@@ -90,6 +93,7 @@ class StudyConfig:
         gpus: that trainings may use; None for all that there are.
         limits: of one job.
         measuring: how thoroughly times are read, one of `benchmark.REPEATS`.
+        on_end: who is told when a run ends; None for nobody.
     """
 
     task: Path
@@ -110,6 +114,7 @@ class StudyConfig:
     gpus: int | None = None
     limits: Limits = field(default_factory=Limits)
     measuring: str = "usual"
+    on_end: OnEnd | None = None
 
 
 class StudyFolder(Layout):
@@ -233,6 +238,8 @@ class StudyFolder(Layout):
         settings["budgets"] = (*settings.get("budgets", ()), *settings["target"].budgets)
         if "limits" in values:
             settings["limits"] = _limits(values["limits"])
+        if values.get(on_end.KEY) is not None:
+            settings["on_end"] = on_end.read(values[on_end.KEY], self.path)
         return StudyConfig(**settings)
 
     def _inside(self, name: Any) -> Path:
