@@ -19,6 +19,7 @@ preset: {preset:<26} # how long each stage trains, where task.py does not say: {
 budgets: ["{budget}"]   # add limits such as "size_bytes <= 300 KB"; what lies outside is not pursued
 # equivalence: {margin}               # candidates whose {quality} differs by no more count as as good
 trials: {trials}
+# on_end: ["notify-send", "autoopt"]   # a command or an address that is told how a run ended, see docs/guide.md
 """
 
 TASK = '''\
