@@ -182,7 +182,8 @@ class Agenda:
             return
         results = self.ledger.results()
         self._decide_begin(results)
-        space, schemes = self.proposals.space, self.schemes()
+        space, able = self.proposals.space, self.schemes()
+        schemes = worth.paying([name for name in able if not SCHEMES[name].qat], results) or able
         if (tuned := self._tuned()) is not None:
             self.enqueue([tuned], "corner")
             space = space.held("tune", False)

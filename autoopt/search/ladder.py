@@ -1,10 +1,12 @@
-"""The first trainings of a search: into the space from its mild side, one technique at a time, then together.
+"""The first trainings of a search: short ones, that show how much the model bears.
 
-Each way into the space is a ladder. Its next rung is tried once the one before has held; where one breaks the model, the
-search steps back halfway, once, and goes no further that way. So little is trained of what nobody would take.
+Each way into the space is a ladder. It begins in the middle, goes to the harsh end while the model holds, and to the mild end
+where it breaks, with one step halfway back. Where the model does not bear all techniques at once, each is tried by itself. So
+little is trained of what nobody would take.
 """
 
 import enum
+import functools
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
@@ -18,8 +20,6 @@ from autoopt.core.stage_settings import COMPRESSING, FIELDS, OPTIONAL, Finetune
 
 SMALL = ("int8_io", "int8", "qat_int8_io", "qat_int8", "dynamic", "int16x8", "float16", "float32")
 """Schemes by the size of their files, the smallest first."""
-HARSHNESS = (0.0, 0.5, 1.0)
-"""Of the rungs: 0 has the mildest values of the space, 1 the harshest."""
 OF_WEIGHTS = ("levels", "cluster", "prune")
 """Techniques that make the download small, the one that costs least first; the first that a space has is tried alone."""
 
@@ -34,26 +34,35 @@ class Held(enum.Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Way:
-    """A ladder into the space.
+class Rung:
+    """How harsh techniques are, and what follows.
 
     Attributes:
-        parts: the techniques that it uses.
-        after: the ways whose mildest rung has to hold before.
+        harshness: 0 has the mildest values of the space, 1 the harshest.
+        good: the next one, if the model has held.
+        broken: the next one, if it has not.
     """
 
-    parts: frozenset[str]
-    after: tuple["Way", ...] = ()
+    harshness: float
+    good: "Rung | None" = None
+    broken: "Rung | None" = None
 
 
-def ways(space: SearchSpace) -> list[Way]:
-    """The ways into a space: the technique for weights, channels, these two together, and all that there is."""
+MIDDLE = Rung(
+    harshness=0.5,
+    good=Rung(harshness=1.0, broken=Rung(harshness=0.75)),
+    broken=Rung(harshness=0.0, good=Rung(harshness=0.25)),
+)
+"""The first rung of each way: most spaces reach about as far as models go, so their middle tells most."""
+
+
+def ways(space: SearchSpace) -> list[frozenset[str]]:
+    """The ways into a space, by the techniques that they use: the one for weights, all that there are, channels, and these two."""
     found = [part for part in COMPRESSING if part in space.knobs]
     weights = next((part for part in OF_WEIGHTS if part in found), "")
-    alone = [Way(parts=frozenset({part})) for part in (weights, "channels") if part in found]
-    both = [Way(parts=frozenset().union(*(way.parts for way in alone)), after=tuple(alone))] if len(alone) > 1 else []
-    everything = Way(parts=frozenset(found), after=tuple(alone))
-    return [*alone, *both, *([everything] if everything.parts not in [way.parts for way in (*alone, *both)] else [])]
+    alone = [part for part in (weights, "channels") if part in found]
+    parts = [alone[:1], found, alone[1:], alone]
+    return [frozenset(way) for way in dict.fromkeys(map(tuple, parts)) if way]
 
 
 def rungs(
@@ -62,8 +71,6 @@ def rungs(
     defaults: Finetune,
     seed: int,
     held: Callable[[Recipe], Held],
-    *,
-    distilled: bool = True,
 ) -> list[Recipe]:
     """The recipes to try next; none where all ways have come to their end, or something has to end first.
 
@@ -73,54 +80,50 @@ def rungs(
         defaults: fine-tuning settings where the space names none.
         seed: of the recipes.
         held: says what has become of a recipe.
-        distilled: whether there is a teacher to learn from.
     """
     by_size = [name for name in SMALL if name in schemes]
     if not by_size:
         return []
     plain = [name for name in by_size if not SCHEMES[name].qat]
 
-    def at(way: Way, harshness: float) -> Recipe:
-        choose = _chooser(way, harshness, (plain or by_size)[0], distilled)
+    def at(way: frozenset[str], rung: Rung) -> Recipe:
+        choose = _chooser(way, rung.harshness, (plain or by_size)[0])
         return space.build(choose, defaults, seed)
 
-    found: list[tuple[float, Recipe]] = []
-    for way in ways(space):
-        if all(held(at(before, HARSHNESS[0])) is Held.GOOD for before in way.after):
-            found += _next(lambda harshness, way=way: at(way, harshness), held)  # type: ignore[misc]
-    ordered = sorted(found, key=lambda pair: pair[0])  # stable: of equal ones the simpler way first
+    gone = {way: _gone(functools.partial(at, way), held) for way in ways(space)}
+    whole = max(gone, key=len, default=frozenset[str]())
+    # Where the model bears all techniques at once, single ones bring little beside: their first rung is enough.
+    broke = any(became is Held.BROKEN for _, became in gone.get(whole, ()))
+    begun = [
+        (len(steps), steps[-1][0])
+        for way, steps in gone.items()
+        if steps[-1][1] is Held.NEW and (broke or way == whole or (way == next(iter(gone)) and len(steps) == 1))
+    ]
+    ordered = sorted(begun, key=lambda pair: pair[0])  # stable: of equal ones the simpler way first
     return [recipe for recipe in dict.fromkeys(recipe for _, recipe in ordered) if recipe.compresses]
 
 
-def _next(at: Callable[[float], Recipe], held: Callable[[Recipe], Held]) -> list[tuple[float, Recipe]]:
-    """The next rung of a way and its harshness, if there is one to begin."""
-    good = None
-    for harshness in HARSHNESS:
-        became = held(at(harshness))
-        if became is Held.GOOD:
-            good = harshness
-            continue
-        if became is Held.BROKEN:
-            if good is None:
-                return []
-            harshness = (good + harshness) / 2  # one step back
-        return [(harshness, at(harshness))] if held(at(harshness)) is Held.NEW else []
-    return []
+def _gone(at: Callable[[Rung], Recipe], held: Callable[[Recipe], Held]) -> list[tuple[Recipe, Held]]:
+    """The rungs of a way as far as it is gone, the next one included, and what has become of each."""
+    rung: Rung | None = MIDDLE
+    steps = []
+    while rung is not None:
+        steps.append((at(rung), held(at(rung))))
+        rung = {Held.GOOD: rung.good, Held.BROKEN: rung.broken}.get(steps[-1][1])
+    return steps
 
 
-def _chooser(way: Way, harshness: float, scheme: str, distilled: bool) -> Callable[[str, Knob], Value]:
-    """Chooses the values of a rung: short trainings, the technique as harsh as is wanted, the middle of all else."""
+def _chooser(way: frozenset[str], harshness: float, scheme: str) -> Callable[[str, Knob], Value]:
+    """Chooses the values of a rung: a short training, techniques as harsh as is wanted, and the middle of all else."""
 
     def choose(name: str, knob: Knob) -> Value:
         part, _, setting = name.partition(".")
         if name in OPTIONAL:
-            wanted: Value = name in way.parts or (name == "tune" and False not in knob)
+            wanted: Value = name in way or (name == "tune" and False not in knob)
             return wanted if wanted in knob else knob.middle()
         if name == "scheme":
             return scheme
         if name == "finetune.epochs":
-            return min(knob.extremes())
-        if name == "finetune.distillation" and not distilled:
             return min(knob.extremes())
         milder = meaning.of(FIELDS[part][setting]).milder
         if part == "quantize" and milder is Milder.LESS:

@@ -5,28 +5,26 @@
     pip install torch                                       # for Optuna's Gaussian process, which autoopt does not need
     python experiments/search_efficiency/replay.py [--seeds 4]
 
-autoopt itself runs, on a store that holds every result, so that a job takes no time; the clock then counts the
-seconds that each job took when it was made, once for each job that the search had not done before: training,
-conversion, measuring, and the one-shot files of its own devices. The hand-written script's clock counts all of its
-trial's work every time, for it keeps nothing. Writes README.md, curves.csv and curves.png beside this script.
+autoopt itself runs, on an engine that does each job in the seconds that it took when the table was made (`simulated.py`), once
+for each job that the search had not done before: training, conversion, measuring; one-shot files count 2 s. The hand-written
+script's clock counts all of its trial's work every time, for it keeps nothing. Without torch the searches by Gaussian process
+are left out. Writes README.md, curves.csv and curves.png beside this script.
 """
 
 import argparse
 import csv
 import dataclasses
 import datetime
-import json
 import math
 import multiprocessing
 import os
 import platform
-import shutil
 import statistics
 import tempfile
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import moocore
@@ -34,24 +32,18 @@ import numpy as np
 import optuna
 from plotly.colors import qualitative
 from plotly.subplots import make_subplots
+from simulated import Row, Simulated, Watching, study
+from simulated import table as read_table
 from table import HERE, STUDY
 
-from autoopt.core.candidate import Candidate
-from autoopt.core.metrics import Metric
-from autoopt.core.recipe import Recipe
 from autoopt.core.stage_settings import Finetune
 from autoopt.execution.artifact_store import Store
-from autoopt.execution.job_process import Outcome
-from autoopt.search.progress import Silent
-from autoopt.search.sampler import Proposals, _sampler
-from autoopt.search.search import Search
 from autoopt.study.folder import StudyFolder
 from autoopt.study.search_options import Strategy
 from autoopt.targets.litert_runner import processor
 
-STORE = STUDY / "out" / "store"
 USUAL = Strategy()
-OFF = Strategy(**{field.name: False for field in dataclasses.fields(Strategy)})
+OFF = Strategy(**{field.name: False for field in dataclasses.fields(Strategy) if field.name != "items"})
 METHODS: Mapping[str, tuple[str, Strategy]] = {
     "autoopt": ("tpe", USUAL),
     **{
@@ -60,6 +52,7 @@ METHODS: Mapping[str, tuple[str, Strategy]] = {
             dataclasses.replace(USUAL, **{f.name: not getattr(USUAL, f.name)}),
         )
         for f in dataclasses.fields(USUAL)
+        if f.name != "items"
     },
     "with NSGA-II": ("nsga2", USUAL),
     "with GP": ("gp", USUAL),
@@ -68,6 +61,8 @@ METHODS: Mapping[str, tuple[str, Strategy]] = {
     "GP alone": ("gp", OFF),
     "random alone": ("random", OFF),
 }
+if find_spec("torch") is None:
+    METHODS = {method: chosen for method, chosen in METHODS.items() if chosen[0] != "gp"}
 PALETTE = qualitative.Dark24
 HAND = "hand-written script"
 ORACLE = "one who knows the table"
@@ -76,27 +71,6 @@ LONG_ENOUGH_S = 1000.0
 """Of the clock's time, after which a replay ends."""
 UNPAID = ("proof", "memory", "latency")
 """Jobs of the table that a hand-written script does not do, or its own way."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """A recipe of the table: its objectives (smaller is better; None if it failed), its jobs with their seconds."""
-
-    point: tuple[float, ...] | None
-    jobs: tuple[tuple[str, str, float], ...]
-
-
-def table() -> dict[str, Row]:
-    """The table by the recipes' digests."""
-    found = {}
-    with open(HERE / "table.csv", newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            point = None
-            if not row["failed"]:
-                point = (-float(row["accuracy"]), float(row["latency_ms"]), float(row["compressed_bytes"]))
-            jobs = tuple((key, name, float(seconds or 0)) for key, name, seconds in json.loads(row["jobs"]))
-            found[Recipe.from_json(row["recipe"]).digest] = Row(point=point, jobs=jobs)
-    return found
 
 
 class Volumes:
@@ -138,7 +112,7 @@ def _work(row: Row) -> float:
     return sum(seconds for _, name, seconds in row.jobs if name not in UNPAID)
 
 
-class Watch(Silent):
+class Watch:
     """Draws a curve while a search runs, until it has almost all, or long enough."""
 
     def __init__(self, rows: Mapping[str, Row], volumes: Volumes) -> None:
@@ -157,68 +131,34 @@ class Watch(Silent):
         self.curve.append((self.clock, share))
         self.enough = share >= 0.999 or self.clock >= LONG_ENOUGH_S
 
-    def candidate(self, candidate: Candidate, metrics: Mapping[str, Metric], baseline: Candidate | None) -> None:
-        """Note it."""
-        self.done(candidate.recipe.digest)
 
-
-class Veiled(Store):
-    """The store as a search sees it that has made nothing but its own jobs."""
-
-    made: Container[str] = ()
-
-    def seconds(self, key: str) -> float | None:
-        """As if what others made was not there."""
-        return super().seconds(key) if key in self.made else None
-
-
-class Replay(Search):
-    """A search whose sampler has a seed of its own: the recipes' seed must be the table's. It keeps the time."""
-
-    sampler_name = ""
-    sampler_seed = 0
-    watch: Watch
-
-    def _count(self, outcome: Outcome) -> Outcome:
-        if outcome.state == "done" and outcome.key not in self.counted:
-            self.watch.clock += outcome.seconds
-        if self.watch.enough and not self.stopping:
-            self.stopping = "enough for a curve"
-        return super()._count(outcome)
-
-    def _open(self) -> Proposals:
-        made = super()._open()
-        made._study.sampler = _sampler(self.sampler_name, self.sampler_seed)
-        return made
-
-
-def autoopt_curve(watch: Watch, name: str, strategy: Strategy, seed: int, trials: int) -> tuple[Curve, int]:
+def autoopt_curve(watch: Watch, name: str, strategy: Strategy, seed: int) -> tuple[Curve, int]:
     """The curve of one search by autoopt, and how many recipes it skipped."""
     with tempfile.TemporaryDirectory() as parent:
-        path = Path(parent, "digits")
-        shutil.copytree(STUDY, path, ignore=shutil.ignore_patterns("out", "task.py"))
-        (path / "task.py").write_text(
-            f"import runpy\ntask = runpy.run_path({str(STUDY / 'task.py')!r})['task']\n", encoding="utf-8"
-        )
-        folder = StudyFolder(path)
-        config = dataclasses.replace(folder.config(), search=strategy)
-        with folder.lock(), watch:
-            search = Replay(folder, config, watch, trials=trials, hours=None, scheduler=None, store=STORE, recipes=())
-            search.sampler_name, search.sampler_seed, search.watch = name, seed, watch
-            search.store = veiled = Veiled(search.store.root)
-            veiled.made = search.counted
-            search.run()
-            # Probes and first epochs may be made now; trained models must be the table's.
-            made = search.driver.ledger.candidates.values()
-            assert all(c.recipe.digest in watch.rows for c in made), "the table and this study differ"
-        return watch.curve, len(search.driver.ledger.skipped)
+        folder = Path(parent, "digits")
+        (folder / "out").mkdir(parents=True)
+        engine = Simulated(watch.rows, Store(folder / "out" / "store"))
+
+        def done(digest: str) -> None:
+            watch.clock = engine.now
+            watch.done(digest)
+
+        driver = study(folder, engine, StudyFolder(STUDY).config(), strategy, name, seed, Watching(done))
+
+        def turned() -> None:
+            if watch.enough:
+                driver.stop()
+
+        driver.turned = turned
+        driver.search(driver.take_up())
+        return watch.curve, len(driver.ledger.skipped)
 
 
 def hand_written_curve(watch: Watch, seconds: Mapping[str, float], seed: int, trials: int) -> Curve:
     """The curve of a plain Optuna script, with Optuna's own choice of a sampler; what it tries again, it makes again."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(directions=["minimize"] * 3)
-    study.sampler = type(study.sampler)(seed=seed)  # type: ignore[call-arg]
+    script = optuna.create_study(directions=["minimize"] * 3)
+    script.sampler = type(script.sampler)(seed=seed)  # type: ignore[call-arg]
     space = StudyFolder(STUDY).config().space
 
     def objective(trial: optuna.Trial) -> tuple[float, ...]:
@@ -230,7 +170,7 @@ def hand_written_curve(watch: Watch, seconds: Mapping[str, float], seed: int, tr
             raise optuna.TrialPruned
         return point
 
-    study.optimize(objective, n_trials=trials)
+    script.optimize(objective, n_trials=trials)
     return watch.curve
 
 
@@ -248,7 +188,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=4)
     seeds = range(parser.parse_args().seeds)
-    rows = table()
+    rows = read_table(HERE / "table.csv")
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
         done = list(pool.map(one_seed, seeds))
     curves = {method: [one[method][0] for one in done] for method in done[0]}
@@ -258,7 +198,7 @@ def main() -> None:
 
 def one_seed(seed: int) -> dict[str, tuple[Curve, int]]:
     """By method, its curve and how many recipes it skipped."""
-    rows = table()
+    rows = read_table(HERE / "table.csv")
     volumes = Volumes(rows)
     seconds, _ = hand_written_seconds(rows)
     found = {
@@ -266,7 +206,7 @@ def one_seed(seed: int) -> dict[str, tuple[Curve, int]]:
         ORACLE: (oracle_curve(Watch(rows, volumes)), 0),
     }
     for method, (name, strategy) in METHODS.items():
-        found[method] = autoopt_curve(Watch(rows, volumes), name, strategy, seed, len(rows))
+        found[method] = autoopt_curve(Watch(rows, volumes), name, strategy, seed)
         curve, skipped = found[method]
         told = f"95 % after {reached(curve, GOAL):.0f} s; {curve[-1][1]:.2%} in {curve[-1][0]:.0f} s, {skipped} skipped"
         print(f"seed {seed}, {method}: {told}", flush=True)

@@ -43,7 +43,7 @@ def test_the_model_itself_is_among_the_first_trainings_and_everything_begins_fro
     assert (first.recipe.tune is not None, first.recipe.compresses, first.recipe.scheme) == (True, False, "float32")
     assert beside.recipe.compresses
     assert all(c.recipe.tune == first.recipe.tune for c in others)
-    assert len(others) >= 3
+    assert len(others) >= 2
     searched = [c.recipe for c in found.values() if c.origin == "search"]
     assert searched
     assert all(recipe.tune == first.recipe.tune for recipe in searched)
@@ -76,7 +76,7 @@ def test_a_training_of_the_model_that_fails_is_done_without(folder: Path, store:
 
     found = run(study(folder, World(store, gaining(0.05), fault), space=TUNED, search=NO_SIBLINGS, trials=12))
     assert [c.failed for c in found.values() if c.recipe.tune] == [True]
-    assert len(corners(found)) >= 3
+    assert len(corners(found)) >= 3, "two rungs beside it"
 
 
 def test_the_sampler_waits_until_it_is_known_what_to_begin_from(folder: Path, store: Store) -> None:
@@ -98,7 +98,7 @@ def test_a_model_that_breaks_is_not_followed_further(folder: Path, store: Store)
 
     found = run(study(folder, World(store, accuracy), search=ALL, trials=20))
     tried = [c.recipe.prune.sparsity for c in corners(found) if c.recipe.prune]
-    assert tried in ([0.1, 0.5, 0.9], [0.1, 0.5, 0.9, 0.7]), "the sampler may have tried the step back itself"
+    assert tried in ([0.5, 0.9], [0.5, 0.9, 0.7]), "the sampler may have tried the step back itself"
     siblings = {c.recipe.prune.sparsity for c in found.values() if c.origin == "sibling" and c.recipe.prune}
     assert siblings <= {
         0.1,
