@@ -20,7 +20,9 @@ POOL = 3
 """Proposals of the sampler that wait, of which the one with most of its training done already is tried first."""
 PATIENCE = 4
 """A proposal that others went before so often is next, whatever it costs."""
-SMALL = ("int8_io", "int8", "qat_int8_io", "qat_int8", "dynamic", "int16x8", "float16", "float32")
+SMALL = (
+    "int8_io", "uint8_io", "int8", "qat_int8_io", "qat_uint8_io", "qat_int8", "dynamic", "int16x8", "float16", "float32",
+)  # fmt: skip
 """Schemes by the size of their files, the smallest first."""
 
 

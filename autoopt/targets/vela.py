@@ -73,7 +73,9 @@ class Vela:
             return "Vela can't compile 4-bit weights (int4_dense, int4_share, bits_by_layer)"
         if SCHEMES[scheme].integer_io:
             return ""
-        return "an Ethos-U runs int8 with int8 inputs and outputs alone (schemes int8_io, qat_int8_io)"
+        return (
+            "an Ethos-U runs int8 with integer inputs and outputs alone (schemes int8_io, uint8_io, and qat_ of both)"
+        )
 
     @cached_property
     def _version(self) -> str:
