@@ -224,6 +224,10 @@ class Agenda:
         )
         return chosen
 
+    def ahead(self) -> list[Recipe]:
+        """The recipes that wait to be begun."""
+        return [*self.proposals.waiting, *(waiting.proposal.recipe for waiting in self._pool)]
+
     def propose(self, recipe: Recipe, origin: str) -> Proposal:
         """A recipe that was not begun, to be made beside what was asked for."""
         proposal = self.proposals.propose(recipe, origin, self._free_number())

@@ -51,6 +51,7 @@ KEYS = (
     "slots",
     "gpus",
     "limits",
+    "store",
 )
 
 
@@ -90,6 +91,7 @@ class StudyConfig:
         gpus: that trainings may use; None for all that there are.
         limits: of one job.
         measuring: how thoroughly times are read, one of `benchmark.REPEATS`.
+        store_limit: bytes that the store may grow to; None for as many as the disk holds.
     """
 
     task: Path
@@ -110,6 +112,7 @@ class StudyConfig:
     gpus: int | None = None
     limits: Limits = field(default_factory=Limits)
     measuring: str = "usual"
+    store_limit: float | None = None
 
 
 class StudyFolder(Layout):
@@ -233,6 +236,8 @@ class StudyFolder(Layout):
         settings["budgets"] = (*settings.get("budgets", ()), *settings["target"].budgets)
         if "limits" in values:
             settings["limits"] = _limits(values["limits"])
+        if "store" in values:
+            settings["store_limit"] = _store_limit(values["store"])
         return StudyConfig(**settings)
 
     def _inside(self, name: Any) -> Path:
@@ -287,3 +292,13 @@ def _limits(value: Any) -> Limits:
         size = units.size("limits.job_memory", value["job_memory"], expected="such as '4 GB'")
         found["job_bytes"] = int(size)
     return Limits(**found)
+
+
+def _store_limit(value: Any) -> float | None:
+    if isinstance(value, str):
+        raise ConfigError(
+            f"store: expected its limit, such as {{limit: 20 GB}}, got {short(value)!r}; the store's folder is given by "
+            "`autoopt run --store`"
+        )
+    expect_keys("store", value, ("limit",))
+    return units.size("store.limit", value["limit"], expected="such as '20 GB'") if "limit" in value else None
