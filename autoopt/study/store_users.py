@@ -55,8 +55,8 @@ def sign(store: Store, folder: StudyFolder, needs: Collection[str]) -> None:
     Raises:
         TargetUnavailable: if it can't be written.
     """
-    if not _lies_inside(store, folder) and is_older(store):
-        write_atomically(store.root / NOTES / OLDER, b"")
+    if not _lies_inside(store, folder) and not (store.root / NOTES).is_dir() and is_older(store):
+        write_atomically(store.root / NOTES / OLDER, b"")  # before the first note: without that the folder is not there
     place = os.path.relpath(folder.path.resolve(), store.root.resolve()) if _lies_inside(store, folder) else None
     values = {"folder": place or _absolute(folder), "needs": sorted(needs)}
     write_atomically(note_of(store, folder), json.dumps(values).encode())
