@@ -114,6 +114,10 @@ class Vela:
 
         return {"memory_bytes": sizes("sram"), "flash_bytes": sizes("on_chip_flash", "off_chip_flash", "dram")}
 
+    def fallbacks(self, file: bytes) -> tuple[str, ...]:
+        """What is left to the CPU stands with the latency."""
+        return ()
+
     def compiled(self, file: bytes) -> bytes:
         """What the device runs: the `.tflite` with the operators for the NPU compiled.
 
