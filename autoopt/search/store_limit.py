@@ -28,7 +28,7 @@ from autoopt.study.records import Known
 DOWN_TO = 0.9
 """Of the limit: so much is left when something goes, so that not every candidate makes something go."""
 SHARE = 0.01
-"""Of the time at most, that is spent on looking how large the store is."""
+"""Of the time at most, that is spent on looking how large the store is and what can go."""
 EVERY_S = 60.0
 """How often to look where nothing ends: the states of trainings grow meanwhile."""
 
@@ -98,8 +98,9 @@ class StoreLimit:
         ended, now = len(driver.ledger.candidates) + len(driver.ledger.skipped), time.monotonic()
         if self.limit is None or now < self._look_again or (ended == self._ended and now < self._looked + EVERY_S):
             return
-        self._ended = ended
         self._hold(driver, self.limit)
+        self._ended, self._looked, took = ended, now, time.monotonic() - now
+        self._look_again = now + took / SHARE
 
     def end(self, driver: Driver, *, left: bool) -> None:
         """Note down what is still needed when a run ends.
@@ -124,9 +125,7 @@ class StoreLimit:
 
     def _hold(self, driver: Driver, limit: float) -> None:
         """Look how large the store is, and make room where it is over the limit."""
-        began = time.monotonic()
         held = store_entries.look(self.store)
-        self._looked, self._look_again = began, began + (time.monotonic() - began) / SHARE
         if held.bytes <= limit:
             return
         try:
