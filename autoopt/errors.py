@@ -19,6 +19,9 @@ class AutooptError(Exception):
     its text speaks to who calls from Python, and `command_line` to who typed a command.
     """
 
+    exit_code = 1
+    """Of a command that ends with it."""
+
     def __init__(self, *arguments: object, call: str = "", command: str = "") -> None:
         """Make an error.
 
@@ -38,6 +41,8 @@ class AutooptError(Exception):
 
 class ConfigError(AutooptError):
     """Input is wrong: where, expected, got, what to do."""
+
+    exit_code = 2
 
 
 class CandidateFailed(AutooptError):
@@ -59,6 +64,10 @@ class CandidateFailed(AutooptError):
 
 class TargetUnavailable(AutooptError):
     """What the work needs is not there now; the same command can be run again."""
+
+
+class Stopped(TargetUnavailable):
+    """A person, or the system, has ended the work; the same command goes on."""
 
 
 class ResultLost(TargetUnavailable):

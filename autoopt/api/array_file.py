@@ -1,4 +1,4 @@
-"""Arrays in an `.npz`, from which a study is made as they are."""
+"""Arrays in an `.npz`, from which a study is made as they are; `task.py` scales them where the model was trained on scaled ones."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,8 @@ from autoopt.api import splitting
 from autoopt.api.given_data import PARTS, Filled, Progress, Say
 from autoopt.core.validation import nearest
 from autoopt.errors import ConfigError
-from autoopt.execution import criteria, likely_scaling
+from autoopt.execution import criteria, input_scaling, likely_scaling
+from autoopt.execution.likely_scaling import Choice
 from autoopt.models import user_data
 from autoopt.models.task import Split
 from autoopt.system import foreign_files
@@ -21,6 +22,16 @@ OTHERS = (".csv", ".tsv", ".parquet")
 """How the names of tables end."""
 FILE = "data.npz"
 """In the study's folder."""
+AS_THEY_ARE = "x"
+SCALED = '''\
+def scaled(x: np.ndarray) -> np.ndarray:
+    """Inputs of shape (items, ...) as the model takes them."""
+    x = x.astype(np.float32)
+    return {way}
+
+
+'''
+"""A function of `task.py`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +51,36 @@ class ArrayFile:
         where = f"{self.path}: train"
         train = Split(inputs={model.input_names[0]: arrays["x_train"]}, labels=arrays["y_train"])
         user_data.check_split(train, where, model)
-        seen = likely_scaling.look(model, train.labels, train.some(criteria.SEEN), where)
+        choice = _scaling(model, train, where)
+        plain = choice.way == AS_THEY_ARE
+        if not plain:
+            say(f"{self.path}: task.py gives the model {choice.way} in place of x ({choice.told})")
         np.savez(folder / FILE, **arrays)  # type: ignore[arg-type]
+        inputs = 'data["x_{part}"]' if plain else 'scaled(data["x_{part}"])'
         return Filled(
-            look=seen,
+            look=choice.look,
+            functions="" if plain else SCALED.format(way=choice.way),
             begin=f'    data = np.load(HERE / "{FILE}", allow_pickle=False)\n',
-            splits={part: f'(data["x_{part}"], data["y_{part}"])' for part in PARTS},
+            splits={part: f'({inputs.format(part=part)}, data["y_{part}"])' for part in PARTS},
             class_names='tuple(str(name) for name in data["class_names"])' if "class_names" in arrays else "",
         )
+
+
+def _scaling(model: Any, train: Split, where: str) -> Choice:
+    """How the model wants values to be scaled: as they are, unless another usual way is clearly better.
+
+    Arrays are mostly made for a model, but those that data sets are published with hold pixels of 0 to 255.
+    """
+    [x] = train.inputs.values()
+    if model.inputs[0].dtype in ("float32", "float16") and x.dtype.kind in "fiu":
+        chosen = train.chosen(input_scaling.ITEMS)
+        few = x[chosen].astype(np.float32)
+        ways = {AS_THEY_ARE: few, **{way: scale(few) for way, scale in input_scaling.usual(few).items()}}
+        found = likely_scaling.choose(model, ways, train.labels, chosen, where, prefer=AS_THEY_ARE)
+        if found.way != AS_THEY_ARE:
+            return found
+    look = likely_scaling.look(model, train.labels, train.some(criteria.SEEN), where)
+    return Choice(way=AS_THEY_ARE, look=look, told="")
 
 
 def read(path: Path) -> dict[str, np.ndarray]:

@@ -21,7 +21,7 @@ from autoopt.core.parameters import Knob, Value
 from autoopt.core.probes import Probes
 from autoopt.core.recipe import Recipe
 from autoopt.core.schemes import SCHEMES
-from autoopt.core.stage_settings import COMPRESSING, Finetune
+from autoopt.core.stage_settings import OPTIONAL, Finetune
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.execution import job_graph
 from autoopt.execution.artifact_store import Store
@@ -208,7 +208,7 @@ class _Check:
     def _stages(self) -> list[str]:
         refuses = self.config.target.refuses
         aware = any(SCHEMES[str(name)].qat and not refuses(str(name)) for name in self._values("scheme"))
-        return [*(part for part in COMPRESSING if part in self.space.knobs), *(["qat"] if aware else [])]
+        return [*(part for part in OPTIONAL if part in self.space.knobs), *(["qat"] if aware else [])]
 
     def _values(self, name: str) -> tuple[Value, ...]:
         knob = self.space.knobs[name]
@@ -246,7 +246,7 @@ class _Check:
         """A recipe in the middle of the space, with one stage alone as far as the space allows."""
 
         def choose(name: str, knob: Knob) -> Value:
-            if name in COMPRESSING:
+            if name in OPTIONAL:
                 wanted: Value = name == stage
                 return wanted if wanted in knob else knob.middle()
             if name == "scheme":

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from autoopt.core.parameters import Choice, Knob, Value
 from autoopt.core.recipe import Recipe
 from autoopt.core.search_space import SearchSpace
-from autoopt.core.stage_settings import COMPRESSING, Finetune
+from autoopt.core.stage_settings import OPTIONAL, Finetune
 
 DRAWS = 100
 """Recipes of which the one with the most values not tried yet is taken."""
@@ -66,7 +66,7 @@ def _draw(
 
     def choose(name: str, knob: Knob) -> Value:
         values = wanted[name]
-        if name in COMPRESSING:
+        if name in OPTIONAL:
             value: Value = (rng.random() < USED) if len(values) > 1 else values[0]
         else:
             fresh = [value for value in values if (name, value) in left]

@@ -175,7 +175,7 @@ def _contents(file: bytes) -> Contents:
     return dataclasses.replace(contents, weights=bare)
 
 
-def _outputs(path: Path, file: bytes, inputs: Inputs) -> np.ndarray:
+def outputs_of(path: Path, file: bytes, inputs: Inputs) -> np.ndarray:
     """What a file gives, run in a process of its own."""
     try:
         return isolation.call(interpreter.outputs_of, file, inputs, threads=1)
@@ -210,13 +210,13 @@ def measure_file(path: Path, target: Target, *, against: Path | None = None, dat
     measurements: dict[str, Measurement] = {}
     difference = None
     if items is not None:
-        outputs = _outputs(path, file, items.inputs(path, contents))
+        outputs = outputs_of(path, file, items.inputs(path, contents))
         meaning = items.meaning(outputs)
         mine = _quality(outputs, items, meaning)
         measurements[metric_of(meaning).name] = mine.measurement
         if against is not None and other is not None and others is not None:
             _expect_alike(path, contents, against, others)
-            theirs = _quality(_outputs(against, other, items.inputs(against, others)), items, meaning)
+            theirs = _quality(outputs_of(against, other, items.inputs(against, others)), items, meaning)
             difference = difference_of(mine.scores, theirs.scores)
             if mine.predictions:
                 measurements["agreement"] = quality.agreement(mine.predictions, theirs.predictions)

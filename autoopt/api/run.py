@@ -6,13 +6,16 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from autoopt.api.ending import Ending, now
 from autoopt.api.saved_study import SavedResults, load
+from autoopt.core import last_run
+from autoopt.core.last_run import LastRun
 from autoopt.core.recipe import Recipe
 from autoopt.core.validation import expect_number, fail
 from autoopt.search.progress import Recorder, View
 from autoopt.search.views import usual
 from autoopt.study import records
-from autoopt.study.folder import StudyFolder
+from autoopt.study.folder import StudyConfig, StudyFolder
 from autoopt.study.folder import hours as in_hours
 from autoopt.system.files import write_atomically
 
@@ -87,15 +90,29 @@ def _search(study: str | os.PathLike[str], target: str | None, view: View | None
         settings["hours"] = in_hours("hours", settings["hours"])
     folder = StudyFolder(study)
     config = folder.config(target)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(folder.lock())
-        shown = stack.enter_context(Recorder(view or usual(), folder.now))
-        for damage in records.set_aside(folder):
-            shown.note(f"warning: {damage.path} is damaged ({damage.reason}); set aside as {damage.aside}")
-        Search(folder, config, shown, **settings).run()
-    results = load(folder.path)
-    write_outputs(folder, results)
+    seen = view or usual()
+    ending = Ending(folder, config.on_end, _asked(config, **settings), seen.note)
+    with ending.followed():
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(folder.lock())
+            ending.begin()
+            shown = stack.enter_context(Recorder(seen, folder.now, ending.call))
+            for damage in records.set_aside(folder):
+                shown.note(f"warning: {damage.path} is damaged ({damage.reason}); set aside as {damage.aside}")
+            ending.searched(Search(folder, config, shown, **settings).run())
+        results = load(folder.path)
+        write_outputs(folder, results)
+        ending.written(results)
     return results
+
+
+def _asked(
+    config: StudyConfig, *, trials: int | None, hours: float | None, recipes: Sequence[Recipe], **more: Any
+) -> LastRun:
+    """What is asked of a run."""
+    kind = last_run.CONFIRM if more.get("confirm_only") else last_run.RECIPES if recipes else last_run.SEARCH
+    limit = config.hours if hours is None else hours
+    return LastRun(kind=kind, trials=config.trials if trials is None else trials, hours=limit, begun=now())
 
 
 def _check(trials: Any, recipes: Any, **_: Any) -> None:

@@ -12,8 +12,9 @@ from autoopt.core.results import Pick, Results
 from autoopt.errors import ConfigError, TargetUnavailable
 from autoopt.execution.artifact_store import Store
 from autoopt.models.task import Manifest
-from autoopt.study import records
+from autoopt.study import on_end, records
 from autoopt.study.folder import StudyFolder
+from autoopt.study.layout import STUDY_YAML
 from autoopt.study.records import Known
 from autoopt.system.files import write_atomically
 
@@ -82,6 +83,7 @@ class SavedResults(Results):
         force: bool = False,
         samples: bool = True,
         replace: bool = False,
+        model_card: bool = False,
     ) -> Path:
         """Write a candidate's bundle: the model, its card, code that runs it, how to check it, how to make it again.
 
@@ -91,6 +93,7 @@ class SavedResults(Results):
             force: overwrite an earlier bundle there.
             samples: take a few real items of the validation data along, with the outputs on them.
             replace: the same as `force`, by its earlier name.
+            model_card: make its `README.md` a model card of the Hugging Face Hub.
 
         Returns:
             the folder.
@@ -118,8 +121,12 @@ class SavedResults(Results):
         store = Store(self.folder.store())
         written = (self.folder.settings, self.folder.preparation)
         sources = {path.name: path.read_bytes() for path in written if path.is_file()}
+        if STUDY_YAML in sources:  # whom a night tells of its end is nobody else's business
+            sources[STUDY_YAML] = on_end.without(sources[STUDY_YAML])
         manifest = self.task()
-        files = bundle.make(self, candidate, file, manifest=manifest, store=store, samples=samples, more=sources)
+        files = bundle.make(
+            self, candidate, file, manifest=manifest, store=store, samples=samples, hub=model_card, more=sources
+        )
         _write(files, target)
         return target
 

@@ -50,5 +50,5 @@ def told(missing: str, taken: int, items: int, part: str, how: str = "") -> str:
     """What a person should know of a split that was made."""
     return (
         f"{missing}: {taken} of {items} training items were split off for {part}{how}. "
-        "If the model was trained on them, its accuracy there flatters."
+        "If the model was trained on them, its accuracy there is too high."
     )

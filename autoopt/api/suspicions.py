@@ -25,8 +25,8 @@ def about(seen: Mapping[str, Any], quality: Mapping[str, Any], task: Mapping[str
     dead = sum(row["dead"] for row in seen["layers"])
     if weights and dead / weights >= DEAD:
         yield (
-            f"{dead / weights:.0%} of the weights are dead already (|w| < 1e-6): what pruning takes of them is no gain of its "
-            "own; compare with the compressed size of the untouched model"
+            f"{dead / weights:.0%} of the weights are as good as zero already (|w| < 1e-6), so pruning them gains nothing; compare with "
+            "the compressed size of the untouched model"
         )
     yield from input_scaling.suspicions(seen, task["metric"]["name"], task["metric"]["unit"])
     if quality["classes"]:
@@ -62,6 +62,6 @@ def _rare(seen: Mapping[str, Any], task: Mapping[str, Any]) -> Iterator[str]:
         names = task["class_names"]
         named = ", ".join(names[i] if i < len(names) else str(i) for i in rare[:5])
         yield (
-            f"the calibration set hardly holds {len(rare)} of {len(counts)} classes ({named}{', …' if len(rare) > 5 else ''}), "
+            f"the calibration set has very few items of {len(rare)} of {len(counts)} classes ({named}{', …' if len(rare) > 5 else ''}), "
             "by what the untouched model says of it: int8 ranges may not fit them; give a balanced one"
         )

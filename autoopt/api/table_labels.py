@@ -58,7 +58,7 @@ def read(column: Column, model: Any, where: str) -> Labels:
         return Labels(y=column.values.astype(np.float32))
     if not whole:
         raise ConfigError(
-            f"{where}: expected classes, for the model has {outputs} outputs, got numbers with fractions from "
+            f"{where}: expected classes, because the model has {outputs} outputs, got numbers with fractions from "
             f"{different[0]:g} to {different[-1]:g}"
         )
     if outputs > 1 and len(different) != outputs and different[0] >= 0 and different[-1] < outputs:

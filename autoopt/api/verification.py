@@ -111,10 +111,10 @@ def verify(folder: str | os.PathLike[str]) -> Verification:
         TargetUnavailable: if there is no room to run the model.
     """
     path = Path(folder)
-    card = _read_card(path)
+    card = read_card(path)
     inputs, outputs = ([End.of(end) for end in card[kind]] for kind in ("inputs", "outputs"))
     digests = {MODEL: card["sha256"]} | {name: card["files"][name] for name in OTHERS if name in card["files"]}
-    contents = {name: _read(path, name) for name in digests}
+    contents = {name: read(path, name) for name in digests}
     samples = None
     if SAMPLES in contents:
         samples = Samples.from_bytes(contents[SAMPLES], str(path / SAMPLES), inputs, outputs)
@@ -137,7 +137,7 @@ def verify(folder: str | os.PathLike[str]) -> Verification:
     )
 
 
-def _read_card(path: Path) -> dict[str, Any]:
+def read_card(path: Path) -> dict[str, Any]:
     """The card, with all that is read of it checked.
 
     Raises:
@@ -151,7 +151,7 @@ def _read_card(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: no bundle of autoopt ({CARD} is missing)")
     where = str(path / CARD)
     try:
-        card = json.loads(_read(path, CARD))
+        card = json.loads(read(path, CARD))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{where}: not JSON ({' '.join(str(error).split())[:200]})") from error
     if not isinstance(card, dict):
@@ -182,7 +182,7 @@ def _read_card(path: Path) -> dict[str, Any]:
     }
 
 
-def _read(path: Path, name: str) -> bytes:
+def read(path: Path, name: str) -> bytes:
     """A file of the bundle.
 
     Raises:

@@ -60,7 +60,7 @@ def _layers(found: Checked) -> Iterator[str]:
         ]
         yield "  ".join(cells).rstrip()
     if len(shown) < len(found.layers):
-        yield f"and {len(found.layers) - len(shown)} lighter ones"
+        yield f"and {len(found.layers) - len(shown)} smaller layers"
 
 
 def _techniques(stages: Sequence[Tried]) -> Iterator[str]:
@@ -103,7 +103,7 @@ def _recipes(recipes: Sequence[Tried]) -> Iterator[str]:
 
 
 def _night(found: Checked) -> Iterator[str]:
-    yield f"untouched: {found.quality} on validation"
+    yield f"the untouched model: {found.quality} on the validation split"
     if found.trial_s is None:
         yield "no recipe of the space works on this model"
         return
@@ -111,7 +111,7 @@ def _night(found: Checked) -> Iterator[str]:
     span = f"{least:,}" if least == most else f"{least:,} to {most:,}"
     yield from _wrapped(
         f"a trial takes about {duration(found.trial_s)}, the {found.asked} asked for up to "
-        f"{duration(found.asked * found.trial_s)}; {found.hours:g} hours hold {span} (the search spares some of the work)"
+        f"{duration(found.asked * found.trial_s)}; {found.hours:g} hours are enough for {span} (the search saves some of the work)"
     )
     if found.epoch_s:
         yield from _wrapped(f"an epoch takes about {duration(found.epoch_s)} with the slowest technique")
@@ -119,7 +119,7 @@ def _night(found: Checked) -> Iterator[str]:
         items, then = found.part
         yield from _wrapped(
             f"that is few: with `search: {{items: {items}}}` in study.yaml the search trains on so many items, and {found.hours:g} "
-            f"hours hold {then:,}; the front is trained again on all of them. A GPU helps too, see `autoopt doctor`"
+            f"hours are enough for {then:,}; the front is trained again on all of them. A GPU helps too, see `autoopt doctor`"
         )
 
 

@@ -49,7 +49,7 @@ class Commands(click.Group):
         except AutooptError as error:
             _show_traceback(ctx)
             screen.say_line(f"autoopt: {error.command_line}", err=True)
-            ctx.exit(2 if isinstance(error, ConfigError) else 1)
+            ctx.exit(error.exit_code)
         except MemoryError as error:  # it passes `errors.retold`, and nothing is wrong with what was given
             _show_traceback(ctx)
             said = f" ({one_line(error, 200)})" if str(error) else ""

@@ -16,9 +16,11 @@ from autoopt.system import screen
 @click.option("--against", type=PATH, help="Another .tflite to compare with.")
 @click.option("--data", type=PATH, help="An .npz with x_test and y_test (or x and y).")
 @click.option("--target", default="host", show_default=True, help="Where to measure, see below.")
-@click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1), help="Of the interpreter.")
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1), help="Threads of the interpreter.")
 @click.option("--self-test", is_flag=True, help="Measure the file against itself, to see what the noise does.")
-@click.option("--repeats", default=20, show_default=True, type=click.IntRange(min=1), help="Of the self-test.")
+@click.option(
+    "--repeats", default=20, show_default=True, type=click.IntRange(min=1), help="How often the self-test measures."
+)
 def measure(
     model: Path, against: Path | None, data: Path | None, target: str, threads: int, self_test: bool, repeats: int
 ) -> None:
@@ -79,6 +81,35 @@ def verify(folder: Path) -> None:
         screen.say(found.text())
     if not found.holds:
         raise SystemExit(1)
+
+
+@command
+@click.argument("bundle", type=PATH, metavar="BUNDLE")
+@click.option(
+    "--budget",
+    "-b",
+    "budgets",
+    multiple=True,
+    help="A budget such as 'accuracy >= baseline - 1 point'; may be repeated. [default: the study's own]",
+)
+@click.option("--file", type=PATH, help="A new .tflite, in place of the bundle's.")
+@click.option("--data", type=PATH, help="An .npz with x_test and y_test (or x and y), to measure the quality on.")
+@click.option("--baseline", type=PATH, help="The untouched model's .tflite, to compare with on the same data.")
+def gate(bundle: Path, budgets: tuple[str, ...], file: Path | None, data: Path | None, baseline: Path | None) -> None:
+    """Hold a bundle's file, or a new one, against budgets: for continuous integration.
+
+    BUNDLE is a folder that `autoopt export` wrote. What the study measured counts for the bundle's own file. The exit code is
+    0 where all budgets are kept, 1 where one is broken, 3 where one can't be judged here and none is broken.
+    """
+    from autoopt.api.gate import judge
+
+    found = judge(bundle, budgets, file=file, data=data, baseline=baseline)
+    if wants_json():
+        screen.give(json.dumps(found.to_dict()))
+    else:
+        screen.say(found.text())
+    if found.exit_code:
+        raise SystemExit(found.exit_code)
 
 
 @command

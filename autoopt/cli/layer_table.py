@@ -41,7 +41,7 @@ def lines(plain: Mapping[str, Any], metric: Metric) -> Iterator[str]:
         cells = [f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True)]
         yield "  ".join([f"{row[0]:{widths[0]}}", *cells]).rstrip()
     if len(shown) < len(probes.layers):
-        yield f"and {len(probes.layers) - len(shown)} lighter ones"
+        yield f"and {len(probes.layers) - len(shown)} smaller layers"
     harm = [_harm(probes, technique, layer, metric) for technique, layer in worst.items() if layer is not None]
     if harm:
         yield from _wrapped(f"hurt most: {'; '.join(harm)}")

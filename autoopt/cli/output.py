@@ -8,7 +8,7 @@ import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from autoopt.core.budgets import Budget
 from autoopt.core.candidate import Candidate
@@ -170,7 +170,7 @@ def print_pick(results: Results, pick: Pick, budgets: Sequence[Budget]) -> None:
     if pick.candidate is None:
         _say(f"pick: none. {pick.why}.", GAP)
         for line in pick.binding:
-            _say(f"  binds: {line}", GAP * 2)
+            _say(f"  keeps them out: {line}", GAP * 2)
         for c in pick.nearest:
             shown = ", ".join(
                 f"{wording.label(results, n)} {results.metrics[n].show(m.value)}"
@@ -204,15 +204,12 @@ def print_pick(results: Results, pick: Pick, budgets: Sequence[Budget]) -> None:
         if text:
             _say(f"  {text}", GAP * 2)
     for line in pick.binding:
-        _say(f"  binds: {line}", GAP * 2)
+        _say(f"  held back by: {line}", GAP * 2)
 
 
-def plain_pick(results: Results, pick: Pick, budgets: Sequence[Budget]) -> dict[str, Any]:
-    """A pick as plain values, for `--json`."""
-    found = None if pick.candidate is None else results.rows([pick.candidate], budgets)[0]
-    plain = {"candidate": found, "tied": [c.number for c in pick.tied], "why": pick.why}
-    plain |= {"doubt": pick.doubt, "advice": pick.advice}
-    return plain | {"binding": list(pick.binding), "nearest": results.rows(pick.nearest, budgets)}
+def print_paragraph(text: str) -> None:
+    """A paragraph, wrapped for a person; one line where it goes elsewhere."""
+    _say(text)
 
 
 def print_end(results: "SavedResults") -> None:
@@ -348,7 +345,9 @@ def print_self_test(held: int, wide: int, widths: Sequence[float]) -> None:
     """
     from statistics import median
 
-    screen.say(f"measured {len(widths)} times against itself: the 95 % interval held 1 in {held} of {len(widths)}")
+    screen.say(
+        f"measured {len(widths)} times against itself: the 95 % interval contained 1, which is no difference, in {held} of {len(widths)}"
+    )
     screen.say(
         f"width of the interval: {median(widths):.2%} (middle), {max(widths):.2%} (widest); {wide} flagged as wide"
     )

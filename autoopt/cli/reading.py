@@ -39,6 +39,20 @@ def status(study: Path) -> None:
 
 @command
 @STUDY
+def summary(study: Path) -> None:
+    """Say in one paragraph what was asked, how it ended, what to ship, and what to do next."""
+    from autoopt.api.summary import summary as summarize
+    from autoopt.cli import output
+
+    found = summarize(study, warn=_warn)
+    if wants_json():
+        screen.give(json.dumps(found.to_dict()))
+    else:
+        output.print_paragraph(found.text)
+
+
+@command
+@STUDY
 @click.option("--csv", is_flag=True, help="Print CSV.")
 @click.option("--all", "everything", is_flag=True, help="All candidates, not the front alone.")
 @click.option("--no-plot", is_flag=True, help="The table alone.")
@@ -108,6 +122,20 @@ def compare(study: Path, candidates: tuple[str, ...]) -> None:
 @click.option("--to", type=PATH, help="Folder to write; by default ./STUDY-NUMBER.")
 @click.option("--force", is_flag=True, help="Replace an earlier bundle.")
 @click.option("--no-samples", is_flag=True, help="Leave items of the validation data out of the bundle.")
+@click.option("--model-card", is_flag=True, help="Make the bundle's README.md a model card of the Hugging Face Hub.")
+@click.option(
+    "--mlflow",
+    is_flag=False,
+    flag_value="",
+    metavar="[ADDRESS]",
+    help="In place of a bundle, write all candidates to MLflow, at the address of a server or of a database such as sqlite:///mlflow.db.",
+)
+@click.option(
+    "--tensorboard",
+    type=PATH,
+    metavar="FOLDER",
+    help="In place of a bundle, write all candidates for TensorBoard's HParams page.",
+)
 @budget_options
 def export(
     study: Path,
@@ -115,6 +143,9 @@ def export(
     to: Path | None,
     force: bool,
     no_samples: bool,
+    model_card: bool,
+    mlflow: str | None,
+    tensorboard: Path | None,
     budgets: tuple[str, ...],
     no_budget: bool,
     **short_forms: str | None,
@@ -124,6 +155,11 @@ def export(
     CANDIDATE is a number; without one, the candidate that `autoopt pick` recommends.
     """
     results = _load(study)
+    if mlflow is not None or tensorboard is not None:
+        if candidate or to or force or no_samples or model_card:
+            raise ConfigError("--mlflow and --tensorboard take all candidates and write no bundle: leave the rest out")
+        _track(results, mlflow, tensorboard)
+        return
     limits = results.asked(budgets, no_budget=no_budget, **short_forms)
     if candidate is not None and (no_budget or limits is not results.budgets):
         raise ConfigError(f"expected a candidate's number or budgets, got both: {candidate} and budgets")
@@ -135,7 +171,11 @@ def export(
         candidate = str(chosen.candidate.number)
     found = results.find(candidate)
     folder = results.export(
-        found.number, to or Path(f"{results.study}-{found.number}"), force=force, samples=not no_samples
+        found.number,
+        to or Path(f"{results.study}-{found.number}"),
+        force=force,
+        samples=not no_samples,
+        model_card=model_card,
     )
     if wants_json():
         screen.give(json.dumps({"folder": str(folder), "candidate": found.number, "sha256": found.sha256}))
@@ -147,7 +187,7 @@ def export(
 @STUDY
 @click.option("--to", type=PATH, help="File to write; by default STUDY/out/report.html.")
 @click.option("--png", type=PATH, help="Write a picture of the front, for a slide; the report only with --to.")
-@click.option("--svg", type=PATH, help="Likewise, sharp at any size.")
+@click.option("--svg", type=PATH, help="The same as SVG, which is sharp at any size; the report only with --to.")
 def report(study: Path, to: Path | None, png: Path | None, svg: Path | None) -> None:
     """Write the HTML report, one file that needs nothing else, or a picture of the front."""
     from autoopt.reporting import image_export
@@ -193,11 +233,29 @@ def dashboard(studies: tuple[Path, ...], host: str, port: int) -> None:
 
 def _print_pick(results: "Results", chosen: "Pick", limits: "Sequence[Budget]") -> None:
     from autoopt.cli import output
+    from autoopt.reporting import plain
 
     if wants_json():
-        screen.give(json.dumps(output.plain_pick(results, chosen, limits)))
+        screen.give(json.dumps(plain.pick(results, chosen, limits)))
     else:
         output.print_pick(results, chosen, limits)
+
+
+def _track(results: "Results", mlflow: str | None, tensorboard: Path | None) -> None:
+    """Write all candidates to programs that track experiments."""
+    from autoopt.reporting import mlflow_export, tensorboard_export
+
+    told: dict[str, dict[str, str | int]] = {}
+    if mlflow is not None:
+        address, runs = mlflow_export.write(results, mlflow)
+        told["mlflow"] = {"address": address, "runs": runs}
+    if tensorboard is not None:
+        told["tensorboard"] = {"address": str(tensorboard), "runs": tensorboard_export.write(results, tensorboard)}
+    if wants_json():
+        screen.give(json.dumps(told))
+    else:
+        for name, facts in told.items():
+            screen.say(f"{name}: {facts['runs']} runs in {facts['address']}")
 
 
 def _load(study: Path) -> "SavedResults":
@@ -205,5 +263,9 @@ def _load(study: Path) -> "SavedResults":
 
     results = load(study)
     if warning := results.warning():
-        screen.say_line(f"warning: {warning}", err=True)
+        _warn(warning)
     return results
+
+
+def _warn(text: str) -> None:
+    screen.say_line(f"warning: {text}", err=True)

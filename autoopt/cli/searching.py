@@ -131,7 +131,9 @@ def check(study: Path, target: str | None, size: str | None, compressed: str | N
 @command
 @STUDY
 @click.option("--trials", type=click.IntRange(min=1), help="Candidates in all; earlier runs count.")
-@click.option("--hours", type=HOURS, help="Begin nothing new after so many hours, or after such as '90 min'.")
+@click.option(
+    "--hours", type=HOURS, help="Begin nothing new after so many hours, or after a duration such as '90 min'."
+)
 @click.option("--scheduler", help="Address of a running Dask scheduler, such as tcp://host:8786.")
 @click.option("--store", type=PATH, help="Folder of the store in place of STUDY/out/store.")
 @click.option(
@@ -197,14 +199,15 @@ def _view(plain: bool) -> Any:
 
 
 def _end(results: "SavedResults") -> None:
+    from autoopt.api.ending import exit_code
     from autoopt.cli import output
 
     if wants_json():
         screen.give(results.to_json())
     else:
         output.print_end(results)
-    if results.budgets and results.pick().candidate is None:
-        raise SystemExit(1)
+    if code := exit_code(results):
+        raise SystemExit(code)
 
 
 def _read_recipe(path: Path) -> Any:

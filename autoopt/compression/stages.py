@@ -7,7 +7,15 @@ import dataclasses
 import time
 from typing import Any, Protocol
 
-from autoopt.compression import channel_pruning, clustering, data_limit, levels, quantization_aware, weight_pruning
+from autoopt.compression import (
+    channel_pruning,
+    clustering,
+    data_limit,
+    further_training,
+    levels,
+    quantization_aware,
+    weight_pruning,
+)
 from autoopt.compression import training as finetune
 from autoopt.compression.training import Training
 from autoopt.compression.training_state import Progress
@@ -24,6 +32,7 @@ class Stage(Protocol):
 
 
 STAGES: dict[str, Stage] = {
+    "tune": further_training.wrap,
     "channels": channel_pruning.wrap,
     "prune": weight_pruning.wrap,
     "cluster": clustering.wrap,
@@ -113,7 +122,7 @@ def _wrap(name: str, model: Any, settings: dict[str, Any], training: Training | 
     """The model with the stage's technique in the loop."""
     import tf_keras
 
-    maker = "autoopt" if name in ("channels", "levels") else "tensorflow-model-optimization"
+    maker = "autoopt" if name in ("tune", "channels", "levels") else "tensorflow-model-optimization"
     if isinstance(model, ClosedModel):
         raise CandidateFailed(name, model.why)
     tf_keras.utils.set_random_seed(settings["seed"])

@@ -4,6 +4,8 @@ import numpy as np
 
 LOWEST, HIGHEST = -8, 7
 """What 4 bits hold."""
+LEVELS = 2 * HIGHEST + 1
+"""Levels that they hold, as many on both sides of zero."""
 
 
 def packed(integers: np.ndarray) -> np.ndarray:

@@ -98,6 +98,15 @@ class Range:
         middle = math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2
         return round(middle) if self.whole else middle
 
+    def along(self, share: float) -> Value:
+        """The value that lies so far, in [0, 1], from the lowest to the highest, on the range's own scale."""
+        if self.step is not None and not self.log:
+            return self._at(round(share * (int(self.count) - 1)))
+        if share in (0, 1):  # no rounding error
+            return self.high if share else self.low
+        value = self.low * (self.high / self.low) ** share if self.log else self.low + share * (self.high - self.low)
+        return round(value) if self.whole else value
+
     def random(self, rng: random.Random) -> Value:
         """One value at random."""
         if self.step is not None:

@@ -18,7 +18,7 @@ MAX_SEED = 2**32 - 1
 """The largest seed that every library takes."""
 
 
-QUIET = ("channels", "levels", "quantize")
+QUIET = ("tune", "channels", "levels", "quantize")
 """Parts that canonical JSON leaves out where a recipe has none, so that older recipes keep their digests."""
 
 
@@ -27,16 +27,19 @@ class Recipe:
     """One candidate, described. Two recipes that mean the same are equal and share a digest.
 
     Attributes:
+        tune: how the model is trained further before anything is taken from it, or None for not at all. What it has become
+            is then also the teacher of a distillation, where the task gives none.
         channels: structured pruning settings, or None for none.
         prune: pruning settings, or None for none.
         cluster: clustering settings, or None for none.
         levels: settings of learned levels, or None for none; they stand in place of clusters and quantization-aware training.
         scheme: how weights and activations are stored: a key of `SCHEMES`, such as `float32`, `dynamic` or `int8`.
         quantize: how the scheme is made, or None for the usual way.
-        finetune: training settings; None exactly when no stage trains.
+        finetune: training settings of the stages behind `tune`; None exactly when there are none.
         seed: of every random choice while the candidate is made.
     """
 
+    tune: Finetune | None = None
     channels: Channels | None = None
     prune: Prune | None = None
     cluster: Cluster | None = None
@@ -58,7 +61,9 @@ class Recipe:
             object.__setattr__(self, "quantize", self.quantize.bits_alone())
         if self.scheme not in BY_BITS or self.quantize == Quantize():
             object.__setattr__(self, "quantize", None)
-        if not self.trains:
+        if self.tune is not None:  # it has no teacher: what it gives becomes one
+            object.__setattr__(self, "tune", dataclasses.replace(self.tune, distillation=0.0))
+        if not (self.compresses or SCHEMES[self.scheme].qat):
             object.__setattr__(self, "finetune", None)
         elif self.finetune is None:
             object.__setattr__(self, "finetune", Finetune())
@@ -82,7 +87,7 @@ class Recipe:
     @property
     def trains(self) -> bool:
         """Whether any stage fine-tunes."""
-        return self.compresses or SCHEMES[self.scheme].qat
+        return self.tune is not None or self.compresses or SCHEMES[self.scheme].qat
 
     @property
     def compresses(self) -> bool:
@@ -93,6 +98,8 @@ class Recipe:
         """The training stages in pipeline order, each with its settings as plain values."""
         tuning = {} if self.finetune is None else {"finetune": plain(self.finetune), "seed": self.seed}
         chain: list[tuple[str, dict[str, Any]]] = []
+        if self.tune is not None:
+            chain.append(("tune", {"finetune": plain(self.tune), "seed": self.seed}))
         if self.channels is not None:
             chain.append(("channels", plain(self.channels) | tuning))
         if self.prune is not None:
@@ -158,7 +165,9 @@ class Recipe:
 
     def label(self) -> str:
         """Words for people, such as `70 % pruned, 16 clusters, int8`."""
-        parts = [part.label() for part in (self.channels, self.prune, self.cluster, self.levels) if part]
+        how_long = "" if self.tune is None or self.finetune is not None else f" for {self.tune.label()}"
+        parts = [] if self.tune is None else [f"tuned{how_long}"]
+        parts += [part.label() for part in (self.channels, self.prune, self.cluster, self.levels) if part]
         parts.append(SCHEMES[self.scheme].label)
         if self.quantize is not None:
             parts.append(self.quantize.label())

@@ -17,6 +17,7 @@ from autoopt.core.stage_settings import (
     BITS,
     COMPRESSING,
     FIELDS,
+    OPTIONAL,
     PARTS,
     Channels,
     Cluster,
@@ -38,8 +39,8 @@ class SearchSpace:
     """The recipes that a study may sample.
 
     Attributes:
-        knobs: by path, such as `prune.sparsity`; `channels`, `prune`, `cluster` and `levels` themselves hold the truth
-            values that say whether the stage is used.
+        knobs: by path, such as `prune.sparsity`; `tune`, `channels`, `prune`, `cluster` and `levels` themselves hold the
+            truth values that say whether the stage is used.
         source: the file, for messages.
     """
 
@@ -49,12 +50,32 @@ class SearchSpace:
     @property
     def quantize(self) -> Quantize:
         """How schemes with ranges are made in the middle of the space, with as many bits as it has."""
+        return self._quantize(min)
 
+    @property
+    def packed(self) -> Quantize | None:
+        """The same with as few bits as the space has; None where it has no choice of them."""
+        found = self._quantize(max)
+        return None if found == self.quantize else found
+
+    def _quantize(self, bits: Callable[[Sequence[Value]], Value]) -> Quantize:
         def middle(name: str, knob: Knob) -> Value:
-            mildest = meaning.of(FIELDS["quantize"][name.partition(".")[2]]).milder is Milder.LESS
-            return min(knob.extremes()) if mildest else knob.middle()
+            of_bits = meaning.of(FIELDS["quantize"][name.partition(".")[2]]).milder is Milder.LESS
+            return bits(knob.extremes()) if of_bits else knob.middle()
 
         return Quantize(**self._settings("quantize", middle))
+
+    def tuning(self, choose: Choose, defaults: Finetune) -> Finetune:
+        """How the model is trained further before anything is taken from it, where it is.
+
+        That takes half of the epochs of the other stages, for there is nothing that it has to recover from.
+
+        Args:
+            choose: is asked for each knob that applies.
+            defaults: fine-tuning settings where the space names none.
+        """
+        shorter = {"epochs": (defaults.epochs + 1) // 2, "distillation": 0.0}
+        return dataclasses.replace(defaults, **shorter | self._settings("tune", choose))
 
     def sample(self, trial: Trial, defaults: Finetune, seed: int = 0) -> Recipe:
         """Draw a recipe through a trial's sampler.
@@ -77,7 +98,7 @@ class SearchSpace:
         def choose(name: str, knob: Knob) -> Value:
             part, _, setting = name.partition(".")
             chosen = getattr(recipe, part)
-            value: Value = chosen is not None if part in COMPRESSING else chosen
+            value: Value = chosen is not None if part in OPTIONAL else chosen
             if setting:
                 value = getattr(Quantize() if part == "quantize" and chosen is None else chosen, setting)
             if value not in knob:
@@ -121,6 +142,16 @@ class SearchSpace:
             knobs[path] = Choice(values=tuple(value for value in allowed if value in knob) or tuple(allowed[:1]))
         return SearchSpace(knobs={**knobs, "scheme": Choice(values=left)}, source=self.source)
 
+    def held(self, part: str, use: bool) -> "SearchSpace":
+        """The same space with a part that is always used, or never.
+
+        Args:
+            part: one of `OPTIONAL`, in the space.
+            use: whether it is used.
+        """
+        knobs = {name: knob for name, knob in self.knobs.items() if use or name.partition(".")[0] != part}
+        return dataclasses.replace(self, knobs={**knobs, **({part: Choice(values=(True,))} if use else {})})
+
     def build(self, choose: Choose, defaults: Finetune, seed: int = 0) -> Recipe:
         """A recipe of chosen values: the one place that knows which knobs apply under which choices.
 
@@ -129,7 +160,9 @@ class SearchSpace:
             defaults: fine-tuning settings where the space names none.
             seed: of the recipe.
         """
-        channels = prune = cluster = levels = quantize = None
+        tune = channels = prune = cluster = levels = quantize = None
+        if self._use("tune", choose):
+            tune = self.tuning(choose, defaults)
         if self._use("channels", choose):
             channels = Channels(**self._settings("channels", choose))
         if self._use("prune", choose):
@@ -145,6 +178,7 @@ class SearchSpace:
             fixed = _meaningless(scheme, bool(cluster or levels))
             quantize = Quantize(**self._settings("quantize", choose, without=fixed))
         recipe = Recipe(
+            tune=tune,
             channels=channels,
             prune=prune,
             cluster=cluster,
@@ -154,7 +188,7 @@ class SearchSpace:
             finetune=defaults,
             seed=seed,
         )
-        if not recipe.trains:
+        if recipe.finetune is None:
             return recipe
         alone = levels is not None and channels is None and prune is None
         settings = self._settings("finetune", choose, ("distillation",), OF_OTHERS if alone else ())
@@ -194,7 +228,7 @@ class SearchSpace:
             quantized = self._of("quantize", fixed) if scheme in BY_BITS else 1
             alone = uses["levels"] and not (uses["channels"] or uses["prune"])
             total += combinations * quantized * ((of_levels if alone else tuned) if trains else 1)
-        return total
+        return total * sum(self._of("tune") if use else 1 for use in self._uses("tune"))
 
     def _tunings(self, without: tuple[str, ...] = ()) -> float:
         free = self._of("finetune", without=("distillation", "temperature", *without))

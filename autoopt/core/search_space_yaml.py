@@ -1,5 +1,6 @@
 """The YAML of a search space, read and checked.
 
+    tune: {}                                 # the model is trained further first, with the task's own settings
     channels:                                # left out: no channels are removed
       ratio: [0.25, 0.5]
     prune:                                   # left out: never pruned
@@ -29,10 +30,12 @@ from autoopt.core import meaning, yaml_file
 from autoopt.core.parameters import Choice, Knob, Range, Value
 from autoopt.core.schemes import SCHEMES
 from autoopt.core.search_space import SearchSpace
-from autoopt.core.stage_settings import COMPRESSING, FIELDS, PARTS
+from autoopt.core.stage_settings import FIELDS, OPTIONAL, PARTS
 from autoopt.core.validation import expect_keys, expect_number, fail, nearest
 from autoopt.errors import ConfigError
 
+OF_TEACHER = ("distillation", "temperature")
+"""Settings of a training that has a teacher: what trains the teacher has none."""
 MOST_STEPS = 10**15
 """Steps of a range that floats still tell apart."""
 
@@ -111,8 +114,8 @@ def _scheme(values: object) -> Choice:
 
 
 def _part(part: str, settings: object) -> dict[str, Knob]:
-    fields = FIELDS[part]
-    switch = ["optional"] if part in COMPRESSING else []
+    fields = {n: f for n, f in FIELDS[part].items() if part != "tune" or n not in OF_TEACHER}
+    switch = ["optional"] if part in OPTIONAL else []
     expect_keys(part, settings, [*fields, *switch])
     assert isinstance(settings, Mapping)
     knobs: dict[str, Knob] = {}

@@ -1,5 +1,6 @@
 """The pick: which candidate to ship inside some budgets, why, what holds it back, and how far that can be relied on."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -22,11 +23,13 @@ WHY = {
 }
 """Why a candidate is the pick."""
 DOUBT = (
-    "too few items to tell: on {items} items, {n} more that fit can't be told from the best {quality} to within {margin};"
+    "too few items to tell: with {items} items it is open whether {n} more that fit are within {margin} of the best {quality};"
     " about {enough} items would do"
 )
 """How far the pick can't be relied on."""
-UNCONFIRMED = "not confirmed: its {quality} is of the validation split alone; others were held to the test split too"
+UNCONFIRMED = (
+    "not confirmed: its {quality} was measured on the validation split alone, that of others on the test split too"
+)
 """Said of a pick that was not measured again where others were."""
 
 
@@ -147,20 +150,26 @@ def within(results: Judged, budgets: tuple[Budget, ...]) -> Pick:
 def why(results: Judged, chosen: Candidate, tied: int) -> str:
     """One sentence on a pick that is one of `tied` candidates."""
     kind = "alone" if tied == 1 else "fastest" if MILLISECONDS in chosen.measurements else "smallest"
-    return filled(results, WHY[kind]).format(n=tied)
+    return filled(results, WHY[kind], n=tied)
 
 
-def filled(results: Judged, text: str) -> str:
-    """A text with the names of the study's quality, margin and split put in; its other blanks stay."""
+def filled(results: Judged, text: str, **more: object) -> str:
+    """A text with the names of the study's quality, margin and split put in; blanks that nothing is given for stay.
+
+    Args:
+        results: of the study.
+        text: with blanks such as `{quality}`.
+        more: what else is put in, by the blank's name.
+    """
     metric = results.metrics[results.quality]
     found = {
-        "{quality}": metric.label,
-        "{margin}": equivalence.shown(results.margin, metric),
-        "{where}": " on the validation split" if results.confirms else "",
+        "quality": metric.label,
+        "margin": equivalence.shown(results.margin, metric),
+        "where": " on the validation split" if results.confirms else "",
+        **more,
     }
-    for blank, name in found.items():
-        text = text.replace(blank, name)
-    return text
+    # In one pass: a name that others chose may look like a blank.
+    return re.sub(r"\{(\w+)\}", lambda blank: str(found.get(blank[1], blank[0])), text)
 
 
 def _doubt(results: Judged, ranking: Ranking, inside: np.ndarray) -> str:
@@ -170,7 +179,7 @@ def _doubt(results: Judged, ranking: Ranking, inside: np.ndarray) -> str:
     if not n or not relation.enough:
         return ""
     items = ranking.candidates[best].measurements[results.quality].n
-    return filled(results, DOUBT).format(items=f"{items:,}", n=n, enough=f"{relation.enough:,}")
+    return filled(results, DOUBT, items=f"{items:,}", n=n, enough=f"{relation.enough:,}")
 
 
 def advice(results: Judged, candidate: Candidate) -> str:

@@ -26,7 +26,9 @@ _M_BY_N = re.compile(r"([1-9]\d*):([1-9]\d*)")
 _BLOCK = re.compile(r"([1-9]\d*)x([1-9]\d*)")
 
 COMPRESSING = ("channels", "prune", "cluster", "levels")
-"""Parts that change the model; a recipe has each or has it not."""
+"""Parts that take something from the model; a recipe has each or has it not."""
+OPTIONAL = ("tune", *COMPRESSING)
+"""Parts that a recipe has or has not, in the order of the pipeline."""
 MOST_LEVELS = 255
 """What 8 bits hold, with as many levels on both sides of zero."""
 MOST_SPARSE = 0.98
@@ -353,6 +355,7 @@ class Quantize:
 
 Part = Channels | Prune | Cluster | Levels | Quantize | Finetune
 PARTS: dict[str, type[Part]] = {
+    "tune": Finetune,
     "channels": Channels,
     "prune": Prune,
     "cluster": Cluster,

@@ -173,7 +173,7 @@ def describe_metric(
         fail(f"{where}: metric", f"one of {names}{hint}, or an autoopt.QualityMetric", metric)
     if outputs:
         names = ", ".join(output.name for output in outputs)
-        fail(f"{where}: metric", f"an autoopt.QualityMetric, for the model has several outputs ({names})", metric)
+        fail(f"{where}: metric", f"an autoopt.QualityMetric, because the model has several outputs ({names})", metric)
     meaning = labels_of.read(seen.labels(), seen.outputs, seen.some.labels, loss, where)
     values = meaning.kind == labels_of.VALUES
     name = metric or ("mae" if values else "accuracy")

@@ -84,8 +84,7 @@ def tried(
     scaled = {name: few.inputs[name].astype(np.float32) for name in floats}
     if not scaled:
         return []
-    low, high = min(a.min() for a in scaled.values()), max(a.max() for a in scaled.values())
-    ways = {**(UNIT if low >= 0 and high <= 1 else SIGNED if low >= -1 and high <= 1 else {}), **BYTES}
+    ways = usual(*scaled.values())
     plain = predict(few.inputs)
     start = quality.value(manifest, few, plain)
     rows: list[dict[str, Any]] = [{"way": "x", "value": start, "better": False, "worse": False}]
@@ -102,6 +101,12 @@ def tried(
         row = {"way": way, "value": value, "better": better, "worse": gain < -CLEARLY * abs(start)}
         rows.append(row | {"spread": spread(inputs) if spread else None})
     return rows
+
+
+def usual(*arrays: np.ndarray) -> dict[str, Scale]:
+    """Other ways in which values like these are usually scaled, by what is done to `x`."""
+    low, high = min(a.min() for a in arrays), max(a.max() for a in arrays)
+    return {**(UNIT if low >= 0 and high <= 1 else SIGNED if low >= -1 and high <= 1 else {}), **BYTES}
 
 
 def _surely(manifest: Manifest, split: Split, outputs: np.ndarray, plain: np.ndarray) -> bool:

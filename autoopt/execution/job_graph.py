@@ -241,9 +241,10 @@ class _Steps:
 
     def file(self, recipe: Recipe) -> tuple[str, str]:
         """Keys of a recipe's `.tflite` and of its proof."""
-        model = self.setting.model
+        model = teacher = self.setting.model
         for stage, settings in recipe.stages():
-            model = self.train(stage, {"stage": stage, **settings}, model)
+            model = self.train(stage, {"stage": stage, **settings}, model, teacher)
+            teacher = model if stage == "tune" else teacher
         file = self.convert(model, recipe.scheme, recipe.quantize)
         return file, self.add("proof", {"recipe": recipe.to_dict()}, file, model)
 
@@ -257,12 +258,21 @@ class _Steps:
             return file
         return self.add("quantize", {"scheme": scheme} | ({} if how is None else plain(how)), file, data=True)
 
-    def train(self, stage: str, settings: Mapping[str, Any], model: str) -> str:
-        """Key of the model behind a stage."""
+    def train(self, stage: str, settings: Mapping[str, Any], model: str, teacher: str) -> str:
+        """Key of the model behind a stage.
+
+        Args:
+            stage: a key of `STAGES`.
+            settings: of the stage.
+            model: key of the model before it.
+            teacher: key of the model that a distillation asks, where the task gives none.
+        """
         parents: tuple[str, ...] = (model,)
         if settings["finetune"].get("distillation"):
             asked = {name: value for name, value in settings["finetune"].items() if name in ("augment", "items")}
-            parents += (self.add("teach", asked, self.setting.model, data=True),)
+            parents += (self.add("teach", asked, teacher, data=True),)
+            # Where it is asked in every step, the training itself has to have it; the untouched model is in the task.
+            parents += () if teacher == self.setting.model else (teacher,)
         state = _digest(["state", job(stage, settings, parents, salt=self.setting.fingerprint).key])
         given = {**settings, "state": state}
         if self.begin and settings["finetune"]["epochs"] > 1:

@@ -14,7 +14,7 @@ from autoopt.compression.batches import feed
 from autoopt.compression.wrapping import frozen
 from autoopt.core import presets
 from autoopt.core.schemes import SCHEMES
-from autoopt.core.stage_settings import COMPRESSING, Finetune, plain
+from autoopt.core.stage_settings import OPTIONAL, Finetune, plain
 from autoopt.core.validation import fail
 from autoopt.errors import ConfigError
 from autoopt.execution import augmentation_checks, bits_by_layer, criteria, split_store, teachers
@@ -289,7 +289,7 @@ def _limits(model: Any) -> list[Limit]:
     aware = tuple(name for name, scheme in SCHEMES.items() if scheme.qat)
     if isinstance(model, ClosedModel):
         why = f"{model.why}. So it can't be pruned, clustered or trained, and only post-training schemes are tried"
-        return [Limit(parts=(*COMPRESSING, "finetune"), schemes=(*aware, "int16x8"), why=why)]
+        return [Limit(parts=(*OPTIONAL, "finetune"), schemes=(*aware, "int16x8"), why=why)]
     limits = [] if len(model.outputs) == 1 else [Limit(values=ONE_OUTPUT, why=SEVERAL)]
     covered = layer_costs.of_qat(model)
     if covered.enough:
@@ -309,11 +309,11 @@ def _warnings(splits: Mapping[str, Split]) -> list[str]:
         shared = len(np.intersect1d(rows["train"], rows[other]))
         if shared:
             found.append(
-                f"{shared} items of {other} also stand in train: its accuracy will flatter; remove them from train"
+                f"{shared} items of {other} also stand in train: its accuracy will come out too high; remove them from train"
             )
     shared = len(np.intersect1d(rows["validation"], rows["test"]))
     if shared:
-        found.append(f"{shared} items of test also stand in validation: the confirmation will flatter")
+        found.append(f"{shared} items of test also stand in validation: what is confirmed will come out too high")
     return found
 
 

@@ -104,18 +104,20 @@ def _by_arrays(in_parts: Callable[[Split], Iterator[np.ndarray]], some: Split) -
     return Teacher(in_parts=in_parts, in_step=in_step)
 
 
-def of_task(manifest: Manifest, result: Callable[[str], bytes], some: Split) -> Teacher:
-    """The teacher of a task.
+def of_task(manifest: Manifest, result: Callable[[str], bytes], some: Split, model: bytes = b"") -> Teacher:
+    """The teacher of a task, or else what the task's model has become.
 
     Args:
         manifest: the task.
         result: gives what the store has under a key.
         some: items that it will be asked about.
+        model: packed; asked where the task gives no teacher. Empty for the untouched model.
     """
     if "module" in manifest.teacher:
         return of_function(user_code.find(manifest.teacher, manifest.source, manifest.path), some)
-    model, _ = loading.unpack(result(manifest.teacher.get("model", manifest.model)))
-    return of_model(model, some)
+    own = manifest.teacher.get("model")
+    asked, _ = loading.unpack(model if model and not own else result(own or manifest.model))
+    return of_model(asked, some)
 
 
 # ---- taken in

@@ -246,7 +246,7 @@ class _Calls(Calls):
                 made(np.full(shape, 0.5, np.float32), training=True)
         except NotRebuilt as why:
             self.notes.append(
-                f"the augmentation {layer.name} ({type(layer).__name__}) is left out of fine-tuning, for it can't be run: {why}"
+                f"the augmentation {layer.name} ({type(layer).__name__}) is left out of fine-tuning, because it can't be run: {why}"
             )
             made = None
         self.layers[id(layer)] = (layer, made)

@@ -64,7 +64,7 @@ class Verdict:
         n = len(self.effects)
         pairs = "the one pair" if n == 1 else f"{n} pairs"
         if self.worth == 0:
-            return f"{self.technique}: not worth it on this target (under {GAIN:.0%} faster and smaller, and no better, in {pairs})"
+            return f"{self.technique}: not worth it on this target (less than {GAIN:.0%} faster or smaller, and no better, in {pairs})"
         return f"{self.technique}: brings something in {self.worth} of {n} pair{'' if n == 1 else 's'}"
 
 

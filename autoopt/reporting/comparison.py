@@ -248,7 +248,9 @@ def _names() -> list[str]:
     """What `settings` can tell of a recipe, in the order in which it does."""
     parts = {field.name: FIELDS.get(field.name, {}) for field in dataclasses.fields(Recipe)}
     return [
-        name for part, fields in parts.items() for name in ([meaning.of(f).label for f in fields.values()] or [part])
+        name
+        for part, fields in parts.items()
+        for name in ([_named(part, meaning.of(f).label) for f in fields.values()] or [part])
     ]
 
 
@@ -282,5 +284,10 @@ def settings(recipe: Recipe) -> dict[str, str]:
         elif name == "seed":
             found[name] = str(value)
         elif value is not None:
-            found |= told(value)
+            found |= {_named(name, label): text for label, text in told(value).items()}
     return found
+
+
+def _named(part: str, label: str) -> str:
+    """What a setting of a part is called: there are two trainings."""
+    return f"tuned first: {label}" if part == "tune" else label

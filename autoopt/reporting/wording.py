@@ -67,7 +67,21 @@ def confirmed(results: Results, candidate: Candidate) -> str:
     if found is None or flattery is None:
         return text
     text += f": {_difference(results, found, 0.0)} against the baseline there"
-    return f"{text}; the search had flattered it by {metric.show_change(flattery, 0)}"
+    return f"{text}; {_estimate(metric, flattery)}"
+
+
+def _estimate(metric: Metric, flattery: float) -> str:
+    """How far the search's own estimate was from what the test split says, in words.
+
+    Args:
+        metric: the task's own.
+        flattery: by how much the estimate was better, in the metric's unit.
+    """
+    off = -metric.sign * flattery
+    amount = metric.show_change(abs(off), 0).lstrip("+")
+    if not off or not any(digit in amount for digit in "123456789"):
+        return "the search estimate was right"
+    return f"the search estimate was {amount} too {'high' if off > 0 else 'low'}"
 
 
 def label(results: Results, metric: str) -> str:
@@ -86,22 +100,23 @@ def unconfirmed(results: Results, candidate: Candidate) -> str:
 def lost(results: Results, candidate: Candidate) -> tuple[str, ...]:
     """A line for each class that the candidate has lost."""
     return tuple(
-        f"class {c.name} is lost: {c.share:.0%} right, of {c.baseline:.0%} before ({c.items} items)"
+        f"class {c.name} is lost: {c.share:.0%} of its {c.items} items are right, {c.baseline:.0%} were before"
         for c in results.dead_classes(candidate)
     )
 
 
 def flattery(results: Results) -> str:
-    """By how much the search's own numbers flattered what it put on the front, or ``."""
+    """By how much the search's own estimates were off for what it put on the front, or ``."""
     found = [f for c in results.front() if (f := results.flattery(c)) is not None]
     if not found:
         return ""
     metric, n = results.metrics[results.quality], len(found)
-    mean = metric.show_change(sum(found) / n, 0)
-    members = "the one confirmed member" if n == 1 else f"{n} confirmed members"
+    members = "the one confirmed candidate" if n == 1 else f"{n} confirmed candidates"
+    average = "on average, " if n > 1 else ""
     return (
-        f"Winner's curse: against the test split, the search's own change of {metric.label} had flattered {members} "
-        f"of the front by {mean} on average (negative: it had been too modest)."
+        f"For {members} of the front, {average}{_estimate(metric, sum(found) / n)}: the change of {metric.label} against "
+        "the baseline on the validation split, held against that on the test split. A search picks what looks best, and "
+        "some of that is luck."
     )
 
 
@@ -148,7 +163,7 @@ def against(results: Results, metrics: Iterable[str]) -> str:
         if first is not None and first is not baseline and name not in UNCOMPARED:
             others.setdefault(first.number, []).append(results.metrics[name].label)
     for number, labels in others.items():
-        text += f"; of {', '.join(labels)} against #{number} ({results.find(number).recipe.label()}), for the target can't run the baseline"
+        text += f"; of {', '.join(labels)} against #{number} ({results.find(number).recipe.label()}), because the target can't run the baseline"
     return f"{text}."
 
 
@@ -185,7 +200,12 @@ def summary(results: Results) -> str:
     if not results.candidates:
         return "No candidates yet."
     counts, n = Counter(results.statuses().values()), len(results.candidates)
-    words = {"front": "on the front", "dominated": "dominated", "infeasible": "outside the budgets", "failed": "failed"}
+    words = {
+        "front": "on the front",
+        "dominated": "beaten by others",
+        "infeasible": "outside the budgets",
+        "failed": "failed",
+    }
     parts = [f"{counts[status]} {text}" for status, text in words.items() if counts[status]]
     if results.skipped:
         parts.append(f"and {len(results.skipped)} recipe{'' if len(results.skipped) == 1 else 's'} skipped untrained")

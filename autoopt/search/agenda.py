@@ -1,18 +1,20 @@
 """What a search tries next: what an earlier run left, what is enqueued, and what the sampler proposes."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from autoopt.core.candidate import Candidate, Skipped
 from autoopt.core.recipe import Recipe
+from autoopt.core.results import Results
 from autoopt.core.schemes import SCHEMES
 from autoopt.core.stage_settings import Finetune
 from autoopt.errors import ConfigError
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.job_graph import Setting
-from autoopt.search import initial_design, known_failures
+from autoopt.search import initial_design, known_failures, ladder, worth
 from autoopt.search.early_stopping import Foresight
 from autoopt.search.initial_design import Waiting
+from autoopt.search.ladder import Held
 from autoopt.search.sampler import Proposal, Proposals
 from autoopt.study.folder import StudyConfig
 from autoopt.study.ledger import Ledger
@@ -35,6 +37,7 @@ class Agenda:
         store: holds the candidates' files.
         trials: candidates in all.
         recipes: make just these instead of searching.
+        say: told what a person should know.
         seen: number of each recipe that was begun, by its digest.
     """
 
@@ -47,10 +50,12 @@ class Agenda:
     store: Store
     trials: int
     recipes: Sequence[Recipe] = ()
+    say: Callable[[str], None] = lambda text: None
     seen: dict[str, int] = field(default_factory=dict)
     _pool: list[Waiting[Proposal]] = field(default_factory=list)
     _dry: bool = False
     _able: tuple[dict[int, Candidate], list[str]] | None = None
+    _paying: tuple[dict[int, Candidate], list[str]] | None = None
 
     # ---- what was begun before
 
@@ -147,20 +152,90 @@ class Agenda:
         return Proposal.again(found)
 
     def enqueue_schemes(self) -> None:
-        """The reference, then the space's post-training schemes: they cost seconds, and all else is read against them.
-
-        Then the ends of the space, which mark out the front.
-        """
+        """The reference, then the space's post-training schemes: they cost seconds, and all else is read against them."""
         schemes = dict.fromkeys([self.setting.target.reference, *self.schemes(post_training=True)])
         self.enqueue((Recipe(scheme=name, seed=self.config.seed) for name in schemes), "scheme")
-        if self.config.search.corners:
-            found = initial_design.corners(self.config.space, self.schemes(), self.defaults, self.config.seed)
-            self.enqueue(found, "corner")
+
+    def follow(self, ended: Candidate | Skipped) -> None:
+        """Enqueue what follows from a candidate that is done, or was not worth its training."""
+        if isinstance(ended, Skipped):
+            self.enqueue_paying_siblings(ended)
+        else:
+            self.enqueue_siblings(ended)
+            if ended.origin == "baseline" and not self.recipes:
+                self.enqueue_schemes()
+        self.climb()
 
     def enqueue_siblings(self, candidate: Candidate) -> None:
-        """Other schemes of a model that is trained now."""
-        if not candidate.failed and self.config.search.siblings and not self.recipes:
+        """Other schemes of a model that is trained now, where it still does its work, or stands on the front."""
+        if candidate.failed or self.recipes or candidate.origin == "sibling" or not self.config.search.siblings:
+            return  # a sibling's siblings are enqueued, or not worth it
+        results = self.ledger.results()
+        if not worth.broken(candidate, results) or candidate in results.front():
             self.enqueue(self.siblings(candidate.recipe), "sibling")
+
+    # ---- the first trainings
+
+    def climb(self) -> None:
+        """Enqueue what is to be trained first, as far as what it depends on has ended."""
+        if self.recipes or not self.config.search.corners or not self._schemes_are_done():
+            return
+        results = self.ledger.results()
+        self._decide_begin(results)
+        space, schemes = self.proposals.space, self.schemes()
+        if (tuned := self._tuned()) is not None:
+            self.enqueue([tuned], "corner")
+            space = space.held("tune", False)
+        found = ladder.rungs(space, schemes, self.defaults, self.config.seed, lambda r: self._held(r, results))
+        # Until it is known where to begin from, one way alone is gone, beside that training.
+        self.enqueue(found if tuned is None else found[:1], "corner")
+
+    def _schemes_are_done(self) -> bool:
+        """Whether the untouched model's schemes have ended: those that fail on it are not trained for."""
+        ended = {*self.ledger.candidates, *self.ledger.skipped}
+        alone = (Recipe(scheme=name, seed=self.config.seed) for name in self.schemes(post_training=True))
+        return all(self.seen.get(recipe.digest) in ended for recipe in alone)
+
+    def _tuned(self) -> Recipe | None:
+        """The untouched model, trained further, where the space leaves open whether all begins from that."""
+        space, schemes = self.proposals.space, self.schemes(post_training=True)
+        if (knob := space.knobs.get("tune")) is None or knob.count < 2:
+            return None
+        largest = next((name for name in reversed(ladder.SMALL) if name in schemes), "float32")
+        tuning = space.tuning(lambda name, knob: knob.middle(), self.defaults)
+        return Recipe(tune=tuning, scheme=largest, seed=self.config.seed)
+
+    def _decide_begin(self, results: Results) -> None:
+        """Have all recipes begin from the model that is trained further, if that is better beyond chance, or none."""
+        recipe = self._tuned()
+        if recipe is None or self._held(recipe, results) in (Held.NEW, Held.BEGUN):
+            return
+        tuned, baseline = self.ledger.candidates.get(self.seen[recipe.digest]), results.baseline
+        if tuned is None or tuned.failed or baseline is None:
+            self.proposals.hold("tune", False)
+            return
+        metric = results.metrics[results.quality]
+        _, low, high = results.difference(tuned, baseline)
+        better = max(metric.sign * low, metric.sign * high) < 0
+        self.proposals.hold("tune", better)
+        shows = (
+            "that training the model further makes it better: all that follows begins from there"
+            if better
+            else "no gain beyond chance from training the model further: nothing that follows begins from there"
+        )
+        self.say(f"{tuned.name} shows {shows}")
+
+    def _held(self, recipe: Recipe, results: Results) -> Held:
+        """What has become of a recipe, for those that are to follow it."""
+        number = self.seen.get(recipe.digest)
+        if number is None:
+            return Held.NEW
+        if number in self.ledger.skipped:
+            return Held.BROKEN
+        candidate = self.ledger.candidates.get(number)
+        if candidate is None:
+            return Held.BEGUN
+        return Held.BROKEN if worth.broken(candidate, results) else Held.GOOD
 
     def enqueue_paying_siblings(self, skipped: Skipped) -> None:
         """Other schemes of a recipe that was skipped for its own: they may well pay."""
@@ -168,8 +243,11 @@ class Agenda:
             self.enqueue((r for r in self.siblings(skipped.recipe) if self.foresight.verdict(r) is None), "sibling")
 
     def siblings(self, recipe: Recipe) -> list[Recipe]:
-        """Recipes that share all of its training."""
-        return initial_design.siblings(recipe, self.schemes(post_training=True), self.config.space.quantize)
+        """Recipes that share all of its training, in schemes that pay."""
+        known, space = self.ledger.candidates, self.config.space
+        if self._paying is None or self._paying[0] is not known:
+            self._paying = known, worth.paying(self.schemes(post_training=True), self.ledger.results())
+        return initial_design.siblings(recipe, self._paying[1], space.quantize, space.packed)
 
     def schemes(self, *, post_training: bool = False) -> list[str]:
         """The space's schemes that the target runs, without those that failed on this model for good."""
@@ -209,6 +287,8 @@ class Agenda:
             return Proposal.again(revived)
         most = initial_design.POOL if self.config.search.sharing and 0 in self.ledger.candidates else 1
         while len(self._pool) < most and self.room(len(running)) and not self._dry:
+            if self._waits_to_begin(running):
+                break
             proposal = self.proposals.ask(self.seen, self._free_number())
             if proposal is None:
                 self._dry = True
@@ -226,7 +306,12 @@ class Agenda:
 
     def ahead(self) -> list[Recipe]:
         """The recipes that wait to be begun."""
-        return [*self.proposals.waiting, *(waiting.proposal.recipe for waiting in self._pool)]
+        return [*self.proposals.enqueued, *(waiting.proposal.recipe for waiting in self._pool)]
+
+    def _waits_to_begin(self, running: Collection[int]) -> bool:
+        """Whether the sampler would have to guess what to begin from, and what of it is worth a training."""
+        tuned = self._tuned() if self.config.search.corners and not self.recipes else None
+        return tuned is not None and not self.proposals.waiting and self.seen.get(tuned.digest) in running
 
     def propose(self, recipe: Recipe, origin: str) -> Proposal:
         """A recipe that was not begun, to be made beside what was asked for."""

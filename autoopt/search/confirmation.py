@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from autoopt.core.candidate import Candidate
 from autoopt.core.ranking import readings
 from autoopt.core.results import Results
-from autoopt.errors import TargetUnavailable
+from autoopt.errors import Stopped
 from autoopt.search import candidate_builder
 from autoopt.search.agenda import Agenda
 from autoopt.search.driver import Driver
@@ -83,7 +83,7 @@ def confirm(driver: Driver) -> None:
     Where that changes front or pick, what takes their place is measured again too.
 
     Raises:
-        TargetUnavailable: if it was interrupted.
+        Stopped: if it was interrupted.
     """
     before, driver.reason = driver.reason, None
     tried: set[int] = set()
@@ -101,7 +101,7 @@ def _confirm_some(driver: Driver, chosen: Sequence[Candidate]) -> None:
     while driver.runs:
         driver.turn()
         if driver.reason is not None:
-            raise TargetUnavailable(
+            raise Stopped(
                 "stopped while confirming; ",
                 call="autoopt.confirm goes on with it",
                 command="`autoopt confirm` goes on with it",

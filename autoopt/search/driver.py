@@ -68,7 +68,7 @@ class Driver:
         self.reason: Reason | None = None
         self._skipped_in_a_row = 0
         self._counted: set[str] = set()
-        self._setbacks = Setbacks(view.note, clock, agenda.setting.target.name)
+        self._setbacks = Setbacks(view.note, clock, agenda.setting.target.name, view.call)
 
     # ---- the search
 
@@ -123,6 +123,7 @@ class Driver:
             self._launch(proposal, proposal.attempts)
         for proposal in self.agenda.open():
             self._launch(proposal)
+        self.agenda.climb()
         while True:
             if self.reason is None and self.clock() >= self.deadline:
                 self.reason = TIME_IS_UP
@@ -344,11 +345,9 @@ class Driver:
         self.agenda.tell(run.proposal, candidate)
         self._skipped_in_a_row = 0
         self.view.candidate(candidate, self.ledger.terms.metrics, self.ledger.candidates.get(0))
-        self.agenda.enqueue_siblings(candidate)
         if candidate.origin == "baseline":
             self.baseline_done()
-            if not self.agenda.recipes:
-                self.agenda.enqueue_schemes()
+        self.agenda.follow(candidate)
 
     def _skip(self, run: CandidateRun, verdict: Verdict) -> None:
         """Write down that a recipe is not trained, or no further, and why; nothing counts it as a trial."""
@@ -364,7 +363,7 @@ class Driver:
         self.view.note(
             f"{skipped.name} {p.recipe.label()}: not trained{' to the end' * bool(verdict.point)}: {verdict.reason}"
         )
-        self.agenda.enqueue_paying_siblings(skipped)
+        self.agenda.follow(skipped)
         if self.reason is None:
             self.reason = stopping.hopeless(self.ledger.results(), self._skipped_in_a_row)
 

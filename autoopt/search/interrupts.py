@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from autoopt.errors import TargetUnavailable
+from autoopt.errors import Stopped
 
 FINISHES = ("SIGINT",)
 ENDS = ("SIGTERM", "SIGHUP")
@@ -37,7 +37,7 @@ def two_steps(finish: Callable[[], bool]) -> Iterator[None]:
             called before, upon which the work ends. It is not called for signals that end at once.
 
     Raises:
-        TargetUnavailable: where the work is ended, with the signal's name. It is raised in the main thread, between any
+        Stopped: where the work is ended, with the signal's name. It is raised in the main thread, between any
             two steps of it; for a while no further signal is heard, so that cleaning up is not cut short.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -70,7 +70,7 @@ def two_steps(finish: Callable[[], bool]) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         why = f"stopped by {ending[0]}" if ending and ending[0] in ENDS else "stopped"
-        raise TargetUnavailable(f"{why}; run the same command again to go on") from None
+        raise Stopped(f"{why}; run the same command again to go on") from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

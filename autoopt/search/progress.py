@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -105,6 +105,9 @@ class View(Protocol):
     def note(self, text: str) -> None:
         """Something a person should read."""
 
+    def call(self, text: str) -> None:
+        """Something that keeps candidates from going on, and that a person has to see to."""
+
     def update(self, snapshot: Snapshot) -> None:
         """Called several times a second."""
 
@@ -127,6 +130,9 @@ class Silent:
     def note(self, text: str) -> None:
         """Shows nothing."""
 
+    def call(self, text: str) -> None:
+        """Shows nothing: notes have said so already."""
+
     def update(self, snapshot: Snapshot) -> None:
         """Shows nothing."""
 
@@ -138,10 +144,16 @@ class Silent:
 
 
 class Recorder(Silent):
-    """Another view, and a small file for whoever watches from outside (the dashboard)."""
+    """Another view, and a small file for whoever watches from outside (the dashboard).
 
-    def __init__(self, view: View, path: Path) -> None:
-        self._view, self._path = view, path
+    Args:
+        view: the other one.
+        path: of the file.
+        call: is told in place of that view what a person has to see to.
+    """
+
+    def __init__(self, view: View, path: Path, call: Callable[[str], None] = lambda text: None) -> None:
+        self._view, self._path, self._call = view, path, call
         self._last = -math.inf
 
     def __enter__(self) -> Self:
@@ -156,6 +168,10 @@ class Recorder(Silent):
     def note(self, text: str) -> None:
         """Pass it on."""
         self._view.note(text)
+
+    def call(self, text: str) -> None:
+        """Tell who was named for it."""
+        self._call(text)
 
     def candidate(self, candidate: Candidate, metrics: Mapping[str, Metric], baseline: Candidate | None) -> None:
         """Pass it on."""

@@ -82,6 +82,7 @@ class Relatives:
             INTEGER if recipe.quantize is not None else PRECISION.get(recipe.scheme, NEVER),
             self._code(recipe.quantize),
             recipe.trains,
+            self._code(recipe.tune),
         ]
         for part in ORDERED:
             settings = getattr(recipe, part)
@@ -98,7 +99,7 @@ class Relatives:
 
 
 COLUMNS = (
-    "recipe", "scheme", "qat", "precision", "quantize", "trains",
+    "recipe", "scheme", "qat", "precision", "quantize", "trains", "tune",
     *(f"{part}{name}" for part in ORDERED for name in ("", *(f".{name}" for name in ORDERS[part]))),
 )  # fmt: skip
 
@@ -113,7 +114,8 @@ def _takes_less(a: dict[str, Any], b: dict[str, Any]) -> Any:
         (a["scheme"] == b["scheme"]) | untouched,
         np.where(integers, a["quantize"] == b["quantize"], a["precision"] <= b["precision"]),
     )
-    found = (a["recipe"] != b["recipe"]) & stores_more
+    # What begins from a better model may well be better, whatever is taken from it.
+    found = (a["recipe"] != b["recipe"]) & stores_more & (a["tune"] == b["tune"])
     for part in ORDERED:
         both = a[part] == b[part]
         for name, milder in ORDERS[part].items():

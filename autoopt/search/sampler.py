@@ -109,6 +109,20 @@ class Proposals:
         return self._space
 
     @property
+    def waiting(self) -> bool:
+        """Whether a recipe is enqueued."""
+        return bool(self._waiting)
+
+    def hold(self, part: str, use: bool) -> None:
+        """Propose nothing more without a part of the space, or with it.
+
+        Args:
+            part: an optional one, see `stage_settings.OPTIONAL`.
+            use: whether it is used from now on.
+        """
+        self._space = self._space.held(part, use)
+
+    @property
     def space_digest(self) -> str:
         """What tells the space from another."""
         return _digest(self._space)
@@ -161,8 +175,8 @@ class Proposals:
         self._waiting.setdefault(recipe.digest, (recipe, origin))
 
     @property
-    def waiting(self) -> list[Recipe]:
-        """The recipes that are enqueued."""
+    def enqueued(self) -> list[Recipe]:
+        """The recipes that come next."""
         return [recipe for recipe, _ in self._waiting.values()]
 
     def propose(self, recipe: Recipe, origin: str, number: int) -> Proposal:

@@ -17,7 +17,7 @@ from typing import Any
 from autoopt.core.candidate import Candidate
 from autoopt.core.recipe import Recipe
 from autoopt.core.stage_settings import Finetune
-from autoopt.errors import ConfigError, TargetUnavailable
+from autoopt.errors import ConfigError, Stopped, TargetUnavailable
 from autoopt.execution import job_graph
 from autoopt.execution.artifact_store import Store
 from autoopt.execution.dask_engine import Engine, default_job_bytes, default_slots
@@ -81,8 +81,8 @@ class Search:
         self.driver: Driver | None = None
         self._shown: tuple[dict[int, Candidate], tuple[Candidate, ...]] | None = None
 
-    def run(self) -> None:
-        """Start the engine, check the task, search until there is a reason to stop."""
+    def run(self) -> Reason:
+        """Start the engine, check the task, search until there is a reason to stop, and give that."""
         slots = self.config.slots or default_slots()
         limits = self.config.limits
         workplace = Workplace(
@@ -111,6 +111,7 @@ class Search:
                 if self.driver is not None:
                     self._write_header()
         self.view.finish(self._snapshot(), self.spent, reason.text)
+        return reason
 
     def _drive(self) -> Reason:
         """Take up what was left, search, and confirm."""
@@ -181,7 +182,7 @@ class Search:
                 self.spent.add(outcome, self.clock())
                 return outcome
             if self.stopping is not None:
-                raise TargetUnavailable("stopped; run the same command again to go on")
+                raise Stopped("stopped; run the same command again to go on")
 
     def _open(self) -> tuple[Driver, Identity, Identity]:
         """Open the study's records: what drives it, what the study is now, and what it was when it began."""
@@ -234,6 +235,7 @@ class Search:
             store=self.store,
             trials=self.trials,
             recipes=self.recipes,
+            say=self.view.note,
         )
         driver = Driver(
             agenda,

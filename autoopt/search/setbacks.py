@@ -18,6 +18,10 @@ MOST_KILLS = 10
 """A candidate that was ended from outside so often, in all runs, counts as failed."""
 ROOM_WAITS_S = (5.0, 15.0, 60.0)
 """How long to wait for this machine to have room again: the first times, then always the last."""
+STUCK_S = 900.0
+"""How long a wait has to last before it is said that a person has to see to it."""
+SPELL_S = 600.0
+"""Waits that are further apart are not of one spell; more than the longest wait and a try take."""
 OUTSIDE = ("away", "waiting", "killed", "unavailable")
 """States of an outcome that lie outside of the candidate."""
 
@@ -58,10 +62,15 @@ class Setbacks:
         say: tells people.
         clock: seconds from any beginning, never set back.
         target: name of the target.
+        call: calls a person, once in each spell of waits that lasts.
     """
 
-    def __init__(self, say: Callable[[str], None], clock: Callable[[], float], target: str) -> None:
-        self._say, self._clock, self._target = say, clock, target
+    def __init__(
+        self, say: Callable[[str], None], clock: Callable[[], float], target: str, call: Callable[[str], None]
+    ) -> None:
+        self._say, self._clock, self._target, self._call = say, clock, target, call
+        self._spell: tuple[float, float] | None = None
+        self._called = False
         self._away_since: float | None = None
         self._said: set[str] = set()
 
@@ -73,6 +82,7 @@ class Setbacks:
     def answered(self) -> None:
         """Note that the target has just measured something."""
         self._said.clear()
+        self._spell, self._called = None, False
         if self._away_since is not None:
             self._say(f"{self._target} answers again, after {duration(self._clock() - self._away_since)}")
             self._away_since = None
@@ -85,10 +95,9 @@ class Setbacks:
             outcome: of the job.
             needed: whether all else is read against the candidate, so that it never counts as failed for a setback.
         """
-        if outcome.state == "away":
-            return self._away(run, outcome)
-        if outcome.state == "waiting":
-            return self._no_room(run, outcome)
+        if outcome.state in ("away", "waiting"):
+            self._call_if_long(run, outcome)
+            return self._away(run, outcome) if outcome.state == "away" else self._no_room(run, outcome)
         return self._killed(run, outcome, needed=needed)
 
     def _killed(self, run: CandidateRun, outcome: Outcome, *, needed: bool) -> Wait | Leave | GiveUp:
@@ -103,6 +112,17 @@ class Setbacks:
         seconds = KILLED_WAITS_S[run.kills - 1]
         self._say(f"#{run.number}: {outcome.reason}; trying again in {seconds:.0f} s")
         return Wait(seconds, "to be tried again")
+
+    def _call_if_long(self, run: CandidateRun, outcome: Outcome) -> None:
+        """Call a person if waits have followed each other for so long that nothing seems to mend itself."""
+        now = self._clock()
+        if self._spell is None or now - self._spell[1] > SPELL_S:
+            self._spell, self._called = (now, now), False
+        began = self._spell[0]
+        self._spell = began, now
+        if now - began >= STUCK_S and not self._called:
+            self._called = True
+            self._call(f"#{run.number} has waited for {duration(now - began)}: {outcome.reason}")
 
     def _no_room(self, run: CandidateRun, outcome: Outcome) -> Wait:
         """Wait until this machine has room again, however long that takes."""

@@ -241,8 +241,8 @@ def _pick(results: SavedResults, given: Mapping[str, str | None]) -> tuple[Any, 
 def _described(results: SavedResults, pick: Any, budgets: Sequence[Budget]) -> Any:
     if (c := pick.candidate) is None:
         near = [f"{c.name} {c.recipe.label()}: {', '.join(wording.misses(results, c, budgets))}" for c in pick.nearest]
-        return [html.P(f"None: {pick.why}."), *(html.P(f"binds: {line}") for line in pick.binding),
-                *(html.P(f"nearest: {line}") for line in near)]  # fmt: skip
+        return [html.P(f"None: {pick.why}."), *(html.P(f"What keeps them out: {line}.") for line in pick.binding),
+                *(html.P(f"Nearest: {line}.") for line in near)]  # fmt: skip
     lines = [
         [wording.label(results, n), results.metrics[n].show(m.value), wording.interval(results.metrics[n], m), wording.change(results, c, n)]
         for n in report_data.shown_metrics(results)

@@ -19,7 +19,9 @@ from autoopt.core.reprs import short, typed
 from autoopt.core.search_space import SearchSpace
 from autoopt.core.validation import expect_keys, expect_number, expect_one_of, fail
 from autoopt.errors import ConfigError, TargetUnavailable
+from autoopt.study import on_end
 from autoopt.study.layout import Layout
+from autoopt.study.on_end import OnEnd
 from autoopt.study.search_options import Strategy
 from autoopt.system.locks import try_lock
 from autoopt.targets import Target
@@ -52,6 +54,7 @@ KEYS = (
     "gpus",
     "limits",
     "store",
+    on_end.KEY,
 )
 
 
@@ -92,6 +95,7 @@ class StudyConfig:
         limits: of one job.
         measuring: how thoroughly times are read, one of `benchmark.REPEATS`.
         store_limit: bytes that the store may grow to; None for as many as the disk holds.
+        on_end: who is told when a run ends; None for nobody.
     """
 
     task: Path
@@ -113,6 +117,7 @@ class StudyConfig:
     limits: Limits = field(default_factory=Limits)
     measuring: str = "usual"
     store_limit: float | None = None
+    on_end: OnEnd | None = None
 
 
 class StudyFolder(Layout):
@@ -238,6 +243,8 @@ class StudyFolder(Layout):
             settings["limits"] = _limits(values["limits"])
         if "store" in values:
             settings["store_limit"] = _store_limit(values["store"])
+        if values.get(on_end.KEY) is not None:
+            settings["on_end"] = on_end.read(values[on_end.KEY], self.path)
         return StudyConfig(**settings)
 
     def _inside(self, name: Any) -> Path:

@@ -91,6 +91,11 @@ class Layout:
         return self.out / "now.json"
 
     @property
+    def last_run(self) -> Path:
+        """What was asked of the last run, and how it ended."""
+        return self.out / "run.json"
+
+    @property
     def pick(self) -> Path:
         """The recommended candidate's bundle."""
         return self.out / "pick"

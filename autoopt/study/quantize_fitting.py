@@ -46,7 +46,7 @@ def without_refused(space: SearchSpace, target: Target) -> tuple[SearchSpace, st
             )
         knobs[f"{PART}.{name}"] = Choice(values=left)
         notes.append(
-            f"{PART}.{name} {gone} is left out of the space, for the target {target.name} can't run it ({reason})"
+            f"{PART}.{name} {gone} is left out of the space, because the target {target.name} can't run it ({reason})"
         )
     return (SearchSpace(knobs=knobs, source=space.source) if notes else space), "; ".join(notes)
 

@@ -25,8 +25,8 @@ GRID = 1000
 SPACES = {"micro": "microcontroller", "vela": "npu", "edgetpu": "npu"}
 """The bundled space for a kind of target; `USUAL` for all others."""
 USUAL = "mobile"
-LATER = ("channels.solve", "levels", "levels.number", "quantize.int4_share", "quantize.correct_bias")
-"""Knobs that the bundled spaces got when studies had begun with them already."""
+LATER = (("channels.solve", "levels", "levels.number", "quantize.int4_share", "quantize.correct_bias"), ("tune",))
+"""Knobs that the bundled spaces got when studies had begun with them already, in the order of the versions that brought them."""
 CENTRED = ("epochs", "learning_rate")
 """Settings of `Finetune` whose knobs are moved so that the task's value is their middle."""
 
@@ -37,8 +37,8 @@ class Fitted:
 
     Attributes:
         space: what may be sampled.
-        before: the same without what was learnt of channels and of the task's fine-tuning, and both without `LATER`:
-            studies that began with one of them go on with it.
+        before: the same without what was learnt of channels and of the task's fine-tuning, and both as they were before
+            versions brought `LATER`: studies that began with one of them go on with it.
         limits: why the model can't be put through all of it, in words for people.
         changes: what was learnt besides.
     """
@@ -55,7 +55,7 @@ class Fitted:
 
     def said(self, space: SearchSpace) -> tuple[str, ...]:
         """What was changed of the one of both spaces that a study uses."""
-        return self.notes if _without_later(space) == _without_later(self.space) else self.limits
+        return self.notes if space in (self.space, *_earlier(self.space)) else self.limits
 
 
 def fitted(
@@ -79,12 +79,18 @@ def fitted(
     able, refused = (able, "") if target is None else quantize_fitting.without_refused(able, target)
     found, moved = centred(able, Finetune(**task["finetune"])) if task["tuned"] else (able, "")
     limits = tuple(limit["why"] for limit in task["limits"])
-    begun = (before, _without_later(found), _without_later(before))
+    begun = (before, *_earlier(found), *_earlier(before))
     return Fitted(space=found, before=begun, limits=limits, changes=tuple(filter(None, (vain, refused, moved))))
 
 
-def _without_later(space: SearchSpace) -> SearchSpace:
-    return dataclasses.replace(space, knobs={path: knob for path, knob in space.knobs.items() if path not in LATER})
+def _earlier(space: SearchSpace) -> list[SearchSpace]:
+    """The space as earlier versions had it, the latest of these first."""
+    found = []
+    for version in range(len(LATER) - 1, -1, -1):
+        gone = {path for brought in LATER[version:] for path in brought}
+        knobs = {path: knob for path, knob in space.knobs.items() if path not in gone}
+        found.append(dataclasses.replace(space, knobs=knobs))
+    return found
 
 
 def _expect_augmentations(space: SearchSpace, names: Sequence[str]) -> None:

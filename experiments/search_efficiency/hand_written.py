@@ -1,16 +1,18 @@
 """The script that an engineer writes in an afternoon, after Optuna's and tensorflow-model-optimization's tutorials.
 
     python experiments/search_efficiency/hand_written.py [--trials 24]
+    python experiments/search_efficiency/hand_written.py --model model.h5 --data data.npz --seconds 700 --out trials.csv
 
 One process, one trial after another: load the baseline, prune, cluster, train with quantization, convert, evaluate,
-measure. It uses nothing of autoopt but the data. Writes hand_written.csv beside this script: what each trial took
-and gave. `replay.py` reads from it how long such a script's trials take.
+measure. It uses nothing of autoopt but the data. Writes hand_written.csv beside this script, or what --out says: what
+each trial took and gave. `replay.py` reads from it how long such a script's trials take.
 """
 
 import argparse
 import csv
 import gzip
 import os
+import runpy
 import time
 from pathlib import Path
 from typing import Any
@@ -22,12 +24,20 @@ import optuna
 import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras
-from table import HERE, STUDY
 
-from autoopt.models import task as tasks
-
+HERE = Path(__file__).resolve().parent
+DIGITS = HERE / "digits"
 BATCH = 32
 Data = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def splits(file: Path | None) -> Data:
+    """Training and validation data: of a file, or of the digits."""
+    if file is None:
+        made = runpy.run_path(str(DIGITS / "task.py"))["task"]()
+        return {name: getattr(made, name) for name in ("train", "validation")}
+    with np.load(file, allow_pickle=False) as arrays:
+        return {name: (arrays[f"x_{name}"], arrays[f"y_{name}"]) for name in ("train", "validation")}
 
 
 def fit(model: Any, data: Data, trial: optuna.Trial, callbacks: Any = None) -> Any:
@@ -38,9 +48,9 @@ def fit(model: Any, data: Data, trial: optuna.Trial, callbacks: Any = None) -> A
     return model
 
 
-def compress(trial: optuna.Trial, data: Data) -> Any:
+def compress(trial: optuna.Trial, data: Data, baseline: Path) -> Any:
     """The model of a trial."""
-    model = tf_keras.models.load_model(STUDY / "out" / "baseline.h5", compile=False)
+    model = tf_keras.models.load_model(baseline, compile=False)
     prune = trial.suggest_categorical("prune", [False, True])
     cluster = trial.suggest_categorical("cluster", [False, True])
     if prune:
@@ -112,9 +122,14 @@ def evaluate(file: bytes, data: Data) -> tuple[float, float, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=24)
-    trials = parser.parse_args().trials
-    made = tasks.load(STUDY / "task.py")
-    data: Data = {name: getattr(made, name) for name in ("train", "validation")}
+    parser.add_argument("--seconds", type=float, help="begin no trial after so many")
+    parser.add_argument("--model", type=Path, default=DIGITS / "out" / "baseline.h5")
+    parser.add_argument("--data", type=Path, help="an .npz with x_train, y_train, x_validation, y_validation")
+    parser.add_argument("--out", type=Path, default=HERE / "hand_written.csv")
+    given = parser.parse_args()
+    trials = None if given.seconds else given.trials
+    data = splits(given.data)
+    started = time.monotonic()
     study = optuna.create_study(
         directions=["maximize", "minimize", "minimize"], sampler=optuna.samplers.NSGAIISampler(seed=0)
     )
@@ -123,18 +138,19 @@ def main() -> None:
     def objective(trial: optuna.Trial) -> tuple[float, float, int]:
         begun = time.monotonic()
         scheme = trial.suggest_categorical("scheme", ["float32", "float16", "dynamic", "int8", "qat_int8"])
-        found = evaluate(convert(compress(trial, data), scheme, data), data)
-        rows.append({**trial.params, "seconds": round(time.monotonic() - begun, 2),
+        found = evaluate(convert(compress(trial, data, given.model), scheme, data), data)
+        now = time.monotonic()
+        rows.append({**trial.params, "ended": round(now - started, 2), "seconds": round(now - begun, 2),
                      "accuracy": found[0], "latency_ms": found[1], "compressed_bytes": found[2]})  # fmt: skip
         return found
 
-    study.optimize(objective, n_trials=trials, catch=(Exception,))
-    names = ["scheme", "prune", "sparsity", "cluster", "number", "epochs", "seconds", "accuracy", "latency_ms", "compressed_bytes"]  # fmt: skip
-    with open(Path(HERE) / "hand_written.csv", "w", newline="", encoding="utf-8") as file:
+    study.optimize(objective, n_trials=trials, timeout=given.seconds, catch=(Exception,))
+    names = ["scheme", "prune", "sparsity", "cluster", "number", "epochs", "ended", "seconds", "accuracy", "latency_ms", "compressed_bytes"]  # fmt: skip
+    with open(given.out, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(rows)
-    print(f"{len(rows)} of {trials} trials, {sum(r['seconds'] for r in rows):.0f} s")
+    print(f"{len(rows)} of {trials or 'as many as went'} trials, {sum(r['seconds'] for r in rows):.0f} s")
 
 
 if __name__ == "__main__":

@@ -210,12 +210,42 @@ def test_mirrored_pictures_are_proposed_for_what_may_be_pictures_and_nothing_els
         assert "flip" not in (folder / "task.py").read_text()
 
 
-@pytest.mark.parametrize(("model", "labels"), [("softmax.h5", Y), ("logit.h5", Y + 0.5)])
-def test_the_budget_in_the_comment_is_one(model, labels, create, tmp_path):
+@pytest.mark.parametrize(
+    ("model", "labels", "budget", "limit"),
+    [("softmax.h5", Y, "accuracy >= baseline - 5 points", 0.75), ("logit.h5", Y + 0.5, "mae <= 1.25 * baseline", 1.0)],
+)
+def test_the_quality_has_a_budget(model, labels, budget, limit, create, tmp_path):
     folder, _ = create(model, x_train=X, y_train=labels)
-    example = (folder / "study.yaml").read_text().split('or "')[1].split('"')[0]
+    assert StudyFolder(folder).config().budgets == (budget,)
     metric = prepared(folder, tmp_path / "store").quality
-    assert budgets.parse(example, {metric.name: metric}).metric == metric.name
+    assert budgets.parse(budget, {metric.name: metric}).bound(0.8) == pytest.approx(limit)
+
+
+def brightness(scale, offset=0.0):
+    """A model that tells dark pictures from bright ones, for pixels of 0 to 255 after this scaling, and for no other."""
+    model = tiny.network(layers.GlobalAveragePooling2D(), layers.Dense(2, activation="softmax"))
+    slope = 9 / (255 * scale)
+    middle = slope * (110.5 * scale + offset)
+    model.layers[-1].set_weights([np.float32([[-slope, slope]]), np.float32([middle, -middle])])
+    return model
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize(
+    ("way", "scale", "offset"), [("x / 255", 1 / 255, 0), ("x / 127.5 - 1", 1 / 127.5, -1), ("", 1, 0)]
+)
+def test_pixels_are_scaled_as_in_the_models_training(way, scale, offset, dtype, create, models):
+    model = brightness(scale, offset)
+    model.save(models / "bright.h5")
+    x = np.random.default_rng(0).integers(0, 210, (300, 1, 1, 1)).repeat(8, 1).repeat(8, 2).astype(dtype)
+    folder, said = create("bright.h5", x_train=x, y_train=(x[:, 0, 0, 0] > 110).astype(np.int64))
+    with np.load(folder / "data.npz") as kept:
+        assert kept["x_train"].dtype == dtype
+    images, labels = tasks.load(folder / "task.py").validation
+    assert (model.predict(images, verbose=0).argmax(axis=1) == labels).all()
+    told = [text for text in said if "in place of x" in text]
+    assert len(told) == bool(way)
+    assert all(f"gives the model {way} in place" in text and f"{way}: 100.0%" in text for text in told)
 
 
 @pytest.mark.parametrize(

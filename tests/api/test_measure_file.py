@@ -533,7 +533,7 @@ def test_the_command_marks_estimates(write):
 def test_the_command_tests_itself(write):
     shown = cli(write(tiny.file(tiny.recipe())), "--self-test", "--repeats", 1)
     assert shown.exit_code == 0
-    assert "measured 1 times against itself: the 95 % interval held 1 in " in shown.stdout
+    assert "measured 1 times against itself: the 95 % interval contained 1, which is no difference, in " in shown.stdout
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,13 @@ def test_a_bundle_holds_all_that_the_next_person_needs(study: Path, tmp_path: Pa
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
 
 
+def test_a_bundle_does_not_tell_whom_the_night_told(study: Path, tmp_path: Path) -> None:  # noqa: F811
+    (study / "study.yaml").write_text("space: smoke\non_end: https://x.org/secret\nseed: 1\n")
+    target = autoopt.load(study).export(1, tmp_path / "bundle")
+    assert (target / "study.yaml").read_text() == "space: smoke\nseed: 1\n"
+    assert all(b"secret" not in path.read_bytes() for path in target.iterdir())
+
+
 def test_a_bundle_tells_what_was_done_to_the_data_where_init_did_it(study: Path, tmp_path: Path) -> None:  # noqa: F811
     assert "preparation.json" not in (autoopt.load(study).export(1, tmp_path / "without") / "README.md").read_text()
     (study / "preparation.json").write_text('{"kind": "table"}')
@@ -174,4 +181,4 @@ def test_the_card_tells_what_was_confirmed_and_what_was_lost() -> None:
     text = card_text(card)
     assert "Confirmed: accuracy 90.00 % on the test split" in text
     assert "-5.00 points (" in text
-    assert "Class 1 is lost: 2% right, of 95% before (100 items)." in text
+    assert "Class 1 is lost: 2% of its 100 items are right, 95% were before." in text

@@ -349,7 +349,7 @@ def test_free_text_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("labels", "network", "message"),
     [
-        ([1.5, 2.5, 7], model(1), "expected classes, for the model has 3 outputs, got numbers with fractions from 1.5 to 7"),
+        ([1.5, 2.5, 7], model(1), "expected classes, because the model has 3 outputs, got numbers with fractions from 1.5 to 7"),
         (["a", "b", "c"], model(1, 1, "sigmoid"), "3 classes .* the model has 1 outputs; expected 2, for a yes or no"),
         ([None, None, None], model(1), "all values are missing"),
     ],

@@ -68,7 +68,7 @@ def test_pick_with_nothing_inside_names_what_binds_and_the_nearest(study: Path) 
     shown = cli("pick", study, "--max-latency", "1us", "--max-accuracy-drop", "1%")
     assert shown.exit_code == 1
     assert "pick: none" in shown.stdout
-    assert "binds: latency_ms <= 1us" in shown.stdout
+    assert "keeps them out: latency_ms <= 1us" in shown.stdout
     assert "nearest: #1" in shown.stdout
     assert "misses latency_ms <= 1us by 99,900 %" in shown.stdout
     plain = json.loads(cli("pick", study, "--max-latency", "1us", "--json").stdout)
@@ -108,6 +108,19 @@ def test_status_counts_and_groups(study: Path) -> None:  # noqa: F811
     assert "3 candidates, not running" in shown
     assert "failed in proof (1): clusters were lost" in shown
     assert json.loads(cli("status", study, "--json").stdout)["counts"] == {"infeasible": 1, "front": 1, "failed": 1}
+
+
+def test_summary_is_one_paragraph(study: Path) -> None:  # noqa: F811
+    shown = cli("summary", study)
+    assert shown.exit_code == 0
+    (text,) = shown.stdout.splitlines()
+    assert text.startswith(
+        "The study toy looks for the best accuracy and latency, inside latency_ms <= 1.5 ms. 3 candidates"
+    )
+    assert "The pick is #1 (int8 (int8 in/out)): accuracy 90.00 %" in text
+    plain = json.loads(cli("summary", study, "--json").stdout)
+    assert plain["text"] == text
+    assert plain["pick"]["candidate"] == json.loads(cli("pick", study, "--json").stdout)["candidate"]
 
 
 def test_export_and_report_write_files(study: Path, tmp_path: Path) -> None:  # noqa: F811
@@ -253,3 +266,20 @@ def test_clean_of_what_is_no_study_says_so(tmp_path: Path) -> None:
     shown = cli("clean", tmp_path)
     assert (shown.exit_code, shown.stderr.count("\n")) == (2, 1)
     assert "no results yet" in shown.stderr
+
+
+def test_an_export_to_trackers_takes_all_candidates(study: Path, tmp_path: Path) -> None:  # noqa: F811
+    refused = cli("export", study, "1", "--tensorboard", tmp_path / "logs")
+    assert refused.exit_code == 2
+    assert "take all candidates and write no bundle" in refused.stderr
+    pytest.importorskip("tensorboard")
+    shown = cli("export", study, "--tensorboard", tmp_path / "logs", "--json")
+    assert json.loads(shown.stdout) == {"tensorboard": {"address": str(tmp_path / "logs"), "runs": 2}}
+
+
+def test_a_bundle_may_have_a_model_card(study: Path, tmp_path: Path) -> None:  # noqa: F811
+    assert cli("export", study, "1", "--to", tmp_path / "bundle", "--model-card").exit_code == 0
+    text = (tmp_path / "bundle" / "README.md").read_text()
+    assert text.startswith("---\nlibrary_name: tflite\n")
+    assert "autoopt verify ." in text
+    assert "| latency | 1 ms |" in text

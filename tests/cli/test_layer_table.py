@@ -83,7 +83,7 @@ def test_long_models_show_what_was_probed_first() -> None:
     assert "\nl79 " in shown
     assert "\nl19 " not in shown
     assert "unprobed" not in shown
-    assert "and 20 lighter ones" in shown
+    assert "and 20 smaller layers" in shown
     few = text(dataclasses.replace(FOUND, layers=(*light[:2], heavy), cuts=()))
     assert re.search(r"\nunprobed +1,000,000 +- +- +- +- +- +-$", few, re.MULTILINE)
 

@@ -209,8 +209,8 @@ def test_a_pick_says_what_it_rests_on(capsys: pytest.CaptureFixture[str]) -> Non
     faster = candidate(1, accuracy=measured(0.9, 0.03), latency_ms=measured(0.5), size_bytes=9)
     lines = "\n".join(pick(results(dataclasses.replace(baseline, confirmation=again), faster), capsys))
     assert "accuracy (validation split)" in lines
-    assert "not confirmed: its accuracy is of the validation split alone" in lines
-    assert "too few items to tell: on 100 items, 1 more that fit" in lines
+    assert "not confirmed: its accuracy was measured on the validation split alone" in lines
+    assert "too few items to tell: with 100 items it is open whether" in lines
     worse = [dataclasses.replace(c, confirmation=again) for c in (
         baseline, candidate(1, accuracy=measured(0.95, 0.01), latency_ms=measured(2), size_bytes=12))]  # fmt: skip
     lines = "\n".join(pick(results(*worse, objectives=FIVE), capsys))

@@ -434,6 +434,28 @@ def test_frozen_layers_are_trained_or_left_alone(name, frozen):
         }
 
 
+@pytest.mark.parametrize("frozen", ["train", "keep"])
+def test_a_model_is_trained_further_as_it_is(frozen):
+    """It trains, for what a technique leaves alone shows in the trained weights only."""
+    model = tiny.cnn()
+    for layer in BACKBONE:
+        model.get_layer(layer).trainable = False
+    before = [w.copy() for w in model.get_weights()]
+    tuning = Finetune(epochs=1, learning_rate=1e-2, frozen=frozen)
+    [(name, settings)] = Recipe(tune=tuning).stages()
+    trained, report = stages.run(name, model, settings, tiny.training())
+    assert [w.shape for w in trained.get_weights()] == [w.shape for w in before]
+    changed = {row["layer"] for row in report["touched"]}
+    reasons = {row["layer"] for row in report["skipped"]}
+    assert not any(np.array_equal(a, b) for a, b in zip(before, trained.get_weights(), strict=True) if a.ndim > 1) or (
+        frozen == "keep"
+    )
+    assert ("conv" in changed) == (frozen == "train")
+    assert ("conv" in reasons) == (frozen == "keep")
+    assert report["stage"] == "tune"
+    assert len(report["epochs"]) == report["judged_epoch"] == 1
+
+
 @pytest.mark.parametrize("name", ["prune", "qat"])
 def test_a_model_that_is_frozen_and_kept_has_nothing_to_train(name):
     model = tiny.cnn()

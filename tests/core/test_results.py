@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from random_studies import studies
 
 from autoopt.core.candidate import Confirmation
-from autoopt.core.metrics import Measurement, pack_outcomes, wilson
+from autoopt.core.metrics import Measurement, Metric, pack_outcomes, wilson
 from autoopt.core.ranking import non_dominated
 from autoopt.core.recipe import Recipe
 from autoopt.core.results import Results
@@ -201,7 +201,7 @@ def test_too_few_items_are_said_with_how_many_would_do():
     assert pick.candidate.number == 1
     assert pick.why.startswith("fastest of 2 candidates whose accuracy is within 1 point of the best")
     assert pick.doubt == (
-        "too few items to tell: on 100 items, 1 more that fit can't be told from the best accuracy to within 1 point; "
+        "too few items to tell: with 100 items it is open whether 1 more that fit are within 1 point of the best accuracy; "
         "about 1,400 items would do"
     )
     many = results(right_of(0, 9200, 10_000, 1.0), right_of(1, 9200, 10_000, 0.5))
@@ -746,3 +746,10 @@ def test_what_is_right_on_the_very_same_items_is_tied(right, value):
     assert (difference, -low) == (0, high)
     assert high == pytest.approx(0.0876, abs=1e-4)
     assert results(a, b).tied(a, b)
+
+
+@pytest.mark.parametrize("name", ["{", "}", "{}", "{n}", "{margin}", "{0.x}"])
+def test_a_metric_may_be_called_anything(name):
+    metric = Metric(name=name, direction="max", unit="fraction")
+    study = results(candidate(0, "baseline", **{name: 0.9}), quality=name, metrics={name: metric}, objectives=(name,))
+    assert f"the best {name} of all that fit" in study.pick().why

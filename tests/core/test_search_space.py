@@ -324,7 +324,7 @@ def test_files_that_are_no_space(tmp_path, name, message):
         # the whole
         (
             "[int8]",
-            "space: expected a mapping with keys channels, prune, cluster, levels, quantize, finetune, scheme, got ['int8']",
+            "space: expected a mapping with keys tune, channels, prune, cluster, levels, quantize, finetune, scheme, got ['int8']",
         ),
         ("{prune: {sparsity: 0.5}}", "scheme: missing; expected a list of float32, "),
         ("{scheme: int8, clusters: {number: 8}}", "space: unknown key 'clusters'; did you mean 'cluster'?"),

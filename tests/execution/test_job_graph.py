@@ -182,6 +182,23 @@ def test_distilled_stages_share_what_the_baseline_says() -> None:
     assert "teach" not in {job.name for job in alone}
 
 
+def test_what_begins_from_a_tuned_model_is_taught_by_it_and_shares_its_training() -> None:
+    tuned = Recipe(tune=Finetune(epochs=3))
+    recipe = dataclasses.replace(
+        tuned, channels=Channels(ratio=0.5), prune=Prune(sparsity=0.5), finetune=Finetune(epochs=2, distillation=0.5)
+    )
+    jobs = job_graph.plan(recipe, SETTING, begin=True).jobs
+    [further] = [job for job in jobs if job.name == "tune"]
+    [taught] = [job for job in jobs if job.name == "teach"]
+    assert (further.parents, taught.parents) == ((SETTING.model,), (further.key,))
+    behind = [job for job in jobs if job.name in ("channels", "prune")]
+    assert [job.parents[1:] for job in behind] == [(taught.key, further.key)] * 2
+    assert behind[0].parents[0] == further.key
+    assert further.key in {job.key for job in job_graph.plan(tuned, SETTING).jobs}
+    reference, _ = (job_graph.plan(r, SETTING) for r in (SETTING.reference, recipe))
+    assert "tune" not in {job.name for job in reference.jobs}
+
+
 def test_a_probe_without_channels_is_a_program_of_its_own_and_is_measured() -> None:
     cut = Recipe(channels=Channels(ratio=0.5), scheme="qat_int8")
     assert set(job_graph.probe(cut, SETTING).results) == {"weigh", "latency", "memory"}

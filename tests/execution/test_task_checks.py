@@ -250,7 +250,7 @@ def test_what_several_outputs_look_like_is_kept(take):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"metric": "accuracy"}, "metric: expected an autoopt.QualityMetric, for the model has several outputs"),
+        ({"metric": "accuracy"}, "metric: expected an autoopt.QualityMetric, because the model has several outputs"),
         ({"loss": "mse"}, r"loss: expected a dict with a loss for each output \(kind, size\)"),
         ({"loss": {"kind": "mse"}}, "loss: expected a dict with a loss for each output"),
         ({"data": (two_sided(9, 0)[0], np.zeros(9))}, "labels of 2 outputs as a dict by name"),

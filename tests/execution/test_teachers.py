@@ -162,16 +162,17 @@ def test_it_is_part_of_the_fingerprint_where_there_is_one_and_has_distillation_o
     assert any("teacher: it is asked only where finetune.distillation is over 0" in line for line in taken.warnings)
 
 
-def said(monkeypatch, manifest, store, **settings):
+def said(monkeypatch, manifest, store, tuned=b"", **settings):
     """What the job that asks the teacher gives, and what a training makes of it."""
     monkeypatch.setattr(teaching, "limit_threads", lambda _: None)  # it is for a process of the job's own
     key = "m" * 64
     store.put(key, manifest.to_json().encode())
     more = {"store": store, "threads": 1, "progress": lambda _: None}
     given = {"task": key, **settings}
-    answer = teaching.teach(Context(parents=[store.get(manifest.model)], settings=given, **more))
+    answer = teaching.teach(Context(parents=[tuned or store.get(manifest.model)], settings=given, **more))
     finetune = {"finetune": {"distillation": 0.5, **settings}}
-    return teaching.lessons(Context(parents=[b"", answer], settings={"task": key, **finetune}, **more))
+    parents = [b"", answer, *([tuned] if tuned else [])]
+    return teaching.lessons(Context(parents=parents, settings={"task": key, **finetune}, **more))
 
 
 def test_answers_that_somebody_removed_are_asked_for_again(tmp_path, monkeypatch):
@@ -224,6 +225,23 @@ def test_it_takes_the_place_of_the_untouched_model(tmp_path, monkeypatch):
         untouched.taught, training.outputs(tiny.cnn(), tiny.split(4, 1)).shape and untouched.taught
     )
     assert not untouched.foreign
+
+
+def test_what_the_model_has_become_takes_its_place_unless_there_is_a_teacher(tmp_path, monkeypatch):
+    tuned, x = big(), tiny.images(256, 1)[0]
+    packed, wanted = loading.pack(tuned), big()(x).numpy()
+    own, store = take(tmp_path, augment=["flip", "noise"])
+    for augment in ("none", "flip"):
+        found = said(monkeypatch, own.manifest, store, packed, augment=augment)
+        np.testing.assert_allclose(found.taught, wanted, atol=1e-4)
+    step = said(monkeypatch, own.manifest, store, packed)
+    np.testing.assert_allclose(step.teacher(tf.constant(x)), wanted, atol=1e-4)
+    assert not step.foreign
+    taught, store = take(tmp_path, teacher=sure, augment=["noise"])
+    for augment in ("none", "all"):
+        found = said(monkeypatch, taught.manifest, store, packed, augment=augment)
+        says = found.taught if augment == "none" else found.teacher(tf.constant(x))
+        np.testing.assert_allclose(says, sure(x), rtol=1e-5)
 
 
 def test_scores_of_a_teacher_are_compared_with_probabilities_of_its_pupil():

@@ -217,7 +217,9 @@ def test_augmentation_that_can_not_be_run_is_left_out_by_its_name(monkeypatch):
     model = image(lambda x: layers.Conv2D(3, 3)(layers.RandomHue(0.5, name="hue")(x)))
     made = loading.load(model, notes=notes)
     [note] = notes
-    assert note.startswith("the augmentation hue (RandomHue) is left out of fine-tuning, for it can't be run: no such")
+    assert note.startswith(
+        "the augmentation hue (RandomHue) is left out of fine-tuning, because it can't be run: no such"
+    )
     np.testing.assert_allclose(made(photos()), model(photos(), training=False), atol=1e-5)
 
 

@@ -166,9 +166,9 @@ def test_items_that_stand_in_two_splits_are_warned_of(prepare):
     x, y = tiny.images(64, 5)
     _, warnings = prepare(train=(x, y), validation=(x[:3], y[:3]), test=(np.concatenate([x[2:4], X]), [0] * 42))
     assert warnings == [
-        "3 items of validation also stand in train: its accuracy will flatter; remove them from train",
-        "2 items of test also stand in train: its accuracy will flatter; remove them from train",
-        "1 items of test also stand in validation: the confirmation will flatter",
+        "3 items of validation also stand in train: its accuracy will come out too high; remove them from train",
+        "2 items of test also stand in train: its accuracy will come out too high; remove them from train",
+        "1 items of test also stand in validation: what is confirmed will come out too high",
     ]
 
 

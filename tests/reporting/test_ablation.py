@@ -47,7 +47,7 @@ def test_pruning_that_saves_nothing_is_not_worth_it():
     (verdict,) = verdicts(study)
     assert verdict.worth == 0
     assert verdict.text() == (
-        "pruning: not worth it on this target (under 2% faster and smaller, and no better, in the one pair)"
+        "pruning: not worth it on this target (less than 2% faster or smaller, and no better, in the one pair)"
     )
 
 

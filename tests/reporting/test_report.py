@@ -67,7 +67,7 @@ def test_a_night_is_told_beside_the_script():
     text = Page(render(realistic())).text
     for told in (
         "resnet8 2026-11-21 07:58",
-        "31 candidates: 8 on the front, 5 dominated, 15 outside the budgets, 3 failed",
+        "31 candidates: 8 on the front, 5 beaten by others, 15 outside the budgets, 3 failed",
         "latency_ms <= 0.15 ms",
         "<= 100 KB",
         "host.cores 2",
@@ -338,7 +338,9 @@ def test_a_pick_that_was_not_confirmed_says_so(open_report):
     night = results(dataclasses.replace(baseline(), confirmation=again), candidate(1, 0.95))
     page = open_report(night)
     assert page.pick == "1"
-    assert page.text("#unconfirmed").startswith("Not confirmed: its accuracy is of the validation split alone")
+    assert page.text("#unconfirmed").startswith(
+        "Not confirmed: its accuracy was measured on the validation split alone"
+    )
 
 
 @marked

@@ -78,12 +78,19 @@ def test_what_was_confirmed() -> None:
     found = results(confirm(first, 190, 190), confirm(second, 190, 180))
     text = wording.confirmed(found, found.candidates[1])
     assert text.startswith("accuracy 90.00 % on the test split, which the search never saw: -5.00 points (")
-    assert text.endswith("the search had flattered it by +5.00 points")
+    assert text.endswith("; the search estimate was 5.00 points too high")
     assert (
         wording.confirmed(found, found.candidates[0])
         == "accuracy 95.00 % on the test split, which the search never saw"
     )
-    assert "+2.50 points on average" in wording.flattery(found) or "the one confirmed member" in wording.flattery(found)
+    assert wording.flattery(found).startswith(
+        "For the one confirmed candidate of the front, the search estimate was 5.00 points too high: the change of accuracy"
+    )
+    both = results(*found.candidates, confirm(candidate(2, accuracy=0.95, size_bytes=1), 170, 190))
+    assert (
+        "For 2 confirmed candidates of the front, on average, the search estimate was 2.50 points too low: "
+        in wording.flattery(both)
+    )
     assert wording.flattery(results(first, second)) == ""
 
 
@@ -92,7 +99,7 @@ def test_lost_classes_are_named() -> None:
     first = dataclasses.replace(first, classes=((95, 100), (95, 100)))
     second = dataclasses.replace(second, classes=((99, 100), (2, 100)))
     found = results(first, second, provenance={"class_names": ["cat", "dog"]})
-    assert wording.lost(found, second) == ("class dog is lost: 2% right, of 95% before (100 items)",)
+    assert wording.lost(found, second) == ("class dog is lost: 2% of its 100 items are right, 95% were before",)
     assert wording.lost(found, first) == ()
 
 
@@ -125,7 +132,7 @@ def test_numbers_of_two_splits_are_never_mixed_without_a_word() -> None:
     assert wording.label(mixed, "size_bytes") == "file size"
     assert wording.unconfirmed(mixed, mixed.candidates[0]) == ""
     assert wording.unconfirmed(mixed, second) == (
-        "not confirmed: its accuracy is of the validation split alone; others were held to the test split too"
+        "not confirmed: its accuracy was measured on the validation split alone, that of others on the test split too"
     )
     assert "on the validation split" in mixed.pick().why
 

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from autoopt.core.parameters import Choice, Range
 from autoopt.core.recipe import Recipe
-from autoopt.core.schemes import SCHEMES
 from autoopt.core.search_space import SearchSpace
 from autoopt.core.search_space_yaml import parse
 from autoopt.core.stage_settings import Channels, Cluster, Finetune, Levels, Prune, Quantize
@@ -49,70 +48,27 @@ def test_siblings_are_quantized_as_the_space_or_the_recipe_says() -> None:
     ]
 
 
-def test_corners_remove_channels_at_both_ends() -> None:
-    wide = space(channels={"ratio": [0.25, 0.5, 0.75]})
-    centre, smallest, mildest = initial_design.corners(wide, list(FULL["scheme"]), DEFAULTS)  # type: ignore[arg-type]
-    assert (centre.channels, smallest.channels) == (Channels(ratio=0.5), Channels(ratio=0.75))
-    assert (mildest.channels, mildest.prune) == (None, None)
-    only = space(channels={"ratio": [0.25, 0.75]}, prune=None, cluster=None)
-    assert [r.channels.ratio for r in initial_design.corners(only, ["int8"], DEFAULTS) if r.channels] == [
-        0.75,
-        0.75,
-        0.25,
-    ]
-
-
 @pytest.mark.parametrize("scheme", ["float32", "int8", "qat_int8"])
 def test_what_was_trained_for_its_own_scheme_alone_has_no_siblings(scheme: str) -> None:
     assert initial_design.siblings(Recipe(scheme=scheme), ["float32", "int8"]) == []
 
 
-def test_corners_are_the_centre_and_the_ends_of_the_space() -> None:
-    centre, smallest, mildest = initial_design.corners(space(), list(FULL["scheme"]), DEFAULTS, seed=5)  # type: ignore[arg-type]
-    assert smallest.prune is not None
-    assert smallest.cluster is not None
-    assert (smallest.prune.sparsity, smallest.cluster.number, smallest.scheme) == (0.8, 8, "int8")
-    assert mildest.prune is None
-    assert mildest.cluster is not None
-    assert (mildest.cluster.number, mildest.scheme) == (64, "float32")
-    assert centre.prune is not None
-    assert centre.cluster is not None
-    assert (centre.prune.sparsity, centre.cluster.number, centre.scheme) == (0.6, 16, "dynamic")
-    assert {r.finetune.epochs for r in (smallest, mildest) if r.finetune} == {4}
-    assert smallest.finetune is not None
-    assert smallest.finetune.learning_rate == pytest.approx(0.001)
-    assert {r.seed for r in (centre, smallest, mildest)} == {5}
+def test_what_was_trained_further_and_nothing_else_has_siblings() -> None:
+    [found] = initial_design.siblings(Recipe(tune=DEFAULTS), ["float32", "int8"])
+    assert found == Recipe(tune=DEFAULTS, scheme="int8")
 
 
-def test_where_there_are_levels_they_come_first_and_alone() -> None:
-    wide = space(levels={"number": [5, 7, 15]}, channels={"ratio": [0.25, 0.5]})
-    first, smallest, mildest = initial_design.corners(wide, list(FULL["scheme"]), DEFAULTS)  # type: ignore[arg-type]
-    assert (first.levels, first.channels, first.prune, first.scheme) == (Levels(number=7), None, None, "int8")
-    assert smallest.levels == Levels(number=5)
-    assert None not in (smallest.channels, smallest.prune)
-    assert (mildest.levels, mildest.channels, mildest.prune) == (Levels(number=15), None, None)
-
-
-def test_without_clusters_the_mildest_end_prunes_least() -> None:
-    _, _, mildest = initial_design.corners(space(cluster=None), ["float32", "int8"], DEFAULTS)
-    assert mildest.prune is not None
-    assert mildest.prune.sparsity == 0.3
-
-
-def test_corners_keep_to_what_the_target_runs() -> None:
-    assert {r.scheme for r in initial_design.corners(space(), ["dynamic"], DEFAULTS)} == {"dynamic"}
-    assert initial_design.corners(space(), [], DEFAULTS) == []
-
-
-def test_a_space_without_training_has_no_corners() -> None:
-    assert initial_design.corners(space(prune=None, cluster=None, finetune=None), ["float32", "int8"], DEFAULTS) == []
-
-
-@given(st.sampled_from([None, FULL["prune"], {"sparsity": [0.5]}]), st.sampled_from([None, FULL["cluster"]]))
-def test_corners_lie_inside_the_space(prune: object, cluster: object) -> None:
-    here = space(prune=prune, cluster=cluster)
-    for recipe in initial_design.corners(here, [n for n in SCHEMES if n in here.knobs["scheme"]], DEFAULTS):
-        assert here.parameters(recipe, DEFAULTS) is not None
+@pytest.mark.parametrize(("number", "packs"), [(7, True), (15, True), (31, False)])
+def test_few_levels_have_a_sibling_with_4_bits(number: int, packs: bool) -> None:
+    by_space = space(quantize={"int4_share": [0, 0.5, 1]})
+    assert (by_space.quantize, by_space.packed) == (Quantize(), Quantize(int4_share=1))
+    recipe = Recipe(levels=Levels(number=number), scheme="int8")
+    found = initial_design.siblings(recipe, ["dynamic", "int8"], by_space.quantize, by_space.packed)
+    assert [(r.scheme, r.quantize) for r in found] == [
+        ("dynamic", None),
+        *([("int8", Quantize(int4_share=1))] if packs else []),
+    ]
+    assert space().packed is None
 
 
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=6))

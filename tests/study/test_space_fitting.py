@@ -102,19 +102,15 @@ def test_a_task_that_says_nothing_changes_nothing() -> None:
         assert found.space.knobs == load(path).knobs
 
 
-def test_studies_that_began_before_the_bundled_spaces_got_a_knob_go_on_without_it() -> None:
+FIRST_TO_COME = r"(  solve: true\n|levels:\n  number: .*\n|quantize:\n  int4_share: .*\n  correct_bias: .*\n)"
+NEXT = r"tune: .*\n"
+
+
+@pytest.mark.parametrize("gone", [NEXT, f"{FIRST_TO_COME}|{NEXT}"], ids=["before tune", "before levels"])
+def test_studies_that_began_before_the_bundled_spaces_got_a_knob_go_on_without_it(gone: str) -> None:
     for path in bundled().values():
         text = path.read_text()
-        older = parse(
-            yaml.safe_load(
-                re.sub(
-                    r"(levels:\n  number: .*\n|quantize:\n  int4_share: .*\n  correct_bias: .*\n)",
-                    "",
-                    text.replace("  solve: true\n", ""),
-                )
-            ),
-            str(path),
-        )
+        older = parse(yaml.safe_load(re.sub(gone, "", text)), str(path))
         assert "solve: true" in text
         for task in (facts(), facts(finetune=Finetune(epochs=7)), facts(groups=[24, 24])):
             now, before = fitted(load(path), task), fitted(older, task)

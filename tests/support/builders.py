@@ -133,6 +133,7 @@ def _recipe(levels, cluster, scheme, **parts):
 
 recipes = st.builds(
     _recipe,
+    tune=st.none() | finetunings,
     channels=st.none() | cuts,
     prune=st.none() | prunings,
     cluster=st.none() | clusterings,

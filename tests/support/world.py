@@ -192,7 +192,7 @@ def study(
     config = StudyConfig(
         task=path / "task.py", space=sampled, objectives=terms.objectives, target=SETTING.target, search=search
     )
-    ledger = Ledger(StudyFolder(path), terms)
+    ledger, told = Ledger(StudyFolder(path), terms), view or Told()
     metrics = [METRICS[name] for name in terms.objectives]
     agenda: Agenda
     foresight = Foresight(search, SETTING, world.store, terms, lambda recipe: agenda.siblings(recipe))
@@ -206,9 +206,10 @@ def study(
         store=world.store,
         trials=trials,
         recipes=recipes,
+        say=told.note,
     )
     deadline = {} if hours is None else {"deadline": world.now + hours * 3600}
-    return Driver(agenda, world, view or Told(), Spent(), clock=world.clock, **deadline)
+    return Driver(agenda, world, told, Spent(), clock=world.clock, **deadline)
 
 
 def plain(candidates: Mapping[int, Candidate]) -> dict[int, dict[str, Any]]:

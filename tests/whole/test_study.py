@@ -356,11 +356,14 @@ def test_a_full_disk_stops_the_study_and_loses_nothing(tmp_path: Path, finished:
     if mounted.returncode != 0:
         pytest.skip("mounting a small disk needs root")
     try:
-        folder = tiny.write(tmp_path / "study")
+        folder = tiny.write(tmp_path / "study", study=f"{tiny.STUDY}on_end: sh -c 'cat > told'\n")
         full = tiny.invoke("run", folder, "--store", disk / "store")
         assert full.returncode == 1, full.stderr
         assert "No space left on device" in full.stderr
         assert "Traceback" not in full.stderr
+        told = json.loads((folder / "told").read_text())
+        assert (told["state"], told["exit_code"]) == ("waiting", 1)
+        assert "No space left on device" in told["text"]
         subprocess.run(["mount", "-o", "remount,size=100m", str(disk)], check=True)
         again = tiny.invoke("run", folder)
         assert again.returncode == 0, again.stderr

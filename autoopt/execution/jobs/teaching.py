@@ -38,13 +38,13 @@ def teach(context: Context) -> bytes:
     if chosen and not augmentation.flips_alone(chosen):
         return IN_STEPS
     told = {"items": items, "mirrored": bool(chosen)}
-    return to_json({"taught": _ask(context, **told)[0], **told})
+    return to_json({"taught": _ask(context, context.parents[0], **told)[0], **told})
 
 
-def _ask(context: Context, items: int, mirrored: bool) -> tuple[str, Said]:
+def _ask(context: Context, model: bytes, items: int, mirrored: bool) -> tuple[str, Said]:
     """Ask the teacher about the training data, and keep what it says: its key, and all of it."""
     manifest, train = context.manifest(), context.split("train", items)
-    asked = teachers.of_task(manifest, context.result, train)
+    asked = teachers.of_task(manifest, context.result, train, model)
     plain = ({"taught": part} for part in asked.in_parts(train))
     said: Iterator[Mapping[str, np.ndarray]] = plain
     if mirrored:
@@ -63,19 +63,22 @@ def _told(context: Context, said: Iterator[Mapping[str, np.ndarray]], items: int
 
 
 def lessons(context: Context) -> Lessons:
-    """What a training is taught: by its second parent, which `teach` made."""
+    """What a training is taught: by its second parent, which `teach` made.
+
+    A third parent is the teacher, where that is neither the untouched model nor the task's own.
+    """
     if len(context.parents) < 2:
         return Lessons()
     said, manifest = context.parents[1], context.manifest()
-    foreign = bool(manifest.teacher)
+    foreign, model = bool(manifest.teacher), b"".join(context.parents[2:])
     if said == IN_STEPS:
-        asked = teachers.of_task(manifest, context.result, context.split("train"))
+        asked = teachers.of_task(manifest, context.result, context.split("train"), model)
         return Lessons(teacher=asked.in_step, foreign=foreign)
     if said.startswith(KEPT):
         told = json.loads(said)
         arrays = taught_store.get(context.store, told["taught"])
         if arrays is None:  # somebody removed the files; the job that made them counts as done
-            _, arrays = _ask(context, told["items"], told["mirrored"])
+            _, arrays = _ask(context, model, told["items"], told["mirrored"])
         return Lessons(taught=arrays["taught"], mirrored=arrays.get("mirrored"), foreign=foreign)
     if said.startswith(PLAIN):
         return Lessons(taught=np.load(io.BytesIO(said), allow_pickle=False), foreign=foreign)

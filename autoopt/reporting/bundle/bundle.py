@@ -7,7 +7,7 @@ own_files.py  reads a person's own files         telling.py   says what the outp
 table_rows.py prepares the rows of their tables
 kotlin.py     Classifier.kt or Predictor.kt      firmware.py  model_data.cc and .h
 readme.py     README.md, REPRODUCE.md            ends.py      inputs and outputs
-escaping.py   names that others chose
+escaping.py   names that others chose            model_card.py README.md as the Hugging Face Hub reads it
 """
 
 import hashlib
@@ -25,6 +25,7 @@ from autoopt.reporting.bundle.ends import End, Interface
 from autoopt.reporting.bundle.escaping import one_line
 from autoopt.reporting.bundle.kotlin import kotlin
 from autoopt.reporting.bundle.meaning import of_outputs
+from autoopt.reporting.bundle.model_card import model_card
 from autoopt.reporting.bundle.python import NAME as PREDICT
 from autoopt.reporting.bundle.python import predict_py
 from autoopt.reporting.bundle.recording import Recording, fed, record
@@ -45,6 +46,7 @@ def make(
     manifest: Manifest | None,
     store: Store,
     samples: bool = True,
+    hub: bool = False,
     more: Mapping[str, bytes] | None = None,
 ) -> dict[str, bytes]:
     """The files of a candidate's bundle by name.
@@ -56,6 +58,7 @@ def make(
         manifest: of the study's task, None where it is not known any more.
         store: the study's.
         samples: take a few items of the validation data along.
+        hub: make `README.md` a model card of the Hugging Face Hub.
         more: files of the study to take along, by name.
     """
     card = cards.make_card(results, candidate)
@@ -76,6 +79,7 @@ def make(
         "data": fed(manifest, store, inputs),
         "meaning": [one.to_dict() for one in meaning],
         "samples": recording.told(),
+        "own_metric": manifest is not None and manifest.metric["function"] is not None,
         "files": {name: hashlib.sha256(files[name]).hexdigest() for name in GUARDED if name in files},
     }
     if inputs and outputs:
@@ -97,7 +101,10 @@ def make(
         cards.TEXT: cards.card_text(card).encode(),
         cards.NAME: json.dumps(card, indent=2).encode(),
     }
-    return files | {"README.md": readme.readme(card, files).encode()}
+    text = readme.readme(card, files)
+    if hub:
+        text = model_card(card, f"{text}\n{cards.card_text(card)}")
+    return files | {"README.md": text.encode()}
 
 
 def _code(interface: Interface) -> dict[str, bytes]:

@@ -28,8 +28,13 @@ def make_card(results: Results, candidate: Candidate) -> dict[str, Any]:
         }
         first = results.reference(name)
         reference = None if first is None else first.value(name)
-        if reference is not None:
-            metrics[name] |= {"baseline": reference, "change": wording.change(results, candidate, name)}
+        if first is not None and reference is not None:
+            ends = first.measurements[name]
+            metrics[name] |= {"baseline": reference, "baseline_low": ends.low, "baseline_high": ends.high}
+            metrics[name] |= {"change": wording.change(results, candidate, name)}
+    baseline = results.baseline
+    if baseline is not None and baseline.value(results.quality) is not None and results.quality in metrics:
+        metrics[results.quality]["difference"] = list(results.difference(candidate, baseline))
     proof = candidate.proof
     return {
         "study": results.study,
@@ -78,9 +83,11 @@ def _confirmed(results: Results, candidate: Candidate) -> dict[str, Any] | None:
     found["in_words"] = wording.confirmed(results, candidate)
     baseline = results.baseline
     change = None if baseline is None else results.confirmed_difference(candidate, baseline)
-    if change is not None:
+    if change is not None and baseline is not None and baseline.confirmation is not None:
         names = ("change", "change_low", "change_high")
         found |= dict(zip(names, change, strict=True)) | {"search_flattered_by": results.flattery(candidate)}
+        theirs = baseline.confirmation.quality
+        found |= {"baseline": theirs.value, "baseline_low": theirs.low, "baseline_high": theirs.high}
     return found
 
 

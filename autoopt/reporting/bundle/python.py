@@ -57,7 +57,7 @@ def predict_py(interface: Interface) -> str:
     shapes = [f"({', '.join(map(str, end.item))}{',' * (len(end.item) == 1)})" for end in ends]
     return _CODE.format(
         name=NAME,
-        which="the first stored sample" if interface.samples else "zeros, for no samples are stored",
+        which="the first stored sample" if interface.samples else "zeros, because no samples are stored",
         title=comment(interface.title),
         resize="".join(_resize(i, end) for i, end in enumerate(ends) if end.shape[0] != 1),
         names=", ".join(names),
