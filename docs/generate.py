@@ -86,12 +86,10 @@ def knobs(part: str) -> str:
 def schemes() -> str:
     """The table of schemes."""
     rows = [
-        (f"`{name}`", scheme.label, _mark(scheme.integer), _mark(scheme.integer_io), _mark(scheme.qat))
+        (f"`{name}`", scheme.label, _mark(scheme.integer), scheme.io, _mark(scheme.qat))
         for name, scheme in SCHEMES.items()
     ]
-    return _table(
-        ("scheme", "shown as", "computes in integers", "takes and gives int8", "trained with quantization"), rows
-    )
+    return _table(("scheme", "shown as", "computes in integers", "takes and gives", "trained with quantization"), rows)
 
 
 def modules() -> str:

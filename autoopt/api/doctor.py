@@ -16,6 +16,7 @@ from autoopt.errors import AutooptError
 from autoopt.system import gpus
 from autoopt.system.locks import private_folder
 from autoopt.system.scratch import PRIVATE
+from autoopt.targets import edgetpu
 
 NEEDED = (
     "tensorflow", "tf-keras", "tensorflow-model-optimization", "ai-edge-litert", "litert-quantizer", "numpy", "optuna",
@@ -208,6 +209,8 @@ def _targets() -> Iterator[Finding]:
             state="good" if have else "poor",
             advice="" if have else f"if you need it: pip install 'autoopt[{extra}]'",
         )
+    advice = "if you need it: https://coral.ai/docs/edgetpu/compiler"
+    yield _program("edgetpu", edgetpu.PROGRAM, "installed", advice)
 
 
 def _program(target: str, name: str, what: str, advice: str) -> Finding:

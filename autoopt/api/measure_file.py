@@ -289,10 +289,9 @@ def _latency(file: bytes, other: bytes | None, target: Target) -> dict[str, Meas
 
 
 def _memory(file: bytes, target: Target) -> dict[str, Measurement]:
-    readings = benchmark.readings(target, file)
-    found = {
-        name: latency_statistics.repeated([r[name] for r in readings], f"on {target.name}") for name in readings[0]
-    }
+    readings, how = benchmark.readings(target, file), f"on {target.name}"
+    flags = target.fallbacks(file)
+    found = {name: latency_statistics.repeated([r[name] for r in readings], how, flags) for name in readings[0]}
     return {name: benchmark.flagged(m, target) for name, m in found.items()}
 
 

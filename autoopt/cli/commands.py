@@ -3,5 +3,5 @@
 Each module that is imported here adds its commands to `main`.
 """
 
-from autoopt.cli import inspecting, reading, searching  # noqa: F401 - for their commands
+from autoopt.cli import inspecting, reading, searching, tidying  # noqa: F401 - for their commands
 from autoopt.cli.framework import main as main

@@ -33,6 +33,7 @@ def measure(
       adb:SERIAL               a phone; ?benchmark_model=PATH, ?delegate=cpu|gpu|nnapi|none
       vela:ethos-u55-128       Arm's NPUs, estimated; ?system-config=, ?memory-mode=
       micro:64KB               a microcontroller's arena
+      edgetpu                  Coral's Edge TPU, by its compiler: what it places on the chip
     """  # noqa: D301 - click's own mark for text that it must not wrap
     from autoopt import targets
     from autoopt.api import measure_file

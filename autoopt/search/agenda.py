@@ -305,6 +305,10 @@ class Agenda:
         )
         return chosen
 
+    def ahead(self) -> list[Recipe]:
+        """The recipes that wait to be begun."""
+        return [*self.proposals.enqueued, *(waiting.proposal.recipe for waiting in self._pool)]
+
     def _waits_to_begin(self, running: Collection[int]) -> bool:
         """Whether the sampler would have to guess what to begin from, and what of it is worth a training."""
         tuned = self._tuned() if self.config.search.corners and not self.recipes else None

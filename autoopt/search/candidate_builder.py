@@ -165,11 +165,11 @@ def _seconds(outcomes: Iterable[Outcome]) -> tuple[float, float]:
 def _memory(found: Mapping[str, Any], setting: Setting) -> dict[str, Measurement]:
     if "memory" not in found:
         return {}
-    readings = found["memory"]["readings"]
+    readings, flags = found["memory"]["readings"], tuple(found["memory"].get("flags", ()))
     how = f"on {setting.target.name}" if setting.target.exact else f"{RESIDENT}, load and one run, fresh process"
     return {
         name: benchmark.flagged(
-            latency_statistics.repeated([reading[name] for reading in readings], how), setting.target
+            latency_statistics.repeated([reading[name] for reading in readings], how, flags), setting.target
         )
         for name in readings[0]
     }

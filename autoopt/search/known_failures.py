@@ -9,7 +9,7 @@ from autoopt.core.search_space import SearchSpace
 from autoopt.study.space_fitting import takes
 from autoopt.targets import Target
 
-STAGES = ("convert", "quantize", "proof", "accuracy", "memory", "latency", "micro", "vela")
+STAGES = ("convert", "quantize", "proof", "accuracy", "memory", "latency", "micro", "vela", "edgetpu")
 """Where a file is made and run."""
 PASSING = (
     "its process", "its machine", "memory", "alloc", "arena", "limit", "not done after", "killed", "nan", "infinite",

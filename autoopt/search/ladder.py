@@ -18,7 +18,9 @@ from autoopt.core.schemes import SCHEMES
 from autoopt.core.search_space import SearchSpace
 from autoopt.core.stage_settings import COMPRESSING, FIELDS, OPTIONAL, Finetune
 
-SMALL = ("int8_io", "int8", "qat_int8_io", "qat_int8", "dynamic", "int16x8", "float16", "float32")
+SMALL = (
+    "int8_io", "uint8_io", "int8", "qat_int8_io", "qat_uint8_io", "qat_int8", "dynamic", "int16x8", "float16", "float32",
+)  # fmt: skip
 """Schemes by the size of their files, the smallest first."""
 OF_WEIGHTS = ("levels", "cluster", "prune")
 """Techniques that make the download small, the one that costs least first; the first that a space has is tried alone."""

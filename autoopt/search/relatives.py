@@ -14,7 +14,7 @@ from autoopt.core.recipe import Recipe
 from autoopt.core.schemes import SCHEMES
 from autoopt.core.stage_settings import FIELDS
 
-PRECISION = {"float32": 0, "float16": 0, "int16x8": 1, "dynamic": 1, "int8": 2, "int8_io": 2}
+PRECISION = {"float32": 0, "float16": 0, "int16x8": 1, "dynamic": 1, "int8": 2, "int8_io": 2, "uint8_io": 2}
 """Post-training schemes, the mildest first."""
 INTEGER = 2
 """Precision of schemes whose quality hangs on how their ranges are found, and of those whose weights may have 4 bits."""

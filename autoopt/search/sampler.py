@@ -174,6 +174,11 @@ class Proposals:
         """Have a recipe proposed next; the sampler learns from it as far as it lies in the space."""
         self._waiting.setdefault(recipe.digest, (recipe, origin))
 
+    @property
+    def enqueued(self) -> list[Recipe]:
+        """The recipes that come next."""
+        return [recipe for recipe, _ in self._waiting.values()]
+
     def propose(self, recipe: Recipe, origin: str, number: int) -> Proposal:
         """A proposal of this recipe, whatever else waits.
 

@@ -33,6 +33,7 @@ from autoopt.search.interrupts import two_steps
 from autoopt.search.progress import Snapshot, View
 from autoopt.search.sampler import Proposals, one_line_errors
 from autoopt.search.stopping import CONFIRMED, INTERRUPTED, Reason
+from autoopt.search.store_limit import StoreLimit
 from autoopt.search.time_accounting import Spent
 from autoopt.study import objectives, provenance, records, space_fitting
 from autoopt.study.folder import StudyConfig, StudyFolder
@@ -68,6 +69,7 @@ class Search:
         if store is not None:
             write_atomically(folder.store_note, f"{Path(store).resolve()}\n".encode())
         self.store = Store(folder.store())
+        self.room = StoreLimit(store=self.store, limit=config.store_limit)
         self.spent = Spent()
         self.started = clock()
         self.earlier = 0
@@ -101,6 +103,7 @@ class Search:
                 if not self.recipes:
                     space_fitting.expect_able(self.config, f"{self.folder.path}/study.yaml")
                 self.device = self.config.target.describe()
+                self.room.begin(self.folder)
                 self._read_task()
                 reason = self._drive()
             finally:
@@ -127,6 +130,7 @@ class Search:
             reason = driver.reason or reason
         if self.confirm_only or (self.config.confirm and not self.recipes and reason != INTERRUPTED):
             confirmation.confirm(driver)
+        self.room.end(driver, left=self.confirm_only)
         return reason
 
     def _stop(self) -> bool:
@@ -241,11 +245,16 @@ class Search:
             clock=self.clock,
             deadline=math.inf if self.hours is None else self.started + self.hours * 3600,
             groups=self.task["groups"],
-            turned=lambda: self.view.update(self._snapshot()),
+            turned=self._turned,
             baseline_done=self._baseline_done,
         )
         driver.reason = self.stopping
         return driver
+
+    def _turned(self) -> None:
+        self.view.update(self._snapshot())
+        if self.driver is not None:
+            self.room.turn(self.driver)
 
     # ---- for people
 

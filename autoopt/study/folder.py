@@ -53,6 +53,7 @@ KEYS = (
     "slots",
     "gpus",
     "limits",
+    "store",
     on_end.KEY,
 )
 
@@ -93,6 +94,7 @@ class StudyConfig:
         gpus: that trainings may use; None for all that there are.
         limits: of one job.
         measuring: how thoroughly times are read, one of `benchmark.REPEATS`.
+        store_limit: bytes that the store may grow to; None for as many as the disk holds.
         on_end: who is told when a run ends; None for nobody.
     """
 
@@ -114,6 +116,7 @@ class StudyConfig:
     gpus: int | None = None
     limits: Limits = field(default_factory=Limits)
     measuring: str = "usual"
+    store_limit: float | None = None
     on_end: OnEnd | None = None
 
 
@@ -238,6 +241,8 @@ class StudyFolder(Layout):
         settings["budgets"] = (*settings.get("budgets", ()), *settings["target"].budgets)
         if "limits" in values:
             settings["limits"] = _limits(values["limits"])
+        if "store" in values:
+            settings["store_limit"] = _store_limit(values["store"])
         if values.get(on_end.KEY) is not None:
             settings["on_end"] = on_end.read(values[on_end.KEY], self.path)
         return StudyConfig(**settings)
@@ -294,3 +299,13 @@ def _limits(value: Any) -> Limits:
         size = units.size("limits.job_memory", value["job_memory"], expected="such as '4 GB'")
         found["job_bytes"] = int(size)
     return Limits(**found)
+
+
+def _store_limit(value: Any) -> float | None:
+    if isinstance(value, str):
+        raise ConfigError(
+            f"store: expected its limit, such as {{limit: 20 GB}}, got {short(value)!r}; the store's folder is given by "
+            "`autoopt run --store`"
+        )
+    expect_keys("store", value, ("limit",))
+    return units.size("store.limit", value["limit"], expected="such as '20 GB'") if "limit" in value else None

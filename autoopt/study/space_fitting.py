@@ -22,7 +22,7 @@ from autoopt.targets import Target
 
 GRID = 1000
 """Ratios between 0 and 1 that are looked at where a range of them is continuous."""
-SPACES = {"micro": "microcontroller", "vela": "npu"}
+SPACES = {"micro": "microcontroller", "vela": "npu", "edgetpu": "npu"}
 """The bundled space for a kind of target; `USUAL` for all others."""
 USUAL = "mobile"
 LATER = (("channels.solve", "levels", "levels.number", "quantize.int4_share", "quantize.correct_bias"), ("tune",))

@@ -7,6 +7,7 @@ from autoopt.core.validation import nearest
 from autoopt.errors import ConfigError
 from autoopt.targets.adb import Adb
 from autoopt.targets.address import Address
+from autoopt.targets.edgetpu import EdgeTpu
 from autoopt.targets.host import Host
 from autoopt.targets.micro import Micro
 from autoopt.targets.protocol import Deployable, Target, Timing
@@ -21,6 +22,7 @@ TARGETS: Mapping[str, Callable[[Address, int], Target]] = {
     "adb": Adb,
     "vela": Vela,
     "micro": Micro,
+    "edgetpu": EdgeTpu,
 }
 
 

@@ -29,7 +29,7 @@ NOT_INSTALLED = 3
 
 
 def load(path: str, threads: int, xnnpack: bool) -> Any:
-    """An interpreter with its inputs set: floats at random, integers at random in int8, else zero."""
+    """An interpreter with its inputs set: floats and 8-bit integers that stand for such at random, others zero."""
     import numpy as np
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
@@ -41,8 +41,9 @@ def load(path: str, threads: int, xnnpack: bool) -> Any:
         shape, dtype = detail["shape"], np.dtype(detail["dtype"])
         if dtype.kind == "f":
             values = rng.random(shape).astype(dtype)
-        elif dtype == np.int8:
-            values = rng.integers(-128, 128, shape).astype(dtype)
+        elif dtype == np.int8 or (dtype == np.uint8 and detail["quantization"][0]):
+            limits = np.iinfo(dtype)
+            values = rng.integers(limits.min, limits.max, shape, endpoint=True).astype(dtype)
         else:
             values = np.zeros(shape, dtype)  # wider integers are indices as a rule
         interpreter.set_tensor(detail["index"], values)

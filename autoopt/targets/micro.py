@@ -97,6 +97,10 @@ class Micro:
         flashed = self.flashed(file)
         return {"memory_bytes": self._arena(file, flashed), "flash_bytes": len(flashed)}
 
+    def fallbacks(self, file: bytes) -> tuple[str, ...]:
+        """All runs in one runtime."""
+        return ()
+
     def flashed(self, file: bytes) -> bytes:
         """What goes into flash.
 

@@ -141,6 +141,13 @@ class Target(Protocol):
             TargetLost: if it does not answer any more.
         """
 
+    def fallbacks(self, file: bytes) -> tuple[str, ...]:
+        """What a reader of its memory must know, such as operators that run elsewhere.
+
+        Raises:
+            CandidateFailed: if it can't run the file.
+        """
+
 
 class LiteRT:
     """What targets have in common that run LiteRT and time it."""
@@ -160,3 +167,7 @@ class LiteRT:
     def deployable(self, file: bytes) -> Deployable | None:
         """LiteRT runs files."""
         return None
+
+    def fallbacks(self, file: bytes) -> tuple[str, ...]:
+        """What ran elsewhere shows in the times, whose flags say so."""
+        return ()

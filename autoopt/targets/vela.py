@@ -73,7 +73,9 @@ class Vela:
             return "Vela can't compile 4-bit weights (int4_dense, int4_share, bits_by_layer)"
         if SCHEMES[scheme].integer_io:
             return ""
-        return "an Ethos-U runs int8 with int8 inputs and outputs alone (schemes int8_io, qat_int8_io)"
+        return (
+            "an Ethos-U runs int8 with integer inputs and outputs alone (schemes int8_io, uint8_io, and qat_ of both)"
+        )
 
     @cached_property
     def _version(self) -> str:
@@ -111,6 +113,10 @@ class Vela:
             return round(1024 * sum(float(summary[f"{name}_memory_used"]) for name in names))
 
         return {"memory_bytes": sizes("sram"), "flash_bytes": sizes("on_chip_flash", "off_chip_flash", "dram")}
+
+    def fallbacks(self, file: bytes) -> tuple[str, ...]:
+        """What is left to the CPU stands with the latency."""
+        return ()
 
     def compiled(self, file: bytes) -> bytes:
         """What the device runs: the `.tflite` with the operators for the NPU compiled.

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from autoopt.core.schemes import SCHEMES
+from autoopt.core.schemes import BY_RANGES, SCHEMES
 from autoopt.core.stage_settings import Quantize
 from autoopt.errors import CandidateFailed, retold
 from autoopt.models import flatbuffer
@@ -34,6 +34,7 @@ from autoopt.tflite import (
     low_bits,
     mending,
     trimming,
+    unsigned_ends,
 )
 from autoopt.tflite.calibration import extremes
 from autoopt.tflite.graph import Graph
@@ -42,7 +43,7 @@ INDICES = ("INT32", "INT64")
 """Types of whole numbers that values are no more."""
 _KEY = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_./>-]*")
 """Names that TensorFlow's signatures take."""
-BY_QUANTIZER = ("float16", "dynamic", "int8", "int8_io")
+BY_QUANTIZER = ("float16", "dynamic", *BY_RANGES)
 """Schemes made from the float32 file, without the Keras model."""
 
 
@@ -99,7 +100,7 @@ def trained(model: Any, scheme: str, batch: int | None = None) -> bytes:
 
     Args:
         model: tf_keras model with tfmot's quantization layers.
-        scheme: `qat_int8` or `qat_int8_io`.
+        scheme: one of `AFTER_TRAINING`.
         batch: items at once; see `_convert`.
 
     Raises:
@@ -112,7 +113,7 @@ def trained(model: Any, scheme: str, batch: int | None = None) -> bytes:
         if SCHEMES[scheme].integer_io:
             converter.inference_input_type = converter.inference_output_type = tf.int8
 
-    return trimming.trim(_convert(model, scheme, settle, batch))
+    return trimming.trim(_with_ends(_convert(model, scheme, settle, batch), scheme))
 
 
 def _convert(
@@ -238,7 +239,7 @@ def quantize(file: bytes, scheme: str, calibration: Inputs, threads: int = 1, ho
                 made = bias_correction.correct(file, made, calibration, threads)
             if how.int4:
                 low_bits.expect_right(file, made, calibration, threads)
-            return trimming.trim(made)
+            return trimming.trim(_with_ends(made, scheme))
     except flatbuffer.Damaged as error:
         raise CandidateFailed("quantize", f"{prefix}: {error.reason}") from error
 
@@ -309,6 +310,11 @@ def _quantized(file: bytes, scheme: str, calibration: Inputs, threads: int, how:
                 file, scheme, how, floats, lambda places: made(floats, places), calibration, threads
             )
         return made(floats, fours)
+
+
+def _with_ends(file: bytes, scheme: str) -> bytes:
+    """A file that takes and gives int8 or float32, with the scheme's own dtype where that is another."""
+    return unsigned_ends.give(file) if SCHEMES[scheme].io == "uint8" else file
 
 
 def _only(graph: Graph, place: int) -> str:

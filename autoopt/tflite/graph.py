@@ -216,12 +216,26 @@ class Graph:
             to: in float32.
             before: the place where it stands; the operators from there on move up, which `readers` doesn't follow.
         """
-        kind = self._schema.BuiltinOperator.DEQUANTIZE
+        self._insert("DEQUANTIZE", 3, source, to, before)  # version 3: of halves
+
+    def requantize(self, source: int, to: int, before: int) -> None:
+        """Put in an operator that gives integers another type, scale or zero point; places move as by `dequantize`.
+
+        Args:
+            source: quantized.
+            to: quantized in another way.
+            before: the place where it stands.
+        """
+        self._insert("QUANTIZE", 1, source, to, before)
+
+    def _insert(self, name: str, version: int, source: int, to: int, before: int) -> None:
+        """Put in an operator of one input and one output, of this version where the file has none of the name."""
+        kind = getattr(self._schema.BuiltinOperator, name)
         codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in self.model.operatorCodes]
         if kind not in codes:
             code = self._schema.OperatorCodeT()
             code.builtinCode = code.deprecatedBuiltinCode = kind
-            code.version = 3  # of halves
+            code.version = version
             self.model.operatorCodes.append(code)
             codes.append(kind)
         made = self._schema.OperatorT()

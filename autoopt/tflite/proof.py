@@ -90,12 +90,21 @@ def _prove_scheme(contents: Contents, scheme: str, how: Quantize) -> None:
     if 2 * ran[wanted] < sum(ran.values()):
         most = max(ran, key=lambda dtype: ran[dtype])
         raise CandidateFailed("proof", f"{scheme} did not take: most operators compute in {most}, not {wanted}")
+    _prove_ends(contents, scheme)
+
+
+def _prove_ends(contents: Contents, scheme: str) -> None:
+    """Check the dtypes of inputs and outputs, and that integers tell what they stand for."""
+    io = SCHEMES[scheme].io
     for end in (*contents.inputs, *contents.outputs):
         # Indices, such as those of words, are integers of another kind in every scheme.
-        if SCHEMES[scheme].integer_io and end["dtype"] not in ("int8", *INDICES):
-            raise CandidateFailed("proof", f"{scheme} did not take: {end['name']} is {end['dtype']}, not int8")
-        if not SCHEMES[scheme].integer_io and end["dtype"] == "int8":
-            raise CandidateFailed("proof", f"{scheme} did not take: {end['name']} is int8, not float32")
+        if io != "float32" and end["dtype"] not in (io, *INDICES):
+            raise CandidateFailed("proof", f"{scheme} did not take: {end['name']} is {end['dtype']}, not {io}")
+        # A model may take bytes that stand for themselves; what it computes has a scale.
+        if io == "float32" and (end["dtype"] == "int8" or (end["dtype"] == "uint8" and end["scale"] is not None)):
+            raise CandidateFailed("proof", f"{scheme} did not take: {end['name']} is {end['dtype']}, not float32")
+        if io == "uint8" and end["dtype"] == io and end["scale"] is None and end in contents.outputs:
+            raise CandidateFailed("proof", f"{scheme} did not take: {end['name']} is uint8 without a scale")
 
 
 def _in_float(weight: Weight) -> bool:

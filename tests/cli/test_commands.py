@@ -9,6 +9,8 @@ from pathlib import Path
 
 import builders
 import pytest
+import tiny
+import tinybundle
 from click.testing import CliRunner, Result
 from saved_study import study  # noqa: F401 - the fixture
 
@@ -243,6 +245,27 @@ def test_a_lack_of_memory_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, s
     assert result.exit_code == 1
     assert result.stderr.startswith(f"autoopt: no memory was left for it{shown}; end other programs")
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_clean_says_what_can_go_and_removes_it_when_told(tmp_path: Path) -> None:
+    tinybundle.study(tmp_path, tiny.file(tiny.recipe()), tiny.split(64, 2))
+    store = tmp_path / "out" / "store"
+    before = sorted(path for path in store.rglob("*") if path.is_file())
+    shown = cli("clean", tmp_path)
+    assert (shown.exit_code, shown.stdout.endswith("; nothing can go\n")) == (0, True)
+    plain = json.loads(cli("clean", tmp_path, "--keep", "front", "--yes", "--json").stdout)
+    assert plain == {
+        "store": str(store), "bytes": sum(path.stat().st_size for path in before), "freed": 0, "removed": True,
+        "kinds": {kind: {"number": 0, "bytes": 0} for kind in ("training states", "trained models", "files")},
+    }  # fmt: skip
+    assert sorted(path for path in store.rglob("*") if path.is_file()) == before
+    assert cli("clean", tmp_path, "--keep", "all").exit_code == 2
+
+
+def test_clean_of_what_is_no_study_says_so(tmp_path: Path) -> None:
+    shown = cli("clean", tmp_path)
+    assert (shown.exit_code, shown.stderr.count("\n")) == (2, 1)
+    assert "no results yet" in shown.stderr
 
 
 def test_an_export_to_trackers_takes_all_candidates(study: Path, tmp_path: Path) -> None:  # noqa: F811

@@ -17,13 +17,13 @@ PROCESSES = [[[(ns // 2, ns)] * 5] for ns in (2_000_000, 2_020_000, 1_980_000, 2
 """Of five processes, a round of pairs: a file that takes half as long as the reference, which itself is not so steady."""
 
 
-def assembled(latency: list[Any], memory: list[int], reference: Candidate | None) -> Candidate:
+def assembled(latency: list[Any], memory: list[int], reference: Candidate | None, **told: Any) -> Candidate:
     """A candidate of recorded results; only the store and the study's setting are made up."""
     recorded = {
         "proof": {"size_bytes": 9, "compressed_bytes": 5, "download_bytes": 4, "contents": {}, "reports": [], "sha256": "ab"},
         "accuracy": {"measurement": measured(0.9, 0.01).to_dict(), "agreement": None, "outcomes": "", "resamples": [], "classes": []},
         "latency": {"processes": latency, "flags": []},
-        "memory": {"readings": [{"memory_bytes": bytes_} for bytes_ in memory]},
+        "memory": {"readings": [{"memory_bytes": bytes_} for bytes_ in memory], **told},
     }  # fmt: skip
     target = SimpleNamespace(exact=False, estimated=False, name="host", refuses=lambda scheme, quantize: "")
     values: dict[str, Any] = {
@@ -67,3 +67,9 @@ def test_memory_says_that_its_ends_are_a_range() -> None:
     assert (found.value, found.low, found.high, found.n, found.ends) == (1_100_000, 1_000_000, 1_200_000, 2, RANGE)
     assert found.how == "peak resident, load and one run, fresh process; range of 2 readings"
     assert wording.interval(METRICS["memory_bytes"], found) == "1 MB to 1.2 MB, the range of 2 readings"
+
+
+def test_memory_carries_what_its_target_said() -> None:
+    told = ["2 of 9 operators on the CPU"]
+    assert assembled(PROCESSES, [100], None, flags=told).measurements["memory_bytes"].flags == tuple(told)
+    assert assembled(PROCESSES, [100], None).measurements["memory_bytes"].flags == ()

@@ -24,6 +24,7 @@ def test_a_short_study_has_sensible_defaults(tmp_path: Path) -> None:
     assert (config.target.name, config.threads, config.seed, config.sampler) == ("host", 1, 0, "tpe")
     assert config.confirm
     assert config.limits.job_bytes is None
+    assert config.store_limit is None
 
 
 @pytest.mark.parametrize(
@@ -48,12 +49,14 @@ def test_all_keys_are_read(tmp_path: Path) -> None:
     text = SPACE + (
         "task: my_task.py\nobjectives: [accuracy, size_bytes]\nbudgets: size_bytes <= 300 KB\ntrials: 7\nhours: 0.5\n"
         "target: host\nthreads: 2\nseed: 3\nsampler: random\nslots: 1\nlimits: {job_time: 30 min, job_memory: 4 GB}\n"
+        "store: {limit: 20 GB}\n"
     )
     config = study(tmp_path, text).config()
     assert config.task == tmp_path / "my_task.py"
     assert config.budgets == ("size_bytes <= 300 KB",)
     assert (config.trials, config.hours, config.threads, config.seed, config.slots) == (7, 0.5, 2, 3, 1)
     assert (config.limits.job_seconds, config.limits.job_bytes) == (1800, 4_000_000_000)
+    assert config.store_limit == 20e9
 
 
 @pytest.mark.parametrize(
@@ -111,6 +114,14 @@ def test_all_keys_are_read(tmp_path: Path) -> None:
         (SPACE + "limits: {job_memory: 4 GBs}", "limits.job_memory: expected such as '4 GB'"),
         (SPACE + "limits: {job_memory: -4 GB}", "limits.job_memory: expected"),
         (SPACE + "limits: {memory: 4 GB}", "unknown key 'memory'; did you mean 'job_memory'?"),
+        (
+            SPACE + "store: /somewhere",
+            "store: expected its limit, such as {limit: 20 GB}, got '/somewhere'; the store's folder",
+        ),
+        (SPACE + "store: {limit: 20}", "store.limit: expected such as '20 GB', got 20"),
+        (SPACE + "store: {limit: }", "store.limit: expected such as '20 GB'"),
+        (SPACE + "store: {size: 20 GB}", "store: unknown key 'size'"),
+        (SPACE + "store: [20 GB]", "store: expected a mapping with keys limit"),
         ("[", "not YAML"),
         ("- a", "study: expected a mapping"),
     ],

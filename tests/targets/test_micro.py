@@ -19,7 +19,7 @@ from autoopt.tflite import conversion
 runtime = pytest.importorskip("tflite_micro.python.tflite_micro.runtime", reason="pip install 'autoopt[micro]'")
 
 layers = tf_keras.layers
-RUNS = ("float32", "int8", "int8_io", "int16x8", "qat_int8", "qat_int8_io")
+RUNS = ("float32", "int8", "int8_io", "uint8_io", "int16x8", "qat_int8", "qat_int8_io", "qat_uint8_io")
 BIAS_BYTES = 4 * 1000
 
 
@@ -144,7 +144,7 @@ def test_a_file_cut_short_fails_its_candidate(share, micro):
     assert "\n" not in caught.value.reason
 
 
-@pytest.mark.parametrize("scheme", ["float32", "int8", "int8_io", "int16x8"])
+@pytest.mark.parametrize("scheme", ["float32", "int8", "int8_io", "uint8_io", "int16x8"])
 def test_its_outputs_are_those_of_litert(scheme):
     assert tflm_runner.difference(runtime, tiny.file(tiny.recipe(scheme)), 64000) == 0
 

@@ -16,6 +16,7 @@ EXAMPLES = {
     "adb": "adb:PHONE?benchmark_model=/data/benchmark_model",
     "vela": "vela:ethos-u55-128",
     "micro": "micro:64KB",
+    "edgetpu": "edgetpu",
 }
 HERE = [name for name in EXAMPLES if name not in ("ssh", "adb")]  # those two need a device that answers
 

@@ -56,7 +56,14 @@ def test_it_describes_itself(vela):
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_it_takes_integers_from_end_to_end_alone(scheme, vela):
-    assert bool(vela.refuses(scheme)) == (scheme not in ("int8_io", "qat_int8_io"))
+    assert bool(vela.refuses(scheme)) == (scheme not in ("int8_io", "uint8_io", "qat_int8_io", "qat_uint8_io"))
+
+
+def test_bytes_are_moved_on_the_npu_itself(vela, file):
+    timing = vela.latency(tiny.file(tiny.recipe("uint8_io")), file)
+    assert timing.flags == ()  # no operator is left to the CPU
+    (((mine, theirs),),) = timing.rounds
+    assert theirs < mine < 2 * theirs
 
 
 @pytest.mark.parametrize("how", tiny.WAYS.values(), ids=tiny.WAYS)

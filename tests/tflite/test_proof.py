@@ -100,6 +100,8 @@ def test_a_file_proves_its_own_scheme_alone(made, claimed):
         ("int8", "int16x8", "most operators compute in int8, not int16"),
         ("int8", "int8_io", "serving_default_image:0 is float32, not int8"),
         ("int8_io", "int8", "serving_default_image:0 is int8, not float32"),
+        ("int8_io", "uint8_io", "serving_default_image:0 is int8, not uint8"),
+        ("uint8_io", "int8_io", "serving_default_image:0 is uint8, not int8"),
     ],
 )
 def test_a_mislabelled_scheme_is_refused_with_the_reason(made, claimed, reason):

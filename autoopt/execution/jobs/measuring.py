@@ -22,11 +22,13 @@ def memory(context: Context) -> bytes:
     """Memory that the `.tflite` (first parent) takes.
 
     Returns:
-        JSON: `readings` (bytes by metric, one a process) and `target`.
+        JSON: `readings` (bytes by metric, one a process) and `target`; `flags` where a reader must know something of them.
     """
     target = _target(context)
     facts = target.describe()
-    return to_json({"readings": benchmark.readings(target, context.parents[0]), "target": facts})
+    told = {"readings": benchmark.readings(target, context.parents[0]), "target": facts}
+    flags = target.fallbacks(context.parents[0])
+    return to_json(told | ({"flags": list(flags)} if flags else {}))
 
 
 def _target(context: Context) -> Target:

@@ -29,12 +29,12 @@ from autoopt.reporting.bundle.model_card import model_card
 from autoopt.reporting.bundle.python import NAME as PREDICT
 from autoopt.reporting.bundle.python import predict_py
 from autoopt.reporting.bundle.recording import Recording, fed, record
-from autoopt.targets.vela import COMPILED
+from autoopt.targets import edgetpu, vela
 
 MODEL, PACKED, SAMPLES, LABELS = "model.tflite", "model.tflite.gz", "samples.npz", "labels.txt"
 NAMES = frozenset(readme.FILES) | {"README.md", "task.py"}
 """All that a bundle may hold; those of before held the study's `task.py`."""
-GUARDED = (MODEL, PACKED, SAMPLES, LABELS, firmware.SOURCE, firmware.HEADER, COMPILED)
+GUARDED = (MODEL, PACKED, SAMPLES, LABELS, firmware.SOURCE, firmware.HEADER, vela.COMPILED, edgetpu.COMPILED)
 """Files whose sha256 the card holds: what is data, and not meant to be edited."""
 
 

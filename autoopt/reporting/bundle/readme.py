@@ -19,6 +19,7 @@ FILES = {
     "model_data.h": "for firmware: the array's name, the operators it needs, the arena",
     "model_data.cc": "for firmware: the model as a C array",
     "model_vela.tflite": "what Vela compiled the model to; the array holds this",
+    "model_edgetpu.tflite": "what Coral's compiler made of the model; the array holds this",
     "preparation.json": "what was done to raw pictures or to a table's columns before the model saw them",
     "recipe.json": "how the candidate was made",
     "REPRODUCE.md": "how to make it again",

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 import autoopt
 from autoopt import targets
+from autoopt.core.schemes import SCHEMES
 from autoopt.errors import CandidateFailed
 from autoopt.execution import split_store
 from autoopt.models.task import Split
@@ -76,17 +77,17 @@ def predict(bundle, *arguments, cwd="/"):
 # ---- samples
 
 
-@pytest.mark.parametrize("scheme", ["float32", "dynamic", "int8", "int8_io"])
+@pytest.mark.parametrize("scheme", ["float32", "dynamic", "int8", "int8_io", "uint8_io"])
 def test_the_samples_are_real_items_and_the_files_own_outputs(scheme, split, tmp_path):
     file = tiny.file(tiny.recipe(scheme))
     bundle = tinybundle.bundle(tmp_path, file, split, scheme=scheme)
     card, stored = tinybundle.card(bundle), tinybundle.samples(bundle)
-    assert stored["input_0"].dtype == stored["output"].dtype == ("int8" if scheme == "int8_io" else "float32")
+    assert stored["input_0"].dtype == stored["output"].dtype == SCHEMES[scheme].io
     assert stored["input_0"].shape == (8, 8, 8, 1)
     assert stored["output"].shape == (8, 4)
     assert set(stored["labels"]) == {0, 1, 2, 3}
     real = stored["input_0"].astype(np.float32)
-    if scheme == "int8_io":
+    if SCHEMES[scheme].integer_io:
         end = card["inputs"][0]
         real = (real - end["zero_point"]) * np.float32(end["scale"])
     expected = outputs_of(file, {tiny.INPUT: real}, 1)
@@ -122,7 +123,7 @@ def test_several_inputs_go_where_the_files_signature_says(tmp_path):
     assert autoopt.verify(bundle).holds
 
 
-@pytest.mark.parametrize("scheme", ["float32", "int8_io"])
+@pytest.mark.parametrize("scheme", ["float32", "int8_io", "uint8_io"])
 def test_several_outputs_are_all_there_by_name(scheme, tmp_path):
     bundle = tinybundle.two_headed(tmp_path, scheme)
     card, stored = tinybundle.card(bundle), tinybundle.samples(bundle)
@@ -260,7 +261,7 @@ def stored_class(bundle):
     return tinybundle.CLASSES[int(tinybundle.samples(bundle)["output"][0].argmax())]
 
 
-@pytest.mark.parametrize("scheme", ["float32", "int8", "int8_io"])
+@pytest.mark.parametrize("scheme", ["float32", "int8", "int8_io", "uint8_io"])
 def test_predict_names_the_class_that_was_recorded(scheme, split, tmp_path):
     bundle = tinybundle.bundle(tmp_path, tiny.file(tiny.recipe(scheme)), split, scheme=scheme)
     name, score = predict(bundle).rsplit(" ", 1)
