@@ -103,6 +103,7 @@ BROAD = {
     "execution.job_child": "the job boundary, which records what it catches",
     "system.isolation": "the answer of a process for its parent, which raises it again",
     "reporting.bundle.own_files": "copied out to bundles, where nothing of autoopt is",
+    "api.ending": "what is told of a run's end, which must not stand in the place of how it ended",
     "search.views": "what a person looks at, which may be gone without a search having to stop",
     "execution.dask_engine": "a cluster that is gone already, when it is told to stop",
 }

@@ -312,7 +312,7 @@ class Agenda:
     def _waits_to_begin(self, running: Collection[int]) -> bool:
         """Whether the sampler would have to guess what to begin from, and what of it is worth a training."""
         tuned = self._tuned() if self.config.search.corners and not self.recipes else None
-        return tuned is not None and not self.proposals.waiting and self.seen.get(tuned.digest) in running
+        return tuned is not None and not self.proposals.enqueued and self.seen.get(tuned.digest) in running
 
     def propose(self, recipe: Recipe, origin: str) -> Proposal:
         """A recipe that was not begun, to be made beside what was asked for."""

@@ -108,11 +108,6 @@ class Proposals:
         """What may be proposed."""
         return self._space
 
-    @property
-    def waiting(self) -> bool:
-        """Whether a recipe is enqueued."""
-        return bool(self._waiting)
-
     def hold(self, part: str, use: bool) -> None:
         """Propose nothing more without a part of the space, or with it.
 

@@ -112,7 +112,7 @@ def test_siblings_have_no_siblings_of_their_own(folder: Path, store: Store) -> N
     driver = study(folder, World(store), space=space, search=ALL, trials=12)
     siblings = [c for c in run(driver).values() if c.origin == "sibling"]
     assert {c.recipe.quantize is not None for c in siblings if c.recipe.scheme == "int8"} == {True}
-    before = set(driver.agenda.proposals._waiting)
+    before = driver.agenda.proposals.enqueued
     for one in siblings:
         driver.agenda.enqueue_siblings(one)
-    assert set(driver.agenda.proposals._waiting) == before
+    assert driver.agenda.proposals.enqueued == before
