@@ -323,7 +323,7 @@ class _Check:
         rng, total, counted = random.Random(0), 0.0, 0
         for _ in range(DRAWN):
             recipe = self.space.random(rng, self.defaults, self.config.seed)
-            chain = [(stages.get(name), settings["finetune"]) for name, settings in recipe.stages()]
+            chain = [(stages.get(name), settings["finetune"]) for name, settings in recipe.stages() if name != "tune"]
             scheme = schemes.get(recipe.scheme)
             if scheme is None or scheme.reason or any(tried is None or tried.reason for tried, _ in chain):
                 continue

@@ -178,7 +178,9 @@ class Agenda:
 
     def climb(self) -> None:
         """Enqueue what is to be trained first, as far as what it depends on has ended."""
-        if self.recipes or not self.config.search.corners or not self._schemes_are_done():
+        if self.recipes or not self.config.search.corners or 0 not in self.ledger.candidates:
+            return
+        if not self._schemes_are_done():
             return
         results = self.ledger.results()
         self._decide_begin(results)

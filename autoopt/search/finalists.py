@@ -31,9 +31,9 @@ def chosen(results: Results) -> list[Recipe]:
 def on_all(candidate: Candidate) -> Recipe | None:
     """A candidate's recipe on all of the training data; None where it was that already."""
     recipe = candidate.recipe
-    if not recipe.trains or recipe.finetune is None or not recipe.finetune.items:
-        return None
-    return dataclasses.replace(recipe, finetune=dataclasses.replace(recipe.finetune, items=0))
+    trainings = {"tune": recipe.tune, "finetune": recipe.finetune}
+    whole = {name: dataclasses.replace(one, items=0) for name, one in trainings.items() if one is not None and one.items}
+    return dataclasses.replace(recipe, **whole) if whole else None
 
 
 def _with_siblings(driver: Driver) -> list[Recipe]:

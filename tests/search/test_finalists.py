@@ -4,10 +4,11 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from builders import candidate
 from world import World, run, study, usual_accuracy
 
 from autoopt.core.recipe import Recipe
-from autoopt.core.stage_settings import Finetune
+from autoopt.core.stage_settings import Finetune, Prune
 from autoopt.execution.artifact_store import Store
 from autoopt.search import finalists
 from autoopt.search.driver import Driver
@@ -95,6 +96,14 @@ def test_what_was_interrupted_is_taken_up_by_the_next_run(tmp_path: Path, store:
     finalists.train(again)
     assert len(again.ledger.candidates) == searched + expected
     assert sum(c.origin == "finalist" for c in again.ledger.candidates.values()) == expected
+
+
+def test_both_trainings_are_made_on_all_items() -> None:
+    part, all_of_it = Finetune(epochs=1, items=100), Finetune(epochs=1)
+    tuned, pruned = Recipe(tune=part), Recipe(tune=part, prune=Prune(sparsity=0.5), finetune=part)
+    found = [finalists.on_all(candidate(1, recipe=recipe)) for recipe in (tuned, pruned)]
+    assert found == [Recipe(tune=all_of_it), Recipe(tune=all_of_it, prune=Prune(sparsity=0.5), finetune=all_of_it)]
+    assert [finalists.on_all(candidate(1, recipe=recipe)) for recipe in found if recipe] == [None, None]
 
 
 def test_an_earlier_recipe_keeps_its_digest() -> None:
