@@ -104,6 +104,7 @@ BROAD = {
     "system.isolation": "the answer of a process for its parent, which raises it again",
     "reporting.bundle.own_files": "copied out to bundles, where nothing of autoopt is",
     "search.views": "what a person looks at, which may be gone without a search having to stop",
+    "execution.translation": "what is done ahead for jobs, and done by the job that needs it if it fails",
     "execution.dask_engine": "a cluster that is gone already, when it is told to stop",
 }
 """Modules that may catch whatever is raised, and what for."""
