@@ -3,8 +3,9 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-# A file of tests goes to one of the workers as a whole, so that what its tests share is made once.
-WORKERS ?= -n 2 --dist loadfile --no-loadscope-reorder
+# A file of tests goes to one of the workers as a whole, so that what its tests share is made once. Three are for two cores: tests
+# of processes, browsers and measurements often wait.
+WORKERS ?= -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test fast docs constraints install clean
 

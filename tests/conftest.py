@@ -1,4 +1,4 @@
-"""What must hold before TensorFlow is imported anywhere in the tests, and how two workers share them."""
+"""What must hold before TensorFlow is imported anywhere in the tests, and how workers share them."""
 
 import fcntl
 import gc
@@ -26,7 +26,7 @@ if "TMPDIR" not in os.environ and _is_roomy(MEMORY):
     # Studies wait for the disk at each record, so that none is lost: here that was most of what a night's logic took.
     os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # One core each; and a temporary folder each, or a measurement of one would freeze the other's jobs.
+    # As if each had one core; and a temporary folder each, or a measurement of one would freeze the others' jobs.
     os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1"
     os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="w")
     SLOWEST_FIRST = ("whole", "execution", "api", "reporting", "models", "compression", "tflite", "targets")

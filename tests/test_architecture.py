@@ -105,6 +105,7 @@ BROAD = {
     "reporting.bundle.own_files": "copied out to bundles, where nothing of autoopt is",
     "api.ending": "what is told of a run's end, which must not stand in the place of how it ended",
     "search.views": "what a person looks at, which may be gone without a search having to stop",
+    "execution.translation": "what is done ahead for jobs, and done by the job that needs it if it fails",
     "execution.dask_engine": "a cluster that is gone already, when it is told to stop",
 }
 """Modules that may catch whatever is raised, and what for."""

@@ -6,6 +6,64 @@ that one.
 
 from typing import Any
 
+_CORE = "tensorflow_model_optimization.python.core"
+TRAINED_BY = {
+    f"{_CORE}.keras.compat": ("assign",),
+    f"{_CORE}.keras.utils": ("smart_cond",),
+    f"{_CORE}.sparsity.keras.pruning_wrapper": ("PruneLowMagnitude.call", "PruneLowMagnitude.build.training_step_fn"),
+    f"{_CORE}.sparsity.keras.pruning_impl": (
+        "Pruning.weight_mask_op",
+        "Pruning._weight_assign_objs",
+        "Pruning.conditional_mask_update.mask_update_distributed",
+        "Pruning.conditional_mask_update.maybe_update_masks",
+        "Pruning._maybe_update_block_mask",
+        "Pruning._update_mask",
+    ),
+    f"{_CORE}.sparsity.keras.pruning_schedule": (
+        "PolynomialDecay.__call__",
+        "ConstantSparsity.__call__",
+        "PruningSchedule._should_prune_in_step",
+    ),
+    f"{_CORE}.clustering.keras.cluster_wrapper": (
+        "ClusterWeights.call",
+        "ClusterWeights.update_clustered_weights_associations",
+        "ClusterWeights.set_weight_to_layer",
+        "ClusterWeights._get_zero_idx_mask",
+        "ClusterWeights._get_zero_centroid",
+    ),
+    f"{_CORE}.clustering.keras.clustering_algorithm": (
+        "ClusteringAlgorithm.get_pulling_indices",
+        "ClusteringAlgorithm.get_clustered_weight",
+    ),
+    f"{_CORE}.quantization.keras.quantize_annotate": ("QuantizeAnnotate.call",),
+    f"{_CORE}.quantization.keras.quantize_layer": ("QuantizeLayer.call",),
+    f"{_CORE}.quantization.keras.quantize_wrapper": ("QuantizeWrapper.call", "QuantizeWrapper._make_quantizer_fn"),
+    f"{_CORE}.quantization.keras.quantizers": (
+        "AllValuesQuantizer.__call__",
+        "LastValueQuantizer.__call__",
+        "MovingAverageQuantizer.__call__",
+    ),
+    f"{_CORE}.quantization.keras.quant_ops": (
+        "AllValuesQuantize",
+        "LastValueQuantize",
+        "MovingAvgQuantize",
+        "_FakeQuantWithMinMaxVars",
+    ),
+    f"{_CORE}.quantization.keras.default_8bit.default_8bit_quantize_registry": (
+        "Default8BitQuantizeConfig.set_quantize_weights",
+        "Default8BitQuantizeConfig.set_quantize_activations",
+    ),
+    f"{_CORE}.quantization.keras.default_8bit.default_8bit_quantize_configs": (
+        "NoOpQuantizeConfig.set_quantize_weights",
+        "NoOpQuantizeConfig.set_quantize_activations",
+    ),
+    f"{_CORE}.quantization.keras.experimental.default_n_bit.default_n_bit_quantize_configs": (
+        "NoOpQuantizeConfig.set_quantize_weights",
+        "NoOpQuantizeConfig.set_quantize_activations",
+    ),
+}
+"""Functions of tfmot that are called in the graph of every training, or nearly so, of a stage that is tfmot's, by module."""
+
 
 def prunes(layer: Any) -> bool:
     """Whether tfmot knows how to prune this kind of layer."""

@@ -1,14 +1,16 @@
 """Imported once by the server that jobs are forked from: the heavy libraries, imported but unused.
 
-Nothing here may run a TensorFlow operation: forking after one hangs.
+Nothing here may run a TensorFlow operation, or start a thread: forking after one hangs.
 """
 
 import gc
 import os
+import tempfile
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # tfmot knows Keras 2 alone
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+gc.disable()  # nearly all that is made here stays: looking for garbage among it takes a quarter of the time
 _stderr, _nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
 os.dup2(_nowhere, 2)  # native libraries greet on it while they are loaded
 try:
@@ -18,6 +20,10 @@ try:
     import tf_keras  # noqa: F401
 
     import autoopt.execution.jobs  # noqa: F401
+    from autoopt.execution import translation
+
+    translation.prepare()
+    tempfile.tempdir = None  # else jobs would have theirs where the translations went
 finally:
     os.dup2(_stderr, 2)
     os.close(_stderr)
@@ -27,3 +33,4 @@ finally:
 # that all stay, nor touch, and so copy, the memory that jobs share.
 gc.collect()
 gc.freeze()
+gc.enable()

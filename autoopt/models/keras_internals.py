@@ -1,13 +1,26 @@
-"""What autoopt reads of Keras 2 and 3 and of tensorflow-model-optimization under names that are not public.
+"""What autoopt reads of Keras 2 and 3, of tensorflow-model-optimization and of TensorFlow under names that are not public.
 
 A new version of one of them may move such a name; then this is the module to mend. Where a public name gives the same,
 autoopt uses that one.
 """
 
 import contextlib
+import functools
+import importlib
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from types import CellType, CodeType, FunctionType
 from typing import Any
+
+GIVEN = {
+    "tf_keras.src.engine.training": (
+        "Model.make_train_function.train_function",
+        "Model.make_predict_function.predict_function",
+    ),
+    "tensorflow.python.saved_model.signature_serialization": ("canonicalize_signatures.signature_wrapper",),
+}
+"""Functions of Keras 2 and TensorFlow that are given to `tf.function` wherever a model is trained, asked or written, by module."""
 
 
 def within_sequential(model: Any) -> Any:
@@ -183,3 +196,51 @@ def input_signature(model: Any) -> Any:
     from keras.src.export.export_utils import get_input_signature  # type: ignore[import-untyped]
 
     return get_input_signature(model)
+
+
+def function_at(module: str, path: str) -> FunctionType:
+    """A function as TensorFlow translates it, found by its names, also where another function makes it.
+
+    One that another makes has none of the values that it would be made with.
+
+    Args:
+        module: the module that it is defined in.
+        path: names from there on, with dots: `Class.method`, and `Class.method.inner` for what a method makes.
+
+    Raises:
+        ImportError: if there is no such module.
+        AttributeError: if there is no such function.
+    """
+    found: Any = functools.reduce(_part, path.split("."), importlib.import_module(module))
+    if isinstance(found, FunctionType):
+        return found
+    raise AttributeError(f"{module}: {path} is no function")
+
+
+def _part(whole: Any, name: str) -> Any:
+    """What a module, a class, or the code of a function has by a name."""
+    whole = inspect.unwrap(whole)
+    if not isinstance(whole, FunctionType):
+        return getattr(whole, name)
+    for code in whole.__code__.co_consts:
+        if isinstance(code, CodeType) and code.co_name == name:
+            cells = tuple(CellType(None) for _ in code.co_freevars)
+            return FunctionType(code, whole.__globals__, name, None, cells)
+    raise AttributeError(f"{whole.__qualname__} makes no {name}")
+
+
+def translate(function: FunctionType, *, given: bool) -> None:
+    """Have TensorFlow translate a function into one that builds graphs (autograph), and keep that for whenever it is called.
+
+    TensorFlow does so by itself when it first meets a function, in each process anew. This runs no operation, starts no
+    thread, and leaves the function as it is; the public `to_graph` does the same for functions that are given alone.
+
+    Args:
+        function: it is not called.
+        given: whether it is given to `tf.function`, instead of being called by one that is; such are kept apart.
+    """
+    from tensorflow.python.autograph.core.converter import ConversionOptions, ProgramContext
+    from tensorflow.python.autograph.impl.api import _TRANSPILER
+
+    options = ConversionOptions(recursive=True, user_requested=given, optional_features=None)
+    _TRANSPILER.transform(function, ProgramContext(options))

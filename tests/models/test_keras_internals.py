@@ -1,5 +1,9 @@
 """What libraries give under no public name is still there, and is what `keras_internals` says."""
 
+import importlib.util
+import linecache
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -138,3 +142,51 @@ def test_a_model_of_keras_3_takes_what_it_was_given():
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     [spec] = tf.nest.flatten(internals.input_signature(model))
     assert tuple(spec.shape) == (None, 3)
+
+
+BRANCHES = """
+def outer(high):
+    def larger(x):
+        if x > high:
+            return x
+        return x + high
+    return larger
+
+class Kind:
+    def method(self, x):
+        return outer(3.0)(x)
+"""
+
+
+@pytest.fixture
+def branches(tmp_path, monkeypatch):
+    """A module of functions that can be called in a graph only if they are translated; and its file, which that takes."""
+    path = tmp_path / "branches.py"
+    path.write_text(BRANCHES)
+    spec = importlib.util.spec_from_file_location("branches", path)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "branches", module)
+    spec.loader.exec_module(module)
+    return module, path
+
+
+def test_what_is_translated_ahead_needs_no_source_when_it_is_called(branches):
+    """With whatever its closure holds then: it is translated without."""
+    module, path = branches
+    for name, given in (("Kind.method", True), ("outer", False), ("outer.larger", False)):
+        internals.translate(internals.function_at("branches", name), given=given)
+    path.unlink()
+    linecache.clearcache()
+    assert float(tf.function(module.Kind().method)(tf.constant(1.0))) == 4
+    assert float(tf.function(module.Kind().method)(tf.constant(5.0))) == 5
+
+
+def test_functions_are_found_by_their_names_or_not_at_all(branches):
+    module, _ = branches
+    assert internals.function_at("branches", "outer") is module.outer
+    assert internals.function_at("branches", "outer.larger").__code__ is module.outer(1.0).__code__
+    for name in ("inner", "outer.smaller", "Kind", "Kind.other"):
+        with pytest.raises(AttributeError):
+            internals.function_at("branches", name)
+    with pytest.raises(ImportError):
+        internals.function_at("no.such.module", "outer")
