@@ -31,9 +31,12 @@ def chosen(results: Results) -> list[Recipe]:
 def on_all(candidate: Candidate) -> Recipe | None:
     """A candidate's recipe on all of the training data; None where it was that already."""
     recipe = candidate.recipe
-    trainings = {"tune": recipe.tune, "finetune": recipe.finetune}
-    whole = {name: dataclasses.replace(one, items=0) for name, one in trainings.items() if one is not None and one.items}
-    return dataclasses.replace(recipe, **whole) if whole else None
+    whole = dataclasses.replace(recipe, tune=_on_all(recipe.tune), finetune=_on_all(recipe.finetune))
+    return None if whole == recipe else whole
+
+
+def _on_all(training: Finetune | None) -> Finetune | None:
+    return None if training is None else dataclasses.replace(training, items=0)
 
 
 def _with_siblings(driver: Driver) -> list[Recipe]:
