@@ -213,12 +213,13 @@ class Agenda:
         recipe = self._tuned()
         if recipe is None or self._held(recipe, results) in (Held.NEW, Held.BEGUN):
             return
-        tuned, baseline = self.ledger.candidates.get(self.seen[recipe.digest]), results.baseline
-        if tuned is None or tuned.failed or baseline is None:
+        untouched = Recipe(scheme=recipe.scheme, seed=recipe.seed)
+        tuned, plain = (self.ledger.candidates.get(self.seen.get(one.digest, -1)) for one in (recipe, untouched))
+        if tuned is None or tuned.failed or plain is None or plain.failed:
             self.proposals.hold("tune", False)
             return
         metric = results.metrics[results.quality]
-        _, low, high = results.difference(tuned, baseline)
+        _, low, high = results.difference(tuned, plain)
         better = max(metric.sign * low, metric.sign * high) < 0
         self.proposals.hold("tune", better)
         shows = (

@@ -54,6 +54,21 @@ def test_the_model_itself_is_among_the_first_trainings_and_everything_begins_fro
     )
 
 
+def test_it_is_held_against_the_untouched_model_in_its_own_scheme(folder: Path, store: Store) -> None:
+    """Where a target takes whole numbers alone, these cost more than training brings."""
+    costly = gaining(0.02)
+
+    def accuracy(recipe: Recipe, split: str) -> float:
+        return costly(recipe, split) - 0.03 * (recipe.scheme == "int8")
+
+    space = {**TUNED, "scheme": ["int8"]}
+    found = run(study(folder, World(store, accuracy), space=space, search=NO_SIBLINGS, trials=10))
+    tuned, _, *others = corners(found)
+    assert (tuned.recipe.scheme, tuned.recipe.compresses) == ("int8", False)
+    assert others
+    assert all(c.recipe.tune for c in others)
+
+
 @pytest.mark.parametrize("gain", [-0.05, 0.0])
 def test_nothing_begins_from_it_if_it_is_no_better(folder: Path, store: Store, gain: float) -> None:
     told = Told()
