@@ -94,13 +94,13 @@ def rungs(
 
     gone = {way: _gone(functools.partial(at, way), held) for way in ways(space)}
     whole = max(gone, key=len, default=frozenset[str]())
-    # Where the model bears all techniques at once, single ones bring little beside: their first rung is enough.
-    broke = any(became is Held.BROKEN for _, became in gone.get(whole, ()))
-    begun = [
-        (len(steps), steps[-1][0])
-        for way, steps in gone.items()
-        if steps[-1][1] is Held.NEW and (broke or way == whole or (way == next(iter(gone)) and len(steps) == 1))
-    ]
+    became = [became for _, became in gone.get(whole, ())]
+    # Where the model bears all techniques at once, few beside bring little. While that is not known, they are the better guess.
+    needed = {
+        way: Held.BROKEN in became or way == whole or (len(steps) == 1 and (number == 0 or became == [Held.BEGUN]))
+        for number, (way, steps) in enumerate(gone.items())
+    }
+    begun = [(len(steps), steps[-1][0]) for way, steps in gone.items() if steps[-1][1] is Held.NEW and needed[way]]
     ordered = sorted(begun, key=lambda pair: pair[0])  # stable: of equal ones the simpler way first
     return [recipe for recipe in dict.fromkeys(recipe for _, recipe in ordered) if recipe.compresses]
 

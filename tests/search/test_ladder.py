@@ -88,6 +88,12 @@ def test_nothing_goes_on_before_what_it_depends_on_has_ended() -> None:
     first = ladder.rungs(space(), ["int8"], DEFAULTS, 0, lambda r: became.get(r, Held.NEW))
     assert [r.prune is None for r in first] == [True, False]
     became |= dict.fromkeys(first, Held.BEGUN)
+    beside = ladder.rungs(space(), ["int8"], DEFAULTS, 0, lambda r: became.get(r, Held.NEW))
+    assert [parts(r) for r in beside] == [
+        (Channels(ratio=0.3), None, None, None),
+        (Channels(ratio=0.3), None, None, LEVELS[0]),
+    ], "meanwhile single techniques are tried"
+    became |= dict.fromkeys(beside, Held.BEGUN)
     assert ladder.rungs(space(), ["int8"], DEFAULTS, 0, lambda r: became.get(r, Held.NEW)) == []
 
 
