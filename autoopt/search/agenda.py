@@ -19,6 +19,8 @@ from autoopt.search.sampler import Proposal, Proposals
 from autoopt.study.folder import StudyConfig
 from autoopt.study.ledger import Ledger
 
+CORNER = "corner"
+"""Origin of the first trainings."""
 FINALIST = "finalist"
 """Origin of what is trained again on all of the data, in the end."""
 
@@ -53,6 +55,7 @@ class Agenda:
     say: Callable[[str], None] = lambda text: None
     seen: dict[str, int] = field(default_factory=dict)
     _pool: list[Waiting[Proposal]] = field(default_factory=list)
+    _first: set[str] = field(default_factory=set)
     _dry: bool = False
     _able: tuple[dict[int, Candidate], list[str]] | None = None
     _paying: tuple[dict[int, Candidate], list[str]] | None = None
@@ -68,6 +71,7 @@ class Agenda:
             found = self._recorded(proposal)
             if found is None:
                 unfinished.append(proposal)
+                self._first |= {proposal.recipe.digest} if proposal.origin == CORNER else set()
             elif isinstance(found, Candidate):
                 self.tell(proposal, found)
             else:
@@ -187,11 +191,15 @@ class Agenda:
         space, able = self.proposals.space, self.schemes()
         schemes = worth.paying([name for name in able if not SCHEMES[name].qat], results) or able
         if (tuned := self._tuned()) is not None:
-            self.enqueue([tuned], "corner")
+            self._enqueue_first([tuned])
             space = space.held("tune", False)
         found = ladder.rungs(space, schemes, self.defaults, self.config.seed, lambda r: self._held(r, results))
         # Until it is known where to begin from, one way alone is gone, beside that training.
-        self.enqueue(found if tuned is None else found[:1], "corner")
+        self._enqueue_first(found if tuned is None else found[:1])
+
+    def _enqueue_first(self, recipes: Sequence[Recipe]) -> None:
+        self._first |= {recipe.digest for recipe in recipes}
+        self.enqueue(recipes, CORNER)
 
     def _schemes_are_done(self) -> bool:
         """Whether the untouched model's schemes have ended: those that fail on it are not trained for."""
@@ -313,9 +321,16 @@ class Agenda:
         return [*self.proposals.enqueued, *(waiting.proposal.recipe for waiting in self._pool)]
 
     def _waits_to_begin(self, running: Collection[int]) -> bool:
-        """Whether the sampler would have to guess what to begin from, and what of it is worth a training."""
-        tuned = self._tuned() if self.config.search.corners and not self.recipes else None
-        return tuned is not None and not self.proposals.enqueued and self.seen.get(tuned.digest) in running
+        """Whether the sampler would have to guess: what to begin from, or, before any training is done, how much the model bears."""
+        if self.proposals.enqueued or not self.config.search.corners or self.recipes:
+            return False
+        tuned = self._tuned()
+        if tuned is not None and self.seen.get(tuned.digest) in running:
+            return True
+        known: tuple[Candidate | Skipped, ...] = (*self.ledger.candidates.values(), *self.ledger.skipped.values())
+        return not any(one.origin == CORNER for one in known) and any(
+            self.seen.get(digest) in running for digest in self._first
+        )
 
     def propose(self, recipe: Recipe, origin: str) -> Proposal:
         """A recipe that was not begun, to be made beside what was asked for."""

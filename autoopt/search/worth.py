@@ -48,14 +48,17 @@ def _beaten(one: Candidate, others: Collection[Candidate], results: Results) -> 
 
 
 def _beats(other: Candidate, one: Candidate, results: Results) -> bool:
-    """Whether another candidate is better, for everybody who takes qualities within the margin as equal."""
-    worse = []
+    """Whether another candidate is better, for everybody who takes qualities within the margin, and readings within their noise, as equal."""
+    better = False
     for name in results.objectives:
-        a, b = other.value(name), one.value(name)
+        a, b = other.measurements.get(name), one.measurements.get(name)
         if a is None or b is None:
             return False
-        slack = results.margin if name == results.quality else 0.0
-        worse.append(results.metrics[name].sign * (a - b) - slack)
-    costs = [name for name in results.objectives if name != results.quality]
-    better = any(other.measurements[name].value < one.measurements[name].value for name in costs)
-    return better and all(difference <= 0 for difference in worse)
+        if name == results.quality:
+            if results.metrics[name].sign * (a.value - b.value) > results.margin:
+                return False
+        elif a.low > b.high:
+            return False
+        else:
+            better = better or a.high < b.low
+    return better

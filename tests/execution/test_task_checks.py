@@ -308,8 +308,8 @@ def test_a_closed_model_leaves_post_training_schemes_alone(take):
     model = Own()
     model(X)
     [limit] = take(model=model, loss="mse", metric=QualityMetric(name="mae", function=four2)).limits
-    assert set(limit.parts) == {"channels", "prune", "cluster", "levels", "finetune"}
-    assert set(limit.schemes) == {"qat_int8", "qat_int8_io", "int16x8"}
+    assert set(limit.parts) == {"tune", "channels", "prune", "cluster", "levels", "finetune"}
+    assert set(limit.schemes) == {"qat_int8", "qat_int8_io", "qat_uint8_io", "int16x8"}
     assert "Own is subclassed" in limit.why
 
 
@@ -323,7 +323,7 @@ def test_a_model_that_training_with_quantization_hardly_takes_in_is_spared_it(ta
         shape=(6,),
     )  # fmt: skip
     [limit] = take(model=words, data=((X * 100).astype(np.int32), ROWS)).limits
-    assert set(limit.schemes) == {"qat_int8", "qat_int8_io"}
+    assert set(limit.schemes) == {"qat_int8", "qat_int8_io", "qat_uint8_io"}
     assert "takes in 0% of the weights and 100% of the multiply-adds (not Embedding), under 50%" in limit.why
     assert take(model=dense(2, "softmax")).limits == []
 

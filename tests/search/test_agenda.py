@@ -104,6 +104,18 @@ def test_the_sampler_waits_until_it_is_known_what_to_begin_from(folder: Path, st
     assert [c.origin for c in found.values() if c.number < tuned.number] == ["baseline", "scheme"]
 
 
+def test_the_sampler_waits_for_the_first_training(folder: Path, store: Store) -> None:
+    """Before, it would guess how much the model bears; and what it guesses follows from when it was begun."""
+    world = World(store)
+    world.seconds = lambda job: 50.0 if job.name == "prune" else 1.0
+    found = run(study(folder, world, search=NO_SIBLINGS, trials=8))
+    begun = [c.origin for c in sorted(found.values(), key=lambda c: c.number)]
+    assert begun[:3] == ["baseline", "scheme", "corner"]
+    assert begun.index("search") > 2
+    at = [now for now, name in world.at if name == "prune"]
+    assert at[1] >= at[0] + 50
+
+
 def test_a_model_that_breaks_is_not_followed_further(folder: Path, store: Store) -> None:
     """Over half of the weights gone, half of the quality is."""
 

@@ -1,7 +1,7 @@
 """What is followed up: models that still do their work, and schemes that have something over the others."""
 
 import pytest
-from builders import candidate, failed, results
+from builders import candidate, failed, measured, results
 
 from autoopt.core.recipe import Recipe
 from autoopt.core.stage_settings import Prune, Quantize
@@ -34,7 +34,7 @@ def test_what_failed_is_broken_and_without_a_baseline_nothing_else_is() -> None:
     assert not worth.broken(BASE, results())
 
 
-def scheme(number: int, name: str, accuracy: float, latency_ms: float, compressed_bytes: float, **parts: object):
+def scheme(number: int, name: str, accuracy: float, latency_ms: object, compressed_bytes: float, **parts: object):
     recipe = Recipe(scheme=name, **parts)  # type: ignore[arg-type]
     return candidate(
         number, "scheme", recipe=recipe, accuracy=accuracy, latency_ms=latency_ms, compressed_bytes=compressed_bytes
@@ -59,6 +59,13 @@ def test_a_scheme_stays_that_is_better_in_anything_beyond_the_margin() -> None:
     assert worth.paying(["float32", "int8"], results(FLOAT, worse, objectives=THREE)) == ["float32", "int8"]
     equal = scheme(2, "int8", 0.9, 2.0, 100)
     assert worth.paying(["float32", "int8"], results(FLOAT, equal, objectives=THREE)) == ["float32", "int8"]
+
+
+def test_readings_within_their_noise_are_equal() -> None:
+    noisy = scheme(2, "int8", 0.9, measured(2.1, 0.3), 30)
+    assert worth.paying(["float32", "int8"], results(FLOAT, noisy, objectives=THREE)) == ["int8"]
+    slower = scheme(2, "int8", 0.9, measured(2.4, 0.3), 30)
+    assert worth.paying(["float32", "int8"], results(FLOAT, slower, objectives=THREE)) == ["float32", "int8"]
 
 
 def test_only_the_untouched_model_tells() -> None:
