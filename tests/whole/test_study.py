@@ -111,9 +111,8 @@ def test_more_trials_go_on_from_where_it_stopped(copy: Path) -> None:
     assert len(after.candidates) == tiny.TRIALS + 2
     assert after.candidates[: tiny.TRIALS] == before.candidates
     assert len({c.recipe.digest for c in after.candidates}) == tiny.TRIALS + 2
-    shared = next(c for c in after.candidates if c.origin == "sibling")
-    trained = [c for c in after.candidates if c.number < shared.number and c.report and c.report == shared.report]
-    assert trained, "its model was trained for another candidate"
+    trained = [c for c in after.candidates if c.report]  # four of the space's six recipes that train one of two models
+    shared = next(c for c in trained if any(c.report == other.report for other in trained if other.number < c.number))
     assert shared.seconds_saved >= sum(stage["seconds"] for stage in shared.report)
 
 
