@@ -35,7 +35,7 @@ CLASSES = 10
 """How many classes a comparison prints."""
 _FRAME = str.maketrans("┌┐└┘├┤┬┴┼─│", "+++++++++-|")
 _GLUE = "\N{NO-BREAK SPACE}"
-_QUANTITY = re.compile(r"(?<![\w.])([-+]?\d[\d.,]*) (?=[%A-Za-z])")
+_QUANTITY = re.compile(r"(?<![\w.])([-+]?\d(?:[\d.,]*[\d.])?) (?=[%A-Za-z])")
 """A number and the space before its unit."""
 
 

@@ -125,6 +125,7 @@ def test_finetuning_is_there_exactly_when_a_stage_trains():
 def test_stages_follow_from_the_parts(recipe):
     names = [name for name, _ in recipe.stages()]
     expected = {
+        "tune": recipe.tune,
         "channels": recipe.channels,
         "prune": recipe.prune,
         "cluster": recipe.cluster,
@@ -132,12 +133,26 @@ def test_stages_follow_from_the_parts(recipe):
         "qat": SCHEMES[recipe.scheme].qat,
     }
     assert names == [name for name, wanted in expected.items() if wanted]
-    assert recipe.trains == bool(names) == (recipe.finetune is not None)
+    assert recipe.trains == bool(names)
+    assert (recipe.finetune is not None) == bool({*names} - {"tune"})
     json.dumps(recipe.stages(), allow_nan=False)
     for name, settings in recipe.stages():
         assert settings["seed"] == recipe.seed
         rate = {"learning_rate": recipe.levels.rate, "optimizer": "adam"} if name == "levels" else {}
-        assert Finetune(**settings["finetune"]) == dataclasses.replace(recipe.finetune, **rate)
+        tuning = recipe.tune if name == "tune" else recipe.finetune
+        assert Finetune(**settings["finetune"]) == dataclasses.replace(tuning, **rate)
+
+
+def test_a_model_that_is_tuned_has_no_teacher_and_says_so_first():
+    tuned = Recipe(tune=Finetune(epochs=3, distillation=0.5))
+    assert (tuned.trains, tuned.compresses, tuned.finetune) == (True, False, None)
+    assert tuned == Recipe(tune=Finetune(epochs=3), finetune=Finetune(epochs=9))
+    assert tuned.label() == "tuned for 3 epochs at 0.001, float32"
+    assert (
+        dataclasses.replace(tuned, prune=Prune(sparsity=0.5)).label()
+        == "tuned, 50 % pruned, float32, 2 epochs at 0.001"
+    )
+    assert "tune" not in Recipe(prune=Prune(sparsity=0.5)).to_dict()
 
 
 @pytest.mark.parametrize(
