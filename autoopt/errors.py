@@ -20,7 +20,7 @@ class AutooptError(Exception):
     """
 
     exit_code = 1
-    """Of a command that ends with it."""
+    """The exit code of a command that ends with such an error."""
 
     def __init__(self, *arguments: object, call: str = "", command: str = "") -> None:
         """Make an error.

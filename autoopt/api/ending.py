@@ -114,7 +114,7 @@ class Ending:
             self._say(f"warning: {KEY}: {trouble}; nothing else depends on it")
 
     def _plain(self, at_work: bool) -> dict[str, Any]:
-        """What is told: the summary, without the places of this machine."""
+        """The summary as plain values, with the paths of this machine shortened: it may be sent elsewhere."""
         results = self._results or so_far(self.folder)
         name = self.folder.name
         found = morning.summarize(results, self._run, study=name, place=name, at_work=at_work)

@@ -160,7 +160,7 @@ def _doubts(folder: Path) -> dict[str, str]:
 
 
 def _known(case: _Case, content: bytes, contents: Contents, *, trusted: bool) -> dict[str, tuple[Evidence, ...]]:
-    """What is known of the file, by metric."""
+    """Evidence of the file that is judged, by the name of a metric."""
     found = dict(case.card.values) if case.own else _sizes(content, case.card)
     name = case.card.quality.name
     if not trusted:  # the file gives other outputs here than where it was measured

@@ -109,7 +109,7 @@ def _search(study: str | os.PathLike[str], target: str | None, view: View | None
 def _asked(
     config: StudyConfig, *, trials: int | None, hours: float | None, recipes: Sequence[Recipe], **more: Any
 ) -> LastRun:
-    """What is asked of a run."""
+    """The record of a run that is about to begin, with what is asked of it."""
     kind = last_run.CONFIRM if more.get("confirm_only") else last_run.RECIPES if recipes else last_run.SEARCH
     limit = config.hours if hours is None else hours
     return LastRun(kind=kind, trials=config.trials if trials is None else trials, hours=limit, begun=now())

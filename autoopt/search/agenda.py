@@ -188,8 +188,7 @@ class Agenda:
             return
         results = self.ledger.results()
         self._decide_begin(results)
-        space, able = self.proposals.space, self.schemes()
-        schemes = worth.paying([name for name in able if not SCHEMES[name].qat], results) or able
+        space, schemes = self.proposals.space, self._paying_schemes() or self.schemes()
         if (tuned := self._tuned()) is not None:
             self._enqueue_first([tuned])
             space = space.held("tune", False)
@@ -204,8 +203,12 @@ class Agenda:
     def _schemes_are_done(self) -> bool:
         """Whether the untouched model's schemes have ended: those that fail on it are not trained for."""
         ended = {*self.ledger.candidates, *self.ledger.skipped}
-        alone = (Recipe(scheme=name, seed=self.config.seed) for name in self.schemes(post_training=True))
-        return all(self.seen.get(recipe.digest) in ended for recipe in alone)
+        return all(number in ended for number in self._numbers_of_schemes())
+
+    def _numbers_of_schemes(self) -> list[int]:
+        """Numbers of the untouched model in each of the schemes that are made after training; -1 where it was not begun."""
+        recipes = (Recipe(scheme=name, seed=self.config.seed) for name in self.schemes(post_training=True))
+        return [self.seen.get(recipe.digest, -1) for recipe in recipes]
 
     def _tuned(self) -> Recipe | None:
         """The untouched model, trained further, where the space leaves open whether all begins from that."""
@@ -256,10 +259,15 @@ class Agenda:
 
     def siblings(self, recipe: Recipe) -> list[Recipe]:
         """Recipes that share all of its training, in schemes that pay."""
-        known, space = self.ledger.candidates, self.config.space
+        space = self.config.space
+        return initial_design.siblings(recipe, self._paying_schemes(), space.quantize, space.packed)
+
+    def _paying_schemes(self) -> list[str]:
+        """The schemes made after training that have something over the others, by what is done."""
+        known = self.ledger.candidates
         if self._paying is None or self._paying[0] is not known:
             self._paying = known, worth.paying(self.schemes(post_training=True), self.ledger.results())
-        return initial_design.siblings(recipe, self._paying[1], space.quantize, space.packed)
+        return self._paying[1]
 
     def schemes(self, *, post_training: bool = False) -> list[str]:
         """The space's schemes that the target runs, without those that failed on this model for good."""
@@ -350,8 +358,7 @@ class Agenda:
         Args:
             busy: numbers of the candidates at work that don't wait.
         """
-        recipes = (Recipe(scheme=name, seed=self.config.seed) for name in self.schemes(post_training=True))
-        alone = [self.seen.get(recipe.digest, -1) for recipe in recipes]
+        alone = self._numbers_of_schemes()
         return any(number in busy for number in alone) and -1 not in alone and not self.recipes
 
     # ---- what the sampler is told

@@ -115,7 +115,7 @@ class Vela:
         return {"memory_bytes": sizes("sram"), "flash_bytes": sizes("on_chip_flash", "off_chip_flash", "dram")}
 
     def fallbacks(self, file: bytes) -> tuple[str, ...]:
-        """What is left to the CPU stands with the latency."""
+        """Nothing: the flags of the latency tell of operators that are left to the CPU."""
         return ()
 
     def compiled(self, file: bytes) -> bytes:
